@@ -1,0 +1,136 @@
+/* Small things every part needs: checked access, 16-byte copies, wire constants. */
+#ifndef HAWKWING_COMMON_H
+#define HAWKWING_COMMON_H
+
+#define NEXT_HOP_BY_HOP 0
+#define NEXT_TCP 6
+#define NEXT_UDP 17
+#define NEXT_ROUTING 43
+#define NEXT_FRAGMENT 44
+#define NEXT_AUTH 51
+#define NEXT_ICMPV6 58
+#define NEXT_DESTINATION 60
+#define NEXT_SCTP 132
+
+#define IPV6_HEADER 40
+#define IPV6_MIN_MTU 1280
+#define FRAGMENT_HEADER 8
+
+/*
+ * A length outside its bounds. Two compares of one 64-bit register, right before
+ * the use: LLVM would merge or move them, and the verifier lose what they say.
+ */
+#define BARRIER(x) asm volatile("" : "+r"(x))
+#define OUTSIDE(x, low, high) ({ \
+	bool out_ = true; \
+	BARRIER(x); \
+	if ((x) >= (low)) { \
+		BARRIER(x); \
+		if ((x) <= (high)) \
+			out_ = false; \
+	} \
+	out_; \
+})
+
+struct ipv6_header {
+	__u32 version_class_label;
+	__u16 payload_length;
+	__u8 next_header;
+	__u8 hop_limit;
+	__u32 source[4];
+	__u32 destination[4];
+};
+
+struct srh_header {
+	__u8 next_header;
+	__u8 ext_length;		/* in 8 bytes, less the first 8 */
+	__u8 type;
+	__u8 segments_left;
+	__u8 last_entry;
+	__u8 flags;
+	__u16 tag;
+};
+
+struct fragment_header {
+	__u8 next_header;
+	__u8 zero;
+	__u16 offset_flags;
+	__u32 identification;
+};
+
+/* What follows an IPv6 header. */
+struct walk {
+	__u32 offset;			/* of the transport header, from the start of the packet */
+	__u32 fragment_at;		/* of the Fragment header; 0: none */
+	__u32 identification;		/* wire order */
+	__u32 hop_by_hop;		/* bytes of the Hop-by-Hop header; 0: none */
+	__u8 protocol;
+	bool later_fragment;		/* has no transport header */
+	__u16 source_port;		/* wire order; 0 where the protocol has none */
+	__u16 destination_port;
+};
+
+/*
+ * Room that does not fit the stack; one per CPU. What a parser found is kept here
+ * too: read back from memory, all ways through it look alike to the verifier.
+ */
+struct scratch {
+	__u8 head[1024];
+	__u8 chunk[512 + 8];
+	__u8 quote[192];
+	__u8 dns[HW_MAX_DNS + 65];
+	__u32 position;
+	struct walk walk;
+	struct policy policy;
+};
+
+static __always_inline void *packet_at(struct __sk_buff *skb, __u64 offset, __u32 length)
+{
+	void *data = (void *)(long)skb->data;
+	void *end = (void *)(long)skb->data_end;
+
+	if (data + offset + length > end)
+		return NULL;
+	return data + offset;
+}
+
+/* The same, pulling the bytes into the linear part where they are not there yet. */
+static __always_inline void *packet_pull(struct __sk_buff *skb, __u32 offset, __u32 length)
+{
+	void *p = packet_at(skb, offset, length);
+
+	if (p || offset + length > skb->len)
+		return p;
+	if (bpf_skb_pull_data(skb, offset + length))
+		return NULL;
+	return packet_at(skb, offset, length);
+}
+
+static __always_inline void copy16(void *to, const void *from)
+{
+	__u32 *t = to;
+	const __u32 *f = from;
+
+	t[0] = f[0];
+	t[1] = f[1];
+	t[2] = f[2];
+	t[3] = f[3];
+}
+
+static __always_inline bool same16(const void *a, const void *b)
+{
+	const __u32 *x = a, *y = b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]));
+}
+
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+#endif

@@ -1,0 +1,150 @@
+/*
+ * ICMPv6 errors (RFC 4443): the Packet Too Big we tell our own sender, and the
+ * errors of routers on the path, which quote our packet with its SRH (RFC 8754,
+ * section 5.4).
+ */
+#ifndef HAWKWING_ICMP6_H
+#define HAWKWING_ICMP6_H
+
+#define ICMP6_TOO_BIG 2
+#define ICMP6_ECHO_REQUEST 128
+#define ICMP6_HEADER 8
+#define ICMP6_QUOTED 136		/* bytes we quote: IPv6 and 96 more */
+
+struct icmp6_header {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__u32 info;
+};
+
+/* What the checksum of an ICMPv6 message we make covers, in one piece. */
+struct icmp6_message {
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 length;
+	__u32 next_header;
+	struct icmp6_header icmp;
+	struct ipv6_header quoted;
+	__u8 rest[ICMP6_QUOTED - IPV6_HEADER];
+};
+
+/* Keeps the packet's beginning, which the message will quote. */
+static __always_inline int icmp6_quote(struct __sk_buff *skb, __u32 l3, struct scratch *s)
+{
+	struct icmp6_message *m = (void *)s->quote;
+
+	return bpf_skb_load_bytes(skb, l3, &m->quoted, ICMP6_QUOTED);
+}
+
+/*
+ * in:  IPv6(A, B) X                      (anything; `quote` was kept)
+ * out: IPv6(A, A) ICMPv6(2, mtu; IPv6(A, B) X ..)   to the local stack
+ * A quiet one quotes an echo request: the stack lowers the path's MTU, no socket sees an error.
+ */
+static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, bool quiet, struct scratch *s)
+{
+	struct icmp6_message *m = (void *)s->quote;
+	struct ipv6_header ip6 = {};
+	__u8 mac[6];
+
+	if (mtu < IPV6_MIN_MTU)
+		mtu = IPV6_MIN_MTU;
+	if (quiet) {
+		m->quoted.next_header = NEXT_ICMPV6;
+		__builtin_memset(m->rest, 0, 8);
+		m->rest[0] = ICMP6_ECHO_REQUEST;
+	}
+	copy16(m->source, m->quoted.source);
+	copy16(m->destination, m->quoted.source);
+	m->length = bpf_htonl(ICMP6_HEADER + ICMP6_QUOTED);
+	m->next_header = bpf_htonl(NEXT_ICMPV6);
+	m->icmp.type = ICMP6_TOO_BIG;
+	m->icmp.code = 0;
+	m->icmp.checksum = 0;
+	m->icmp.info = bpf_htonl(mtu);
+	m->icmp.checksum = ~fold(bpf_csum_diff(NULL, 0, (void *)m, sizeof(*m), 0));
+
+	ip6.version_class_label = bpf_htonl(6 << 28);
+	ip6.payload_length = bpf_htons(ICMP6_HEADER + ICMP6_QUOTED);
+	ip6.next_header = NEXT_ICMPV6;
+	ip6.hop_limit = 255;
+	copy16(ip6.source, m->source);
+	copy16(ip6.destination, m->source);
+
+	if (bpf_skb_change_tail(skb, l3 + IPV6_HEADER + ICMP6_HEADER + ICMP6_QUOTED, 0) ||
+	    bpf_skb_store_bytes(skb, l3, &ip6, IPV6_HEADER, 0) ||
+	    bpf_skb_store_bytes(skb, l3 + IPV6_HEADER, &m->icmp, ICMP6_HEADER + ICMP6_QUOTED, 0))
+		return -1;
+	if (l3 && (bpf_skb_load_bytes(skb, 6, mac, 6) || bpf_skb_store_bytes(skb, 0, mac, 6, 0)))
+		return -1;
+	return 0;
+}
+
+/*
+ * in:  IPv6(R, A) ICMPv6(error; IPv6(A, S1) SRH(B, .. S1; SL=n) X)
+ * out: IPv6(R, A) ICMPv6(error; IPv6(A, B) X)   MTU, where there is one, less the SRH
+ * Returns the bytes removed; 0: not about a packet with an SRH; -1: failed half-way.
+ */
+static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct scratch *s)
+{
+	struct {
+		struct icmp6_header icmp;
+		struct ipv6_header ip6;
+	} old, new;
+	__u32 at = l3 + IPV6_HEADER, mtu;
+	__u64 length;
+	struct srh_header *srh = (void *)s->head;
+	struct ipv6_header *outer;
+	__u16 payload, checksum;
+	__s64 sum;
+
+	if (bpf_skb_load_bytes(skb, at, &old, sizeof(old)))
+		return 0;
+	if (old.icmp.type < 1 || old.icmp.type > 4 || old.ip6.next_header != NEXT_ROUTING)
+		return 0;
+	if (bpf_skb_load_bytes(skb, at + sizeof(old), s->head, HW_SRH_FIXED + 16))
+		return 0;
+	length = (srh->ext_length + 1) * 8;
+	if (srh->type != 4 || length > HW_SRH_MAX || length < HW_SRH_FIXED + 16 ||
+	    (srh->last_entry + 1) * 16 + HW_SRH_FIXED > length)
+		return 0;
+	outer = packet_at(skb, l3, IPV6_HEADER);
+	if (!outer || !same16(outer->destination, old.ip6.source))
+		return 0;
+	payload = bpf_ntohs(outer->payload_length);
+	if (payload < sizeof(old) + length + 8)
+		return 0;
+	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) ||
+	    bpf_skb_load_bytes(skb, at + sizeof(old), s->head, length))
+		return 0;
+
+	new = old;
+	copy16(new.ip6.destination, s->head + HW_SRH_FIXED);
+	new.ip6.next_header = srh->next_header;
+	new.ip6.payload_length = bpf_htons(bpf_ntohs(old.ip6.payload_length) - length);
+	if (old.icmp.type == ICMP6_TOO_BIG) {
+		mtu = bpf_ntohl(old.icmp.info);
+		mtu = mtu > IPV6_MIN_MTU + length ? mtu - length : IPV6_MIN_MTU;
+		new.icmp.info = bpf_htonl(mtu);
+	}
+	checksum = old.icmp.checksum;
+	old.icmp.checksum = 0;
+	new.icmp.checksum = 0;
+	sum = (__u16)~checksum;
+	sum = bpf_csum_diff((void *)&old, sizeof(old), (void *)&new, sizeof(new), sum);
+	sum = bpf_csum_diff((void *)s->head, length, NULL, 0, sum);
+	/* The pseudo-header's length shrinks too. */
+	sum = fold(sum) + (__u16)~bpf_htons(payload) + bpf_htons(payload - length);
+	new.icmp.checksum = ~fold(sum);
+
+	if (bpf_skb_adjust_room(skb, -(__s32)length, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return 0;
+	payload = bpf_htons(payload - length);
+	if (bpf_skb_store_bytes(skb, at, &new, sizeof(new), BPF_F_RECOMPUTE_CSUM) ||
+	    bpf_skb_store_bytes(skb, l3 + 4, &payload, 2, BPF_F_RECOMPUTE_CSUM))
+		return -1;
+	return length;
+}
+
+#endif

@@ -1,0 +1,127 @@
+/*
+ * A datagram that would not fit the MTU with its SRH leaves as two fragments, so
+ * that not even the first one to a new destination is lost; the stack, told the
+ * MTU, makes the next ones fit by itself. Nothing is moved: both are the packet's
+ * own bytes with SRH and Fragment header written over the first `moved` ones,
+ * which the other fragment carries. A checksum that the device was to fill in is
+ * filled in here; what it will then write lands in the SRH's tag, at the very
+ * place where the UDP checksum was (both at offset 6).
+ */
+#ifndef HAWKWING_SPLIT_H
+#define HAWKWING_SPLIT_H
+
+/* Sum of `length` bytes at `offset`; -1 where the packet ends or 16 chunks are not enough. */
+static __always_inline __s64 packet_sum(struct __sk_buff *skb, __u32 offset, __u64 length, struct scratch *s)
+{
+	__s64 sum = 0;
+	int i;
+
+	for (i = 0; i < 20 && length >= 512; i++) {
+		if (bpf_skb_load_bytes(skb, offset, s->chunk, 512))
+			return -1;
+		sum = bpf_csum_diff(NULL, 0, (void *)s->chunk, 512, sum);
+		offset += 512;
+		length -= 512;
+	}
+	if (!length)
+		return sum;
+	__builtin_memset(s->chunk, 0, 512);
+	if (OUTSIDE(length, 1, 511) || bpf_skb_load_bytes(skb, offset, s->chunk, length))
+		return -1;
+	return bpf_csum_diff(NULL, 0, (void *)s->chunk, 512, sum);
+}
+
+/* Puts the final UDP checksum where only the pseudo-header's sum was. */
+static __always_inline int udp_finish_checksum(struct __sk_buff *skb, __u32 l3, __u32 udp, struct scratch *s)
+{
+	struct {
+		__u32 addresses[8];
+		__u32 length;
+		__u32 next_header;
+	} pseudo;
+	__u32 length = skb->len - udp;
+	__u16 checksum;
+	__s64 data;
+
+	if (bpf_skb_load_bytes(skb, l3 + 8, pseudo.addresses, 32) || bpf_skb_load_bytes(skb, udp + 6, &checksum, 2))
+		return -1;
+	pseudo.length = bpf_htonl(length);
+	pseudo.next_header = bpf_htonl(NEXT_UDP);
+	data = packet_sum(skb, udp, length, s);
+	if (data < 0)
+		return -1;
+	if (fold(bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0) + fold(data)) == 0xffff)
+		return 0;
+	checksum = ~fold(data);
+	if (!checksum)
+		checksum = 0xffff;
+	return bpf_skb_store_bytes(skb, udp + 6, &checksum, 2, 0);
+}
+
+/*
+ * in:  IPv6(A, B) X, or IPv6(A, B) Fragment X; L bytes
+ * out: IPv6(A, S1) SRH(B, .. S1; SL=k) Fragment(n, last) X[n..]     L bytes, sent first
+ *      IPv6(A, S1) SRH(B, .. S1; SL=k) Fragment(0, more) X[..n]     left in skb
+ * `fragment_at` is 0 or the offset of the Fragment header right behind IPv6.
+ */
+static __always_inline int split_in_two(struct __sk_buff *skb, __u32 l3, __u8 next, __u32 fragment_at,
+					struct policy *p, struct scratch *s)
+{
+	__u64 length = p->srh_length, moved;
+	__u32 at = l3 + IPV6_HEADER, first;
+	struct fragment_header fragment = { .next_header = next };
+	struct ipv6_header ip6;
+	__u16 offset = 0, more = 0;
+
+	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) || bpf_skb_load_bytes(skb, l3, &ip6, IPV6_HEADER))
+		return -1;
+	moved = length + FRAGMENT_HEADER;
+	if (skb->len < at + length + FRAGMENT_HEADER + moved)
+		return -1;
+	if (fragment_at) {
+		if (fragment_at != at || bpf_skb_load_bytes(skb, at, &fragment, FRAGMENT_HEADER))
+			return -1;
+		offset = bpf_ntohs(fragment.offset_flags) & 0xfff8;
+		more = bpf_ntohs(fragment.offset_flags) & 1;
+		first = at + FRAGMENT_HEADER;
+		moved = length;
+	} else {
+		if (next == NEXT_UDP && udp_finish_checksum(skb, l3, at, s))
+			return -1;
+		fragment.identification = bpf_get_prandom_u32();
+		first = at;
+	}
+	if (OUTSIDE(moved, 8, HW_SRH_MAX + FRAGMENT_HEADER) || bpf_skb_load_bytes(skb, first, s->head, moved))
+		return -1;
+
+	copy16(s->head + 512, ip6.destination);
+	ip6.next_header = NEXT_ROUTING;
+	copy16(ip6.destination, p->first_segment);
+	ip6.payload_length = bpf_htons(skb->len - at);
+	fragment.offset_flags = bpf_htons((offset + moved) | more);
+	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX))
+		return -1;
+	next = NEXT_FRAGMENT;
+	if (bpf_skb_store_bytes(skb, l3, &ip6, IPV6_HEADER, 0) ||
+	    bpf_skb_store_bytes(skb, at, p->srh, length, 0) ||
+	    bpf_skb_store_bytes(skb, at, &next, 1, 0) ||
+	    bpf_skb_store_bytes(skb, at + HW_SRH_FIXED, s->head + 512, 16, 0) ||
+	    bpf_skb_store_bytes(skb, at + length, &fragment, FRAGMENT_HEADER, 0))
+		return -1;
+	if (bpf_clone_redirect(skb, skb->ifindex, 0))
+		return -1;
+
+	first = at + length + FRAGMENT_HEADER;
+	ip6.payload_length = bpf_htons(length + FRAGMENT_HEADER + moved);
+	fragment.offset_flags = bpf_htons(offset | 1);
+	if (OUTSIDE(moved, 8, HW_SRH_MAX + FRAGMENT_HEADER))
+		return -1;
+	if (bpf_skb_store_bytes(skb, l3, &ip6, IPV6_HEADER, 0) ||
+	    bpf_skb_store_bytes(skb, at + length, &fragment, FRAGMENT_HEADER, 0) ||
+	    bpf_skb_store_bytes(skb, first, s->head, moved, 0) ||
+	    bpf_skb_change_tail(skb, first + moved, 0))
+		return -1;
+	return 0;
+}
+
+#endif

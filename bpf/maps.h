@@ -1,0 +1,26 @@
+/* All maps; the capacities are the loader's (hawkwing/dataplane/loader.py). */
+#ifndef HAWKWING_MAPS_H
+#define HAWKWING_MAPS_H
+
+BPF_ARRAY(settings, struct settings, 1);
+BPF_PERCPU_ARRAY(tallies, struct tally, HW_DIRECTIONS * HW_REASON_COUNT);
+BPF_PERCPU_ARRAY(path_tallies, struct tally, HW_POLICIES);
+BPF_ARRAY(policies, struct policy, HW_POLICIES);
+BPF_F_TABLE("hash", struct address, u32, local_addresses, 4096, BPF_F_NO_PREALLOC);
+BPF_TABLE("lru_hash", struct fragment_key, u32, fragments, 16384);
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+
+#ifdef HW_CLIENT
+BPF_F_TABLE("hash", struct address, struct service, services, HW_SERVICES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct route_key, u32, routes, HW_ROUTES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", u64, u32, names, HW_NAMES, BPF_F_NO_PREALLOC);
+BPF_RINGBUF_OUTPUT(learned_names, 16);
+#endif
+
+#ifdef HW_SERVER
+BPF_TABLE("lru_hash", struct flow_key, u32, flows, HW_FLOWS);
+BPF_F_TABLE("hash", u64, u32, paths, HW_POLICIES, BPF_F_NO_PREALLOC);
+BPF_STACK(free_slots, u32, HW_POLICIES);
+#endif
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * What C and Python share: limits and structures. Python reads this very file
+ * (hawkwing/dataplane/layout.py), so the forms are few on purpose: a #define of
+ * a number, a struct of fixed-width members and arrays of them. Byte order is
+ * the wire's where a comment says so, the host's elsewhere.
+ */
+#ifndef HAWKWING_TYPES_H
+#define HAWKWING_TYPES_H
+
+#define HW_MAX_SEGMENTS 16
+#define HW_SRH_FIXED 8
+#define HW_SRH_MAX 264
+#define HW_NO_SLOT 0xffffffff
+#define HW_MAX_EXTENSIONS 6
+#define HW_MAX_HOP_BY_HOP 64
+#define HW_MAX_PREFIXES 8
+#define HW_MAX_DNS 2047
+#define HW_MAX_ANSWERS 24
+#define HW_MAX_NAME 255
+
+/* An IPv6 address as on the wire. */
+struct address {
+	__u8 bytes[16];
+};
+
+/*
+ * A path, ready to be written behind an IPv6 header. In `srh` only the next
+ * header and segment[0], which belong to the packet, are blank.
+ */
+struct policy {
+	__u64 list_hash;		/* learned paths: hash of the list as it arrived */
+	__u32 srh_length;		/* bytes; 0: the slot is empty */
+	__u32 reserved;
+	__u8 first_segment[16];
+	__u8 srh[264];
+};
+
+/* A configured destination; `group` is the first half of its routes' key. */
+struct service {
+	__u32 group;
+	__u32 origin;			/* 1: set by the agent, 2: learned from DNS */
+};
+
+struct route_key {
+	__u32 group;
+	__u16 port;			/* wire order */
+	__u8 protocol;
+	__u8 zero;
+};
+
+/* A flow as the server sees it; ports in wire order, 0 where there are none. */
+struct flow_key {
+	__u8 remote[16];
+	__u8 local[16];
+	__u16 remote_port;
+	__u16 local_port;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+/* Fragments after the first carry no ports: they follow their first one's path. */
+struct fragment_key {
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 identification;
+};
+
+struct prefix {
+	__u32 mask[4];			/* wire order */
+	__u32 network[4];
+};
+
+struct settings {
+	__u64 hash_seed;
+	__u32 prefixes;			/* of the SR domain; 0: everyone is trusted */
+	__u32 reserved;
+	struct prefix sr_domain[8];
+};
+
+struct tally {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Told to the agent through the ring buffer. */
+struct learned_name {
+	__u8 address[16];
+	__u32 group;			/* the service's own group */
+	__u32 ttl;			/* seconds */
+};
+
+#endif

@@ -1,0 +1,85 @@
+"""A client for the control socket, for tests and people at a prompt."""
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+
+class Control:
+    """Speaks to one running controller; a refused command is a ValueError with the controller's sentence.
+
+    with Control(path) as control:
+        control.set_path("fcbb:cc00:2::a", [{"intent": "low-latency"}], ["fcbb:bb00:1::2"])
+    """
+
+    def __init__(self, path: Path | str, timeout: float = 5.0) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
+        self._file = self._socket.makefile("rwb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection; the controller stays as it is."""
+        self._file.close()
+        self._socket.close()
+
+    def set_path(
+        self,
+        destination: str,
+        intents: Sequence[Mapping[str, Any]],
+        sids: Sequence[str] | None = None,
+        *,
+        source: str | None = None,
+        error: str | None = None,
+    ) -> int:
+        """Changes a path, or makes it a refusal with the text `error`; the number of results pushed."""
+        entry = {
+            "destination": str(destination),
+            "source": source,
+            "intents": [dict(intent) for intent in intents],
+            "sids": None if sids is None else [str(sid) for sid in sids],
+            "error": error,
+        }
+        return int(self._ask("set", **entry)["pushed"])
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """The open streams, each with `session`, `peer` and `asked`."""
+        return list(self._ask("sessions")["sessions"])
+
+    def requests(self) -> list[dict[str, Any]]:
+        """All requests so far, oldest first; `time` in Unix seconds."""
+        return list(self._ask("requests")["requests"])
+
+    def end_streams(self, code: str = "UNKNOWN", message: str = "") -> int:
+        """Ends every open stream with that status; how many they were."""
+        return int(self._ask("end_streams", code=code, message=message)["ended"])
+
+    def raw_push(self, result: Mapping[str, Any]) -> int:
+        """Pushes any PathResult, in protobuf's JSON form, on every open stream; how many they were."""
+        return int(self._ask("raw_push", result=dict(result))["pushed"])
+
+    def _ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        self._file.write(json.dumps({"op": op, **arguments}).encode() + b"\n")
+        self._file.flush()
+        line = self._file.readline()
+        if not line:
+            raise ConnectionError("the controller closed its control socket")
+        reply: dict[str, Any] = json.loads(line)
+        if not reply.pop("ok"):
+            raise ValueError(reply["error"])
+        return reply

@@ -1,0 +1,121 @@
+"""Where answers come from: a protocol for sources of paths, and the table that is the first of them."""
+
+from collections.abc import Iterable
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from hawkwing.controller.messages import PathQuery
+from hawkwing.intents import Intent, IntentType
+
+Whole = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+
+
+class TableError(Exception):
+    """A table that can't be used; the text is one sentence for the user."""
+
+
+class Refused(Exception):  # noqa: N818
+    """Ends the asking stream with status UNKNOWN and this text, as HawkEye does."""
+
+
+class PathSource(Protocol):
+    """Knows the path for a query."""
+
+    def path(self, query: PathQuery) -> tuple[IPv6Address, ...]:
+        """The SIDs in travel order, () where there is no path; may raise Refused."""
+        ...
+
+
+class IntentEntry(BaseModel):
+    """An intent as it is written in the agent's configuration."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    intent: IntentType
+    min_value: Whole | None = None
+    max_value: Whole | None = None
+    functions: tuple[str, ...] = ()
+    flex_algo_number: Whole | None = None
+
+    def to_intent(self) -> Intent:
+        return Intent(self.intent, self.min_value, self.max_value, self.functions, self.flex_algo_number)
+
+
+class Entry(BaseModel):
+    """One answer, the SIDs or a refusal's text, to one question; without `source` from anywhere."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    destination: IPv6Address
+    source: IPv6Address | None = None
+    intents: Annotated[tuple[IntentEntry, ...], Field(min_length=1)]
+    sids: tuple[IPv6Address, ...] | None = None
+    error: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> "Entry":
+        if (self.sids is None) == (self.error is None):
+            raise ValueError("an entry has either sids or an error")
+        return self
+
+    @property
+    def key(self) -> tuple[IPv6Address | None, IPv6Address, tuple[Intent, ...]]:
+        return self.source, self.destination, tuple(intent.to_intent() for intent in self.intents)
+
+
+class Table:
+    """A PathSource made of entries; one that names the source goes before one that doesn't."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._entries = {entry.key: entry for entry in entries}
+
+    def set(self, entry: Entry) -> None:
+        """Adds the entry, or replaces the one for the same question."""
+        self._entries[entry.key] = entry
+
+    def entry(self, query: PathQuery) -> Entry | None:
+        """The entry that answers the query."""
+        goal = query.destination, query.intents
+        return self._entries.get((query.source, *goal)) or self._entries.get((None, *goal))
+
+    def path(self, query: PathQuery) -> tuple[IPv6Address, ...]:
+        entry = self.entry(query)
+        if entry is None:
+            return ()
+        if entry.error is not None:
+            raise Refused(entry.error)
+        return entry.sids or ()
+
+
+def load_table(path: Path) -> Table:
+    """Reads the YAML file; TableError with one sentence that names the file."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = TypeAdapter(list[Entry]).validate_python([] if data is None else data)
+    except OSError as error:
+        raise TableError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise TableError(f"{path}: not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        raise TableError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise TableError(f"{path}: {first_fault(error)}") from None
+    seen: dict[Any, int] = {}
+    for number, entry in enumerate(entries, 1):
+        if (earlier := seen.setdefault(entry.key, number)) != number:
+            raise TableError(f"{path}: entry {number} answers the same question as entry {earlier}")
+    return Table(entries)
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first problem in words, entries counted from 1, and how many more there are."""
+    problems = error.errors(include_url=False)
+    place = [str(part) for part in problems[0]["loc"]]
+    if place and place[0].isdigit():
+        place[0] = f"entry {int(place[0]) + 1}"
+    text = ": ".join(filter(None, (", ".join(place), problems[0]["msg"].removeprefix("Value error, "))))
+    return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"

@@ -1,0 +1,160 @@
+"""The gRPC service: streams, what each asked, answers, pushes, and the record of all requests."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import time
+import urllib.parse
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from typing import Any, TextIO
+
+import grpc
+from google.protobuf import json_format
+
+from fake_hawkeye.paths import PathSource, Refused
+from hawkwing.controller import intent_pb2 as pb
+from hawkwing.controller.intent_pb2_grpc import add_IntentControllerServicer_to_server
+from hawkwing.controller.messages import PathQuery, query_of
+from hawkwing.intents import Intent
+
+
+@dataclass(frozen=True)
+class End:
+    """How to end a stream."""
+
+    code: grpc.StatusCode
+    message: str
+
+
+@dataclass
+class Session:
+    """One open stream; `asked` keeps each request as it came, to be echoed."""
+
+    number: int
+    peer: str
+    asked: dict[PathQuery, pb.PathRequest] = field(default_factory=dict)
+    outbox: asyncio.Queue[pb.PathResult | End] = field(default_factory=asyncio.Queue)
+
+
+class HawkEye:
+    """Answers from `paths`; each stream gets only what it asked for itself."""
+
+    def __init__(self, paths: PathSource, record: TextIO | None = None) -> None:
+        self.sessions: dict[int, Session] = {}
+        self.requests: list[dict[str, Any]] = []
+        self._paths = paths
+        self._record = record
+        self._numbers = itertools.count(1)
+
+    async def GetIntentPath(self, requests: Any, context: Any) -> None:  # noqa: N802
+        """Serves one stream until its client leaves; half-closing it leaves it open for pushes."""
+        session = Session(next(self._numbers), urllib.parse.unquote(context.peer()))
+        self.sessions[session.number] = session
+        reading = asyncio.create_task(self._read(requests, session))
+        try:
+            while not isinstance(item := await session.outbox.get(), End):
+                await context.write(item)
+            await context.abort(item.code, item.message)
+        finally:
+            del self.sessions[session.number]
+            reading.cancel()
+            await asyncio.wait({reading})
+
+    def push(self, concerns: Callable[[PathQuery], bool]) -> int:
+        """Sends such queries' present paths on the streams that asked them; the number sent."""
+        concerned = [
+            (session, request)
+            for session in self.sessions.values()
+            for query, request in session.asked.items()
+            if concerns(query)
+        ]
+        for session, request in concerned:
+            self._answer(session, request)
+        return len(concerned)
+
+    def push_raw(self, result: pb.PathResult) -> int:
+        """Sends any result on all streams; how many they were."""
+        for session in self.sessions.values():
+            session.outbox.put_nowait(result)
+        return len(self.sessions)
+
+    def end_streams(self, code: grpc.StatusCode, message: str) -> int:
+        """Ends all streams with an error, once what is under way has been sent; how many they were."""
+        for session in self.sessions.values():
+            session.outbox.put_nowait(End(code, message))
+        return len(self.sessions)
+
+    async def _read(self, requests: Any, session: Session) -> None:
+        with contextlib.suppress(grpc.RpcError):
+            async for request in requests:
+                self._note(request, session)
+                self._answer(session, request)
+
+    def _answer(self, session: Session, request: pb.PathRequest) -> None:
+        query = query_of(request)
+        if query is None:
+            session.outbox.put_nowait(End(grpc.StatusCode.UNKNOWN, "the request is not valid"))
+            return
+        session.asked[query] = request
+        try:
+            sids = self._paths.path(query)
+        except Refused as refusal:
+            session.outbox.put_nowait(End(grpc.StatusCode.UNKNOWN, str(refusal)))
+        else:
+            session.outbox.put_nowait(to_result(request, sids))
+
+    def _note(self, request: pb.PathRequest, session: Session) -> None:
+        note = {"time": time.time(), "peer": session.peer, "session": session.number, **readable(request)}
+        self.requests.append(note)
+        if self._record is not None:
+            self._record.write(json.dumps(note) + "\n")
+            self._record.flush()
+
+
+def to_result(request: pb.PathRequest, sids: Iterable[IPv6Address]) -> pb.PathResult:
+    """The answer, which repeats the request as it came."""
+    return pb.PathResult(
+        ipv6_source_address=request.ipv6_source_address,
+        ipv6_destination_address=request.ipv6_destination_address,
+        intents=request.intents,
+        ipv6_sid_addresses=[str(sid) for sid in sids],
+    )
+
+
+def readable(request: pb.PathRequest) -> dict[str, Any]:
+    """A request for people: addresses as they came, intents as in a configuration file if they parse."""
+    query = query_of(request)
+    intents = (
+        [json_format.MessageToDict(intent) for intent in request.intents]
+        if query is None
+        else [intent_entry(intent) for intent in query.intents]
+    )
+    return {
+        "source": request.ipv6_source_address,
+        "destination": request.ipv6_destination_address,
+        "intents": intents,
+    }
+
+
+def intent_entry(intent: Intent) -> dict[str, Any]:
+    """The intent as it is written in a configuration file."""
+    entry: dict[str, Any] = {"intent": intent.type.value}
+    for key in ("min_value", "max_value", "flex_algo_number"):
+        if (value := getattr(intent, key)) is not None:
+            entry[key] = value
+    if intent.functions:
+        entry["functions"] = list(intent.functions)
+    return entry
+
+
+async def start(hawkeye: HawkEye, address: IPv6Address, port: int) -> tuple[grpc.aio.Server, int]:
+    """A server that listens, and its port, chosen by the kernel for 0; RuntimeError when it can't listen."""
+    # Without so_reuseport=0 a second controller would share the port instead of failing.
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    add_IntentControllerServicer_to_server(hawkeye, server)
+    bound: int = server.add_insecure_port(f"[{address}]:{port}")
+    await server.start()
+    return server, bound

@@ -1,0 +1,372 @@
+"""The stream to HawkEye: kept up for ever, every wanted query asked on each new connection.
+
+A refused query ends HawkEye's whole stream. So that one bad query can't keep the others from their paths, the
+stream after such an end asks one query at a time, and the one found guilty is held back for a while.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from typing import Literal
+
+import grpc
+
+from hawkwing.controller import intent_pb2 as pb
+from hawkwing.controller.intent_pb2_grpc import IntentControllerStub
+from hawkwing.controller.messages import PathQuery, query_of, sids_of, to_request
+
+State = Literal["connecting", "connected", "waiting"]
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for TCP and the HTTP/2 settings."""
+PATIENCE = 2.0
+"""Seconds to wait for one answer before the next question, when asking one at a time."""
+HOLD_FIRST, HOLD_MOST = 5.0, 600.0
+"""Seconds a refused query is held back, the first time and at most; doubled each time."""
+
+_CHANNEL_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),  # else a new channel inherits the old one's back-off
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.keepalive_time_ms", 330_000),  # HawkEye ends connections that ping more often than every 300 s
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.bdp_probe", 0),
+)
+_REFUSALS = (
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.OUT_OF_RANGE,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class StreamEndedError(Exception):
+    """The controller ended the stream without an error."""
+
+
+class Backoff:
+    """Growing, jittered waits, in seconds."""
+
+    def __init__(
+        self, first: float = 0.5, factor: float = 1.6, jitter: float = 0.2, cap: float = 30.0
+    ) -> None:
+        self._first, self._factor, self._jitter, self._cap = first, factor, jitter, cap
+        self._delay = first
+
+    def next(self) -> float:
+        """The next wait: at most `cap`, jitter included."""
+        delay = self._delay
+        self._delay = min(delay * self._factor, self._cap)
+        return min(delay * random.uniform(1 - self._jitter, 1 + self._jitter), self._cap)
+
+    def reset(self) -> None:
+        """Start again from the first wait."""
+        self._delay = self._first
+
+
+def describe_failure(error: BaseException) -> str:
+    """Why there is no stream (any more), in plain words that fit after "because"."""
+    if isinstance(error, StreamEndedError):
+        return "the controller ended the stream"
+    if isinstance(error, TimeoutError):
+        return f"it did not answer within {CONNECT_TIMEOUT:g} s"
+    if not isinstance(error, grpc.RpcError):
+        return f"{type(error).__name__}: {error}"
+    code, details = error.code(), error.details() or "no reason given"
+    if code is grpc.StatusCode.UNAVAILABLE:
+        for reason in ("Connection refused", "No route to host", "Network is unreachable"):
+            if reason in details:
+                return reason.lower()
+        return f"the connection broke: {details}"
+    if _status_is_lost(error):
+        return "the controller ended the stream while it was asked, the reason is lost"
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return "what listens there is not an intent controller"
+    return f"the controller ended the stream: {details} ({code.name})"
+
+
+def _status_is_lost(error: grpc.RpcError) -> bool:
+    """gRPC's asyncio side overwrites the status when a write meets the end of a stream (grpc/grpc#36066)."""
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == "Internal error from Core"
+
+
+@dataclass
+class _Session:
+    """One stream: what was asked on it and when (event loop's seconds), what was answered."""
+
+    one_by_one: bool
+    asked: dict[PathQuery, float] = field(default_factory=dict)
+    answered: set[PathQuery] = field(default_factory=set)
+    ready: bool = False
+
+    def unanswered(self) -> list[PathQuery]:
+        return [query for query in self.asked if query not in self.answered]
+
+
+@dataclass
+class _Hold:
+    until: float
+    delay: float
+
+
+class ControllerStream:
+    """Keeps the wanted queries asked and hands on each path that answers one of them.
+
+    `on_path` gets a wanted query and its SIDs in travel order, never an empty list; `on_note` gets one
+    sentence when something an operator cares for happens. Both are called in the event loop's thread.
+    """
+
+    def __init__(
+        self,
+        address: IPv6Address,
+        port: int,
+        on_path: Callable[[PathQuery, tuple[IPv6Address, ...]], None],
+        on_note: Callable[[str], None] = lambda note: None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        describe: Callable[[BaseException], str] = describe_failure,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.target = f"[{address}]:{port}"
+        self.counters = dict.fromkeys(
+            (
+                "connections",
+                "failures",
+                "refused",
+                "requests",
+                "results",
+                "paths",
+                "empty",
+                "unasked",
+                "malformed",
+            ),
+            0,
+        )
+        self._on_path = on_path
+        self._on_note = on_note
+        self._credentials = credentials
+        self._describe = describe
+        self._backoff = backoff or Backoff()
+        self._wanted: dict[PathQuery, pb.PathRequest] = {}
+        self._holds: dict[PathQuery, _Hold] = {}
+        self._session = _Session(one_by_one=False)
+        self._changed = asyncio.Event()
+        self._state: State = "connecting"
+        self._since = time.time()
+        self._warned = False
+        self._flapping = False
+
+    @property
+    def state(self) -> State:
+        """`waiting` is the pause between two attempts."""
+        return self._state
+
+    @property
+    def since(self) -> float:
+        """When the state was entered, in Unix seconds."""
+        return self._since
+
+    def want(self, queries: Collection[PathQuery]) -> None:
+        """Sets what is asked; new queries go out at once. ValueError, and no change, if one can't be sent."""
+        self._wanted = {query: self._wanted.get(query) or to_request(query) for query in queries}
+        self._holds = {query: hold for query, hold in self._holds.items() if query in self._wanted}
+        # A query dropped and wanted again is asked again.
+        self._session.asked = {q: at for q, at in self._session.asked.items() if q in self._wanted}
+        self._session.answered &= self._wanted.keys()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Holds the stream until cancelled; raises nothing else."""
+        one_by_one = False
+        while True:
+            self._session = session = _Session(one_by_one)
+            try:
+                await self._connect_and_converse(session)
+            except Exception as error:
+                one_by_one = self._failed(session, error)
+            self._enter("waiting")
+            await asyncio.sleep(self._backoff.next())
+
+    async def _connect_and_converse(self, session: _Session) -> None:
+        self._enter("connecting")
+        channel = self._open_channel()
+        try:
+            await _settle(channel)
+            if channel.get_state() is grpc.ChannelConnectivity.READY:
+                self._connected(session)
+            # On a channel that could not connect, the call fails at once and says why.
+            await self._converse(IntentControllerStub(channel).GetIntentPath(), session)
+        finally:
+            await channel.close()
+
+    def _open_channel(self) -> grpc.aio.Channel:
+        target = f"ipv6:{self.target}"
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(target, self._credentials, options=_CHANNEL_OPTIONS)
+
+    async def _converse(self, call: grpc.aio.StreamStreamCall, session: _Session) -> None:
+        """Asks and listens until the stream ends, which is always an exception."""
+        tasks = {
+            asyncio.create_task(self._listen(call, session)),
+            asyncio.create_task(self._ask(call, session)),
+        }
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in done:
+            task.result()
+
+    async def _listen(self, call: grpc.aio.StreamStreamCall, session: _Session) -> None:
+        while (result := await call.read()) is not grpc.aio.EOF:
+            self._take(result, session)
+        raise StreamEndedError
+
+    async def _ask(self, call: grpc.aio.StreamStreamCall, session: _Session) -> None:
+        # A broken stream shows in reading too, and there with its status.
+        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+            while True:
+                self._changed.clear()
+                due, pause = self._due(session)
+                for query in due:
+                    if (request := self._wanted.get(query)) is not None:
+                        session.asked[query] = asyncio.get_running_loop().time()
+                        self.counters["requests"] += 1
+                        await call.write(request)
+                if not due:
+                    # Not wait_for: on Python 3.11 it can swallow being cancelled.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await self._changed.wait()
+
+    def _due(self, session: _Session) -> tuple[list[PathQuery], float | None]:
+        """What to ask now; if nothing, the seconds until the next look (None: until a change)."""
+        unasked = [query for query in self._wanted if query not in session.asked]
+        free = [query for query in unasked if query not in self._holds]
+        if free and not session.one_by_one:
+            return free, None
+        if not unasked:
+            return [], None
+        now = asyncio.get_running_loop().time()
+        waited = min((now - session.asked[query] for query in session.unanswered()), default=PATIENCE)
+        if waited < PATIENCE:
+            return [], PATIENCE - waited
+        if free:
+            return free[:1], None
+        first = min(unasked, key=lambda query: self._holds[query].until)
+        pause = self._holds[first].until - now
+        return ([first], None) if pause <= 0 else ([], pause)
+
+    def _take(self, result: pb.PathResult, session: _Session) -> None:
+        self.counters["results"] += 1
+        query = query_of(result)
+        if query is None:
+            self._ignore("malformed", "a result that answers no query")
+            return
+        if query not in self._wanted:
+            self._ignore("unasked", f"a path nobody asked for: {query}")
+            return
+        self._answered(query, session)
+        try:
+            sids = sids_of(result)
+        except ValueError as error:
+            self._ignore("malformed", f"the path for {query}: {error}")
+            return
+        if not sids:
+            self._ignore("empty", f"the controller has no path for {query}")
+            return
+        self.counters["paths"] += 1
+        try:
+            self._on_path(query, sids)
+        except Exception:
+            _log.exception("taking over the path for %s failed", query)
+
+    def _answered(self, query: PathQuery, session: _Session) -> None:
+        session.answered.add(query)
+        self._holds.pop(query, None)
+        self._backoff.reset()
+        self._changed.set()
+        if not session.ready:
+            self._connected(session)
+        if self._flapping:
+            self._flapping = False
+            self._announce()
+
+    def _ignore(self, counter: str, what: str) -> None:
+        self.counters[counter] += 1
+        _log.debug("ignored from the controller at %s: %s", self.target, what)
+
+    def _connected(self, session: _Session) -> None:
+        session.ready = True
+        self.counters["connections"] += 1
+        self._enter("connected")
+        if not self._flapping:
+            self._announce()
+
+    def _announce(self) -> None:
+        self._warned = False
+        self._say(logging.INFO, f"connected to the controller at {self.target}")
+
+    def _failed(self, session: _Session, error: Exception) -> bool:
+        """Notes the end of a stream; true when the next one had better ask one query at a time."""
+        self.counters["failures"] += 1
+        reason = self._describe(error)
+        what = "lost the controller" if session.ready else "cannot reach the controller"
+        self._say(logging.DEBUG if self._warned else logging.WARNING, f"{what} at {self.target}: {reason}")
+        self._warned = True
+        # One that accepts and hangs up counts as back only when it answers.
+        self._flapping = session.ready and not session.answered
+        if not isinstance(error, grpc.RpcError):
+            return False
+        refused = error.code() in _REFUSALS
+        if refused and (culprit := self._culprit(session)) is not None:
+            self._hold(culprit, reason)
+        return refused or _status_is_lost(error)
+
+    def _culprit(self, session: _Session) -> PathQuery | None:
+        """The query whose refusal ended the stream, if it is certain enough."""
+        unanswered = session.unanswered()
+        if len(unanswered) == 1:
+            return unanswered[0]
+        last = next(reversed(session.asked), None)
+        asked_alone = session.one_by_one or last in self._holds
+        return last if asked_alone and last in unanswered else None
+
+    def _hold(self, query: PathQuery, reason: str) -> None:
+        before = self._holds.get(query)
+        delay = HOLD_FIRST if before is None else min(before.delay * 2, HOLD_MOST)
+        self._holds[query] = _Hold(asyncio.get_running_loop().time() + delay, delay)
+        self.counters["refused"] += 1
+        self._say(logging.WARNING, f"no path for {query}: {reason}; asked again in {delay:g} s")
+
+    def _enter(self, state: State) -> None:
+        if state != self._state:
+            self._state, self._since = state, time.time()
+
+    def _say(self, level: int, sentence: str) -> None:
+        _log.log(level, sentence)
+        if level >= logging.INFO:
+            try:
+                self._on_note(sentence)
+            except Exception:
+                _log.exception("passing on a note failed")
+
+
+async def _settle(channel: grpc.aio.Channel) -> None:
+    """Waits until the channel is connected or has failed to; TimeoutError after CONNECT_TIMEOUT seconds."""
+    settled = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+    async with asyncio.timeout(CONNECT_TIMEOUT):
+        while (state := channel.get_state(try_to_connect=True)) not in settled:
+            await channel.wait_for_state_change(state)

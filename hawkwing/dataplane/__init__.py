@@ -1,0 +1,1 @@
+"""Compiles, loads, attaches and talks to the BPF programs; knows no controller."""

@@ -1,0 +1,137 @@
+"""Puts the programs on interfaces and takes them off again; touches no filter but our own."""
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from hawkwing.errors import DataplaneError
+
+INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
+_ETH_P_ALL = 0x0003
+_HANDLE = 1
+_WITH_ETHERNET_HEADER = frozenset({1, 772})
+
+# Of both roles on one interface the server comes first on arrival (it learns before anything is
+# stripped) and last on departure (what the client has steered is left alone).
+_PRIORITY = {
+    ("client", EGRESS): 48401,
+    ("server", EGRESS): 48402,
+    ("server", INGRESS): 48401,
+    ("client", INGRESS): 48402,
+}
+
+
+class Interface:
+    """A network interface that exists: name, index, and whether frames have an Ethernet header."""
+
+    def __init__(self, ip: IPRoute, name: str) -> None:
+        found = ip.link_lookup(ifname=name)
+        if not found:
+            raise DataplaneError(f"there is no interface {name!r} here")
+        link = ip.link("get", index=found[0])[0]
+        self.name = name
+        self.index: int = found[0]
+        self.raw = link["ifi_type"] not in _WITH_ETHERNET_HEADER
+
+
+class Claim:
+    """The right to be the one agent of a role on an interface; the kernel gives it back when the agent dies."""
+
+    def __init__(self, folder: Path, role: str, interface: Interface) -> None:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._path = folder / f"{role}-{interface.name}.lock"
+        self._file: IO[str] = self._path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise DataplaneError(
+                f"hawkwing {role} already runs on {interface.name} (process {owner}); stop that one first"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Gives the right back and removes its file."""
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def runtime_folder() -> Path:
+    """Where the agents of this network namespace keep their locks: one folder per namespace."""
+    return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(Path("/proc/self/ns/net").stat().st_ino)
+
+
+def filter_name(role: str) -> str:
+    """The name our filters carry, by which they are known again."""
+    return f"hawkwing:{role}"
+
+
+class Attachment:
+    """Both filters of one role on one interface."""
+
+    def __init__(self, ip: IPRoute, role: str, interface: Interface) -> None:
+        self._ip = ip
+        self._role = role
+        self.interface = interface
+
+    def attach(self, egress: int, ingress: int) -> None:
+        """Puts both programs (file descriptors) there; those of an agent that was killed are replaced."""
+        try:
+            self._ip.tc("add", "clsact", index=self.interface.index)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:
+                raise DataplaneError(self._sentence(error)) from error
+        for parent, program in ((EGRESS, egress), (INGRESS, ingress)):
+            try:
+                self._ip.tc(
+                    "replace-filter",
+                    "bpf",
+                    index=self.interface.index,
+                    handle=_HANDLE,
+                    parent=parent,
+                    prio=_PRIORITY[self._role, parent],
+                    protocol=_ETH_P_ALL,
+                    fd=program,
+                    name=filter_name(self._role),
+                    direct_action=True,
+                )
+            except NetlinkError as error:
+                self.detach()
+                raise DataplaneError(self._sentence(error)) from error
+
+    def _sentence(self, error: NetlinkError) -> str:
+        if error.code == errno.EPERM:
+            return "attaching to an interface needs root rights (CAP_NET_ADMIN)"
+        if error.code in (errno.ENOENT, errno.EOPNOTSUPP):
+            return (
+                "the kernel lacks the clsact queueing discipline or BPF filters "
+                "(CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF)"
+            )
+        return f"can't attach to {self.interface.name}: {os.strerror(error.code)}"
+
+    def detach(self) -> None:
+        """Takes our filters off, and the clsact discipline where nobody else uses it; "already gone" is fine."""
+        for parent in (EGRESS, INGRESS):
+            with suppress(NetlinkError):
+                self._ip.tc(
+                    "del-filter",
+                    "bpf",
+                    index=self.interface.index,
+                    handle=_HANDLE,
+                    parent=parent,
+                    prio=_PRIORITY[self._role, parent],
+                    protocol=_ETH_P_ALL,
+                )
+        with suppress(NetlinkError):
+            if not any(self._ip.get_filters(index=self.interface.index, parent=p) for p in (EGRESS, INGRESS)):
+                self._ip.tc("del", "clsact", index=self.interface.index)

@@ -1,0 +1,214 @@
+"""The bpf(2) system call: maps, program information, test runs. The only place that makes it.
+
+All calls raise OSError with the kernel's errno.
+"""
+
+import ctypes
+import os
+import platform
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT = 1, 2, 3, 4
+_PROG_TEST_RUN, _PROG_ID_TO_FD, _MAP_ID_TO_FD, _OBJECT_INFO = 10, 13, 14, 15
+_MAP_UPDATE_BATCH = 26
+_NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+
+BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
+PERCPU_TYPES = frozenset({5, 6, 10, 21})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _bpf(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
+    number = _NUMBERS.get(platform.machine())
+    if number is None:
+        raise OSError(38, f"bpf(2) is not known for {platform.machine()}")
+    result = int(_libc.syscall(number, command, attributes, len(attributes)))
+    if result < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno))
+    return result
+
+
+def _buffer(data: bytes) -> "ctypes.Array[ctypes.c_char]":
+    return ctypes.create_string_buffer(data, max(len(data), 1))
+
+
+def _element(map_fd: int, key: int, value: int, flags: int = 0) -> "ctypes.Array[ctypes.c_char]":
+    return _buffer(struct.pack("=IxxxxQQQ", map_fd, key, value, flags))
+
+
+class MapInfo(NamedTuple):
+    """What the kernel says of a map."""
+
+    type: int
+    id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    name: str
+
+
+class ProgramInfo(NamedTuple):
+    """What the kernel says of a program; run_time in nanoseconds (with kernel.bpf_stats_enabled)."""
+
+    type: int
+    id: int
+    name: str
+    map_ids: tuple[int, ...]
+    run_time: int
+    run_count: int
+
+
+def map_info(fd: int) -> MapInfo:
+    """Type, sizes and name of the map behind `fd`."""
+    info = _buffer(bytes(80))
+    _bpf(_OBJECT_INFO, _buffer(struct.pack("=IIQ", fd, len(info), ctypes.addressof(info))))
+    kind, number, key, value, entries, _flags, name = struct.unpack_from("=6I16s", info)
+    return MapInfo(kind, number, key, value, entries, name.rstrip(b"\0").decode())
+
+
+def program_info(fd: int) -> ProgramInfo:
+    """Type, name, maps and statistics of the program behind `fd`."""
+    maps = (ctypes.c_uint32 * 64)()
+    info = _buffer(bytes(232))
+    struct.pack_into("=IQ", info, 52, len(maps), ctypes.addressof(maps))
+    _bpf(_OBJECT_INFO, _buffer(struct.pack("=IIQ", fd, len(info), ctypes.addressof(info))))
+    kind, number = struct.unpack_from("=II", info)
+    (count,) = struct.unpack_from("=I", info, 52)
+    name = bytes(info[64:80]).rstrip(b"\0").decode()
+    run_time, run_count = struct.unpack_from("=QQ", info, 192)
+    return ProgramInfo(kind, number, name, tuple(maps[:count]), run_time, run_count)
+
+
+def program_by_id(number: int) -> int:
+    """A new file descriptor of the program with this id."""
+    return _bpf(_PROG_ID_TO_FD, _buffer(struct.pack("=III", number, 0, 0)))
+
+
+def map_by_id(number: int) -> int:
+    """A new file descriptor of the map with this id."""
+    return _bpf(_MAP_ID_TO_FD, _buffer(struct.pack("=III", number, 0, 0)))
+
+
+def possible_cpus() -> int:
+    """How many values an element of a per-CPU map has."""
+    with open("/sys/devices/system/cpu/possible") as file:  # noqa: PTH123
+        last = file.read().strip().split(",")[-1].split("-")[-1]
+    return int(last) + 1
+
+
+class Map:
+    """A map by file descriptor, which it owns. Keys and values are bytes as in the C structures."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.info = map_info(fd)
+        copies = possible_cpus() if self.info.type in PERCPU_TYPES else 1
+        self._stride = (self.info.value_size + 7) // 8 * 8 if copies > 1 else self.info.value_size
+        self._length = self._stride * copies
+
+    def close(self) -> None:
+        """Gives the descriptor back; the map lives while a program uses it."""
+        os.close(self.fd)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value (of a per-CPU map: all CPUs' values, one after the other), or None."""
+        k, v = _buffer(key), _buffer(bytes(self._length))
+        try:
+            _bpf(_MAP_LOOKUP, _element(self.fd, ctypes.addressof(k), ctypes.addressof(v)))
+        except FileNotFoundError:
+            return None
+        return v.raw
+
+    def values_per_cpu(self, key: bytes) -> list[bytes]:
+        """One value a CPU; empty where there is none."""
+        raw = self.get(key)
+        if raw is None:
+            return []
+        size = self.info.value_size
+        return [raw[at : at + size] for at in range(0, len(raw), self._stride)]
+
+    def set(self, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
+        """Writes one element; other CPUs see the old one or the new one whole (hash maps)."""
+        k, v = _buffer(key), _buffer(value)
+        _bpf(_MAP_UPDATE, _element(self.fd, ctypes.addressof(k), ctypes.addressof(v), flags))
+
+    def push(self, value: bytes) -> None:
+        """Puts a value on a stack or queue map."""
+        v = _buffer(value)
+        _bpf(_MAP_UPDATE, _element(self.fd, 0, ctypes.addressof(v)))
+
+    def delete(self, key: bytes) -> None:
+        """Removes one element; one that isn't there is no error."""
+        k = _buffer(key)
+        try:
+            _bpf(_MAP_DELETE, _element(self.fd, ctypes.addressof(k), 0))
+        except FileNotFoundError:
+            return
+
+    def set_many(self, keys: list[bytes], values: list[bytes]) -> None:
+        """Writes many elements in one call; kernels without it get them one by one."""
+        if not keys:
+            return
+        k, v = _buffer(b"".join(keys)), _buffer(b"".join(values))
+        attributes = struct.pack(
+            "=QQQQIIQQ", 0, 0, ctypes.addressof(k), ctypes.addressof(v), len(keys), self.fd, 0, 0
+        )
+        try:
+            _bpf(_MAP_UPDATE_BATCH, _buffer(attributes))
+        except OSError:
+            for key, value in zip(keys, values, strict=True):
+                self.set(key, value)
+
+    def keys(self) -> Iterator[bytes]:
+        """The keys; an element that comes or goes meanwhile may be missed."""
+        current = None
+        following = _buffer(bytes(self.info.key_size))
+        while True:
+            try:
+                address = 0 if current is None else ctypes.addressof(current)
+                _bpf(_MAP_NEXT, _element(self.fd, address, ctypes.addressof(following)))
+            except FileNotFoundError:
+                return
+            current = _buffer(following.raw)
+            yield following.raw
+
+
+class TestRun(NamedTuple):
+    """What a program made of a packet; duration in nanoseconds a run."""
+
+    __test__ = False
+    verdict: int
+    packet: bytes
+    duration: int
+
+
+def test_run(fd: int, packet: bytes, context: bytes = b"", repeat: int = 1) -> TestRun:
+    """Runs the program on a packet without any interface (BPF_PROG_TEST_RUN)."""
+    data_in, data_out = _buffer(packet), _buffer(bytes(len(packet) + 4096))
+    context_in = _buffer(context)
+    attributes = _buffer(
+        struct.pack(
+            "=IIIIQQIIIIQQII8x",
+            fd,
+            0,
+            len(packet),
+            len(data_out),
+            ctypes.addressof(data_in),
+            ctypes.addressof(data_out),
+            repeat,
+            0,
+            len(context),
+            0,
+            ctypes.addressof(context_in) if context else 0,
+            0,
+            0,
+            0,
+        )
+    )
+    _bpf(_PROG_TEST_RUN, attributes)
+    _fd, verdict, _in, size, _d, _o, _repeat, duration = struct.unpack_from("=IIIIQQII", attributes)
+    return TestRun(ctypes.c_int32(verdict).value, data_out.raw[:size], duration)

@@ -1,0 +1,170 @@
+"""Compiles and loads with BCC, in a process of its own: LLVM's 100 MB end with it.
+
+The process sends what it loaded as file descriptors over a Unix socket and exits; programs and maps
+live on in whoever holds them. Needs no kernel headers package: bpf/kernel has the few files that BCC
+includes, over the user-space headers, since the programs use stable structures only.
+"""
+
+import ctypes
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from hawkwing.dataplane.source import flattened, source_folder
+from hawkwing.errors import DataplaneError
+
+ROLES = ("client", "server")
+_SCHED_CLS = 3
+_MAX_HEADER = 65536
+_MAX_DESCRIPTORS = 64
+
+
+@dataclass(frozen=True)
+class Capacities:
+    """Entries the maps have room for."""
+
+    policies: int = 4096
+    services: int = 16384
+    routes: int = 65536
+    names: int = 16384
+    flows: int = 65536
+
+
+class Loaded(NamedTuple):
+    """File descriptors by name; whoever gets them closes them."""
+
+    programs: dict[str, int]
+    maps: dict[str, int]
+
+
+class Loading:
+    """A loader at work; `result` waits for it. Started early, it compiles while the agent reads its files."""
+
+    def __init__(self, role: str, capacities: Capacities, raw_links: bool = False) -> None:
+        ours, theirs = socket.socketpair()
+        self._socket = ours
+        arguments = json.dumps({"role": role, "raw_links": raw_links, **asdict(capacities)})
+        command = [sys.executable, "-m", "hawkwing.dataplane.loader", str(theirs.fileno()), arguments]
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        theirs.close()
+
+    def result(self) -> Loaded:
+        """Programs and maps, or DataplaneError with the reason."""
+        with self._socket:
+            header, descriptors, _flags, _address = socket.recv_fds(self._socket, _MAX_HEADER, _MAX_DESCRIPTORS)
+        _out, errors = self._process.communicate()
+        if not header:
+            raise DataplaneError(_explain(errors.decode(errors="replace")))
+        names = json.loads(header)
+        if "error" in names:
+            raise DataplaneError(_explain(names["error"] + "\n" + errors.decode(errors="replace")))
+        programs, maps = names["programs"], names["maps"]
+        fds = dict(zip([*programs, *maps], descriptors, strict=True))
+        return Loaded({n: fds[n] for n in programs}, {n: fds[n] for n in maps})
+
+    def abandon(self) -> None:
+        """Ends a loader whose result is no longer wanted."""
+        self._socket.close()
+        self._process.kill()
+        self._process.communicate()
+
+
+def _explain(errors: str) -> str:
+    """One sentence for what went wrong; the whole of it where no sentence is known."""
+    if "No module named 'bcc'" in errors:
+        return "BCC's Python module is missing: install Debian's or Ubuntu's package python3-bpfcc"
+    if "linux/types.h' file not found" in errors or "asm/types.h' file not found" in errors:
+        return "the C headers are missing: install the package linux-libc-dev"
+    if "Operation not permitted" in errors:
+        return "the kernel refused to load BPF programs: root rights (CAP_BPF, CAP_NET_ADMIN) are needed"
+    if "Cannot allocate memory" in errors or "could not open bpf map" in errors.lower():
+        reason = re.findall(r"(?:error|map): ?(.*)", errors)
+        return "the kernel has no memory for maps of this size" + (f" ({reason[-1].strip()})" if reason else "")
+    return "the data plane could not be compiled or loaded: " + errors.strip()
+
+
+def _architecture_headers() -> str:
+    for entry in sorted(os.listdir("/usr/include")):
+        if entry.endswith("-linux-gnu") and os.path.isdir(f"/usr/include/{entry}/asm"):
+            return f"/usr/include/{entry}"
+    return "/usr/include"
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """LLVM's complaints belong to the error text, whichever descriptor they are printed on."""
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    yield
+
+
+def compile_and_load(role: str, raw_links: bool, capacities: Capacities) -> Loaded:
+    """Compiles for one role and loads every program; only for a process that may keep LLVM in memory."""
+    os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
+    from bcc import BPF, lib
+
+    flags = [
+        f"-I{_architecture_headers()}",
+        "-I/usr/include",
+        f"-DHW_{role.upper()}",
+        f"-DHW_POLICIES={capacities.policies}",
+        f"-DHW_SERVICES={capacities.services}",
+        f"-DHW_ROUTES={capacities.routes}",
+        f"-DHW_NAMES={capacities.names}",
+        f"-DHW_FLOWS={capacities.flows}",
+        "-Wno-unused-function",
+    ]
+    kinds = ["ethernet"]
+    if raw_links:
+        flags.append("-DHW_RAW_LINKS")
+        kinds.append("raw")
+    module = BPF(text=flattened(), cflags=flags)
+    programs = {}
+    for direction in ("egress", "ingress"):
+        for kind in kinds:
+            name = f"{direction}_{kind}"
+            programs[name] = module.load_func(name.encode(), _SCHED_CLS).fd
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    lib.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    count = range(lib.bpf_num_tables(module.module))
+    maps = {
+        lib.bpf_table_name(module.module, i).decode(): lib.bpf_table_fd_id(module.module, i) for i in count
+    }
+    # The descriptors are this process's own: the module object must outlive them.
+    _KEEP.append(module)
+    return Loaded(programs, maps)
+
+
+_KEEP: list[object] = []
+
+
+def main() -> int:
+    """`python -m hawkwing.dataplane.loader FD JSON`: sends the descriptors over socket FD."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    wanted = json.loads(sys.argv[2])
+    role, raw_links = wanted.pop("role"), wanted.pop("raw_links")
+    with _stdout_to_stderr():
+        try:
+            loaded = compile_and_load(role, raw_links, Capacities(**wanted))
+        except Exception as error:
+            channel.sendall(json.dumps({"error": f"{error}"}).encode())
+            return 1
+    header = {"programs": list(loaded.programs), "maps": list(loaded.maps)}
+    descriptors = [*loaded.programs.values(), *loaded.maps.values()]
+    socket.send_fds(channel, [json.dumps(header).encode()], descriptors)
+    # LLVM's own tidying up takes longer than the kernel's.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

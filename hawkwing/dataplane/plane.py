@@ -1,0 +1,155 @@
+"""The loaded data plane of one role: its maps with names and types, its counters, its interfaces."""
+
+import ctypes
+import secrets
+import struct
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Address, IPv6Network
+from typing import NamedTuple
+
+from pyroute2 import IPRoute
+
+from hawkwing.dataplane.attach import Attachment, Claim, Interface, runtime_folder
+from hawkwing.dataplane.bpf import BPF_NOEXIST, Map
+from hawkwing.dataplane.layout import limits, reasons, structures
+from hawkwing.dataplane.loader import Loaded
+from hawkwing.errors import DataplaneError
+from hawkwing.sids import ready_srh
+
+DIRECTIONS = ("egress", "ingress")
+_U32 = struct.Struct("=I")
+_ROUTE = struct.Struct("=IHBx")
+_SERVICE = struct.Struct("=II")
+BY_AGENT, BY_DNS = 1, 2
+
+
+class Count(NamedTuple):
+    """Packets and bytes, the latter as long as they were when our program got them."""
+
+    packets: int
+    bytes: int
+
+
+def policy_bytes(sids: Sequence[IPv6Address], list_hash: int = 0) -> bytes:
+    """`struct policy` for a segment list; an empty one clears the slot."""
+    policy = structures()["policy"]()
+    if sids:
+        srh = ready_srh(sids)
+        policy.list_hash = list_hash
+        policy.srh_length = len(srh)
+        policy.first_segment[:] = sids[0].packed
+        ctypes.memmove(ctypes.addressof(policy) + type(policy).srh.offset, srh, len(srh))
+    return bytes(policy)
+
+
+def route_key(group: int, port: int, protocol: int) -> bytes:
+    """`struct route_key`; `port` is an ordinary number and becomes wire order here."""
+    return _ROUTE.pack(group, int.from_bytes(port.to_bytes(2, "big"), "little"), protocol)
+
+
+def service_value(group: int, origin: int = BY_AGENT) -> bytes:
+    """`struct service`."""
+    return _SERVICE.pack(group, origin)
+
+
+class DataPlane:
+    """Programs and maps of one role; `attach` puts them on interfaces, `close` takes everything back."""
+
+    def __init__(self, role: str, loaded: Loaded, sr_domain: Sequence[IPv6Network] = ()) -> None:
+        self.role = role
+        self.programs = loaded.programs
+        self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
+        self.hash_seed = secrets.randbits(64)
+        self._attachments: list[Attachment] = []
+        self._claims: list[Claim] = []
+        self._ip: IPRoute | None = None
+        self._local: set[IPv6Address] = set()
+        self.set_sr_domain(sr_domain)
+        if role == "server":
+            free = self.maps["free_slots"]
+            for slot in reversed(range(1, free.info.max_entries)):
+                free.push(_U32.pack(slot))
+
+    def set_sr_domain(self, prefixes: Sequence[IPv6Network]) -> None:
+        """The prefixes whose SRHs are believed; none means everybody's."""
+        most = limits()["HW_MAX_PREFIXES"]
+        if len(prefixes) > most:
+            raise DataplaneError(f"an SR domain has at most {most} prefixes here, not {len(prefixes)}")
+        settings = structures()["settings"]()
+        settings.hash_seed = self.hash_seed
+        settings.prefixes = len(prefixes)
+        for entry, prefix in zip(settings.sr_domain, prefixes, strict=False):
+            entry.mask[:] = struct.unpack("=4I", prefix.netmask.packed)
+            entry.network[:] = struct.unpack("=4I", prefix.network_address.packed)
+        self.maps["settings"].set(_U32.pack(0), bytes(settings))
+
+    def set_local_addresses(self, addresses: Iterable[IPv6Address]) -> None:
+        """The host's own addresses: only for them is an SRH removed."""
+        wanted = set(addresses)
+        table = self.maps["local_addresses"]
+        for address in wanted - self._local:
+            table.set(address.packed, _U32.pack(1))
+        for address in self._local - wanted:
+            table.delete(address.packed)
+        self._local = wanted
+
+    def set_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
+        """Writes a path into a slot that no route points at, or clears it."""
+        self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids))
+
+    def add_service(self, address: IPv6Address, group: int, origin: int = BY_AGENT, only_new: bool = False) -> None:
+        """Makes an address a known destination; with `only_new` one that is known stays as it is."""
+        try:
+            flags = BPF_NOEXIST if only_new else 0
+            self.maps["services"].set(address.packed, service_value(group, origin), flags)
+        except FileExistsError:
+            return
+
+    def attach(self, names: Sequence[str]) -> None:
+        """On all of the interfaces, or on none: DataplaneError says why."""
+        self._ip = IPRoute()
+        try:
+            interfaces = [Interface(self._ip, name) for name in names]
+            for interface in interfaces:
+                self._claims.append(Claim(runtime_folder(), self.role, interface))
+            for interface in interfaces:
+                kind = "raw" if interface.raw else "ethernet"
+                attachment = Attachment(self._ip, self.role, interface)
+                attachment.attach(self.programs[f"egress_{kind}"], self.programs[f"ingress_{kind}"])
+                self._attachments.append(attachment)
+        except DataplaneError:
+            self.detach()
+            raise
+
+    def detach(self) -> None:
+        """Takes every program off its interface."""
+        for attachment in self._attachments:
+            attachment.detach()
+        self._attachments.clear()
+        for claim in self._claims:
+            claim.release()
+        self._claims.clear()
+        if self._ip is not None:
+            self._ip.close()
+            self._ip = None
+
+    def counters(self) -> dict[str, dict[str, Count]]:
+        """Per direction and reason what has become of packets; reasons never met are left out."""
+        result: dict[str, dict[str, Count]] = {}
+        names = reasons()
+        for number, direction in enumerate(DIRECTIONS):
+            counts = {}
+            for reason in names:
+                count = self._tally("tallies", number * len(names) + reason.number)
+                if count.packets:
+                    counts[reason.name] = count
+            result[direction] = counts
+        return result
+
+    def path_count(self, slot: int) -> Count:
+        """What was sent over the path in this slot."""
+        return self._tally("path_tallies", slot)
+
+    def _tally(self, table: str, index: int) -> Count:
+        values = [struct.unpack("=QQ", v) for v in self.maps[table].values_per_cpu(_U32.pack(index))]
+        return Count(sum(v[0] for v in values), sum(v[1] for v in values))

@@ -1,0 +1,35 @@
+"""Where the C sources are, and one text of them: BCC rewrites map access in its main file only."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from hawkwing.errors import DataplaneError
+
+_INCLUDE = re.compile(r'\s*#include "(?P<file>[^"]+)"')
+
+
+@cache
+def source_folder() -> Path:
+    """The folder of the C sources: inside an installed package, else beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "bpf", package.parent / "bpf"):
+        if (folder / "hawkwing.c").is_file():
+            return folder
+    raise DataplaneError(f"the C sources of the data plane are missing: no bpf/hawkwing.c near {package}")
+
+
+def flattened(name: str = "hawkwing.c") -> str:
+    """`name` with our own includes put in, and #line marks so that errors name the right file."""
+    return "\n".join(_flatten(source_folder(), name)) + "\n"
+
+
+def _flatten(folder: Path, name: str) -> list[str]:
+    lines = [f'#line 1 "{name}"']
+    for number, line in enumerate((folder / name).read_text().splitlines(), 1):
+        match = _INCLUDE.match(line)
+        if match:
+            lines += [*_flatten(folder, match["file"]), f'#line {number + 1} "{name}"']
+        else:
+            lines.append(line)
+    return lines

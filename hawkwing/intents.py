@@ -1,0 +1,102 @@
+"""What an application may ask of the network, and what the HawkEye controller is known to refuse.
+
+Values have HawkEye's units: latency and jitter in microseconds, packet loss in percent, bandwidth in kbit/s.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+class IntentType(enum.Enum):
+    """The kinds of intent; the value is the name used in a configuration file."""
+
+    HIGH_BANDWIDTH = "high-bandwidth"
+    LOW_BANDWIDTH = "low-bandwidth"
+    LOW_LATENCY = "low-latency"
+    LOW_PACKET_LOSS = "low-packet-loss"
+    LOW_JITTER = "low-jitter"
+    FLEX_ALGO = "flex-algo"
+    SFC = "sfc"
+    LOW_UTILIZATION = "low-utilization"
+
+
+#: What HawkEye 1.0 accepts; the agent itself is less strict.
+HAWKEYE_FLEX_ALGO_NUMBERS = range(128, 256)
+HAWKEYE_MIN_VALUE = (IntentType.HIGH_BANDWIDTH,)
+HAWKEYE_MAX_VALUE = (IntentType.LOW_LATENCY, IntentType.LOW_JITTER, IntentType.LOW_PACKET_LOSS)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One wish about a path; `functions` belongs to sfc and `flex_algo_number` to flex-algo only."""
+
+    type: IntentType
+    min_value: int | None = None
+    max_value: int | None = None
+    functions: tuple[str, ...] = ()
+    flex_algo_number: int | None = None
+
+    def __str__(self) -> str:
+        details = list(self.functions)
+        if self.flex_algo_number is not None:
+            details.append(str(self.flex_algo_number))
+        if self.min_value is not None:
+            details.append(f"min {self.min_value}")
+        if self.max_value is not None:
+            details.append(f"max {self.max_value}")
+        return f"{self.type.value}({', '.join(details)})" if details else self.type.value
+
+
+def order_problem(types: Sequence[IntentType | None]) -> str | None:
+    """Says what is wrong with the order of these intents, if anything; None stands for an unknown type."""
+    for index, kind in enumerate(types):
+        if kind is IntentType.SFC and index > 0:
+            return "sfc must be the first intent of its list"
+        after_sfc = index == 1 and types[0] in (IntentType.SFC, None)
+        if kind is IntentType.FLEX_ALGO and index > 0 and not after_sfc:
+            return "flex-algo must be the first intent of its list, or the second after sfc"
+    return None
+
+
+def hawkeye_refusals(intents: Sequence[Intent]) -> list[str]:
+    """One sentence for each reason HawkEye has to refuse a request with these intents."""
+    if not intents:
+        return ["HawkEye refuses a request without intents"]
+    types = [intent.type for intent in intents]
+    found = [
+        f"HawkEye refuses more than one {kind.value} intent in a request"
+        for kind in dict.fromkeys(types)
+        if types.count(kind) > 1
+    ]
+    for intent in intents:
+        found.extend(_refusals_of_one(intent))
+    return list(dict.fromkeys(found))
+
+
+def _refusals_of_one(intent: Intent) -> Iterator[str]:
+    name = intent.type.value
+    if intent.type is IntentType.FLEX_ALGO:
+        if intent.flex_algo_number is None:
+            yield "HawkEye refuses flex-algo without a flex_algo_number"
+        elif intent.flex_algo_number not in HAWKEYE_FLEX_ALGO_NUMBERS:
+            yield f"HawkEye refuses flex_algo_number {intent.flex_algo_number}, it takes 128 to 255"
+    if intent.type is IntentType.SFC:
+        if not intent.functions:
+            yield "HawkEye refuses sfc without functions"
+        for function in dict.fromkeys(intent.functions):
+            if intent.functions.count(function) > 1:
+                yield f"HawkEye refuses sfc with the function {function} more than once"
+    for key, value, takers in (
+        ("min_value", intent.min_value, HAWKEYE_MIN_VALUE),
+        ("max_value", intent.max_value, HAWKEYE_MAX_VALUE),
+    ):
+        if value is None:
+            continue
+        if intent.type not in takers:
+            allowed = ", ".join(kind.value for kind in takers)
+            yield f"HawkEye refuses {key} on {name}, it takes it only on {allowed}"
+        if value < 1:
+            yield f"HawkEye refuses {key} {value} on {name}, it takes 1 and more"

@@ -1,0 +1,45 @@
+"""Segment lists. Everywhere in Python they are in the order of travel; `wire_order` alone reverses them."""
+
+import struct
+from collections.abc import Sequence
+from ipaddress import IPv6Address
+
+MAX_SIDS = 15
+"""SIDs in a list: the SRH holds 16 segments, one of which is the packet's own destination."""
+
+ROUTING_TYPE_SRH = 4
+
+
+def wire_order(sids: Sequence[IPv6Address]) -> list[IPv6Address]:
+    """The SIDs as they stand in an SRH behind segment[0]: the last first (RFC 8754, section 2)."""
+    return list(reversed(sids))
+
+
+def srh_length(sids: Sequence[IPv6Address]) -> int:
+    """Bytes that an SRH with these SIDs and the destination takes."""
+    return 8 + 16 * (len(sids) + 1)
+
+
+def ready_srh(sids: Sequence[IPv6Address]) -> bytes:
+    """An SRH for a packet about to take the first SID, in wire order.
+
+    Next header and segment[0], the destination, belong to the packet and are zero. ValueError where
+    there are no SIDs, or more than fit.
+    """
+    if not 1 <= len(sids) <= MAX_SIDS:
+        raise ValueError(f"a segment list has 1 to {MAX_SIDS} SIDs, not {len(sids)}")
+    count = len(sids)
+    fixed = struct.pack("!BBBBBBH", 0, 2 * (count + 1), ROUTING_TYPE_SRH, count, count, 0, 0)
+    return fixed + bytes(16) + b"".join(sid.packed for sid in wire_order(sids))
+
+
+def name_hash(name: str, seed: int) -> int:
+    """The keyed hash of a domain name that bpf/lib/dns.h computes from a DNS question; never 0."""
+    mask = (1 << 64) - 1
+    value = seed
+    for label in name.rstrip(".").lower().split("."):
+        encoded = label.encode("ascii")
+        for byte in (len(encoded), *encoded):
+            value = ((value ^ byte) * 0x9E3779B97F4A7C15) & mask
+            value ^= value >> 32
+    return value or 1

@@ -1,0 +1,288 @@
+"""Reads YAML into plain values and remembers the line each of them stands on.
+
+Less is taken for a number than YAML 1.1 would have it: `1:20` is text and not 80, because an IPv6 address
+may look like that, and `010` is text and not 8. Dates and fractions are text, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from hawkwing.errors import ConfigError
+
+MAX_FILE_BYTES = 16 * 2**20
+
+Place = tuple[
+    str | int, ...
+]  # keys and list indexes from the top, as in ("services", "web", "applications", 0)
+
+_TAG = "tag:yaml.org,2002:"
+_INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
+_TRUE = ("true", "yes", "on")
+_FALSE = ("false", "no", "off")
+_MAX_DIGITS = 18
+_MAX_DEPTH = 50
+_MAX_REPEATED = 100_000  # values reached through aliases: a few lines of nested aliases can ask for billions
+
+
+class YamlError(Exception):
+    """The text can't be read at all; `line` counts from 1."""
+
+    def __init__(self, line: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.line = line
+        self.sentence = sentence
+
+
+class Fault(NamedTuple):
+    """Something wrong at one line, with reading gone on after it."""
+
+    line: int
+    place: Place
+    sentence: str
+
+
+@dataclass
+class Document:
+    """Plain values (dict, list, str, int, bool, None), the line of each place, and faults met on the way."""
+
+    data: Any = None
+    lines: dict[Place, int] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    unread: set[Place] = field(default_factory=set)  # places whose value is None because of a fault
+
+    def line_of(self, place: Place) -> int:
+        """The line of a place, or of what it would be in if the file doesn't have it."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 1)
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+def _resolve(kind: str, pattern: str, first: list[str]) -> None:
+    _Loader.add_implicit_resolver(_TAG + kind, re.compile(pattern), first)
+
+
+_resolve("bool", rf"^(?i:{'|'.join(_TRUE + _FALSE)})$", [*"yYnNtTfFoO"])
+_resolve("int", _INT.pattern, [*"-+0123456789"])
+_resolve("merge", r"^<<$", ["<"])
+_resolve("null", r"^(?:~|null|Null|NULL|)$", [*"~nN", ""])
+
+
+def read_yaml_file(path: Path) -> Document:
+    """Reads a file with one YAML document; raises ConfigError with the one reason why that can't be done."""
+    try:
+        return read_yaml(_read_text(path))
+    except YamlError as error:
+        raise ConfigError([f"{path}:{error.line}: {error.sentence}"]) from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: there is no such file"]) from None
+    except IsADirectoryError:
+        raise ConfigError([f"{path}: is a directory, a file is needed"]) from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError([f"{path}: can't be read: {reason}"]) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError([f"{path}: is larger than {MAX_FILE_BYTES} bytes, which no configuration needs"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise YamlError(content.count(b"\n", 0, error.start) + 1, "is not text in UTF-8") from None
+
+
+def read_yaml(text: str) -> Document:
+    """Reads one YAML document; raises YamlError if there is none or its syntax is wrong."""
+    loader: _Loader | None = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlError(
+            line, f"holds the character U+{ord(text[error.position]):04X}, which YAML forbids"
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error, text) from None
+    except RecursionError:
+        raise YamlError(1, "is nested too deeply to be read") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+    if node is None:
+        raise YamlError(1, "is empty")
+    return _Walk().document(node)
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> YamlError:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    if isinstance(error, yaml.composer.ComposerError) and "single document" in (error.context or ""):
+        return YamlError(line, "begins a second YAML document, only one can be read")
+    problem = (error.problem or "nothing more is known").replace("'<stream end>'", "the end of the file")
+    if problem == "second occurrence":
+        problem = "this anchor's name is taken already"
+    sentence = f"is not valid YAML: {problem}"
+    if mark:
+        sentence += f" (column {mark.column + 1})"
+    source = text.splitlines()[line - 1 : line]
+    if source and source[0].rstrip().endswith("::"):
+        sentence += "; an address that ends in :: must be in quotes"
+    return YamlError(line, sentence)
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self.result = Document()
+        self.open: list[int] = []  # identities of the nodes being walked, to notice one inside itself
+        self.seen: set[int] = set()
+        self.repeated = 0
+        self.flat: dict[int, dict[str, tuple[int, yaml.Node]]] = {}
+
+    def document(self, node: yaml.Node) -> Document:
+        self.result.lines[()] = _line(node)
+        self.result.data = self.value(node, ())
+        return self.result
+
+    def value(self, node: yaml.Node, place: Place) -> Any:
+        self.guard(node)
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, place)
+        self.open.append(id(node))
+        value: Any
+        if isinstance(node, yaml.MappingNode):
+            self.tag_is(node, place, "map")
+            value = {}
+            for key, (line, child) in self.mapping(node, place).items():
+                self.result.lines[*place, key] = line
+                value[key] = self.value(child, (*place, key))
+        else:
+            self.tag_is(node, place, "seq")
+            value = []
+            for index, child in enumerate(node.value):
+                self.result.lines[*place, index] = _line(child)
+                value.append(self.value(child, (*place, index)))
+        self.open.pop()
+        return value
+
+    def guard(self, node: yaml.Node) -> None:
+        if id(node) in self.open:
+            raise YamlError(_line(node), "holds an alias of itself, which has no end")
+        if len(self.open) >= _MAX_DEPTH:
+            raise YamlError(_line(node), "is nested too deeply to be read")
+        if id(node) in self.seen:
+            self.repeated += 1
+            if self.repeated > _MAX_REPEATED:
+                raise YamlError(_line(node), "repeats too much through aliases")
+        self.seen.add(id(node))
+
+    def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, tuple[int, yaml.Node]]:
+        """The keys of a mapping with its merge keys (<<) resolved: own keys win, then the first merged."""
+        if id(node) in self.flat:
+            return self.flat[id(node)]
+        self.flat[id(node)] = {}  # what a mapping that merges itself gets to see
+        own: dict[str, tuple[int, yaml.Node]] = {}
+        merged: dict[str, tuple[int, yaml.Node]] = {}
+        for key_node, child in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.fault(_line(key_node), place, "has a key that is not a single word or text")
+                continue
+            key, line = _text(key_node), _line(key_node)
+            if key_node.tag == _TAG + "merge":
+                self.merge(child, place, merged)
+            elif key in own:
+                self.fault(line, (*place, key), f"is given twice, on line {own[key][0]} and on line {line}")
+            else:
+                own[key] = (line, child)
+        self.flat[id(node)] = {**own, **{key: what for key, what in merged.items() if key not in own}}
+        return self.flat[id(node)]
+
+    def merge(self, child: yaml.Node, place: Place, merged: dict[str, tuple[int, yaml.Node]]) -> None:
+        for source in child.value if isinstance(child, yaml.SequenceNode) else [child]:
+            if not isinstance(source, yaml.MappingNode):
+                self.fault(_line(source), (*place, "<<"), "can only merge keys and values")
+            else:
+                self.guard(source)
+                self.open.append(id(source))
+                for key, what in self.mapping(source, place).items():
+                    merged.setdefault(key, what)
+                self.open.pop()
+
+    def scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
+        text = _text(node)
+        match node.tag.removeprefix(_TAG):
+            case "null":
+                return None
+            case "bool" if text.lower() in _TRUE + _FALSE:
+                return text.lower() in _TRUE
+            case "int" if _INT.match(text) and len(text) <= _MAX_DIGITS:
+                return int(text)
+            case "int":
+                self.fault(_line(node), place, "is no number that can be read here")
+            case "str" | "merge":
+                return text
+            case _:
+                self.tag_is(node, place, "str")
+        self.result.unread.add(place)
+        return None
+
+    def tag_is(self, node: yaml.Node, place: Place, expected: str) -> None:
+        if node.tag != _TAG + expected:
+            shown = node.tag.replace(_TAG, "!!")
+            shown = shown if shown.isprintable() else ascii(shown)
+            self.fault(_line(node), place, f"has the YAML tag {shown}, which means nothing here")
+
+    def fault(self, line: int, place: Place, sentence: str) -> None:
+        self.result.faults.append(Fault(line, place, sentence))
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _text(node: yaml.ScalarNode) -> str:
+    text = str(node.value)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise YamlError(_line(node), "has half a character in it (\\ud800 to \\udfff)")
+    return text
+
+
+def problem_lines(
+    path: Path, document: Document, faults: list[Fault], variables: Mapping[Place, str]
+) -> list[str]:
+    """Faults as `FILE:LINE: place: sentence`, or with the variable's name in front at places set by one."""
+    problems = []
+    for fault in sorted(dict.fromkeys(faults), key=lambda fault: fault.line):
+        known = fault.place
+        while known and known not in variables and known not in document.lines:
+            known = known[:-1]
+        where = variables.get(known) or f"{path}:{fault.line}"
+        problems.append(f"{where}: {dotted(fault.place)}{': ' if fault.place else ''}{fault.sentence}")
+    return problems
+
+
+def dotted(place: Place) -> str:
+    """A place as people write it: services.web.applications[0].port."""
+    text = ""
+    for part in place:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif re.fullmatch(r"[\w-]+", part):
+            text += f".{part}" if text else part
+        else:
+            text += f"[{part!a}]"
+    return text

@@ -1,0 +1,482 @@
+"""The lab's topology: read from one YAML file and checked as a whole before anything is built.
+
+A `Topology` that exists is valid: `load_topology` raises `TopologyError` with one line per problem otherwise.
+Nodes know their interfaces; links know their metrics; addresses belong to the node that has them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
+INTERFACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}")
+RESERVED_INTERFACES = frozenset({"lo", "all", "default"})
+DOMAIN_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*")
+SERVICE_PREFIX_LENGTH = 48
+LINK_PREFIX_LENGTH = 64
+
+Port = Annotated[StrictInt, Field(ge=1, le=65535)]
+DomainName = Annotated[str, Field(pattern=DOMAIN_NAME)]
+
+
+class TopologyError(ValueError):
+    """The topology file can't be used; the text has one line per problem, each naming file and key."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One end of a link, as its node sees it."""
+
+    node: str
+    name: str
+    address: IPv6Interface
+    link: Link
+    peer_node: str
+    peer_interface: str
+    peer_address: IPv6Interface
+
+
+class Endpoint(Model):
+    node: str
+    interface: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return value
+        if not isinstance(value, str) or value.count(":") != 1:
+            raise ValueError(f"{value!r} is not of the form 'node:interface'")
+        node, interface = value.split(":")
+        return {"node": node, "interface": interface}
+
+    @field_validator("interface")
+    @classmethod
+    def _interface_name(cls, value: str) -> str:
+        if not INTERFACE_NAME.fullmatch(value):
+            raise ValueError(
+                f"interface name {value!r} is not 1 to 15 letters, digits, '-' or '_' beginning with no sign"
+            )
+        if value in RESERVED_INTERFACES:
+            raise ValueError(f"interface name {value!r} is reserved by the kernel")
+        return value
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.interface}"
+
+
+class Link(Model):
+    """A point-to-point link; its metrics hold in both directions."""
+
+    endpoints: tuple[Endpoint, Endpoint]
+    prefix: IPv6Network
+    addresses: tuple[IPv6Interface, IPv6Interface]
+    igp: Annotated[StrictInt, Field(ge=1, le=0xFFFFFF, description="IGP metric")]
+    latency: Annotated[StrictInt, Field(ge=0, description="microseconds")]
+    bandwidth: Annotated[StrictInt, Field(ge=1, description="kbit/s")]
+    loss: Annotated[StrictInt, Field(ge=0, le=99, description="percent")] = 0
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_length(cls, value: IPv6Network) -> IPv6Network:
+        if value.prefixlen != LINK_PREFIX_LENGTH:
+            raise ValueError(f"{value} is not a /{LINK_PREFIX_LENGTH}")
+        return value
+
+    @field_validator("addresses", mode="before")
+    @classmethod
+    def _within_prefix(cls, value: Any, info: ValidationInfo) -> Any:
+        prefix = info.data.get("prefix")
+        if prefix is None or not isinstance(value, list | tuple):
+            return value
+        return tuple(_address_in(prefix, item) for item in value)
+
+    @model_validator(mode="after")
+    def _ends_differ(self) -> Self:
+        first, second = self.endpoints
+        if first.node == second.node:
+            raise ValueError(f"both ends are on {first.node}")
+        if self.addresses[0] == self.addresses[1]:
+            raise ValueError(f"both ends have address {self.addresses[0].ip}")
+        return self
+
+    @property
+    def name(self) -> str:
+        return f"{self.endpoints[0].node}-{self.endpoints[1].node}"
+
+    @property
+    def nodes(self) -> tuple[str, str]:
+        return self.endpoints[0].node, self.endpoints[1].node
+
+    def interface(self, node: str) -> Interface:
+        """The end of this link on `node`; KeyError if the link doesn't touch it."""
+        if node not in self.nodes:
+            raise KeyError(f"{node} is not on link {self.name}")
+        here = self.nodes.index(node)
+        there = 1 - here
+        return Interface(
+            node=node,
+            name=self.endpoints[here].interface,
+            address=self.addresses[here],
+            link=self,
+            peer_node=self.endpoints[there].node,
+            peer_interface=self.endpoints[there].interface,
+            peer_address=self.addresses[there],
+        )
+
+
+class Zone(Model):
+    """What the lab's DNS server knows: names of hosts, and other names for those names."""
+
+    origin: DomainName
+    ttl: Annotated[StrictInt, Field(ge=0, le=0x7FFFFFFF)] = 60
+    addresses: dict[DomainName, str]
+    aliases: dict[DomainName, DomainName] = {}
+
+    @property
+    def name_server(self) -> str:
+        return f"ns.{self.origin}"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in (*self.addresses, *self.aliases):
+            if not self.contains(name):
+                raise ValueError(f"{name} is not in zone {self.origin}")
+            if name == self.name_server:
+                raise ValueError(f"{name} is the name of the server itself")
+        for alias, target in self.aliases.items():
+            if alias in self.addresses or alias == self.origin:
+                raise ValueError(f"alias {alias} has other records")
+            seen = {alias}
+            while target in self.aliases:
+                if target in seen:
+                    raise ValueError(f"alias {alias} leads back to itself")
+                seen.add(target)
+                target = self.aliases[target]
+            if self.contains(target) and target not in (*self.addresses, self.name_server):
+                raise ValueError(f"alias {alias} leads to unknown name {target}")
+        return self
+
+    def contains(self, name: str) -> bool:
+        return name == self.origin or name.endswith("." + self.origin)
+
+
+class Dns(Model):
+    port: Port = 53
+    zone: Zone
+
+
+class Web(Model):
+    port: Port = 80
+    text: str
+
+
+class HawkEye(Model):
+    port: Port = 5001
+
+
+class NodeBase(Model):
+    _name: str = PrivateAttr(default="")
+    _interfaces: tuple[Interface, ...] = PrivateAttr(default=())
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        """In the order of the file's links."""
+        return self._interfaces
+
+    def interface_to(self, neighbour: str) -> Interface:
+        for interface in self._interfaces:
+            if interface.peer_node == neighbour:
+                return interface
+        raise KeyError(f"no link between {self._name} and {neighbour}")
+
+    def _attach(self, name: str, interfaces: tuple[Interface, ...]) -> None:
+        self._name = name
+        self._interfaces = interfaces
+
+
+class Host(NodeBase):
+    kind: Literal["host"]
+    service_address: IPv6Interface
+    resolver: str | None = None
+    dns: Dns | None = None
+    web: Web | None = None
+    hawkeye: HawkEye | None = None
+
+    @field_validator("service_address")
+    @classmethod
+    def _prefix_length(cls, value: IPv6Interface) -> IPv6Interface:
+        if value.network.prefixlen != SERVICE_PREFIX_LENGTH:
+            raise ValueError(f"{value} is not on a /{SERVICE_PREFIX_LENGTH}")
+        return value
+
+    @property
+    def address(self) -> IPv6Address:
+        return self.service_address.ip
+
+    @property
+    def service_prefix(self) -> IPv6Network:
+        return self.service_address.network
+
+    @property
+    def interface(self) -> Interface:
+        """A host's only interface."""
+        return self._interfaces[0]
+
+    @property
+    def router(self) -> str:
+        """The name of the router this host hangs on."""
+        return self.interface.peer_node
+
+
+class Router(NodeBase):
+    kind: Literal["router"]
+    router: Literal["linux", "vpp"] = "linux"
+    loopback: IPv6Interface
+    sid: IPv6Address
+    flex_algo_sids: dict[Annotated[int, Field(ge=128, le=255)], IPv6Address] = {}
+    service_sids: dict[str, IPv6Address] = {}
+
+    @field_validator("loopback")
+    @classmethod
+    def _prefix_length(cls, value: IPv6Interface) -> IPv6Interface:
+        if value.network.prefixlen != 128:
+            raise ValueError(f"{value} is not a /128")
+        return value
+
+    @property
+    def sids(self) -> tuple[IPv6Address, ...]:
+        """Every SID that packets for this router may carry, the plain one first."""
+        return self.sid, *self.flex_algo_sids.values(), *self.service_sids.values()
+
+
+Node = Annotated[Host | Router, Field(discriminator="kind")]
+
+
+class Topology(Model):
+    name: str
+    nodes: dict[str, Node]
+    links: tuple[Link, ...]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        problems = list(_problems(self))
+        if problems:
+            raise ValueError("\n".join(problems))
+        for name, node in self.nodes.items():
+            node._attach(name, tuple(link.interface(name) for link in self.links if name in link.nodes))
+        return self
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        return tuple(node for node in self.nodes.values() if isinstance(node, Host))
+
+    @property
+    def routers(self) -> tuple[Router, ...]:
+        return tuple(node for node in self.nodes.values() if isinstance(node, Router))
+
+    def host(self, name: str) -> Host:
+        node = self.nodes[name]
+        if not isinstance(node, Host):
+            raise KeyError(f"{name} is not a host")
+        return node
+
+    def router(self, name: str) -> Router:
+        node = self.nodes[name]
+        if not isinstance(node, Router):
+            raise KeyError(f"{name} is not a router")
+        return node
+
+    def link(self, one: str, other: str) -> Link:
+        """The link between two nodes, in either order; KeyError if there is none."""
+        return self.nodes[one].interface_to(other).link
+
+    def neighbours(self, node: str) -> tuple[str, ...]:
+        return tuple(interface.peer_node for interface in self.nodes[node].interfaces)
+
+
+def load_topology(path: str | Path) -> Topology:
+    """The topology in `path`; TopologyError for anything wrong with it."""
+    try:
+        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise TopologyError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TopologyError(f"{path}: not valid YAML: {_one_line(str(error))}") from error
+    if not isinstance(document, dict):
+        raise TopologyError(f"{path}: not a mapping with the keys name, nodes and links")
+    try:
+        return Topology.model_validate(document)
+    except ValidationError as error:
+        lines = [f"{path}: {line}" for problem in error.errors() for line in _lines(problem)]
+        raise TopologyError("\n".join(lines)) from error
+
+
+def _address_in(prefix: IPv6Network, text: object) -> IPv6Interface:
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is not an IPv6 address")
+    address = IPv6Address(text)
+    if int(address) <= int(prefix.hostmask):
+        address = prefix[int(address)]
+    if address not in prefix:
+        raise ValueError(f"{address} is outside {prefix}")
+    if address == prefix.network_address:
+        raise ValueError(f"{address} is the routers' anycast address of {prefix}, not one for an end")
+    return IPv6Interface((address, prefix.prefixlen))
+
+
+def _problems(topology: Topology) -> Iterator[str]:
+    yield from _name_problems(topology)
+    yield from _endpoint_problems(topology)
+    yield from _host_problems(topology)
+    yield from _prefix_problems(topology)
+    yield from _connection_problems(topology)
+
+
+def _name_problems(topology: Topology) -> Iterator[str]:
+    rule = "is not 1 to 32 lower-case letters, digits or '-', beginning with a letter"
+    if not NAME.fullmatch(topology.name):
+        yield f"name: {topology.name!r} {rule}"
+    for name in topology.nodes:
+        if not NAME.fullmatch(name):
+            yield f"nodes.{name}: name {name!r} {rule}"
+
+
+def _endpoint_problems(topology: Topology) -> Iterator[str]:
+    used: dict[str, str] = {}
+    pairs: dict[frozenset[str], str] = {}
+    for index, link in enumerate(topology.links):
+        key = f"links[{index}]"
+        for endpoint in link.endpoints:
+            if endpoint.node not in topology.nodes:
+                yield f"{key}.endpoints: unknown node {endpoint.node!r}"
+            elif str(endpoint) in used:
+                yield f"{key}.endpoints: interface {endpoint} is already an end of {used[str(endpoint)]}"
+            used.setdefault(str(endpoint), key)
+        pair = frozenset(link.nodes)
+        if pair in pairs:
+            yield f"{key}.endpoints: {link.name} is already joined by {pairs[pair]}"
+        pairs.setdefault(pair, key)
+
+
+def _host_problems(topology: Topology) -> Iterator[str]:
+    for host_name, node in topology.nodes.items():
+        if not isinstance(node, Host):
+            continue
+        key = f"nodes.{host_name}"
+        links = [link for link in topology.links if host_name in link.nodes]
+        if len(links) != 1:
+            yield f"{key}: a host has one link, this one has {len(links)}"
+        for neighbour in {name for link in links for name in link.nodes} - {host_name}:
+            if isinstance(topology.nodes.get(neighbour), Host):
+                yield f"{key}: is linked to host {neighbour} instead of a router"
+        if node.resolver is not None:
+            resolver = topology.nodes.get(node.resolver)
+            if not isinstance(resolver, Host) or resolver.dns is None:
+                yield f"{key}.resolver: {node.resolver!r} is not a host with a dns service"
+        if node.dns is not None:
+            for domain, target in node.dns.zone.addresses.items():
+                if not isinstance(topology.nodes.get(target), Host):
+                    yield f"{key}.dns.zone.addresses.{domain}: {target!r} is not a host"
+        ports = [service.port for service in (node.dns, node.web, node.hawkeye) if service is not None]
+        if len(set(ports)) != len(ports):
+            yield f"{key}: two services on port {ports[0]}"
+
+
+def _prefix_problems(topology: Topology) -> Iterator[str]:
+    """Everything that gets a route of its own must be told apart from everything else."""
+    prefixes: list[tuple[IPv6Network, str]] = []
+    for name, node in topology.nodes.items():
+        if isinstance(node, Host):
+            prefixes.append((node.service_prefix, f"nodes.{name}.service_address"))
+            continue
+        prefixes.append((node.loopback.network, f"nodes.{name}.loopback"))
+        prefixes.append((IPv6Network(node.sid), f"nodes.{name}.sid"))
+        for algorithm, sid in node.flex_algo_sids.items():
+            prefixes.append((IPv6Network(sid), f"nodes.{name}.flex_algo_sids.{algorithm}"))
+        for service, sid in node.service_sids.items():
+            prefixes.append((IPv6Network(sid), f"nodes.{name}.service_sids.{service}"))
+    prefixes += [(link.prefix, f"links[{index}].prefix") for index, link in enumerate(topology.links)]
+    for position, (prefix, key) in enumerate(prefixes):
+        if prefix.is_multicast or prefix.is_loopback or prefix.is_link_local or prefix.is_unspecified:
+            yield f"{key}: {prefix} is not a routable unicast prefix"
+        for earlier, earlier_key in prefixes[:position]:
+            if prefix == earlier:
+                yield f"{key}: {prefix} is already used by {earlier_key}"
+            elif prefix.overlaps(earlier):
+                yield f"{key}: {prefix} overlaps {earlier} of {earlier_key}"
+
+
+def _connection_problems(topology: Topology) -> Iterator[str]:
+    if not topology.nodes:
+        yield "nodes: there are none"
+        return
+    start = next(iter(topology.nodes))
+    reached = {start}
+    pending = [start]
+    while pending:
+        here = pending.pop()
+        for link in topology.links:
+            if here in link.nodes:
+                fresh = set(link.nodes) - reached
+                reached |= fresh
+                pending += fresh
+    apart = [name for name in topology.nodes if name not in reached]
+    if apart:
+        yield f"links: no path from {start} to {', '.join(apart)}"
+
+
+def _lines(problem: Mapping[str, Any]) -> Iterator[str]:
+    where: Sequence[str | int] = [part for part in problem["loc"] if part != "[key]"]
+    message = problem["msg"].removeprefix("Value error, ")
+    if not where:
+        yield from message.splitlines()
+        return
+    if where[0] == "nodes" and len(where) > 2 and where[2] in ("host", "router"):
+        where = [*where[:2], *where[3:]]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+    yield f"{key}: {_one_line(message)}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's last-one-wins for repeated keys would hide a node that was defined twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"key {key.value!r} given twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
