@@ -8,8 +8,7 @@ from typing import Annotated, Any, Protocol
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from hawkwing.controller.messages import PathQuery
-from hawkwing.intents import Intent, IntentType
+from hawkwing.intents import Intent, IntentType, PathQuery
 
 Whole = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 

@@ -17,8 +17,8 @@ from google.protobuf import json_format
 from fake_hawkeye.paths import PathSource, Refused
 from hawkwing.controller import intent_pb2 as pb
 from hawkwing.controller.intent_pb2_grpc import add_IntentControllerServicer_to_server
-from hawkwing.controller.messages import PathQuery, query_of
-from hawkwing.intents import Intent
+from hawkwing.controller.messages import query_of
+from hawkwing.intents import Intent, PathQuery
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from hawkwing.errors import ConfigError
 from hawkwing.intents import Intent, IntentType, hawkeye_refusals, order_problem
+from hawkwing.sids import MAX_SIDS
 from hawkwing.yaml_lines import Fault, Place, dotted, problem_lines, read_yaml_file
 
-MAX_SIDS = 15  # the header's list has 16 places and the packet's own destination takes one
 MAX_VALUE = 2**31 - 1  # int32 in the controller's protocol
 ENVIRONMENT: Mapping[str, Place] = MappingProxyType(
     {

@@ -1,9 +1,9 @@
 """The exceptions a user can meet; each carries one clear sentence and ends a command with status 1.
 
-    HawkwingError
-     ├── ConfigError      a configuration file, with every problem found in it
-     ├── DataplaneError   compiling, loading or attaching the BPF programs
-     └── ControllerError  the controller's address or credentials
+HawkwingError
+ ├── ConfigError      a configuration file, with every problem found in it
+ ├── DataplaneError   compiling, loading or attaching the BPF programs
+ └── ControllerError  the controller's address or credentials
 """
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 
 class IntentType(enum.Enum):
@@ -100,3 +101,16 @@ def _refusals_of_one(intent: Intent) -> Iterator[str]:
             yield f"HawkEye refuses {key} on {name}, it takes it only on {allowed}"
         if value < 1:
             yield f"HawkEye refuses {key} {value} on {name}, it takes 1 and more"
+
+
+@dataclass(frozen=True)
+class PathQuery:
+    """One path wanted; the order of its intents counts, HawkEye weights them by it."""
+
+    source: IPv6Address
+    destination: IPv6Address
+    intents: tuple[Intent, ...]
+
+    def __str__(self) -> str:
+        names = ", ".join(intent.type.value for intent in self.intents)
+        return f"{self.source} -> {self.destination} ({names})"

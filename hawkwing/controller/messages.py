@@ -1,12 +1,10 @@
 """What the agent asks HawkEye and what it reads from the answers; pure, no I/O."""
 
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 
 from hawkwing.controller import intent_pb2 as pb
-from hawkwing.intents import Intent, IntentType
-
-MAX_SIDS = 15
+from hawkwing.intents import Intent, IntentType, PathQuery
+from hawkwing.sids import MAX_SIDS
 
 _TYPE_NUMBERS: dict[IntentType, pb.IntentType] = {
     IntentType.HIGH_BANDWIDTH: pb.INTENT_TYPE_HIGH_BANDWIDTH,
@@ -20,19 +18,6 @@ _TYPE_NUMBERS: dict[IntentType, pb.IntentType] = {
 }
 _TYPES = {number: kind for kind, number in _TYPE_NUMBERS.items()}
 _NUMBER_TYPES = (pb.VALUE_TYPE_MIN_VALUE, pb.VALUE_TYPE_MAX_VALUE, pb.VALUE_TYPE_FLEX_ALGO_NR)
-
-
-@dataclass(frozen=True)
-class PathQuery:
-    """One path wanted; the order of its intents counts, HawkEye weights them by it."""
-
-    source: IPv6Address
-    destination: IPv6Address
-    intents: tuple[Intent, ...]
-
-    def __str__(self) -> str:
-        names = ", ".join(intent.type.value for intent in self.intents)
-        return f"{self.source} -> {self.destination} ({names})"
 
 
 def to_request(query: PathQuery) -> pb.PathRequest:

@@ -18,7 +18,8 @@ import grpc
 
 from hawkwing.controller import intent_pb2 as pb
 from hawkwing.controller.intent_pb2_grpc import IntentControllerStub
-from hawkwing.controller.messages import PathQuery, query_of, sids_of, to_request
+from hawkwing.controller.messages import query_of, sids_of, to_request
+from hawkwing.intents import PathQuery
 
 State = Literal["connecting", "connected", "waiting"]
 

@@ -3,6 +3,9 @@
 import errno
 import fcntl
 import os
+import socket
+import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -16,6 +19,7 @@ INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 _ETH_P_ALL = 0x0003
 _HANDLE = 1
 _WITH_ETHERNET_HEADER = frozenset({1, 772})
+_SIOCGIFHWADDR = 0x8927
 
 # Of both roles on one interface the server comes first on arrival (it learns before anything is
 # stripped) and last on departure (what the client has steered is left alone).
@@ -25,6 +29,25 @@ _PRIORITY = {
     ("server", INGRESS): 48401,
     ("client", INGRESS): 48402,
 }
+
+
+def check_interfaces(names: Sequence[str]) -> bool:
+    """A quick word for what can't work; True where one of them has no Ethernet header."""
+    if os.geteuid() != 0:
+        raise DataplaneError("root rights are needed to load and attach BPF programs: use sudo")
+    for name in names:
+        try:
+            socket.if_nametoindex(name)
+        except OSError:
+            raise DataplaneError(f"there is no interface {name!r} here") from None
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
+        return any(_link_type(any_socket, name) not in _WITH_ETHERNET_HEADER for name in names)
+
+
+def _link_type(any_socket: socket.socket, name: str) -> int:
+    """ARPHRD_* of an interface (netdevice(7), SIOCGIFHWADDR)."""
+    reply = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
+    return int(struct.unpack_from("=H", reply, 16)[0])
 
 
 class Interface:
@@ -41,7 +64,7 @@ class Interface:
 
 
 class Claim:
-    """The right to be the one agent of a role on an interface; the kernel gives it back when the agent dies."""
+    """The right to be the one agent of a role on an interface; the kernel takes it back from the dead."""
 
     def __init__(self, folder: Path, role: str, interface: Interface) -> None:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -64,11 +87,16 @@ class Claim:
         """Gives the right back and removes its file."""
         self._path.unlink(missing_ok=True)
         self._file.close()
+        with suppress(OSError):
+            self._path.parent.rmdir()
+            self._path.parent.parent.rmdir()
 
 
 def runtime_folder() -> Path:
     """Where the agents of this network namespace keep their locks: one folder per namespace."""
-    return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(Path("/proc/self/ns/net").stat().st_ino)
+    return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(
+        Path("/proc/self/ns/net").stat().st_ino
+    )
 
 
 def filter_name(role: str) -> str:
@@ -120,7 +148,7 @@ class Attachment:
         return f"can't attach to {self.interface.name}: {os.strerror(error.code)}"
 
     def detach(self) -> None:
-        """Takes our filters off, and the clsact discipline where nobody else uses it; "already gone" is fine."""
+        """Takes our filters off, and clsact where nobody else uses it; "already gone" is fine."""
         for parent in (EGRESS, INGRESS):
             with suppress(NetlinkError):
                 self._ip.tc(

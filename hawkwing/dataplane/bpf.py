@@ -78,7 +78,7 @@ def program_info(fd: int) -> ProgramInfo:
     _bpf(_OBJECT_INFO, _buffer(struct.pack("=IIQ", fd, len(info), ctypes.addressof(info))))
     kind, number = struct.unpack_from("=II", info)
     (count,) = struct.unpack_from("=I", info, 52)
-    name = bytes(info[64:80]).rstrip(b"\0").decode()
+    name = info.raw[64:80].rstrip(b"\0").decode()
     run_time, run_count = struct.unpack_from("=QQ", info, 192)
     return ProgramInfo(kind, number, name, tuple(maps[:count]), run_time, run_count)
 
@@ -177,16 +177,15 @@ class Map:
             yield following.raw
 
 
-class TestRun(NamedTuple):
+class RunResult(NamedTuple):
     """What a program made of a packet; duration in nanoseconds a run."""
 
-    __test__ = False
     verdict: int
     packet: bytes
     duration: int
 
 
-def test_run(fd: int, packet: bytes, context: bytes = b"", repeat: int = 1) -> TestRun:
+def test_run(fd: int, packet: bytes, context: bytes = b"", repeat: int = 1) -> RunResult:
     """Runs the program on a packet without any interface (BPF_PROG_TEST_RUN)."""
     data_in, data_out = _buffer(packet), _buffer(bytes(len(packet) + 4096))
     context_in = _buffer(context)
@@ -211,4 +210,4 @@ def test_run(fd: int, packet: bytes, context: bytes = b"", repeat: int = 1) -> T
     )
     _bpf(_PROG_TEST_RUN, attributes)
     _fd, verdict, _in, size, _d, _o, _repeat, duration = struct.unpack_from("=IIIIQQII", attributes)
-    return TestRun(ctypes.c_int32(verdict).value, data_out.raw[:size], duration)
+    return RunResult(ctypes.c_int32(verdict).value, data_out.raw[:size], duration)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from hawkwing.dataplane.source import flattened, source_folder
@@ -60,7 +61,9 @@ class Loading:
     def result(self) -> Loaded:
         """Programs and maps, or DataplaneError with the reason."""
         with self._socket:
-            header, descriptors, _flags, _address = socket.recv_fds(self._socket, _MAX_HEADER, _MAX_DESCRIPTORS)
+            header, descriptors, _flags, _address = socket.recv_fds(
+                self._socket, _MAX_HEADER, _MAX_DESCRIPTORS
+            )
         _out, errors = self._process.communicate()
         if not header:
             raise DataplaneError(_explain(errors.decode(errors="replace")))
@@ -72,10 +75,11 @@ class Loading:
         return Loaded({n: fds[n] for n in programs}, {n: fds[n] for n in maps})
 
     def abandon(self) -> None:
-        """Ends a loader whose result is no longer wanted."""
-        self._socket.close()
-        self._process.kill()
-        self._process.communicate()
+        """Ends a loader whose result is no longer wanted, or has been taken."""
+        if self._process.returncode is None:
+            self._socket.close()
+            self._process.kill()
+            self._process.communicate()
 
 
 def _explain(errors: str) -> str:
@@ -88,15 +92,14 @@ def _explain(errors: str) -> str:
         return "the kernel refused to load BPF programs: root rights (CAP_BPF, CAP_NET_ADMIN) are needed"
     if "Cannot allocate memory" in errors or "could not open bpf map" in errors.lower():
         reason = re.findall(r"(?:error|map): ?(.*)", errors)
-        return "the kernel has no memory for maps of this size" + (f" ({reason[-1].strip()})" if reason else "")
+        return "the kernel has no memory for maps of this size" + (
+            f" ({reason[-1].strip()})" if reason else ""
+        )
     return "the data plane could not be compiled or loaded: " + errors.strip()
 
 
 def _architecture_headers() -> str:
-    for entry in sorted(os.listdir("/usr/include")):
-        if entry.endswith("-linux-gnu") and os.path.isdir(f"/usr/include/{entry}/asm"):
-            return f"/usr/include/{entry}"
-    return "/usr/include"
+    return str(next(Path("/usr/include").glob("*-linux-gnu*/asm"), Path("/usr/include/asm")).parent)
 
 
 @contextmanager

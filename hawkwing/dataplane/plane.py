@@ -97,7 +97,9 @@ class DataPlane:
         """Writes a path into a slot that no route points at, or clears it."""
         self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids))
 
-    def add_service(self, address: IPv6Address, group: int, origin: int = BY_AGENT, only_new: bool = False) -> None:
+    def add_service(
+        self, address: IPv6Address, group: int, origin: int = BY_AGENT, only_new: bool = False
+    ) -> None:
         """Makes an address a known destination; with `only_new` one that is known stays as it is."""
         try:
             flags = BPF_NOEXIST if only_new else 0

@@ -18,9 +18,9 @@ from fake_hawkeye.paths import Entry, Table
 from fake_hawkeye.service import HawkEye, intent_entry, start, to_result
 from hawkwing.controller import intent_pb2 as pb
 from hawkwing.controller import stream as stream_module
-from hawkwing.controller.messages import PathQuery, query_of, sids_of, to_request
+from hawkwing.controller.messages import query_of, sids_of, to_request
 from hawkwing.controller.stream import Backoff, ControllerStream, StreamEndedError, describe_failure
-from hawkwing.intents import Intent, IntentType
+from hawkwing.intents import Intent, IntentType, PathQuery
 from lab import protoc
 
 LOOPBACK = IPv6Address("::1")

@@ -1,0 +1,7 @@
+"""`python -m hawkwing`."""
+
+import sys
+
+from hawkwing.cli import main
+
+sys.exit(main())

@@ -1,0 +1,76 @@
+"""The host's own IPv6 addresses, and word of their changes."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import NamedTuple
+
+from hawkwing.errors import DataplaneError
+
+_TABLE = Path("/proc/self/net/if_inet6")
+_GLOBAL_SCOPE = 0
+_RTMGRP_IPV6_IFADDR = 0x100
+
+
+class HostAddress(NamedTuple):
+    """An address and where it is."""
+
+    address: IPv6Address
+    interface: str
+    is_global: bool
+
+
+def parse_table(text: str) -> list[HostAddress]:
+    """The lines of /proc/net/if_inet6."""
+    found = []
+    for line in text.splitlines():
+        digits, _index, _length, scope, _flags, name = line.split()
+        found.append(HostAddress(IPv6Address(int(digits, 16)), name, int(scope, 16) == _GLOBAL_SCOPE))
+    return found
+
+
+def host_addresses() -> list[HostAddress]:
+    """All IPv6 addresses of this network namespace."""
+    try:
+        return parse_table(_TABLE.read_text())
+    except FileNotFoundError:
+        raise DataplaneError("this kernel has no IPv6 (CONFIG_IPV6), or it is switched off") from None
+
+
+def source_address(interface: str) -> IPv6Address:
+    """The first global address of an interface; DataplaneError where it has none."""
+    for entry in host_addresses():
+        if entry.interface == interface and entry.is_global:
+            return entry.address
+    raise DataplaneError(
+        f"interface {interface} has no global IPv6 address to tell the controller: "
+        "give it one, or set client_ipv6_address in the configuration"
+    )
+
+
+def watch(changed: Callable[[], None]) -> Callable[[], None]:
+    """Calls `changed` in the running loop whenever an address comes or goes; the result stops that."""
+    listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    listener.bind((0, _RTMGRP_IPV6_IFADDR))
+    loop = asyncio.get_running_loop()
+
+    def drain() -> None:
+        try:
+            while listener.recv(65536):
+                pass
+        except BlockingIOError:
+            pass
+        except OSError:
+            # ENOBUFS: messages were lost, which means that something has changed.
+            pass
+        changed()
+
+    loop.add_reader(listener, drain)
+
+    def stop() -> None:
+        loop.remove_reader(listener)
+        listener.close()
+
+    return stop

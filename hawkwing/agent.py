@@ -1,0 +1,132 @@
+"""Wires the parts together; owns start and stop. One asyncio program, no thread, no packet."""
+
+import asyncio
+import ctypes
+import logging
+import signal
+from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any
+
+from hawkwing import addresses
+from hawkwing.config import Config
+from hawkwing.dataplane.layout import structures
+from hawkwing.dataplane.loader import Loading
+from hawkwing.dataplane.plane import DataPlane
+from hawkwing.dataplane.ringbuf import RingBuffer
+from hawkwing.steering import Steering
+
+log = logging.getLogger(__name__)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Agent:
+    """One role on some interfaces, from loaded programs to the last detached filter."""
+
+    def __init__(self, role: str, interfaces: Sequence[str], config: Config, loading: Loading) -> None:
+        self._role = role
+        self._interfaces = interfaces
+        self._config = config
+        self._loading = loading
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._steering: Steering | None = None
+
+    async def run(self) -> None:
+        """Until a signal comes; everything is detached whatever happens."""
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self._stop.set)
+        with ExitStack() as stack:
+            plane = DataPlane(self._role, self._loading.result(), self._sr_domain)
+            self._follow_addresses(plane, stack)
+            if self._role == "client":
+                self._start_client(plane, stack)
+            stack.callback(plane.detach)
+            plane.attach(self._interfaces)
+            if not self._sr_domain:
+                log.warning("no SR domain is set: segment lists of any sender are believed (see --sr-domain)")
+            log.info("ready: %s on %s", self._role, ", ".join(self._interfaces))
+            try:
+                await self._stop.wait()
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+        log.info("stopped: nothing is left on %s", ", ".join(self._interfaces))
+
+    @property
+    def _sr_domain(self) -> tuple[IPv6Network, ...]:
+        return self._config.sr_domain
+
+    def _follow_addresses(self, plane: DataPlane, stack: ExitStack) -> None:
+        def refresh() -> None:
+            plane.set_local_addresses(entry.address for entry in addresses.host_addresses())
+
+        stack.callback(addresses.watch(refresh))
+        refresh()
+
+    def _start_client(self, plane: DataPlane, stack: ExitStack) -> None:
+        config = self._config
+        source = None
+        if config.hawkeye.enabled:
+            source = config.client_ipv6_address or addresses.source_address(self._interfaces[0])
+        steering = self._steering = Steering(plane, config, source)
+        steering.start()
+        want = self._start_controller(steering) if config.hawkeye.enabled else lambda: None
+        self._follow_answers(plane, steering, want, stack)
+        if steering.names:
+            from hawkwing import resolver
+
+            def found(name: str, address: IPv6Address) -> None:
+                if steering.add_address(name, address):
+                    want()
+
+            for name in steering.names:
+                self._spawn(resolver.follow(name, found))
+
+    def _start_controller(self, steering: Steering) -> Any:
+        # gRPC costs memory and time: only who has a controller pays for it.
+        from hawkwing.controller.stream import ControllerStream
+
+        hawkeye = self._config.hawkeye
+        assert hawkeye.address is not None and hawkeye.port is not None
+        stream = ControllerStream(hawkeye.address, hawkeye.port, steering.set_controller_path)
+
+        def want() -> None:
+            stream.want(steering.queries())
+
+        want()
+        self._spawn(stream.run())
+        return want
+
+    def _follow_answers(self, plane: DataPlane, steering: Steering, want: Any, stack: ExitStack) -> None:
+        """Addresses that the kernel read in DNS answers."""
+        buffer = RingBuffer(plane.maps["learned_names"])
+        record_type = structures()["learned_name"]
+        loop = asyncio.get_running_loop()
+
+        def drain() -> None:
+            news = False
+            for record in buffer.records():
+                learned = record_type.from_buffer_copy(record[: ctypes.sizeof(record_type)])
+                name = steering.name_of_group(learned.group)
+                if name is not None:
+                    news |= steering.add_address(name, IPv6Address(bytes(learned.address)))
+            if news:
+                want()
+
+        loop.add_reader(buffer.fd, drain)
+        stack.callback(buffer.close)
+        stack.callback(loop.remove_reader, buffer.fd)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a part of the agent failed: %s", task.exception(), exc_info=task.exception())

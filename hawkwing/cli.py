@@ -1,0 +1,139 @@
+"""The command line: client, server, check, version."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hawkwing import __version__
+from hawkwing.errors import HawkwingError
+
+_EXAMPLES = """\
+examples:
+  hawkwing check --config hawkwing.yaml         is the file right? every error at once
+  hawkwing client -i eth0 --config hawkwing.yaml
+                                                steer this host's packets as the file says
+  hawkwing server -i eth0                       send replies back along the way the requests took
+  hawkwing client -i eth0 -i wlan0              several interfaces; the file is /etc/hawkwing/config.yaml
+
+A configuration that needs no controller:
+
+  services:
+    web:
+      domain_name: wb.hawk.net
+      applications:
+        - port: 80
+          sid: [fcbb:bb00:1::2, fcbb:bb00:6::2]
+
+Ctrl-C or SIGTERM stops an agent and leaves nothing behind. Exit status: 0 good, 1 a failure told in
+one sentence, 2 wrong usage."""
+
+DEFAULT_CONFIG = Path("/etc/hawkwing/config.yaml")
+
+
+class _NoColours(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"hawkwing: {prefix}{super().format(record)}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    top = argparse.ArgumentParser(
+        prog="hawkwing",
+        description="Puts SRv6 paths on this host's own packets, per application and intent.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"hawkwing {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    client = commands.add_parser("client", help="steer this host's packets to the configured services")
+    server = commands.add_parser("server", help="learn the paths of arriving packets and reply along them")
+    for command in (client, server):
+        command.add_argument(
+            "-i",
+            "--interface",
+            action="append",
+            required=True,
+            metavar="IF",
+            help="network interface; may be given more than once",
+        )
+        command.add_argument("-v", "--verbose", action="store_true", help="say more")
+    client.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help=f"configuration file (default: {DEFAULT_CONFIG})",
+    )
+    server.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration file (optional)")
+    check = commands.add_parser("check", help="read a configuration file and name everything wrong in it")
+    check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="configuration file")
+    commands.add_parser("version", help="print the version")
+    return top
+
+
+def _run_agent(arguments: argparse.Namespace) -> int:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_NoColours())
+    logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, handlers=[handler])
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # The compiler starts first: it works while the rest is imported and read.
+    from hawkwing.dataplane.attach import check_interfaces
+    from hawkwing.dataplane.loader import Capacities, Loading
+
+    interfaces = list(dict.fromkeys(arguments.interface))
+    raw = check_interfaces(interfaces)
+    loading = Loading(arguments.command, Capacities(), raw)
+    try:
+        from hawkwing.agent import Agent
+        from hawkwing.config import Config, load_config
+
+        config = Config()
+        if arguments.config is not None:
+            config = load_config(arguments.config, os.environ, require_services=arguments.command == "client")
+
+        async def run() -> None:
+            await Agent(arguments.command, interfaces, config, loading).run()
+
+        asyncio.run(run())
+    finally:
+        loading.abandon()
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from hawkwing.config import load_config, warnings_for
+
+    config = load_config(arguments.config, os.environ)
+    for warning in warnings_for(config):
+        print(f"warning: {warning}", file=sys.stderr)
+    applications = sum(len(service.applications) for service in config.services.values())
+    print(f"{arguments.config}: good, {len(config.services)} services with {applications} applications")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `hawkwing` command; returns its exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        if arguments.command == "check":
+            return _check(arguments)
+        if arguments.command == "version":
+            print(f"hawkwing {__version__}")
+            return 0
+        return _run_agent(arguments)
+    except HawkwingError as error:
+        for line in str(error).splitlines():
+            print(f"hawkwing: {line}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
