@@ -1,0 +1,1 @@
+"""Routers made of the kernel's seg6local: they need nothing installed."""

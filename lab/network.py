@@ -1,0 +1,269 @@
+"""A lab: one topology built under one name, with everything about it in one run directory."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import netns
+from lab.build import build
+from lab.probe import unreachable
+from lab.process import Process, command_inside, marked_environment, members, stop
+from lab.services.dns import zone_text
+from lab.topology import Host, Topology, load_topology
+
+PROJECT = Path(__file__).resolve().parent.parent
+DEFAULT_TOPOLOGY = Path(__file__).with_name("hawk.yaml")
+RUNS = Path(os.environ.get("HAWKWING_LABS", "/run/hawkwing-lab"))
+
+
+class LabError(Exception):
+    """Something a lab's user can mend, in one sentence."""
+
+
+class Lab:
+    """Up, down, and what is done in between. All state is in the kernel and in the run directory."""
+
+    def __init__(self, name: str = "hawk", topology_file: Path = DEFAULT_TOPOLOGY) -> None:
+        if not name.replace("-", "").isalnum() or len(name) > 32:
+            raise LabError(f"a lab's name has letters, digits and hyphens, at most 32: not {name!r}")
+        self.name = name
+        self.run = RUNS / name
+        self._record = self.run / "lab.json"
+        kept = self.run / "topology.yaml"
+        self.topology_file = kept if kept.exists() and topology_file == DEFAULT_TOPOLOGY else topology_file
+        self._topology: Topology | None = None
+
+    @property
+    def topology(self) -> Topology:
+        """The topology, read from its file when it is first needed."""
+        if self._topology is None:
+            self._topology = load_topology(self.topology_file)
+        return self._topology
+
+    def namespace(self, node: str) -> str:
+        """The name of a node's network namespace."""
+        if node not in self.topology.nodes:
+            known = ", ".join(self.topology.nodes)
+            raise LabError(f"there is no node {node!r} in lab {self.name}: it has {known}")
+        return f"{self.name}-{node}"
+
+    # --- up and down
+
+    def up(self) -> bool:
+        """Builds the lab and starts its services; False where it was up. A broken one is built anew."""
+        wanted = load_topology(self.topology_file)
+        with self._locked():
+            if self.is_up():
+                return False
+            self._down()
+            self._topology = wanted
+            self._claim()
+            try:
+                self._build()
+            except BaseException:
+                self._down()
+                raise
+        return True
+
+    def down(self) -> None:
+        """Takes away all that this lab has made, and nothing else."""
+        with self._locked():
+            self._down()
+
+    def is_up(self) -> bool:
+        """True when it was built to the end, all namespaces are there and all services live."""
+        try:
+            record = json.loads(self._record.read_text())
+        except (OSError, ValueError):
+            return False
+        alive = set(members(self.name))
+        return (
+            bool(record.get("ready"))
+            and all(netns.exists(name) for name in record["namespaces"])
+            and all(self._pid(service) in alive for service in record["services"])
+        )
+
+    def remains(self) -> list[str]:
+        """What is left of this lab on the machine; empty after `down`."""
+        found = [f"process {pid}" for pid in members(self.name)]
+        found += [f"namespace {name}" for name in self._recorded_namespaces() if netns.path(name).exists()]
+        if self.run.exists():
+            found.append(f"directory {self.run}")
+        return found
+
+    def _recorded_namespaces(self) -> list[str]:
+        try:
+            return list(json.loads(self._record.read_text())["namespaces"])
+        except (OSError, ValueError, KeyError):
+            return []
+
+    def _claim(self) -> None:
+        """Writes down what will be ours before it exists, so that a killed `up` can be tidied up."""
+        namespaces = [self.namespace(node) for node in self.topology.nodes]
+        taken = [name for name in namespaces if netns.path(name).exists()]
+        if taken:
+            raise LabError(
+                f"network namespace {taken[0]} exists already and is not this lab's; use another --name"
+            )
+        for folder in ("logs", "pids", "captures", "etc"):
+            (self.run / folder).mkdir(parents=True, exist_ok=True)
+        (self.run / "topology.yaml").write_text(self.topology_file.read_text())
+        self._write_record(namespaces, ready=False)
+
+    def _write_record(self, namespaces: Sequence[str], ready: bool) -> None:
+        services = [node.name for node in self.topology.hosts if node.dns or node.web or node.hawkeye]
+        record = {"namespaces": namespaces, "services": services, "ready": ready}
+        self._record.write_text(json.dumps(record, indent=1))
+
+    def _build(self) -> None:
+        for host in self.topology.hosts:
+            self._write_etc(host)
+        build(self.topology, self.namespace)
+        started = [process for host in self.topology.hosts for process in self._start_services(host)]
+        missing = unreachable(self.topology, self.namespace, timeout=5.0)
+        if missing:
+            pairs = ", ".join(f"{a} to {b}" for a, b in missing[:4])
+            raise LabError(f"the lab was built, but there is no answer from {pairs}")
+        for process in started:
+            process.wait_for("listening on")
+        self._write_record(self._recorded_namespaces(), ready=True)
+
+    def _write_etc(self, host: Host) -> None:
+        folder = self.etc(host.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        if host.resolver:
+            server = self.topology.host(host.resolver).address
+            (folder / "resolv.conf").write_text(f"nameserver {server}\noptions timeout:1 attempts:3\n")
+        (folder / "hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
+
+    def etc(self, node: str) -> Path:
+        """The node's own files of /etc."""
+        return self.run / "etc" / node
+
+    def _start_services(self, host: Host) -> Iterator[Process]:
+        python = [sys.executable, "-m"]
+        address = str(host.address)
+        if host.dns:
+            zone = self.run / "zone"
+            zone.write_text(zone_text(self.topology))
+            argv = ["lab.services.dns", "--zone", str(zone), "--origin", host.dns.zone.origin]
+            yield self.start(
+                host.name, host.name, [*python, *argv, "--address", address, "--port", str(host.dns.port)]
+            )
+        if host.web:
+            argv = ["lab.services.web", "--port", str(host.web.port), "--text", host.web.text]
+            yield self.start(host.name, host.name, [*python, *argv, "--address", address])
+        if host.hawkeye:
+            yield self.start_hawkeye()
+
+    @property
+    def hawkeye(self) -> Host:
+        """The host that the controller is on."""
+        found = next((host for host in self.topology.hosts if host.hawkeye), None)
+        if found is None:
+            raise LabError(f"no host of {self.topology.name} declares a controller (hawkeye: {{port: ...}})")
+        return found
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the mock controller takes commands."""
+        return self.run / "hawkeye.sock"
+
+    @property
+    def requests_file(self) -> Path:
+        """Where the mock controller records what it was asked."""
+        return self.run / "hawkeye-requests.jsonl"
+
+    def start_hawkeye(self, table: Path | None = None) -> Process:
+        """Starts the mock controller on its host; without a table it knows no path until it is told."""
+        host = self.hawkeye
+        assert host.hawkeye is not None
+        if table is None:
+            table = self.run / "hawkeye.yaml"
+            if not table.exists():
+                table.write_text("[]\n")
+        argv = ["--address", str(host.address), "--port", str(host.hawkeye.port), "--table", str(table)]
+        argv += ["--record", str(self.requests_file), "--control", str(self.control_socket)]
+        return self.start(host.name, host.name, [sys.executable, "-m", "fake_hawkeye", *argv])
+
+    def _down(self) -> None:
+        stop(members(self.name))
+        for name in self._recorded_namespaces():
+            netns.remove(name)
+        # Holders of a namespace are gone; what is in it ends with it.
+        shutil.rmtree(self.run, ignore_errors=True)
+        if self.run.parent.exists() and not any(self.run.parent.iterdir()):
+            self.run.parent.rmdir()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if os.geteuid() != 0:
+            raise LabError("the lab needs root rights: use sudo")
+        RUNS.mkdir(parents=True, exist_ok=True)
+        with Path(f"/run/lock-hawkwing-lab-{self.name}").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+
+    # --- in between
+
+    def require_up(self) -> None:
+        """LabError where it isn't."""
+        if not self._record.exists():
+            raise LabError(f"lab {self.name} is not up: start it with './run lab.up'")
+
+    def command(self, node: str, argv: Sequence[str]) -> list[str]:
+        """`argv` as it is run inside a node."""
+        return command_inside(self.namespace(node), self.etc(node), argv)
+
+    def start(
+        self, node: str, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> Process:
+        """Starts a process in the background of a node; its log is logs/NAME.log."""
+        return Process(self.name, self.run, name, self.command(node, argv), environment, cwd=PROJECT)
+
+    def execute(
+        self, node: str, argv: Sequence[str], timeout: float = 30.0
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs a command in a node to its end, with its output as text."""
+        return subprocess.run(
+            self.command(node, argv),
+            env=marked_environment(self.name),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def foreground(self, node: str, argv: Sequence[str], cwd: Path | None = None) -> int:
+        """Runs a command in a node on this terminal; its exit status."""
+        process = subprocess.Popen(self.command(node, argv), env=marked_environment(self.name), cwd=cwd)
+        while True:
+            try:
+                status = process.wait()
+                return status if status >= 0 else 128 - status
+            except KeyboardInterrupt:
+                # The command has got it too, and ends as it likes.
+                continue
+
+    def _pid(self, name: str) -> int:
+        try:
+            return int((self.run / "pids" / name).read_text())
+        except (OSError, ValueError):
+            return -1
+
+    def processes(self) -> dict[str, int]:
+        """Name and process number of what runs in the background."""
+        folder = self.run / "pids"
+        alive = set(members(self.name))
+        names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        return {name: self._pid(name) for name in names if self._pid(name) in alive}
