@@ -4,10 +4,11 @@ import asyncio
 import ctypes
 import logging
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from ipaddress import IPv6Address, IPv6Network
-from typing import Any
+from ipaddress import IPv6Address
+from types import FrameType
+from typing import Any, NoReturn
 
 from hawkwing import addresses
 from hawkwing.config import Config
@@ -21,6 +22,18 @@ log = logging.getLogger(__name__)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _nobody_asks() -> None:
+    """Without a controller there is nobody to tell of new addresses."""
+
+
+def _refresh_addresses(plane: DataPlane) -> None:
+    plane.set_local_addresses(entry.address for entry in addresses.host_addresses())
+
+
 class Agent:
     """One role on some interfaces, from loaded programs to the last detached filter."""
 
@@ -30,51 +43,55 @@ class Agent:
         self._config = config
         self._loading = loading
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stop = asyncio.Event()
-        self._steering: Steering | None = None
 
-    async def run(self) -> None:
+    def run(self) -> None:
         """Until a signal comes; everything is detached whatever happens."""
-        loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
-            loop.add_signal_handler(number, self._stop.set)
-        with ExitStack() as stack:
-            plane = DataPlane(self._role, self._loading.result(), self._sr_domain)
-            self._follow_addresses(plane, stack)
-            if self._role == "client":
-                self._start_client(plane, stack)
-            stack.callback(plane.detach)
+            signal.signal(number, _exit)
+        plane = DataPlane(self._role, self._loading.result(), self._config.sr_domain)
+        steering = self._fill(plane)
+        try:
             plane.attach(self._interfaces)
-            if not self._sr_domain:
-                log.warning("no SR domain is set: segment lists of any sender are believed (see --sr-domain)")
-            log.info("ready: %s on %s", self._role, ", ".join(self._interfaces))
-            try:
-                await self._stop.wait()
-            finally:
-                for task in self._tasks:
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+            if not self._config.sr_domain:
+                log.warning("no SR domain is set: segment lists of any sender are believed")
+            asyncio.run(self._live(plane, steering))
+        finally:
+            plane.detach()
         log.info("stopped: nothing is left on %s", ", ".join(self._interfaces))
 
-    @property
-    def _sr_domain(self) -> tuple[IPv6Network, ...]:
-        return self._config.sr_domain
-
-    def _follow_addresses(self, plane: DataPlane, stack: ExitStack) -> None:
-        def refresh() -> None:
-            plane.set_local_addresses(entry.address for entry in addresses.host_addresses())
-
-        stack.callback(addresses.watch(refresh))
-        refresh()
-
-    def _start_client(self, plane: DataPlane, stack: ExitStack) -> None:
+    def _fill(self, plane: DataPlane) -> Steering | None:
+        """Everything that is known before the first packet is seen."""
+        _refresh_addresses(plane)
+        if self._role == "server":
+            return None
         config = self._config
         source = None
         if config.hawkeye.enabled:
             source = config.client_ipv6_address or addresses.source_address(self._interfaces[0])
-        steering = self._steering = Steering(plane, config, source)
+        steering = Steering(plane, config, source)
         steering.start()
-        want = self._start_controller(steering) if config.hawkeye.enabled else lambda: None
+        return steering
+
+    async def _live(self, plane: DataPlane, steering: Steering | None) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, stop.set)
+        with ExitStack() as stack:
+            stack.callback(addresses.watch(lambda: _refresh_addresses(plane)))
+            _refresh_addresses(plane)
+            if steering is not None:
+                self._start_client(plane, steering, stack)
+            log.info("ready: %s on %s", self._role, ", ".join(self._interfaces))
+            try:
+                await stop.wait()
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start_client(self, plane: DataPlane, steering: Steering, stack: ExitStack) -> None:
+        want = self._start_controller(steering) if self._config.hawkeye.enabled else _nobody_asks
         self._follow_answers(plane, steering, want, stack)
         if steering.names:
             from hawkwing import resolver
@@ -86,7 +103,7 @@ class Agent:
             for name in steering.names:
                 self._spawn(resolver.follow(name, found))
 
-    def _start_controller(self, steering: Steering) -> Any:
+    def _start_controller(self, steering: Steering) -> Callable[[], None]:
         # gRPC costs memory and time: only who has a controller pays for it.
         from hawkwing.controller.stream import ControllerStream
 
@@ -101,7 +118,9 @@ class Agent:
         self._spawn(stream.run())
         return want
 
-    def _follow_answers(self, plane: DataPlane, steering: Steering, want: Any, stack: ExitStack) -> None:
+    def _follow_answers(
+        self, plane: DataPlane, steering: Steering, want: Callable[[], None], stack: ExitStack
+    ) -> None:
         """Addresses that the kernel read in DNS answers."""
         buffer = RingBuffer(plane.maps["learned_names"])
         record_type = structures()["learned_name"]

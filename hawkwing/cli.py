@@ -1,7 +1,6 @@
 """The command line: client, server, check, version."""
 
 import argparse
-import asyncio
 import logging
 import os
 import sys
@@ -96,11 +95,7 @@ def _run_agent(arguments: argparse.Namespace) -> int:
         config = Config()
         if arguments.config is not None:
             config = load_config(arguments.config, os.environ, require_services=arguments.command == "client")
-
-        async def run() -> None:
-            await Agent(arguments.command, interfaces, config, loading).run()
-
-        asyncio.run(run())
+        Agent(arguments.command, interfaces, config, loading).run()
     finally:
         loading.abandon()
     return 0
