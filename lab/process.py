@@ -89,7 +89,7 @@ class Process:
         self.name = name
         self.log = run / "logs" / f"{name}.log"
         self._pid_file = run / "pids" / name
-        with self.log.open("ab") as log:
+        with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,

@@ -52,7 +52,7 @@ class Loading:
         ours, theirs = socket.socketpair()
         self._socket = ours
         arguments = json.dumps({"role": role, "raw_links": raw_links, **asdict(capacities)})
-        command = [sys.executable, "-m", "hawkwing.dataplane.loader", str(theirs.fileno()), arguments]
+        command = [sys.executable, "-P", "-m", "hawkwing.dataplane.loader", str(theirs.fileno()), arguments]
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
         )

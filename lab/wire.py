@@ -1,0 +1,219 @@
+"""What is on the links: captured as bytes, read as IPv6 with its SRH. Our own reading of RFC 8200 and 8754."""
+
+import mmap
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from types import TracebackType
+
+from lab import netns
+from lab.topology import Interface, Link, Topology
+
+_ETH_P_ALL = 0x0003
+_ETH_P_IPV6 = 0x86DD
+_SOL_PACKET, _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION = 263, 5, 6, 10
+_TPACKET_V2 = 1
+_TP_STATUS_USER = 1
+_FRAME, _FRAMES, _BLOCK = 2048, 2048, 65536
+_FRAME_HEADER = struct.Struct("=IIIHHII")
+_ADDRESS = struct.Struct("=2xHiHB")
+_ADDRESS_AT = 32
+_OUTGOING = 4
+_HOP_BY_HOP, _TCP, _UDP, _ROUTING, _FRAGMENT, _ICMPV6, _DESTINATION = 0, 6, 17, 43, 44, 58, 60
+_ND_TYPES = range(133, 138)
+_MLD_TYPES = (130, 131, 132, 143)
+
+
+@dataclass(frozen=True)
+class Srh:
+    """A Segment Routing Header; `segments` in wire order, the last SID of the path first."""
+
+    raw: bytes
+    next_header: int
+    segments_left: int
+    last_entry: int
+    flags: int
+    tag: int
+    segments: tuple[IPv6Address, ...]
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A captured packet from its IPv6 header on; `time` in seconds, `link` as the topology names it."""
+
+    raw: bytes
+    time: float
+    link: str
+    sender: str
+    source: IPv6Address
+    destination: IPv6Address
+    flow_label: int
+    hop_limit: int
+    next_header: int
+    payload_length: int
+    srh: Srh | None
+    fragment: tuple[int, bool, int] | None
+    protocol: int
+    source_port: int
+    destination_port: int
+    payload: bytes
+
+    @property
+    def is_first_part(self) -> bool:
+        """True unless it is a later fragment, which has no ports."""
+        return self.fragment is None or self.fragment[0] == 0
+
+    def __str__(self) -> str:
+        list_ = (
+            f" SRH({', '.join(map(str, self.srh.segments))}; SL={self.srh.segments_left})" if self.srh else ""
+        )
+        return f"{self.link}: IPv6({self.source}, {self.destination}){list_} {self.protocol}"
+
+
+def parse(raw: bytes, link: str = "", sender: str = "", at: float = 0.0) -> Packet | None:
+    """Reads an IPv6 packet; None for what is none, or ends inside its headers."""
+    if len(raw) < 40 or raw[0] >> 4 != 6:
+        return None
+    label, length, following, hops = struct.unpack_from("!IHBB", raw)
+    base = following
+    position, srh, fragment = 40, None, None
+    try:
+        while following in (_HOP_BY_HOP, _DESTINATION, _ROUTING, _FRAGMENT):
+            size = 8 if following == _FRAGMENT else (raw[position + 1] + 1) * 8
+            part = raw[position : position + size]
+            if following == _ROUTING and part[2] == 4:
+                srh = _read_srh(part)
+            if following == _FRAGMENT:
+                _next, _zero, offset, number = struct.unpack("!BBHI", part)
+                fragment = (offset & 0xFFF8, bool(offset & 1), number)
+            following = part[0]
+            position += size
+            if fragment and fragment[0]:
+                break
+        ports = (0, 0)
+        if following in (_TCP, _UDP) and not (fragment and fragment[0]):
+            ports = struct.unpack_from("!HH", raw, position)
+    except (IndexError, struct.error):
+        return None
+    return Packet(
+        raw,
+        at,
+        link,
+        sender,
+        IPv6Address(raw[8:24]),
+        IPv6Address(raw[24:40]),
+        label & 0xFFFFF,
+        hops,
+        base,
+        length,
+        srh,
+        fragment,
+        following,
+        *ports,
+        raw[position:],
+    )
+
+
+def _read_srh(part: bytes) -> Srh:
+    following, length, _type, left, last, flags, tag = struct.unpack_from("!BBBBBBH", part)
+    segments = tuple(IPv6Address(part[8 + 16 * i : 24 + 16 * i]) for i in range(last + 1))
+    return Srh(part[: (length + 1) * 8], following, left, last, flags, tag, segments)
+
+
+def is_noise(packet: Packet) -> bool:
+    """Neighbour discovery, router advertisements and multicast listener reports."""
+    if packet.protocol != _ICMPV6 or not packet.payload:
+        return False
+    return packet.payload[0] in _ND_TYPES or packet.payload[0] in _MLD_TYPES
+
+
+class Tap:
+    """A packet socket at one end of a link; it captures from the moment it exists.
+
+    Packets are copied into a ring as they pass: an ordinary packet socket only keeps a reference, and the next
+    router's End behaviour, which rewrites the destination in place, would change what was captured.
+    """
+
+    def __init__(self, interface: Interface, namespace: str) -> None:
+        self._here, self._there = interface.node, interface.peer_node
+        self._link = interface.link.name
+        self._socket = netns.run_inside(namespace, lambda: _packet_socket(interface.name))
+        self._ring = mmap.mmap(self._socket.fileno(), _FRAME * _FRAMES)
+        self._next = 0
+
+    def packets(self) -> Iterator[Packet]:
+        """What has come by since the last call, IPv6 only; RuntimeError where the ring was too small."""
+        while True:
+            at = self._next * _FRAME
+            status, _length, kept, mac, _net, seconds, nanoseconds = _FRAME_HEADER.unpack_from(self._ring, at)
+            if not status & _TP_STATUS_USER:
+                break
+            protocol, _index, _type, kind = _ADDRESS.unpack_from(self._ring, at + _ADDRESS_AT)
+            frame = self._ring[at + mac : at + mac + kept]
+            struct.pack_into("=I", self._ring, at, 0)
+            self._next = (self._next + 1) % _FRAMES
+            if protocol != socket.htons(_ETH_P_IPV6):
+                continue
+            sender = self._here if kind == _OUTGOING else self._there
+            packet = parse(frame[14:], self._link, sender, seconds + nanoseconds / 1e9)
+            if packet is not None:
+                yield packet
+        _seen, lost = struct.unpack("=II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+        if lost:
+            raise RuntimeError(
+                f"the capture on {self._link} lost {lost} packets: less traffic, or fewer links"
+            )
+
+    def close(self) -> None:
+        """Ends the capture."""
+        self._ring.close()
+        self._socket.close()
+
+
+def _packet_socket(interface: str) -> socket.socket:
+    tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
+    ring = struct.pack("=IIII", _BLOCK, _FRAME * _FRAMES // _BLOCK, _FRAME, _FRAMES)
+    tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, ring)
+    tap.bind((interface, _ETH_P_ALL))
+    return tap
+
+
+class Capture:
+    """Taps on links of a lab, all of them unless some are named; a context manager."""
+
+    def __init__(
+        self, topology: Topology, namespace: Callable[[str], str], links: Iterable[Link] | None = None
+    ) -> None:
+        self._taps = []
+        for link in topology.links if links is None else links:
+            # A host's end sees what its own programs make; between routers the first end serves.
+            routers = [node for node in link.nodes if node in {r.name for r in topology.routers}]
+            end = (routers or list(link.nodes))[0]
+            self._taps.append(Tap(link.interface(end), namespace(end)))
+        self._seen: list[Packet] = []
+
+    def packets(self, wanted: Callable[[Packet], bool] = lambda _packet: True) -> list[Packet]:
+        """All packets so far, in order of time, without the network's own noise."""
+        for tap in self._taps:
+            self._seen += (packet for packet in tap.packets() if not is_noise(packet))
+        self._seen.sort(key=lambda packet: packet.time)
+        return [packet for packet in self._seen if wanted(packet)]
+
+    def forget(self) -> None:
+        """Lets go of everything captured so far."""
+        self.packets()
+        self._seen.clear()
+
+    def close(self) -> None:
+        """Ends all captures."""
+        for tap in self._taps:
+            tap.close()
+
+    def __enter__(self) -> "Capture":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,239 @@
+"""What can be done here: thin tasks, the work lives in the modules. `./run --list` names them."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from invoke import Collection, Context, Exit, task
+
+PROJECT = Path(__file__).resolve().parent
+HAWKWING = [sys.executable, "-m", "hawkwing"]
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """A user's mistake ends with its sentence and status 1."""
+    from lab.network import LabError
+    from lab.topology import TopologyError
+
+    try:
+        yield
+    except (LabError, TopologyError, TimeoutError, RuntimeError, OSError) as error:
+        raise Exit(f"hawkwing lab: {error}", 1) from None
+
+
+def _lab(name, topology=None):
+    from lab.network import DEFAULT_TOPOLOGY, Lab
+
+    return Lab(name, Path(topology) if topology else DEFAULT_TOPOLOGY)
+
+
+@task(help={"name": "the lab's name; labs of different names live side by side", "topology": "YAML file"})
+def up(_c: Context, name="hawk", topology=None):
+    """Builds the network and starts its services; returns when every host reaches every other."""
+    import time
+
+    from lab.doctor import missing_features
+
+    missing = missing_features(quick=True)
+    if missing:
+        raise Exit("hawkwing lab: " + "\n".join(missing), 1)
+    with one_sentence():
+        lab = _lab(name, topology)
+        begun = time.monotonic()
+        if not lab.up():
+            print(f"lab {name} is up already")
+            return
+        nodes, links = len(lab.topology.nodes), len(lab.topology.links)
+        print(
+            f"lab {name} is up after {time.monotonic() - begun:.1f} s: {nodes} nodes, {links} links; run directory {lab.run}"
+        )
+
+
+@task(help={"name": "the lab's name"})
+def down(_c: Context, name="hawk"):
+    """Takes the lab away and proves that nothing of it is left."""
+    with one_sentence():
+        lab = _lab(name)
+        lab.down()
+        left = lab.remains()
+    if left:
+        raise Exit(f"hawkwing lab: still there: {', '.join(left)}", 1)
+    print(f"lab {name} is down, nothing is left")
+
+
+@task(help={"name": "the lab's name"})
+def status(_c: Context, name="hawk"):
+    """Shows nodes, addresses, SIDs and running processes."""
+    from lab.show import print_status
+
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        print_status(lab)
+
+
+@task(name="exec", positional=["node", "command"], help={"name": "the lab's name"})
+def exec_(_c: Context, node, command, name="hawk"):
+    """Runs a command in a node; ends with the command's own exit status."""
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        code = lab.foreground(node, ["sh", "-c", command])
+    raise SystemExit(code)
+
+
+@task(positional=["node"], help={"name": "the lab's name"})
+def shell(_c: Context, node, name="hawk"):
+    """Opens a shell in a node."""
+    import os
+
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        code = lab.foreground(node, [os.environ.get("SHELL", "/bin/sh")])
+    raise SystemExit(code)
+
+
+@task(iterable=["link"], help={"link": "a link's name; all links without it", "stop": "end the captures"})
+def capture(_c: Context, link=(), stop=False, name="hawk"):
+    """Captures on links into pcap files; returns when it captures, goes on until --stop."""
+    from lab import capture as captures
+
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        for file in captures.stop_all(lab) if stop else captures.start(lab, link):
+            print(file)
+
+
+@task(help={"format": "mermaid or svg", "output": "file to write; else printed", "topology": "YAML file"})
+def graph(_c: Context, format="mermaid", output=None, topology=None):
+    """Draws the topology from its file alone."""
+    from lab.graph import mermaid, svg
+
+    drawings = {"mermaid": mermaid, "svg": svg}
+    if format not in drawings:
+        raise Exit(f"hawkwing lab: there is no format {format!r}: use mermaid or svg", 1)
+    with one_sentence():
+        text = drawings[format](_lab("hawk", topology).topology)
+        if output:
+            (_caller() / output).write_text(text)
+        else:
+            print(text)
+
+
+def _caller() -> Path:
+    """The folder in which ./run was typed."""
+    import os
+
+    return Path(os.environ.get("HAWKWING_CWD", Path.cwd()))
+
+
+def _agent(role, node, interface, config, name):
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        argv = [*HAWKWING, role]
+        for one in interface or ["eth0"]:
+            argv += ["-i", one]
+        if config:
+            argv += ["--config", str(_caller() / config)]
+        code = lab.foreground(node, argv)
+    raise SystemExit(code)
+
+
+@task(iterable=["interface"], help={"node": "host to run on", "config": "configuration file"})
+def client(_c: Context, node="host-a", interface=(), config=None, name="hawk"):
+    """Runs `hawkwing client` in a host, until Ctrl-C; by default with the lab's example paths."""
+    _agent("client", node, interface, config or str(PROJECT / "lab" / "client.yaml"), name)
+
+
+@task(iterable=["interface"], help={"node": "host to run on", "config": "configuration file (optional)"})
+def server(_c: Context, node="host-b", interface=(), config=None, name="hawk"):
+    """Runs `hawkwing server` in a host, until Ctrl-C."""
+    _agent("server", node, interface, config, name)
+
+
+@task(help={"table": "YAML table of paths", "push": "DESTINATION=INTENT[,..]=SID[,..] to the running one"})
+def hawkeye(_c: Context, table=None, push=None, name="hawk"):
+    """Restarts the mock controller with a table, or makes the running one push a path."""
+    from lab.controller import push_path, restart
+
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        print(push_path(lab, push) if push else restart(lab, _caller() / table if table else None))
+
+
+@task(help={"keep": "leave the lab up and say how to look around"})
+def demo(_c: Context, keep=False):
+    """Steers a request through nine routers by two paths and shows what was captured on each link."""
+    from lab.demo import run
+
+    with one_sentence():
+        raise SystemExit(run(keep))
+
+
+def _pytest(c: Context, *arguments: str) -> None:
+    result = c.run(f"{sys.executable} -m pytest {' '.join(arguments)}", pty=sys.stdout.isatty(), warn=True)
+    raise SystemExit(result.exited)
+
+
+@task(default=True)
+def everything(c: Context):
+    """Lint, then all tests this machine can run."""
+    linting(c)
+    _pytest(c, "tests")
+
+
+@task
+def unit(c: Context):
+    """Tests of the pure parts; needs no root."""
+    _pytest(c, "tests/unit")
+
+
+@task
+def dataplane(c: Context):
+    """Tests of the BPF programs, packet in and packet out (BPF_PROG_TEST_RUN)."""
+    _pytest(c, "tests/dataplane")
+
+
+@task
+def integration(c: Context):
+    """Tests in the lab, asserted on the wire."""
+    _pytest(c, "tests/integration")
+
+
+def linting(c: Context) -> None:
+    """ruff and mypy over everything."""
+    for command in ("ruff check .", "ruff format --check .", "mypy"):
+        c.run(f"{sys.executable} -m {command}")
+
+
+@task
+def lint(c: Context):
+    """Checks style and types."""
+    linting(c)
+
+
+@task
+def doctor(_c: Context):
+    """Lists what this machine can and cannot do, and why."""
+    from lab.doctor import main
+
+    raise SystemExit(main())
+
+
+@task
+def proto(_c: Context):
+    """Generates the gRPC code anew from proto/intent.proto."""
+    from lab.protoc import regenerate
+
+    regenerate(PROJECT / "hawkwing" / "controller")
+
+
+namespace = Collection(client, server, hawkeye, demo, lint, doctor, proto)
+namespace.add_collection(Collection("lab", up, down, status, exec_, shell, capture, graph))
+namespace.add_collection(Collection("test", everything, unit, dataplane, integration))

@@ -1,0 +1,164 @@
+"""A real network, real agents in its hosts, and captures on its links."""
+
+import os
+import shutil
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from ipaddress import IPv6Address
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+from lab.doctor import missing_features
+from lab.network import Lab
+from lab.process import Process
+from lab.wire import Capture, Packet
+
+HAWKWING = [sys.executable, "-m", "hawkwing"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def able_machine() -> None:
+    """Skips, with the reason, where the kernel or the rights for a lab are missing."""
+    missing = missing_features(quick=True)
+    if missing:
+        pytest.skip("; ".join(missing))
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The development network under a name of its own; after the session nothing of it may be left.
+
+    def test_x(lab): lab.execute("host-a", ["ping", "-c1", "fcbb:cc00:2::a"])
+    """
+    lab = Lab(f"test-{os.getpid()}")
+    lab.up()
+    try:
+        yield lab
+    finally:
+        lab.down()
+        assert lab.remains() == []
+
+
+class Agents:
+    """Starts agents in hosts and stops them in reverse order; each must end with status 0 and leave nothing."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self._lab = lab
+        self._folder = folder
+        self._running: list[tuple[str, Process]] = []
+
+    def client(self, config: str, host: str = "host-a", *options: str) -> Process:
+        """`hawkwing client -i eth0` with a configuration text, once it is ready."""
+        file = self._folder / f"{host}-{len(self._running)}.yaml"
+        file.write_text(config)
+        return self.run(host, "client", "--config", str(file), *options)
+
+    def server(self, host: str = "host-b", *options: str) -> Process:
+        """`hawkwing server -i eth0`, once it is ready."""
+        return self.run(host, "server", *options)
+
+    def run(self, host: str, role: str, *options: str) -> Process:
+        """Any agent; both roles at once are started one after the other."""
+        name = f"{role}-{host}-{len(self._running)}"
+        process = self._lab.start(host, name, [*HAWKWING, role, "-i", "eth0", *options])
+        self._running.append((host, process))
+        process.wait_for("ready")
+        return process
+
+    def stop(self) -> None:
+        """All of them."""
+        for host, process in reversed(self._running):
+            if process.poll() is None:
+                assert process.stop() == 0, process.output()
+            assert "Traceback" not in process.output(), process.output()
+            assert filters(self._lab, host) == ""
+        self._running.clear()
+
+
+def filters(lab: Lab, host: str) -> str:
+    """What tc shows of filters and clsact on a host's link."""
+    script = "tc filter show dev eth0 ingress; tc filter show dev eth0 egress; tc qdisc show dev eth0 | grep clsact"
+    return lab.execute(host, ["sh", "-c", script]).stdout.strip()
+
+
+@pytest.fixture
+def agents(lab: Lab, tmp_path: Path) -> Iterator[Agents]:
+    """Agents for one test."""
+    started = Agents(lab, tmp_path)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def capture(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Capture]:
+    """Captures on all links from before the test's first packet; kept as text where the test fails."""
+    with closing(Capture(lab.topology, lab.namespace)) as taps:
+        yield taps
+        report = getattr(request.node, "report_of_call", None)
+        if report is not None and report.failed:
+            packets = "\n".join(map(str, taps.packets()))
+            report.sections.append(("captured", packets or "nothing"))
+            for log in sorted((lab.run / "logs").glob("*host*")):
+                report.sections.append((log.name, log.read_text()[-3000:]))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.when == "call":
+        item.report_of_call = report  # type: ignore[attr-defined]
+
+
+class Endpoint:
+    """A UDP or TCP socket inside a host."""
+
+    def __init__(self, lab: Lab, host: str, kind: socket.SocketKind, port: int = 0) -> None:
+        address = str(lab.topology.host(host).address)
+
+        def make() -> socket.socket:
+            made = socket.socket(socket.AF_INET6, kind)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.settimeout(5)
+            made.bind((address, port))
+            return made
+
+        self.socket = netns.run_inside(lab.namespace(host), make)
+        self.address = IPv6Address(address)
+        self.port: int = self.socket.getsockname()[1]
+
+
+@pytest.fixture
+def udp(lab: Lab) -> Iterator[Callable[..., Endpoint]]:
+    """`udp("host-b", 5000)` makes a bound UDP socket inside a host; closed after the test."""
+    made: list[Endpoint] = []
+
+    def make(host: str, port: int = 0) -> Endpoint:
+        made.append(Endpoint(lab, host, socket.SOCK_DGRAM, port))
+        return made[-1]
+
+    yield make
+    for endpoint in made:
+        endpoint.socket.close()
+
+
+def srh_bytes(following: int, left: int, segments: list[str]) -> bytes:
+    """An SRH as RFC 8754 section 2 has it, built by hand; `segments` in wire order."""
+    last = len(segments) - 1
+    head = struct.pack("!BBBBBBH", following, 2 * len(segments), 4, left, last, 0, 0)
+    return head + b"".join(IPv6Address(segment).packed for segment in segments)
+
+
+def on_links(packets: list[Packet]) -> list[tuple[str, str, int | None]]:
+    """(link, outer destination, segments left) in order of time, for showing a path."""
+    return [(p.link, str(p.destination), p.srh.segments_left if p.srh else None) for p in packets]
+
+
+def have_tool(name: str) -> bool:
+    """Is the program installed?"""
+    return shutil.which(name) is not None
