@@ -1,1 +1,1 @@
-"""A stand-in for the HawkEye controller: the real protocol, answers from a table that tests can change."""
+"""A stand-in for the HawkEye controller: the real protocol, answers from a table or computed by its rules."""

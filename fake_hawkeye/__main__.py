@@ -5,16 +5,20 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write its own lines on stderr
 
+from fake_hawkeye.graph import Network
+from fake_hawkeye.listener import Listener
 from fake_hawkeye.operations import Operations, control_socket
-from fake_hawkeye.paths import TableError, load_table
-from fake_hawkeye.service import HawkEye, start
+from fake_hawkeye.paths import Table, TableError, load_table
+from fake_hawkeye.rules import Computed
+from fake_hawkeye.service import HawkEye
+from fake_hawkeye.sessions import Sessions, Updates
+from lab.topology import TopologyError, load_topology
 
 
 def main() -> int:
@@ -26,7 +30,7 @@ def main() -> int:
         sentence = str(error) if error.filename is None else f"{error.filename}: {error.strerror}"
         sys.stderr.write(f"fake_hawkeye: {sentence}\n")
         return 1
-    except (TableError, RuntimeError) as error:
+    except (TableError, TopologyError, RuntimeError) as error:
         sys.stderr.write(f"fake_hawkeye: {error}\n")
         return 1
     return 0
@@ -40,10 +44,17 @@ def _arguments() -> argparse.Namespace:
         "--address", type=_address, default=IPv6Address("::1"), help="IPv6 address (%(default)s)"
     )
     parser.add_argument("--port", type=_port, default=5001, help="TCP port, 0 for any free one (%(default)s)")
-    parser.add_argument("--table", type=Path, required=True, help="YAML file with the paths")
+    parser.add_argument("--topology", type=Path, help="YAML file of a lab's network, to compute paths in")
+    parser.add_argument("--table", type=Path, help="YAML file with paths, which go before computed ones")
+    parser.add_argument(
+        "--batch", type=_seconds, default=1.0, help="seconds to wait for more changes (%(default)s)"
+    )
     parser.add_argument("--record", type=Path, help="file to append each request to, one JSON object a line")
     parser.add_argument("--control", type=Path, help="path of a unix socket that takes commands")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.topology is None and arguments.table is None:
+        parser.error("give --topology, --table or both")
+    return arguments
 
 
 def _address(text: str) -> IPv6Address:
@@ -59,34 +70,37 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds, use 0 to 3600")
+    return seconds
+
+
 async def _serve(arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    table = load_table(arguments.table)
+    table = load_table(arguments.table) if arguments.table else Table()
+    network = Network(load_topology(arguments.topology)) if arguments.topology else None
+    sessions = Sessions(table, Computed(network)) if network else None
     async with contextlib.AsyncExitStack() as stack:
         record = (
             stack.enter_context(arguments.record.open("a", encoding="utf-8")) if arguments.record else None
         )
-        hawkeye = HawkEye(table, record)
-        _check_free(arguments.address, arguments.port)
+        hawkeye = HawkEye(sessions or table, record)
+        updates = Updates(sessions, hawkeye.push, arguments.batch) if sessions else None
+        listener = Listener(hawkeye, arguments.address, arguments.port)
+        stack.push_async_callback(listener.close)
+        await listener.open()
         if arguments.control:
-            await stack.enter_async_context(control_socket(arguments.control, Operations(hawkeye, table)))
-        server, port = await start(hawkeye, arguments.address, arguments.port)
-        stack.push_async_callback(server.stop, None)
-        print(f"listening on [{arguments.address}]:{port}", flush=True)
+            operations = Operations(hawkeye, table, listener, network, updates)
+            await stack.enter_async_context(control_socket(arguments.control, operations))
+        print(f"listening on [{arguments.address}]:{listener.port}", flush=True)
         await stop.wait()
-
-
-def _check_free(address: IPv6Address, port: int) -> None:
-    """OSError with a sentence when the port can't be had; gRPC itself would not say why."""
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((str(address), port))
-            probe.listen()
-        except OSError as error:
-            raise OSError(f"cannot listen on [{address}]:{port}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

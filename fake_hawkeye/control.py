@@ -1,5 +1,6 @@
 """A client for the control socket, for tests and people at a prompt."""
 
+import contextlib
 import json
 import socket
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,50 @@ class Control:
     def raw_push(self, result: Mapping[str, Any]) -> int:
         """Pushes any PathResult, in protobuf's JSON form, on every open stream; how many they were."""
         return int(self._ask("raw_push", result=dict(result))["pushed"])
+
+    def set_link(self, link: str, **metrics: float | bool) -> None:
+        """Changes a link's `latency`, `bandwidth`, `loss`, `jitter`, `utilization`, `igp` or `up`."""
+        self._ask("link", link=link, **metrics)
+
+    def set_service(self, service: str, router: str, healthy: bool) -> None:
+        """Makes a service's instance at that router healthy or not."""
+        self._ask("service", service=service, router=router, healthy=healthy)
+
+    def network(self) -> dict[str, Any]:
+        """All `links` with their metrics and all `services` with their health."""
+        return self._ask("network")
+
+    def recalculate(self) -> int:
+        """Recalculates at once instead of after the batch time; the number of results pushed."""
+        return int(self._ask("recalculate")["pushed"])
+
+    def fault(self, fault: str, **details: Any) -> None:
+        """Spoils the next answer, or the next `times`, if asked only those about `destination`.
+
+        late (`seconds`), never, wrong (`sids`), empty, stranger (`address`), twice, end (`code`, `message`).
+        """
+        if "sids" in details:
+            details["sids"] = [str(sid) for sid in details["sids"]]
+        for name in {"destination", "address"} & details.keys():
+            details[name] = str(details[name])
+        self._ask("fault", fault=fault, **details)
+
+    def go_away(self, grace: float = 0.0) -> None:
+        """Sends GOAWAY; open streams end after `grace` seconds, new ones are served."""
+        self._ask("fault", fault="goaway", seconds=grace)
+
+    def refuse(self, seconds: float | None = None) -> None:
+        """Breaks off all streams and refuses connections, for some seconds or until `clear_faults`."""
+        self._ask("fault", fault="refuse", seconds=seconds)
+
+    def clear_faults(self) -> None:
+        """Honest answers from now on, and connections are taken again."""
+        self._ask("fault", fault="clear")
+
+    def die(self) -> None:
+        """Kills the controller as `kill -9` does; it cleans up nothing."""
+        with contextlib.suppress(ConnectionError):
+            self._ask("fault", fault="die")
 
     def _ask(self, op: str, **arguments: Any) -> dict[str, Any]:
         self._file.write(json.dumps({"op": op, **arguments}).encode() + b"\n")

@@ -28,6 +28,10 @@ class PathSource(Protocol):
         """The SIDs in travel order, () where there is no path; may raise Refused."""
         ...
 
+    def forget(self, query: PathQuery) -> None:
+        """No stream waits for this query any more."""
+        ...
+
 
 class IntentEntry(BaseModel):
     """An intent as it is written in the agent's configuration."""
@@ -88,6 +92,9 @@ class Table:
         if entry.error is not None:
             raise Refused(entry.error)
         return entry.sids or ()
+
+    def forget(self, query: PathQuery) -> None:
+        """Entries stay, asked or not."""
 
 
 def load_table(path: Path) -> Table:

@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Any, TextIO
@@ -14,19 +14,14 @@ from typing import Any, TextIO
 import grpc
 from google.protobuf import json_format
 
+from fake_hawkeye.answers import Answer, End, to_result
+from fake_hawkeye.faults import Faults
 from fake_hawkeye.paths import PathSource, Refused
+from fake_hawkeye.validation import refusal
 from hawkwing.controller import intent_pb2 as pb
 from hawkwing.controller.intent_pb2_grpc import add_IntentControllerServicer_to_server
 from hawkwing.controller.messages import query_of
 from hawkwing.intents import Intent, PathQuery
-
-
-@dataclass(frozen=True)
-class End:
-    """How to end a stream."""
-
-    code: grpc.StatusCode
-    message: str
 
 
 @dataclass
@@ -36,7 +31,7 @@ class Session:
     number: int
     peer: str
     asked: dict[PathQuery, pb.PathRequest] = field(default_factory=dict)
-    outbox: asyncio.Queue[pb.PathResult | End] = field(default_factory=asyncio.Queue)
+    outbox: asyncio.Queue[Answer] = field(default_factory=asyncio.Queue)
 
 
 class HawkEye:
@@ -45,6 +40,7 @@ class HawkEye:
     def __init__(self, paths: PathSource, record: TextIO | None = None) -> None:
         self.sessions: dict[int, Session] = {}
         self.requests: list[dict[str, Any]] = []
+        self.faults = Faults()
         self._paths = paths
         self._record = record
         self._numbers = itertools.count(1)
@@ -57,9 +53,10 @@ class HawkEye:
         try:
             while not isinstance(item := await session.outbox.get(), End):
                 await context.write(item)
-            await context.abort(item.code, item.message)
+            if item.code is not grpc.StatusCode.OK:
+                await context.abort(item.code, item.message)
         finally:
-            del self.sessions[session.number]
+            self._leave(session)
             reading.cancel()
             await asyncio.wait({reading})
 
@@ -72,7 +69,7 @@ class HawkEye:
             if concerns(query)
         ]
         for session, request in concerned:
-            self._answer(session, request)
+            session.outbox.put_nowait(self._answer(session, request))
         return len(concerned)
 
     def push_raw(self, result: pb.PathResult) -> int:
@@ -88,23 +85,32 @@ class HawkEye:
         return len(self.sessions)
 
     async def _read(self, requests: Any, session: Session) -> None:
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(grpc.RpcError):
             async for request in requests:
                 self._note(request, session)
-                self._answer(session, request)
+                honest = self._answer(session, request)
+                for delay, answer in self.faults.spoil(request, honest):
+                    if delay:
+                        loop.call_later(delay, session.outbox.put_nowait, answer)
+                    else:
+                        session.outbox.put_nowait(answer)
 
-    def _answer(self, session: Session, request: pb.PathRequest) -> None:
+    def _answer(self, session: Session, request: pb.PathRequest) -> Answer:
         query = query_of(request)
         if query is None:
-            session.outbox.put_nowait(End(grpc.StatusCode.UNKNOWN, "the request is not valid"))
-            return
+            return End(grpc.StatusCode.UNKNOWN, refusal(request) or "the request is not valid")
         session.asked[query] = request
         try:
-            sids = self._paths.path(query)
-        except Refused as refusal:
-            session.outbox.put_nowait(End(grpc.StatusCode.UNKNOWN, str(refusal)))
-        else:
-            session.outbox.put_nowait(to_result(request, sids))
+            return to_result(request, self._paths.path(query))
+        except Refused as error:
+            return End(grpc.StatusCode.UNKNOWN, str(error))
+
+    def _leave(self, session: Session) -> None:
+        del self.sessions[session.number]
+        for query in session.asked:
+            if not any(query in other.asked for other in self.sessions.values()):
+                self._paths.forget(query)
 
     def _note(self, request: pb.PathRequest, session: Session) -> None:
         note = {"time": time.time(), "peer": session.peer, "session": session.number, **readable(request)}
@@ -112,16 +118,6 @@ class HawkEye:
         if self._record is not None:
             self._record.write(json.dumps(note) + "\n")
             self._record.flush()
-
-
-def to_result(request: pb.PathRequest, sids: Iterable[IPv6Address]) -> pb.PathResult:
-    """The answer, which repeats the request as it came."""
-    return pb.PathResult(
-        ipv6_source_address=request.ipv6_source_address,
-        ipv6_destination_address=request.ipv6_destination_address,
-        intents=request.intents,
-        ipv6_sid_addresses=[str(sid) for sid in sids],
-    )
 
 
 def readable(request: pb.PathRequest) -> dict[str, Any]:

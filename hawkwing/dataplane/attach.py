@@ -111,11 +111,14 @@ class Attachment:
         self._ip = ip
         self._role = role
         self.interface = interface
+        # Whichever of our agents is the last here removes what one of us made, and nothing else.
+        self._made_clsact = runtime_folder() / f"clsact-{interface.index}"
 
     def attach(self, egress: int, ingress: int) -> None:
         """Puts both programs (file descriptors) there; those of an agent that was killed are replaced."""
         try:
             self._ip.tc("add", "clsact", index=self.interface.index)
+            self._made_clsact.touch()
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise DataplaneError(self._sentence(error)) from error
@@ -160,6 +163,10 @@ class Attachment:
                     prio=_PRIORITY[self._role, parent],
                     protocol=_ETH_P_ALL,
                 )
+        if not self._made_clsact.exists():
+            return
         with suppress(NetlinkError):
-            if not any(self._ip.get_filters(index=self.interface.index, parent=p) for p in (EGRESS, INGRESS)):
-                self._ip.tc("del", "clsact", index=self.interface.index)
+            if any(self._ip.get_filters(index=self.interface.index, parent=p) for p in (EGRESS, INGRESS)):
+                return
+            self._ip.tc("del", "clsact", index=self.interface.index)
+        self._made_clsact.unlink(missing_ok=True)

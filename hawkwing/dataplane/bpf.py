@@ -13,6 +13,7 @@ from typing import NamedTuple
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT = 1, 2, 3, 4
 _PROG_TEST_RUN, _PROG_ID_TO_FD, _MAP_ID_TO_FD, _OBJECT_INFO = 10, 13, 14, 15
 _MAP_UPDATE_BATCH = 26
+_MAP_CREATE, _PROG_LOAD, _SCHED_CLS = 0, 5, 3
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
@@ -48,6 +49,7 @@ class MapInfo(NamedTuple):
     key_size: int
     value_size: int
     max_entries: int
+    flags: int
     name: str
 
 
@@ -66,8 +68,8 @@ def map_info(fd: int) -> MapInfo:
     """Type, sizes and name of the map behind `fd`."""
     info = _buffer(bytes(80))
     _bpf(_OBJECT_INFO, _buffer(struct.pack("=IIQ", fd, len(info), ctypes.addressof(info))))
-    kind, number, key, value, entries, _flags, name = struct.unpack_from("=6I16s", info)
-    return MapInfo(kind, number, key, value, entries, name.rstrip(b"\0").decode())
+    kind, number, key, value, entries, flags, name = struct.unpack_from("=6I16s", info)
+    return MapInfo(kind, number, key, value, entries, flags, name.rstrip(b"\0").decode())
 
 
 def program_info(fd: int) -> ProgramInfo:
@@ -81,6 +83,41 @@ def program_info(fd: int) -> ProgramInfo:
     name = info.raw[64:80].rstrip(b"\0").decode()
     run_time, run_count = struct.unpack_from("=QQ", info, 192)
     return ProgramInfo(kind, number, name, tuple(maps[:count]), run_time, run_count)
+
+
+def create_map(like: MapInfo) -> int:
+    """A new map of the same kind and size; its id is of no matter."""
+    attributes = struct.pack(
+        "=7I16s",
+        like.type,
+        like.key_size,
+        like.value_size,
+        like.max_entries,
+        like.flags,
+        0,
+        0,
+        like.name.encode()[:15],
+    )
+    return _bpf(_MAP_CREATE, _buffer(attributes))
+
+
+def load_program(name: str, code: bytes) -> int:
+    """Has the kernel verify and load a traffic-control program."""
+    instructions, licence = _buffer(code), _buffer(b"GPL\0")
+    attributes = struct.pack(
+        "=IIQQIIQII16s",
+        _SCHED_CLS,
+        len(code) // 8,
+        ctypes.addressof(instructions),
+        ctypes.addressof(licence),
+        0,
+        0,
+        0,
+        0,
+        0,
+        name.encode()[:15],
+    )
+    return _bpf(_PROG_LOAD, _buffer(attributes))
 
 
 def program_by_id(number: int) -> int:

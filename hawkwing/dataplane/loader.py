@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from hawkwing.dataplane import bpf, cache
 from hawkwing.dataplane.source import flattened, source_folder
 from hawkwing.errors import DataplaneError
 
@@ -49,10 +50,17 @@ class Loading:
     """A loader at work; `result` waits for it. Started early, it compiles while the agent reads its files."""
 
     def __init__(self, role: str, capacities: Capacities, raw_links: bool = False) -> None:
-        ours, theirs = socket.socketpair()
-        self._socket = ours
-        arguments = json.dumps({"role": role, "raw_links": raw_links, **asdict(capacities)})
-        command = [sys.executable, "-P", "-m", "hawkwing.dataplane.loader", str(theirs.fileno()), arguments]
+        self._wanted = {"role": role, "raw_links": raw_links, **asdict(capacities)}
+        self._compiled = cache.read(cache_key(role, raw_links, capacities))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        if self._compiled is None:
+            self._start()
+
+    def _start(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        descriptor, arguments = str(theirs.fileno()), json.dumps(self._wanted)
+        command = [sys.executable, "-P", "-m", "hawkwing.dataplane.loader", descriptor, arguments]
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
@@ -60,6 +68,13 @@ class Loading:
 
     def result(self) -> Loaded:
         """Programs and maps, or DataplaneError with the reason."""
+        if self._compiled is not None:
+            try:
+                return Loaded(*cache.load(self._compiled))
+            except OSError:
+                # Another kernel may refuse it; what it says to a fresh compilation is what counts.
+                self._start()
+        assert self._socket is not None and self._process is not None
         with self._socket:
             header, descriptors, _flags, _address = socket.recv_fds(
                 self._socket, _MAX_HEADER, _MAX_DESCRIPTORS
@@ -76,10 +91,30 @@ class Loading:
 
     def abandon(self) -> None:
         """Ends a loader whose result is no longer wanted, or has been taken."""
-        if self._process.returncode is None:
+        if self._process is not None and self._process.returncode is None and self._socket is not None:
             self._socket.close()
             self._process.kill()
             self._process.communicate()
+
+
+def _flags(role: str, raw_links: bool, capacities: Capacities) -> list[str]:
+    flags = [
+        f"-I{_architecture_headers()}",
+        "-I/usr/include",
+        f"-DHW_{role.upper()}",
+        f"-DHW_POLICIES={capacities.policies}",
+        f"-DHW_SERVICES={capacities.services}",
+        f"-DHW_ROUTES={capacities.routes}",
+        f"-DHW_NAMES={capacities.names}",
+        f"-DHW_FLOWS={capacities.flows}",
+        "-Wno-unused-function",
+    ]
+    return [*flags, "-DHW_RAW_LINKS"] if raw_links else flags
+
+
+def cache_key(role: str, raw_links: bool, capacities: Capacities) -> str:
+    """The compiled programs' name in the cache."""
+    return cache.key(flattened(), *_flags(role, raw_links, capacities))
 
 
 def _explain(errors: str) -> str:
@@ -115,21 +150,8 @@ def compile_and_load(role: str, raw_links: bool, capacities: Capacities) -> Load
     os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
     from bcc import BPF, lib
 
-    flags = [
-        f"-I{_architecture_headers()}",
-        "-I/usr/include",
-        f"-DHW_{role.upper()}",
-        f"-DHW_POLICIES={capacities.policies}",
-        f"-DHW_SERVICES={capacities.services}",
-        f"-DHW_ROUTES={capacities.routes}",
-        f"-DHW_NAMES={capacities.names}",
-        f"-DHW_FLOWS={capacities.flows}",
-        "-Wno-unused-function",
-    ]
-    kinds = ["ethernet"]
-    if raw_links:
-        flags.append("-DHW_RAW_LINKS")
-        kinds.append("raw")
+    flags = _flags(role, raw_links, capacities)
+    kinds = ["ethernet", "raw"] if raw_links else ["ethernet"]
     module = BPF(text=flattened(), cflags=flags)
     programs = {}
     for direction in ("egress", "ingress"):
@@ -142,6 +164,10 @@ def compile_and_load(role: str, raw_links: bool, capacities: Capacities) -> Load
     maps = {
         lib.bpf_table_name(module.module, i).decode(): lib.bpf_table_fd_id(module.module, i) for i in count
     }
+    numbers = {fd: number for number, fd in enumerate(maps.values())}
+    code = {name: cache.symbolic(module.dump_func(name.encode()), numbers) for name in programs}
+    infos = [bpf.map_info(fd)._replace(name=name) for name, fd in maps.items()]
+    cache.write(cache_key(role, raw_links, capacities), cache.Compiled(infos, code))
     # The descriptors are this process's own: the module object must outlive them.
     _KEEP.append(module)
     return Loaded(programs, maps)

@@ -76,6 +76,7 @@ class Agents:
             if process.poll() is None:
                 assert process.stop() == 0, process.output()
             assert "Traceback" not in process.output(), process.output()
+        for host in {host for host, _process in self._running}:
             assert filters(self._lab, host) == ""
         self._running.clear()
 

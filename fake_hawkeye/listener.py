@@ -1,0 +1,86 @@
+"""The listening end of the controller, which can go away and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import IPv6Address
+
+import grpc
+
+from fake_hawkeye.service import HawkEye, start
+
+_PATIENCE, _PAUSE = 5.0, 0.01
+
+
+class Listener:
+    """One gRPC server at a time, always on the same port once that is known."""
+
+    def __init__(self, hawkeye: HawkEye, address: IPv6Address, port: int) -> None:
+        self._hawkeye = hawkeye
+        self._address = address
+        self.port = port
+        self._server: grpc.aio.Server | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._return: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        """Listens, unless it does; OSError with a sentence when it can't."""
+        self._stay()
+        if self._server is None:
+            self._check_free()
+            self._server, self.port = await start(self._hawkeye, self._address, self.port)
+
+    async def close(self) -> None:
+        """Refuses connections from now on and breaks off the streams."""
+        self._stay()
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.stop(None)
+        await asyncio.gather(*self._leaving)
+
+    async def refuse(self, seconds: float | None) -> None:
+        """Closes, and opens again after some seconds if they are given."""
+        await self.close()
+        if seconds is not None:
+            self._return = asyncio.get_running_loop().call_later(seconds, self._come_back)
+
+    async def go_away(self, grace: float) -> None:
+        """Sends GOAWAY: open streams have `grace` seconds left, new connections are welcome at once."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        self._keep(asyncio.ensure_future(server.stop(grace)))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _PATIENCE
+        while True:
+            try:
+                await self.open()
+            except (OSError, RuntimeError):
+                if loop.time() > end:
+                    raise
+                await asyncio.sleep(_PAUSE)
+            else:
+                return
+
+    def _come_back(self) -> None:
+        self._keep(asyncio.ensure_future(self.open()))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def _stay(self) -> None:
+        if self._return is not None:
+            self._return.cancel()
+            self._return = None
+
+    def _check_free(self) -> None:
+        """OSError with a sentence when the port can't be had; gRPC itself would not say why."""
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((str(self._address), self.port))
+                probe.listen()
+            except OSError as error:
+                raise OSError(f"cannot listen on [{self._address}]:{self.port}: {error.strerror}") from None

@@ -1,0 +1,279 @@
+"""Runs the programs of one role on packets and says what became of them.
+
+Everything happens in a thread with a network namespace of its own, which has no name and ends with the
+thread: nothing can be left behind. In it are the loopback device and a veth pair with an MTU of 1500.
+"""
+
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from errno import EBADMSG, EINVAL
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pyroute2 import IPRoute
+
+from hawkwing.dataplane import bpf
+from hawkwing.dataplane.layout import reasons, structures
+from hawkwing.dataplane.loader import Loaded
+from hawkwing.dataplane.plane import DIRECTIONS, DataPlane, policy_bytes, route_key
+from hawkwing.dataplane.ringbuf import RingBuffer
+from hawkwing.sids import name_hash
+
+UNSPEC, SHOT, STOLEN, REDIRECT = -1, 2, 4, 7
+MTU = 1500
+LONGEST = 3700
+"""Bytes that every kernel takes in a test run of an skb: a page less its head and tail room."""
+T = TypeVar("T")
+_NEW_NETWORK = 0x40000000
+_TEST_RUN, _LOOKUP_BATCH = 10, 24
+_CHECKSUM_COMPLETE = 1 << 2
+_CONTEXT = 192
+_IFINDEX, _GSO_SEGS, _GSO_SIZE = 40, 164, 176
+
+
+class Outcome(NamedTuple):
+    """What became of a packet; `counted` has the counters that rose, and by how much."""
+
+    verdict: int
+    packet: bytes
+    counted: dict[str, int]
+
+
+class Namespace:
+    """A thread inside a network namespace of its own; `port` is a veth with `sniffer` at its other end."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self.port = 0
+        self.do(self._enter)
+
+    def do(self, work: Callable[[], T]) -> T:
+        """The result of `work`, done in there."""
+        return self._thread.submit(work).result()
+
+    def close(self) -> None:
+        """Ends the thread, and with it the namespace."""
+        self.sniffer.close()
+        self._thread.shutdown()
+
+    def _enter(self) -> None:
+        if ctypes.CDLL(None, use_errno=True).unshare(_NEW_NETWORK):
+            code = ctypes.get_errno()
+            raise OSError(code, f"no network namespace: {os.strerror(code)}")
+        quiet = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+        if quiet.exists():
+            quiet.write_text("1")
+        with IPRoute() as ip:
+            ip.link("set", index=1, state="up")
+            ip.link("add", kind="veth", ifname="port", mtu=MTU, peer={"ifname": "wire", "mtu": MTU})
+            self.port = ip.link_lookup(ifname="port")[0]
+            for name in ("wire", "port"):
+                ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
+        self.sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.sniffer.bind(("wire", 0))
+        self.sniffer.settimeout(1)
+
+    def sent(self, count: int) -> list[bytes]:
+        """The next `count` frames that left through the port; fails where there are fewer, or more."""
+        frames = [self.sniffer.recv(65536) for _ in range(count)]
+        self.sniffer.setblocking(False)
+        try:
+            frames.append(self.sniffer.recv(65536))
+        except BlockingIOError:
+            return frames
+        finally:
+            self.sniffer.settimeout(1)
+        raise AssertionError(f"more than {count} frames were sent; the next: {frames[-1].hex()}")
+
+
+class Bench:
+    """One role's data plane, loaded once; `reset` empties what a test has put into its tables."""
+
+    def __init__(self, role: str, loaded: Loaded, namespace: Namespace) -> None:
+        self.role = role
+        self.plane = DataPlane(role, loaded)
+        self.namespace = namespace
+        self.observed: set[tuple[str, str, str]] = set()
+        self.ring = RingBuffer(self.plane.maps["learned_names"]) if role == "client" else None
+        self._names = [reason.name for reason in reasons()]
+        self._batch = self._prepare_batch()
+        self.complete = self._knows_checksum_complete()
+
+    def _prepare_batch(self) -> tuple[Any, ...]:
+        tallies = self.plane.maps["tallies"]
+        entries = tallies.info.max_entries
+        width = 2 * bpf.possible_cpus()
+        keys, values = (ctypes.c_uint32 * entries)(), (ctypes.c_uint64 * (entries * width))()
+        out = ctypes.create_string_buffer(8)
+        addresses = (0, ctypes.addressof(out), ctypes.addressof(keys), ctypes.addressof(values))
+        request = struct.pack("=QQQQIIQQ", *addresses, entries, tallies.fd, 0, 0)
+        return request, values, width, (keys, out)
+
+    def tallies(self) -> list[int]:
+        """Packets per direction and reason, in one system call."""
+        request, values, width, _kept = self._batch
+        with suppress(FileNotFoundError):
+            bpf._bpf(_LOOKUP_BATCH, ctypes.create_string_buffer(request, len(request)))
+        return [sum(values[at : at + width : 2]) for at in range(0, len(values), width)]
+
+    def counted(self, before: list[int], direction: str) -> dict[str, int]:
+        """The counters that have risen since; those of the other direction carry its name."""
+        result = {}
+        for index, (old, new) in enumerate(zip(before, self.tallies(), strict=True)):
+            if old != new:
+                way, reason = DIRECTIONS[index // len(self._names)], self._names[index % len(self._names)]
+                result[reason if way == direction else f"{way} {reason}"] = new - old
+        return result
+
+    def run_here(
+        self, direction: str, packet: bytes, ifindex: int = 0, gso_size: int = 0, complete: bool = False
+    ) -> tuple[int, bytes]:
+        """Verdict and packet out; for the namespace's own thread. With `complete` the skb carries a sum
+        over the whole packet, as from a network card, and the kernel checks that it still holds."""
+        context = bytearray(_CONTEXT)
+        struct.pack_into("=I", context, _IFINDEX, ifindex)
+        struct.pack_into("=I", context, _GSO_SIZE, gso_size)
+        struct.pack_into("=I", context, _GSO_SEGS, 3 if gso_size else 0)
+        data = ctypes.create_string_buffer(packet, len(packet))
+        out = ctypes.create_string_buffer(len(packet) + 1024)
+        given = ctypes.create_string_buffer(bytes(context), _CONTEXT)
+        fd = self.plane.programs[f"{direction}_ethernet"]
+        request = struct.pack(
+            "=IIIIQQIIIIQQIII4x",
+            *(fd, 0, len(packet), len(out), ctypes.addressof(data), ctypes.addressof(out), 1, 0),
+            *(_CONTEXT, 0, ctypes.addressof(given), 0, _CHECKSUM_COMPLETE if complete else 0, 0, 0),
+        )
+        attributes = ctypes.create_string_buffer(request, len(request))
+        try:
+            bpf._bpf(_TEST_RUN, attributes)
+        except OSError as error:
+            if error.errno == EBADMSG:
+                raise AssertionError(
+                    "the sum over the whole packet (CHECKSUM_COMPLETE) was spoiled"
+                ) from error
+            raise
+        verdict, _in, size = struct.unpack_from("=iII", attributes, 4)
+        return verdict, out.raw[:size]
+
+    def _knows_checksum_complete(self) -> bool:
+        packet = bytes(12) + b"\x86\xdd" + bytes(60)
+        try:
+            self.namespace.do(lambda: self.run_here("ingress", packet, complete=True))
+        except OSError as error:
+            if error.errno != EINVAL:
+                raise
+            return False
+        return True
+
+    def run(self, direction: str, packet: bytes, *, on_port: bool = False, gso_size: int = 0) -> Outcome:
+        """Runs one packet. Arriving ones carry a sum over the whole packet where the kernel can do that."""
+        complete = direction == "ingress" and self.complete
+        port = self.namespace.port if on_port else 0
+        before = self.tallies()
+        verdict, out = self.namespace.do(lambda: self.run_here(direction, packet, port, gso_size, complete))
+        return Outcome(verdict, out, self.counted(before, direction))
+
+    def expect(
+        self,
+        direction: str,
+        packet: bytes,
+        *counted: str,
+        out: bytes | None = None,
+        verdict: int = UNSPEC,
+        on_port: bool = False,
+        gso_size: int = 0,
+    ) -> None:
+        """Runs a packet: `counted` are the counters that rise, each as often as it is named, and no other;
+        `out` is the packet that comes out, by default the one that went in."""
+        wanted = {reason: counted.count(reason) for reason in counted}
+        got = self.run(direction, packet, on_port=on_port, gso_size=gso_size)
+        self.observed |= {(self.role, direction, reason) for reason in counted}
+        expected = packet if out is None else out
+        assert got.counted == wanted, f"{direction}: {got.counted}, not {wanted}; packet {packet.hex()}"
+        assert got.verdict == verdict
+        assert got.packet.hex() == expected.hex()
+
+    def reset(self, sr_domain: Sequence[str] = ()) -> None:
+        """Empties every table but the counters."""
+        maps = self.plane.maps
+        self.plane.set_local_addresses(())
+        self.plane.set_sr_domain([IPv6Network(prefix) for prefix in sr_domain])
+        if "paths" in maps:
+            for key in list(maps["paths"].keys()):
+                maps["free_slots"].push(maps["paths"].get(key) or b"")
+        for table in ("fragments", "services", "routes", "names", "flows", "paths"):
+            if table in maps:
+                for key in list(maps[table].keys()):
+                    maps[table].delete(key)
+        if self.ring:
+            list(self.ring.records())
+
+    def local(self, *addresses: IPv6Address) -> None:
+        """The host's own addresses."""
+        self.plane.set_local_addresses(addresses)
+
+    def route(self, group: int, protocol: int, port: int, slot: int, sids: Sequence[IPv6Address]) -> None:
+        """A path for a group's port; the slot is empty where there are no SIDs."""
+        self.plane.set_policy(slot, sids)
+        self.plane.maps["routes"].set(route_key(group, port, protocol), struct.pack("=I", slot))
+
+    def flow(
+        self,
+        remote: IPv6Address,
+        local: IPv6Address,
+        protocol: int,
+        remote_port: int,
+        local_port: int,
+        slot: int,
+        sids: Sequence[IPv6Address],
+    ) -> None:
+        """A learned flow; its policy is empty where there are no SIDs."""
+        self.plane.maps["policies"].set(struct.pack("=I", slot), policy_bytes(sids))
+        key = flow_key(remote, local, protocol, remote_port, local_port)
+        self.plane.maps["flows"].set(key, struct.pack("=I", slot))
+
+    def name(self, text: str, group: int) -> None:
+        """A name whose addresses are to be learned."""
+        key = name_hash(text, self.plane.hash_seed)
+        self.plane.maps["names"].set(struct.pack("=Q", key), struct.pack("=I", group))
+
+    def service(self, address: IPv6Address) -> tuple[int, int] | None:
+        """Group and origin of an address."""
+        value = self.plane.maps["services"].get(address.packed)
+        return None if value is None else (struct.unpack("=II", value)[0], struct.unpack("=II", value)[1])
+
+    def announced(self) -> list[tuple[IPv6Address, int, int]]:
+        """Address, group and TTL of what the agent has been told since the last call."""
+        assert self.ring
+        kind = structures()["learned_name"]
+        entries: Iterable[Any] = [kind.from_buffer_copy(entry) for entry in self.ring.records()]
+        return [(IPv6Address(bytes(e.address)), e.group, e.ttl) for e in entries]
+
+    def way_back(
+        self, remote: IPv6Address, local: IPv6Address, protocol: int, remote_port: int, local_port: int
+    ) -> list[IPv6Address] | None:
+        """The SIDs of a learned flow in the order of travel."""
+        key = flow_key(remote, local, protocol, remote_port, local_port)
+        slot = self.plane.maps["flows"].get(key)
+        if slot is None:
+            return None
+        policy: Any = structures()["policy"].from_buffer_copy(self.plane.maps["policies"].get(slot) or b"")
+        header = bytes(policy.srh)[: policy.srh_length]
+        sids = [IPv6Address(header[at : at + 16]) for at in range(24, len(header), 16)][::-1]
+        assert bytes(policy.first_segment) == sids[0].packed
+        count = len(sids)
+        assert header[:24] == bytes([0, 2 * (count + 1), 4, count, count, 0, 0, 0]) + bytes(16)
+        return sids
+
+
+def flow_key(
+    remote: IPv6Address, local: IPv6Address, protocol: int, remote_port: int, local_port: int
+) -> bytes:
+    """`struct flow_key`; the ports are ordinary numbers."""
+    return remote.packed + local.packed + struct.pack("!HHBxxx", remote_port, local_port, protocol)

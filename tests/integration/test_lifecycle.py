@@ -1,0 +1,128 @@
+"""Start and stop: nothing is left, nothing of others is touched, every mistake gets one sentence."""
+
+import signal
+
+import pytest
+
+from lab.network import Lab
+from lab.wait import wait_until
+from lab.wire import Capture
+
+from .conftest import HAWKWING, Agents, filters
+from .test_steering import BY_ADDRESS, BY_NAME, http, tcp_port
+
+CLSACT = "tc qdisc add dev eth0 clsact"
+FOREIGN = f"{CLSACT}; tc filter add dev eth0 egress prio 7 protocol ipv6 u32 match u32 0 0 flowid 1:1"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_detaches_everything(lab: Lab, agents: Agents, number: signal.Signals) -> None:
+    client = agents.client(BY_NAME)
+    assert "hawkwing:client" in filters(lab, "host-a")
+    client.signal(number)
+    assert client.wait() == 0
+    assert filters(lab, "host-a") == ""
+    assert "Traceback" not in client.output()
+
+
+def test_killed_agent_is_tidied_up_by_the_next(lab: Lab, agents: Agents, capture: Capture) -> None:
+    first = agents.client(BY_NAME)
+    first.signal(signal.SIGKILL)
+    first.wait()
+    assert "hawkwing:client" in filters(lab, "host-a"), "a killed agent can't tidy up"
+    second = agents.client(BY_ADDRESS)
+    assert filters(lab, "host-a").count("hawkwing:client") == 2, "one filter a direction"
+    assert second.stop() == 0
+    assert filters(lab, "host-a") == ""
+
+
+def test_second_agent_is_refused_and_the_first_stays(lab: Lab, agents: Agents, capture: Capture) -> None:
+    agents.server("host-b")
+    agents.client(BY_NAME)
+    result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", "/dev/null"])
+    assert result.returncode == 1
+    file = lab.run / "second.yaml"
+    file.write_text(BY_ADDRESS)
+    result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)])
+    assert result.returncode == 1
+    assert result.stderr.startswith("hawkwing: hawkwing client already runs on eth0 (process ")
+    assert len(result.stderr.splitlines()) == 1
+    http(lab, "http://wb.hawk.net/")
+    assert all(p.srh for p in capture.packets(tcp_port(80)))
+
+
+@pytest.mark.parametrize("theirs", [CLSACT, FOREIGN])
+def test_what_others_put_there_stays(lab: Lab, agents: Agents, theirs: str) -> None:
+    assert lab.execute("host-a", ["sh", "-c", theirs]).returncode == 0
+    before = filters(lab, "host-a")
+    assert before
+    client = agents.client(BY_NAME)
+    assert client.stop() == 0
+    assert filters(lab, "host-a") == before
+    lab.execute("host-a", ["tc", "qdisc", "del", "dev", "eth0", "clsact"])
+
+
+def test_both_roles_on_one_interface(lab: Lab, agents: Agents, capture: Capture) -> None:
+    agents.server("host-a")
+    agents.client(BY_NAME, "host-a")
+    agents.server("host-b")
+    capture.forget()
+    http(lab, "http://wb.hawk.net/")
+    assert all(p.srh for p in capture.packets(tcp_port(80)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["client", "-i", "nope", "--config", "/dev/null"], "hawkwing: there is no interface 'nope' here\n"),
+        (["server", "-i", "eth0", "-i", "nope"], "hawkwing: there is no interface 'nope' here\n"),
+    ],
+)
+def test_wrong_interface(lab: Lab, arguments: list[str], sentence: str) -> None:
+    result = lab.execute("host-a", [*HAWKWING, *arguments])
+    assert (result.returncode, result.stderr) == (1, sentence)
+    assert filters(lab, "host-a") == ""
+
+
+def test_wrong_configuration(lab: Lab) -> None:
+    file = lab.run / "wrong.yaml"
+    file.write_text(
+        "services:\n  a:\n    domain_name: x.y\n    applications:\n      - port: 99999\n        sid: [10.0.0.1]\n"
+    )
+    result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)])
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert len(lines) == 2
+    assert f"{file}:5: services.a.applications[0].port" in lines[0]
+    assert f"{file}:6: services.a.applications[0].sid[0]" in lines[1]
+    assert filters(lab, "host-a") == ""
+
+
+def test_without_rights(lab: Lab) -> None:
+    drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    result = lab.execute("host-a", [*drop, *HAWKWING, "server", "-i", "eth0"])
+    if "No module named" in result.stderr or "can't open" in result.stderr or "Permission" in result.stderr:
+        pytest.skip("the project's folder can't be read by other users")
+    assert result.returncode == 1
+    assert result.stderr == "hawkwing: root rights are needed to load and attach BPF programs: use sudo\n"
+
+
+def test_usage(lab: Lab) -> None:
+    result = lab.execute("host-a", [*HAWKWING, "client"])
+    assert result.returncode == 2
+    assert lab.execute("host-a", [*HAWKWING, "version"]).stdout.startswith("hawkwing ")
+    text = lab.execute("host-a", [*HAWKWING, "--help"]).stdout
+    assert "examples:" in text and "hawkwing client -i eth0" in text
+
+
+def test_interface_that_goes_away(lab: Lab, agents: Agents) -> None:
+    """The agent lives on and ends cleanly."""
+    script = "ip link add away type veth peer name away2 && ip link set away up && ip link set away2 up"
+    assert lab.execute("host-c", ["sh", "-c", script]).returncode == 0
+    process = lab.start("host-c", "server-away", [*HAWKWING, "server", "-i", "eth0", "-i", "away"])
+    process.wait_for("ready")
+    assert lab.execute("host-c", ["ip", "link", "del", "away"]).returncode == 0
+    wait_until(lambda: process.poll() is None, 1.0, "the agent lives")
+    assert process.stop() == 0
+    assert "Traceback" not in process.output()
+    assert filters(lab, "host-c") == ""
