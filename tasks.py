@@ -47,7 +47,8 @@ def up(_c: Context, name="hawk", topology=None):
             return
         nodes, links = len(lab.topology.nodes), len(lab.topology.links)
         print(
-            f"lab {name} is up after {time.monotonic() - begun:.1f} s: {nodes} nodes, {links} links; run directory {lab.run}"
+            f"lab {name} is up after {time.monotonic() - begun:.1f} s: "
+            f"{nodes} nodes, {links} links; run directory {lab.run}"
         )
 
 

@@ -3,20 +3,26 @@
 import asyncio
 import ctypes
 import logging
+import os
 import signal
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv6Address
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from hawkwing import addresses
+from hawkwing import __version__, addresses, status
 from hawkwing.config import Config
+from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.steering import Steering
+
+if TYPE_CHECKING:
+    from hawkwing.controller.stream import ControllerStream
 
 log = logging.getLogger(__name__)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,6 +49,8 @@ class Agent:
         self._config = config
         self._loading = loading
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stream: ControllerStream | None = None
+        self._started = time.time()
 
     def run(self) -> None:
         """Until a signal comes; everything is detached whatever happens."""
@@ -72,6 +80,27 @@ class Agent:
         steering.start()
         return steering
 
+    def _status(self, plane: DataPlane, steering: Steering | None) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "role": self._role,
+            "pid": os.getpid(),
+            "version": __version__,
+            "interfaces": list(self._interfaces),
+            "started": self._started,
+            "ingress_hook": "tc",
+            **status.of_data_plane(plane),
+        }
+        if self._stream is not None:
+            told["controller"] = {
+                "target": self._stream.target,
+                "state": self._stream.state,
+                "since": self._stream.since,
+                "counters": dict(self._stream.counters),
+            }
+        if steering is not None:
+            told["bindings"] = status.of_steering(plane, steering)
+        return told
+
     async def _live(self, plane: DataPlane, steering: Steering | None) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -82,6 +111,12 @@ class Agent:
             _refresh_addresses(plane)
             if steering is not None:
                 self._start_client(plane, steering, stack)
+            control = ControlServer(
+                socket_path(self._role, self._interfaces[0]),
+                {"status": lambda _request: self._status(plane, steering)},
+            )
+            await control.start()
+            stack.callback(control.close)
             log.info("ready: %s on %s", self._role, ", ".join(self._interfaces))
             try:
                 await stop.wait()
@@ -110,6 +145,7 @@ class Agent:
         hawkeye = self._config.hawkeye
         assert hawkeye.address is not None and hawkeye.port is not None
         stream = ControllerStream(hawkeye.address, hawkeye.port, steering.set_controller_path)
+        self._stream = stream
 
         def want() -> None:
             stream.want(steering.queries())

@@ -1,10 +1,12 @@
-"""The command line: client, server, check, version."""
+"""The command line: client, server, status, check, version."""
 
 import argparse
+import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from ipaddress import IPv6Network
 from pathlib import Path
 
 from hawkwing import __version__
@@ -16,6 +18,7 @@ examples:
   hawkwing client -i eth0 --config hawkwing.yaml
                                                 steer this host's packets as the file says
   hawkwing server -i eth0                       send replies back along the way the requests took
+  hawkwing status                               what they do, and what became of packets
   hawkwing client -i eth0 -i wlan0              several interfaces; the file is /etc/hawkwing/config.yaml
 
 A configuration that needs no controller:
@@ -60,6 +63,14 @@ def parser() -> argparse.ArgumentParser:
             metavar="IF",
             help="network interface; may be given more than once",
         )
+        command.add_argument(
+            "--sr-domain",
+            action="append",
+            type=_prefix,
+            default=[],
+            metavar="PREFIX",
+            help="believe only SRHs whose source and segments lie in here; may be given more than once",
+        )
         command.add_argument("-v", "--verbose", action="store_true", help="say more")
     client.add_argument(
         "-c",
@@ -70,10 +81,60 @@ def parser() -> argparse.ArgumentParser:
         help=f"configuration file (default: {DEFAULT_CONFIG})",
     )
     server.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration file (optional)")
+    server.add_argument(
+        "--flows",
+        type=_flows,
+        default=65536,
+        metavar="N",
+        help="how many flows are remembered at most (default: %(default)s)",
+    )
+    status = commands.add_parser("status", help="what the agents of this host do, with their counters")
+    status.add_argument("--json", action="store_true", help="for programs")
     check = commands.add_parser("check", help="read a configuration file and name everything wrong in it")
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="configuration file")
     commands.add_parser("version", help="print the version")
     return top
+
+
+def _prefix(text: str) -> IPv6Network:
+    try:
+        return IPv6Network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not an IPv6 prefix: {error}") from None
+
+
+def _flows(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1 << 26:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of flows, use 1 to {1 << 26}")
+    return int(text)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from hawkwing import control, status
+    from hawkwing.dataplane.bpf import Map, map_by_id
+
+    told = []
+    for path in control.sockets():
+        try:
+            answer = control.ask(path, {"ask": "status"})
+        except ConnectionRefusedError:
+            # Its agent was killed; the next start there tidies up.
+            print(f"hawkwing: {path.stem}: its agent was killed and has left its filters", file=sys.stderr)
+            continue
+        except OSError as error:
+            raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
+        if "flows" in answer:
+            flows = Map(map_by_id(answer["flows"]["map"]))
+            answer["flows"]["count"] = sum(1 for _key in flows.each_key())
+        told.append(answer)
+    if arguments.json:
+        print(json.dumps(told, indent=1))
+        return 0
+    for answer in told:
+        print("\n".join(status.lines(answer)))
+    if not told:
+        print("no hawkwing agent runs in this network namespace")
+    return 0
 
 
 def _run_agent(arguments: argparse.Namespace) -> int:
@@ -87,7 +148,8 @@ def _run_agent(arguments: argparse.Namespace) -> int:
 
     interfaces = list(dict.fromkeys(arguments.interface))
     raw = check_interfaces(interfaces)
-    loading = Loading(arguments.command, Capacities(), raw)
+    capacities = Capacities(flows=arguments.flows) if arguments.command == "server" else Capacities()
+    loading = Loading(arguments.command, capacities, raw)
     try:
         from hawkwing.agent import Agent
         from hawkwing.config import Config, load_config
@@ -95,6 +157,8 @@ def _run_agent(arguments: argparse.Namespace) -> int:
         config = Config()
         if arguments.config is not None:
             config = load_config(arguments.config, os.environ, require_services=arguments.command == "client")
+        if arguments.sr_domain:
+            config = config.model_copy(update={"sr_domain": tuple(arguments.sr_domain)})
         Agent(arguments.command, interfaces, config, loading).run()
     finally:
         loading.abandon()
@@ -118,6 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "check":
             return _check(arguments)
+        if arguments.command == "status":
+            return _status(arguments)
         if arguments.command == "version":
             print(f"hawkwing {__version__}")
             return 0

@@ -33,6 +33,13 @@ def ready_srh(sids: Sequence[IPv6Address]) -> bytes:
     return fixed + bytes(16) + b"".join(sid.packed for sid in wire_order(sids))
 
 
+def sids_in_srh(srh: bytes) -> tuple[IPv6Address, ...]:
+    """The SIDs of an SRH in order of travel, without segment[0]."""
+    count = srh[4]
+    listed = [IPv6Address(srh[8 + 16 * i : 24 + 16 * i]) for i in range(1, count + 1)]
+    return tuple(wire_order(listed))
+
+
 def name_hash(name: str, seed: int) -> int:
     """The keyed hash of a domain name that bpf/lib/dns.h computes from a DNS question; never 0."""
     mask = (1 << 64) - 1

@@ -132,6 +132,10 @@ class Steering:
         for ports in self._bindings.values():
             yield from ports.values()
 
+    def slot_of(self, binding: Binding) -> int | None:
+        """Where the binding's path stands in the policy table; 0 where it has none."""
+        return self._policies.slot_of(binding.path)
+
     def _add(self, service_name: str, address: IPv6Address) -> None:
         ports = self._bindings.setdefault(address, {})
         group = self._address_groups.get(address)

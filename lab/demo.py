@@ -143,14 +143,8 @@ def _once_a_link(packets: Sequence[Packet], port: str) -> list[Packet]:
 
 def _table(title: str, packets: Sequence[Packet], names: Names) -> Table:
     table = Table(title=title, title_style="bold", title_justify="left")
-    for column in (
-        "captured on link",
-        "from",
-        "outer destination",
-        "segments left",
-        "segment list on the wire",
-    ):
-        table.add_column(column, justify="center" if column == "segments left" else "left")
+    for column in ("captured on", "outer destination", "SL", "segment list on the wire"):
+        table.add_column(column, no_wrap=True)
     for packet in packets:
         left, listed = "-", "no SRH"
         if packet.srh:
@@ -160,8 +154,8 @@ def _table(title: str, packets: Sequence[Packet], names: Names) -> Table:
                 for i, s in enumerate(packet.srh.segments)
             ]
             listed = " ".join(marked)
-        destination = f"{packet.destination} [dim]({names(packet.destination)})[/]"
-        table.add_row(packet.link, packet.sender, destination, left, listed)
+        destination = f"{packet.destination} {names(packet.destination)}"
+        table.add_row(packet.link, destination, left, listed)
     return table
 
 

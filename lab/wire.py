@@ -1,4 +1,4 @@
-"""What is on the links: captured as bytes, read as IPv6 with its SRH. Our own reading of RFC 8200 and 8754."""
+"""What is on the links: captured as bytes, read as IPv6 with its SRH after RFC 8200 and RFC 8754."""
 
 import mmap
 import socket
@@ -130,7 +130,7 @@ def is_noise(packet: Packet) -> bool:
 
 
 class Tap:
-    """A packet socket at one end of a link; it captures from the moment it exists.
+    """A packet socket at one end of a link; it captures as soon as it exists.
 
     Packets are copied into a ring as they pass: an ordinary packet socket only keeps a reference, and the next
     router's End behaviour, which rewrites the destination in place, would change what was captured.

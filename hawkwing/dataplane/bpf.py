@@ -200,7 +200,7 @@ class Map:
             for key, value in zip(keys, values, strict=True):
                 self.set(key, value)
 
-    def keys(self) -> Iterator[bytes]:
+    def each_key(self) -> Iterator[bytes]:
         """The keys; an element that comes or goes meanwhile may be missed."""
         current = None
         following = _buffer(bytes(self.info.key_size))

@@ -3,7 +3,7 @@
 import ctypes
 import secrets
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from hawkwing.dataplane.bpf import BPF_NOEXIST, Map
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
 from hawkwing.errors import DataplaneError
-from hawkwing.sids import ready_srh
+from hawkwing.sids import ready_srh, sids_in_srh
 
 DIRECTIONS = ("egress", "ingress")
 _U32 = struct.Struct("=I")
@@ -28,6 +28,13 @@ class Count(NamedTuple):
 
     packets: int
     bytes: int
+
+
+class LearnedPath(NamedTuple):
+    """A way back and its slot in the policy table."""
+
+    slot: int
+    sids: tuple[IPv6Address, ...]
 
 
 def policy_bytes(sids: Sequence[IPv6Address], list_hash: int = 0) -> bytes:
@@ -57,6 +64,7 @@ class DataPlane:
 
     def __init__(self, role: str, loaded: Loaded, sr_domain: Sequence[IPv6Network] = ()) -> None:
         self.role = role
+        self.sr_domain: tuple[IPv6Network, ...] = ()
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
         self.hash_seed = secrets.randbits(64)
@@ -82,6 +90,7 @@ class DataPlane:
             entry.mask[:] = struct.unpack("=4I", prefix.netmask.packed)
             entry.network[:] = struct.unpack("=4I", prefix.network_address.packed)
         self.maps["settings"].set(_U32.pack(0), bytes(settings))
+        self.sr_domain = tuple(prefixes)
 
     def set_local_addresses(self, addresses: Iterable[IPv6Address]) -> None:
         """The host's own addresses: only for them is an SRH removed."""
@@ -147,6 +156,16 @@ class DataPlane:
                     counts[reason.name] = count
             result[direction] = counts
         return result
+
+    def learned_paths(self) -> Iterator[LearnedPath]:
+        """The ways back that a server has learned, each once however many flows share it."""
+        paths, policies = self.maps["paths"], self.maps["policies"]
+        for key in paths.each_key():
+            slot = paths.get(key)
+            raw = policies.get(slot) if slot is not None else None
+            if slot is not None and raw is not None:
+                policy = structures()["policy"].from_buffer_copy(raw)
+                yield LearnedPath(_U32.unpack(slot)[0], sids_in_srh(bytes(policy.srh)))
 
     def path_count(self, slot: int) -> Count:
         """What was sent over the path in this slot."""

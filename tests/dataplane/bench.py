@@ -205,14 +205,18 @@ class Bench:
         self.plane.set_local_addresses(())
         self.plane.set_sr_domain([IPv6Network(prefix) for prefix in sr_domain])
         if "paths" in maps:
-            for key in list(maps["paths"].keys()):
+            for key in list(maps["paths"].each_key()):
                 maps["free_slots"].push(maps["paths"].get(key) or b"")
         for table in ("fragments", "services", "routes", "names", "flows", "paths"):
             if table in maps:
-                for key in list(maps[table].keys()):
+                for key in list(maps[table].each_key()):
                     maps[table].delete(key)
         if self.ring:
             list(self.ring.records())
+
+    def entries(self, table: str) -> int:
+        """How many there are in a table."""
+        return sum(1 for _ in self.plane.maps[table].each_key())
 
     def local(self, *addresses: IPv6Address) -> None:
         """The host's own addresses."""

@@ -45,7 +45,7 @@ def lab() -> Iterator[Lab]:
 
 
 class Agents:
-    """Starts agents in hosts and stops them in reverse order; each must end with status 0 and leave nothing."""
+    """Starts agents in hosts, stops them in reverse; each must end with status 0 and leave nothing."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self._lab = lab
@@ -72,7 +72,7 @@ class Agents:
 
     def stop(self) -> None:
         """All of them."""
-        for host, process in reversed(self._running):
+        for _host, process in reversed(self._running):
             if process.poll() is None:
                 assert process.stop() == 0, process.output()
             assert "Traceback" not in process.output(), process.output()
@@ -83,7 +83,8 @@ class Agents:
 
 def filters(lab: Lab, host: str) -> str:
     """What tc shows of filters and clsact on a host's link."""
-    script = "tc filter show dev eth0 ingress; tc filter show dev eth0 egress; tc qdisc show dev eth0 | grep clsact"
+    script = "for way in ingress egress; do tc filter show dev eth0 $way; done; "
+    script += "tc qdisc show dev eth0 | grep clsact"
     return lab.execute(host, ["sh", "-c", script]).stdout.strip()
 
 

@@ -87,7 +87,8 @@ def test_wrong_interface(lab: Lab, arguments: list[str], sentence: str) -> None:
 def test_wrong_configuration(lab: Lab) -> None:
     file = lab.run / "wrong.yaml"
     file.write_text(
-        "services:\n  a:\n    domain_name: x.y\n    applications:\n      - port: 99999\n        sid: [10.0.0.1]\n"
+        "services:\n  a:\n    domain_name: x.y\n    applications:\n"
+        "      - port: 99999\n        sid: [10.0.0.1]\n"
     )
     result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)])
     assert result.returncode == 1

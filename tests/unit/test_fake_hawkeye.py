@@ -42,19 +42,21 @@ COMMAND = (sys.executable, "-m", "fake_hawkeye")
 
 
 class Program:
-    """`python -m fake_hawkeye` on a free port of ::1, ready to be asked."""
+    """`python -m fake_hawkeye` on a free port of ::1, ready to be asked; by default it answers from TABLE."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, **source: object) -> None:
         self.control_path = folder / "control"
         self.record = folder / "record.jsonl"
-        table = folder / "table.yaml"
-        table.write_text(TABLE)
+        if not source:
+            table = folder / "table.yaml"
+            table.write_text(TABLE)
+            source = {"table": table}
         options = {
             "address": "::1",
             "port": port,
-            "table": table,
             "record": self.record,
             "control": self.control_path,
+            **source,
         }
         self.process = subprocess.Popen(
             [*COMMAND, *(str(part) for name, value in options.items() for part in (f"--{name}", value))],

@@ -1,0 +1,213 @@
+"""Links that get worse, fail and heal while the lab runs; the controller is told as well.
+
+Every function returns what it has done, one sentence each. What is wrong at present is in the run directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv6Address
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from fake_hawkeye.control import Control
+from lab import netns
+from lab.build import add_address
+from lab.linux.router import set_sysctl
+from lab.network import Lab, LabError
+from lab.reroute import reroute
+from lab.topology import Host, Interface, Link
+
+_BURST_SECONDS, _LEAST_BURST = 0.01, 32 * 1024
+_QUEUE = "50ms"
+
+
+class _State:
+    """The failed links, and by link the metrics that were changed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        self.failed: list[str] = kept.get("failed", [])
+        self.impaired: dict[str, dict[str, float]] = kept.get("impaired", {})
+
+    def save(self) -> None:
+        temporary = self._file.with_suffix(".new")
+        temporary.write_text(json.dumps({"failed": self.failed, "impaired": self.impaired}, indent=1))
+        temporary.replace(self._file)
+
+
+def impair(
+    lab: Lab,
+    link: str,
+    latency: int | None = None,
+    bandwidth: int | None = None,
+    loss: float | None = None,
+) -> list[str]:
+    """Sets a link's latency (microseconds), bandwidth (kbit/s) and loss (percent), each in both directions.
+
+    What isn't given stays as it is.
+    """
+    wanted = {"latency": latency, "bandwidth": bandwidth, "loss": loss}
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    if not changes:
+        raise LabError("say what to change: latency, bandwidth or loss")
+    if (latency or 0) < 0 or (bandwidth is not None and bandwidth < 1) or not 0 <= (loss or 0) < 100:
+        raise LabError("latency is 0 or more, bandwidth 1 or more, and loss from 0 to under 100")
+    found = _find(lab, link)
+    with _state(lab) as state:
+        metrics = state.impaired.setdefault(found.name, {})
+        metrics |= changes
+        state.save()
+        done = _shape(lab, found, metrics)
+    return [*done, _tell(lab, found, **changes)]
+
+
+def fail(lab: Lab, link: str) -> list[str]:
+    """Takes a link down at both ends; what is left of the network finds its ways without it."""
+    found = _find(lab, link)
+    with _state(lab) as state:
+        if found.name not in state.failed:
+            state.failed.append(found.name)
+            state.save()
+        for interface in _ends(found):
+            _inside(lab, interface, _take_down)
+        changed = reroute(lab.topology, lab.namespace, state.failed)
+    return [f"{found.name}: down at both ends", _rerouted(changed), _tell(lab, found, up=False)]
+
+
+def heal(lab: Lab, link: str | None = None) -> list[str]:
+    """Makes a link, or all that failed or were impaired, as the topology has it."""
+    with _state(lab) as state:
+        names = [_find(lab, link).name] if link else list(dict.fromkeys([*state.failed, *state.impaired]))
+        links = [_find(lab, name) for name in names]
+        done = [sentence for found in links for sentence in _mend(lab, state, found)]
+        done.append(_rerouted(reroute(lab.topology, lab.namespace, state.failed)))
+    for found in links:
+        done.append(
+            _tell(lab, found, up=True, latency=found.latency, bandwidth=found.bandwidth, loss=found.loss)
+        )
+    return done
+
+
+def _mend(lab: Lab, state: _State, link: Link) -> list[str]:
+    done = [f"{link.name}: up at both ends"]
+    for interface in _ends(link):
+        _inside(lab, interface, _bring_up)
+    if link.name in state.impaired:
+        done += _shape(lab, link, {})
+        del state.impaired[link.name]
+    if link.name in state.failed:
+        state.failed.remove(link.name)
+    state.save()
+    return done
+
+
+def _find(lab: Lab, name: str) -> Link:
+    for link in lab.topology.links:
+        if name in (link.name, "-".join(reversed(link.nodes))):
+            return link
+    known = ", ".join(link.name for link in lab.topology.links)
+    raise LabError(f"there is no link {name!r} in lab {lab.name}: it has {known}")
+
+
+@contextmanager
+def _state(lab: Lab) -> Iterator[_State]:
+    lab.require_up()
+    with (lab.run / "impairments.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield _State(lab.run / "impairments.json")
+
+
+def _rerouted(nodes: list[str]) -> str:
+    return f"routes changed in {', '.join(nodes)}" if nodes else "no route changed"
+
+
+# --- up and down
+
+
+def _ends(link: Link) -> list[Interface]:
+    return [link.interface(node) for node in link.nodes]
+
+
+def _inside(lab: Lab, interface: Interface, work: Callable[[Lab, IPRoute, int, Interface], None]) -> None:
+    def body() -> None:
+        with IPRoute() as ip:
+            work(lab, ip, ip.link_lookup(ifname=interface.name)[0], interface)
+
+    netns.run_inside(lab.namespace(interface.node), body)
+
+
+def _take_down(lab: Lab, ip: IPRoute, index: int, interface: Interface) -> None:
+    set_sysctl(f"net/ipv6/conf/{interface.name}/keep_addr_on_down", 1)
+    ip.link("set", index=index, state="down")
+
+
+def _bring_up(lab: Lab, ip: IPRoute, index: int, interface: Interface) -> None:
+    ip.link("set", index=index, state="up")
+    node = lab.topology.nodes[interface.node]
+    wanted = [interface.address, *([node.service_address] if isinstance(node, Host) else [])]
+    present = {IPv6Address(entry.get_attr("IFA_ADDRESS")) for entry in ip.get_addr(family=10, index=index)}
+    for address in wanted:
+        if address.ip not in present:
+            add_address(ip, index, address.ip, address.network.prefixlen)
+
+
+# --- worse
+
+
+def _shape(lab: Lab, link: Link, metrics: dict[str, float]) -> list[str]:
+    """Puts queueing disciplines for these metrics at both ends, in place of what was there."""
+    netem = []
+    if metrics.get("latency"):
+        netem += ["delay", f"{metrics['latency']}us"]
+    if metrics.get("loss"):
+        netem += ["loss", f"{metrics['loss']}%"]
+    done: list[str] = []
+    for interface in _ends(link):
+        _tc(lab, interface, "del", "root")
+        parent = ["root"]
+        if netem:
+            if _tc(lab, interface, "add", "root", "handle", "1:", "netem", *netem):
+                parent = ["parent", "1:1"]
+                done.append(f"{interface.node}: {' '.join(netem)} towards {interface.peer_node}")
+            else:
+                done.append("this kernel has no netem: only the controller knows of latency and loss")
+        if "bandwidth" in metrics:
+            rate = int(metrics["bandwidth"])
+            burst = max(_LEAST_BURST, int(rate * 1000 / 8 * _BURST_SECONDS))
+            shaper = ["tbf", "rate", f"{rate}kbit", "burst", str(burst), "latency", _QUEUE]
+            if _tc(lab, interface, "add", *parent, "handle", "10:", *shaper):
+                done.append(f"{interface.node}: {rate} kbit/s towards {interface.peer_node}")
+            else:
+                done.append("this kernel has no tbf: only the controller knows of the bandwidth")
+    return list(dict.fromkeys(done))
+
+
+def _tc(lab: Lab, interface: Interface, verb: str, *arguments: str) -> bool:
+    """False where the kernel lacks the discipline; nothing to delete is fine."""
+    command = ["tc", "qdisc", verb, "dev", interface.name, *arguments]
+    outcome = lab.execute(interface.node, command)
+    if outcome.returncode == 0 or (verb == "del" and "handle of zero" in outcome.stderr):
+        return True
+    if "qdisc kind is unknown" in outcome.stderr:
+        return False
+    raise LabError(f"{' '.join(command)} failed in {interface.node}: {outcome.stderr.strip()}")
+
+
+# --- the controller
+
+
+def _tell(lab: Lab, link: Link, **metrics: float | bool) -> str:
+    try:
+        with Control(lab.control_socket) as control:
+            control.set_link(link.name, **metrics)
+    except OSError:
+        return "no controller runs that could be told"
+    except ValueError as error:
+        return f"the controller was not told: {error}"
+    return f"the controller knows {link.name} with {', '.join(f'{k} {v}' for k, v in metrics.items())}"

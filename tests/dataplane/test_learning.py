@@ -1,0 +1,207 @@
+"""What a server learns from an SRH that ends there, and that it answers on the way back."""
+
+from ipaddress import IPv6Address
+
+import pytest
+
+from tests.dataplane import packets as p
+from tests.dataplane.packets import steered
+from tests.dataplane.scene import HOST_A, HOST_B, HOST_C, SIDS, Host
+
+PEER, OWN = 50000, 8888
+
+
+def body(protocol: int, source: IPv6Address, sport: int = PEER, dport: int = OWN) -> bytes:
+    """A request for host B."""
+    build = p.udp if protocol == p.UDP else p.tcp
+    return build(source, HOST_B, sport, dport, b"request")
+
+
+def request(
+    path: list[IPv6Address],
+    protocol: int = p.UDP,
+    source: IPv6Address = HOST_A,
+    sport: int = PEER,
+    dport: int = OWN,
+    **fields: int,
+) -> bytes:
+    """A request for host B that came over `path`."""
+    inner = body(protocol, source, sport, dport)
+    return p.ipv6(source, HOST_B, p.ROUTING, p.srh(protocol, [*path, HOST_B], inner, left=0, **fields))  # type: ignore[arg-type]
+
+
+def learn(server: Host, packet: bytes, *reasons: str) -> None:
+    """A request arrives and counts `reasons` besides being stripped."""
+    result = server.bench.run("ingress", packet)
+    server.bench.observed |= {("server", "ingress", reason) for reason in reasons}
+    assert result.counted == dict.fromkeys(("STRIPPED", *reasons), 1)
+
+
+def reply(protocol: int = p.UDP, target: IPv6Address = HOST_A, sport: int = OWN, dport: int = PEER) -> bytes:
+    """Host B's answer."""
+    build = p.udp if protocol == p.UDP else p.tcp
+    return p.ipv6(HOST_B, target, protocol, build(HOST_B, target, sport, dport, b"answer"))
+
+
+def test_the_way_back(server: Host) -> None:
+    """The worked example: over vpp1, vpp2, vpp4, vpp6; the reply's list is host-a, vpp1, vpp2, vpp4, vpp6."""
+    vpp = {number: IPv6Address(f"fcbb:bb00:{number}::2") for number in (1, 2, 4, 6)}
+    packet = request([vpp[1], vpp[2], vpp[4], vpp[6]], p.TCP)
+    wire = b"".join(address.packed for address in (HOST_B, vpp[6], vpp[4], vpp[2], vpp[1]))
+    assert packet[14 + 40 + 8 :].startswith(wire)
+    learn(server, packet, "LEARNED")
+    answer = reply(p.TCP)
+    result = server.bench.run("egress", answer)
+    assert result.counted == {"STEERED": 1}
+    assert result.packet[14 + 24 : 14 + 40] == vpp[6].packed
+    assert result.packet[54:62] == bytes([p.TCP, 10, 4, 4, 4, 0, 0, 0])
+    wire = b"".join(address.packed for address in (HOST_A, vpp[1], vpp[2], vpp[4], vpp[6]))
+    assert result.packet[62 : 62 + 80] == wire
+    assert result.packet == steered(answer, [vpp[6], vpp[4], vpp[2], vpp[1]])
+
+
+@pytest.mark.parametrize("count", range(1, 16))
+@pytest.mark.parametrize("protocol", [p.TCP, p.UDP])
+def test_every_length_of_path(server: Host, protocol: int, count: int) -> None:
+    learn(server, request(SIDS[:count], protocol), "LEARNED")
+    answer = reply(protocol)
+    server.bench.expect("egress", answer, "STEERED", out=steered(answer, SIDS[:count][::-1]))
+
+
+def test_unchanged_is_not_written_again(server: Host) -> None:
+    learn(server, request(SIDS[:2]), "LEARNED")
+    for _ in range(3):
+        learn(server, request(SIDS[:2]))
+    assert server.bench.entries("flows") == 1
+    assert server.bench.entries("paths") == 1
+
+
+def test_a_changed_path(server: Host) -> None:
+    answer = reply()
+    for path in (SIDS[:2], SIDS[:3], [SIDS[1], SIDS[0]], SIDS[:1], SIDS[:2]):
+        learn(server, request(path), "LEARNED")
+        learn(server, request(path))
+        server.bench.expect("egress", answer, "STEERED", out=steered(answer, path[::-1]))
+    assert server.bench.entries("flows") == 1
+    assert server.bench.entries("paths") == 4
+
+
+def test_flows_share_a_path(server: Host) -> None:
+    for port in range(100):
+        learn(server, request(SIDS[:2], sport=PEER + port), "LEARNED")
+    assert server.bench.entries("flows") == 100
+    assert server.bench.entries("paths") == 1
+
+
+def test_flows_are_told_apart(server: Host) -> None:
+    """Protocol, address and both ports, each with a path of its own."""
+    flows = [
+        (p.UDP, HOST_A, PEER, OWN),
+        (p.TCP, HOST_A, PEER, OWN),
+        (p.UDP, HOST_C, PEER, OWN),
+        (p.UDP, HOST_A, PEER + 1, OWN),
+        (p.UDP, HOST_A, PEER, OWN + 1),
+        (p.UDP, HOST_A, OWN, PEER),
+    ]
+    for number, (protocol, source, sport, dport) in enumerate(flows):
+        learn(server, request(SIDS[number : number + 3], protocol, source, sport, dport), "LEARNED")
+    for number, (protocol, source, sport, dport) in enumerate(flows):
+        answer = reply(protocol, source, dport, sport)
+        path = SIDS[number : number + 3][::-1]
+        server.bench.expect("egress", answer, "STEERED", out=steered(answer, path))
+    server.bench.expect("egress", reply(p.TCP, HOST_C), "NO_FLOW")
+
+
+def test_both_own_addresses(server: Host) -> None:
+    server.bench.local(HOST_B, HOST_C)
+    inner = p.udp(HOST_A, HOST_C, PEER, OWN)
+    packet = p.ipv6(HOST_A, HOST_C, p.ROUTING, p.srh(p.UDP, [SIDS[4], HOST_C], inner, left=0))
+    learn(server, request(SIDS[:2]), "LEARNED")
+    learn(server, packet, "LEARNED")
+    answer = reply()
+    server.bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[1], SIDS[0]]))
+    other = p.ipv6(HOST_C, HOST_A, p.UDP, p.udp(HOST_C, HOST_A, OWN, PEER))
+    server.bench.expect("egress", other, "STEERED", out=steered(other, [SIDS[4]]))
+
+
+def test_sctp_has_ports_too(server: Host) -> None:
+    inner = p.sctp(PEER, OWN)
+    packet = p.ipv6(HOST_A, HOST_B, p.ROUTING, p.srh(p.SCTP, [*SIDS[:2], HOST_B], inner, left=0))
+    learn(server, packet, "LEARNED")
+    answer = p.ipv6(HOST_B, HOST_A, p.SCTP, p.sctp(OWN, PEER))
+    server.bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[1], SIDS[0]]))
+
+
+@pytest.mark.parametrize("count", [16, 17, 30])
+def test_lists_too_long_to_be_reversed(server: Host, count: int) -> None:
+    packet = request((SIDS * 3)[:count])
+    out = p.ipv6(HOST_A, HOST_B, p.UDP, body(p.UDP, HOST_A))
+    server.bench.expect("ingress", packet, "STRIPPED", "LIST_TOO_LONG", out=out)
+    server.bench.expect("egress", reply(), "NO_FLOW")
+
+
+def test_nothing_to_learn(server: Host) -> None:
+    learn(server, request([]), "NOTHING_TO_LEARN")
+    inner = p.icmp6(HOST_A, HOST_B, 128, 0, 1, b"ping")
+    packet = p.ipv6(HOST_A, HOST_B, p.ROUTING, p.srh(p.ICMPV6, [*SIDS[:2], HOST_B], inner, left=0))
+    learn(server, packet, "NOTHING_TO_LEARN")
+    assert server.bench.entries("flows") == 0
+    assert server.bench.entries("paths") == 0
+
+
+def test_a_second_routing_header(server: Host) -> None:
+    inner = p.srh(p.UDP, [SIDS[5], HOST_B], body(p.UDP, HOST_A), left=0)
+    packet = p.ipv6(HOST_A, HOST_B, p.ROUTING, p.srh(p.ROUTING, [*SIDS[:2], HOST_B], inner, left=0))
+    out = p.ipv6(HOST_A, HOST_B, p.ROUTING, inner)
+    server.bench.expect("ingress", packet, "STRIPPED", "NOTHING_TO_LEARN", out=out)
+
+
+def test_ports_behind_extension_headers(server: Host) -> None:
+    inner = p.options(p.AUTH, p.auth(p.TCP, body(p.TCP, HOST_A)), size=16)
+    header = p.srh(p.DESTINATION, [*SIDS[:2], HOST_B], inner, left=0)
+    learn(server, p.ipv6(HOST_A, HOST_B, p.ROUTING, header), "LEARNED")
+    assert server.bench.way_back(HOST_A, HOST_B, p.TCP, PEER, OWN) == [SIDS[1], SIDS[0]]
+
+
+def test_only_the_first_fragment_teaches(server: Host) -> None:
+    datagram = p.udp(HOST_A, HOST_B, PEER, OWN, bytes(2000))
+
+    def part(data: bytes, path: list[IPv6Address], **fields: int) -> bytes:
+        fragment = p.fragment(p.UDP, data, **fields)  # type: ignore[arg-type]
+        return p.ipv6(HOST_A, HOST_B, p.ROUTING, p.srh(p.FRAGMENT, [*path, HOST_B], fragment, left=0))
+
+    learn(server, part(datagram[1000:], SIDS[2:4], offset=1000))
+    server.bench.expect("egress", reply(), "NO_FLOW")
+    learn(server, part(datagram[:1000], SIDS[:2], more=1), "LEARNED")
+    assert server.bench.way_back(HOST_A, HOST_B, p.UDP, PEER, OWN) == [SIDS[1], SIDS[0]]
+
+
+def test_a_stranger_teaches_nothing(server: Host) -> None:
+    server.bench.reset(["fcbb:bb00::/32", "fcbb:cc00::/32"])
+    server.bench.local(HOST_B)
+    learn(server, request(SIDS[:2]), "LEARNED")
+    forged = IPv6Address("2001:db8:bad::1")
+    server.bench.expect("ingress", request([SIDS[0], forged]), "UNTRUSTED")
+    server.bench.expect("ingress", request(SIDS[:2], source=forged), "UNTRUSTED")
+    answer = reply()
+    server.bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[1], SIDS[0]]))
+
+
+def test_no_room_for_a_fourth_path(small_server: Host) -> None:
+    server = small_server
+    for number in range(3):
+        learn(server, request(SIDS[number : number + 2], sport=PEER + number), "LEARNED")
+    learn(server, request(SIDS[7:9], sport=PEER + 3), "PATHS_FULL")
+    learn(server, request(SIDS[:2], sport=PEER + 3), "LEARNED")
+    learn(server, request(SIDS[7:9], sport=PEER), "PATHS_FULL")
+    answer = reply()
+    server.bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[1], SIDS[0]]))
+
+
+def test_more_flows_than_there_is_room_for(small_server: Host) -> None:
+    """The one heard of last is known; those heard of long ago make room."""
+    for port in range(1, 200):
+        learn(small_server, request(SIDS[:2], sport=port), "LEARNED")
+        answer = reply(dport=port)
+        small_server.bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[1], SIDS[0]]))
+    small_server.bench.expect("egress", reply(dport=1), "NO_FLOW")

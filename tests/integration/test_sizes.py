@@ -1,0 +1,197 @@
+"""Datagrams and streams of every size: all arrive, and all are steered."""
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+
+from lab.network import Lab
+from lab.wire import Capture
+
+from .conftest import Agents, Endpoint
+from .test_steering import B, R1, R2, R3, R4, R5, R6, UDP
+
+# Around every edge: the MTU less SRHs of 1 to 8 SIDs, the MTU itself, fragments, the largest.
+SIZES = [
+    1,
+    100,
+    1231,
+    1232,
+    1233,
+    1280,
+    1300,
+    1320,
+    1340,
+    1356,
+    1360,
+    1372,
+    1373,
+    1388,
+    1396,
+    1397,
+    1404,
+    1405,
+]
+SIZES += [
+    1412,
+    1420,
+    1421,
+    1428,
+    1440,
+    1451,
+    1452,
+    1453,
+    1460,
+    1500,
+    2000,
+    2800,
+    2900,
+    4000,
+    9000,
+    30000,
+    65000,
+]
+
+
+def config(sids: list[str]) -> str:
+    return f"""
+services:
+  b:
+    ipv6_addresses: [{B}]
+    applications:
+      - port: 5000
+        sid: [{", ".join(sids)}]
+"""
+
+
+def sids(count: int) -> list[str]:
+    """A path of that many SIDs which really leads to host-b."""
+    return ([R1, R3, R5, R6] + [R5, R6] * 8)[:count]
+
+
+def forget_path_mtu(lab: Lab) -> None:
+    """Every test starts with a stack that knows nothing of the path."""
+    for host in ("host-a", "host-b"):
+        lab.execute(host, ["ip", "-6", "route", "flush", "cache"])
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 15])
+@pytest.mark.parametrize("count", [1, 2, 8, 15])
+def test_every_datagram_arrives_and_is_steered(
+    lab: Lab, agents: Agents, udp: Callable[..., Endpoint], count: int
+) -> None:
+    agents.server("host-b")
+    agents.client(config(sids(count)))
+    near, far = udp("host-a"), udp("host-b", 5000)
+    ends = [lab.topology.link("host-a", "site-a"), lab.topology.link("site-b", "host-b")]
+    lost = []
+    with Capture(lab.topology, lab.namespace, ends) as capture:
+        for size in SIZES:
+            # Not even the first datagram may be lost: the stack knows nothing in advance.
+            forget_path_mtu(lab)
+            data = hashlib.shake_128(str(size).encode()).digest(size)
+            capture.forget()
+            try:
+                near.socket.sendto(data, (B, 5000))
+                there, peer = far.socket.recvfrom(70000)
+                far.socket.sendto(data, peer)
+                back, _peer = near.socket.recvfrom(70000)
+            except TimeoutError:
+                lost.append(size)
+                continue
+            assert there == data and back == data, f"{size} bytes arrived changed"
+            packets = capture.packets(lambda p: p.protocol == UDP)
+            assert packets
+            # 43 as the first header: the SRH stands before any Fragment header.
+            assert {p.next_header for p in packets} == {43}, f"{size} bytes: a packet without its SRH"
+            assert all(p.srh is not None and len(p.srh.segments) == count + 1 for p in packets)
+            assert max(p.payload_length + 40 for p in packets) <= 1500, f"{size} bytes: larger than the MTU"
+    assert lost == []
+
+
+def test_a_stream_of_large_datagrams(lab: Lab, agents: Agents, udp: Callable[..., Endpoint]) -> None:
+    """After the first the stack itself makes them fit; none is lost on the way."""
+    agents.server("host-b")
+    agents.client(config(sids(2)))
+    near, far = udp("host-a"), udp("host-b", 5000)
+    forget_path_mtu(lab)
+    near.socket.connect((B, 5000))
+    for number in range(50):
+        data = bytes([number]) * 1452
+        near.socket.send(data)
+        there, peer = far.socket.recvfrom(2000)
+        assert there == data
+        far.socket.sendto(data, peer)
+        assert near.socket.recv(2000) == data
+    routes = lab.execute("host-a", ["ip", "-6", "route", "get", B]).stdout
+    assert "mtu 1444" in routes, routes
+
+
+def test_connected_socket_sees_no_error(lab: Lab, agents: Agents, udp: Callable[..., Endpoint]) -> None:
+    """The quiet word to the stack reaches no application."""
+    agents.server("host-b")
+    agents.client(config(sids(2)))
+    near, far = udp("host-a"), udp("host-b", 5000)
+    forget_path_mtu(lab)
+    near.socket.connect((B, 5000))
+    near.socket.send(bytes(1452))
+    far.socket.recvfrom(2000)
+    near.socket.send(bytes(1452))
+    assert len(far.socket.recvfrom(2000)[0]) == 1452
+
+
+@pytest.mark.parametrize("offload", ["on", "off"])
+def test_tcp_at_full_size(lab: Lab, agents: Agents, capture: Capture, offload: str) -> None:
+    text = config(sids(8)).replace("5000", "80")
+    for host in ("host-a", "host-b"):
+        lab.execute(host, ["ethtool", "-K", "eth0", "tso", offload, "gso", offload, "gro", offload])
+    forget_path_mtu(lab)
+    agents.server("host-b")
+    agents.client(text)
+    script = "curl -sS -m 10 http://[fcbb:cc00:2::a]/bytes/3000000 | wc -c; "
+    script += "head -c 3000000 /dev/zero | curl -sS -m 10 -T - http://[fcbb:cc00:2::a]/"
+    result = lab.execute("host-a", ["sh", "-c", script])
+    for host in ("host-a", "host-b"):
+        lab.execute(host, ["ethtool", "-K", "eth0", "tso", "on", "gso", "on", "gro", "on"])
+    size, answer = result.stdout.splitlines()
+    assert size.strip() == "3000000" and answer.endswith(" 3000000"), result
+    assert "Packet Too Big" not in result.stderr
+
+
+def test_smaller_mtu_inside_the_path_is_discovered(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    """A router's error quotes our packet with its SRH; the stack takes it as about the application's."""
+    for node, interface in (("vpp3", "vpp5"), ("vpp5", "vpp3")):
+        lab.execute(node, ["ip", "link", "set", interface, "mtu", "1400"])
+    try:
+        forget_path_mtu(lab)
+        agents.server("host-b")
+        agents.client(config(sids(4)) + "      - port: 80\n        sid: [" + ", ".join(sids(4)) + "]\n")
+        near, far = udp("host-a"), udp("host-b", 5000)
+        near.socket.sendto(bytes(1350), (B, 5000))
+        far.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            far.socket.recvfrom(2000)
+        near.socket.sendto(bytes(1350), (B, 5000))
+        far.socket.settimeout(5)
+        data, peer = far.socket.recvfrom(2000)
+        assert len(data) == 1350
+        assert "mtu 1312" in lab.execute("host-a", ["ip", "-6", "route", "get", B]).stdout
+        forget_path_mtu(lab)
+        far.socket.sendto(bytes(1350), peer)
+        near.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            near.socket.recvfrom(2000)
+        far.socket.sendto(bytes(1350), peer)
+        near.socket.settimeout(5)
+        assert len(near.socket.recvfrom(2000)[0]) == 1350
+        forget_path_mtu(lab)
+        script = "curl -sS -m 10 http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
+        script += "head -c 1000000 /dev/zero | curl -sS -m 10 -T - http://[fcbb:cc00:2::a]/"
+        size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()
+        assert size.strip() == "1000000" and answer.endswith(" 1000000")
+    finally:
+        for node, interface in (("vpp3", "vpp5"), ("vpp5", "vpp3")):
+            lab.execute(node, ["ip", "link", "set", interface, "mtu", "1500"])
+        forget_path_mtu(lab)
