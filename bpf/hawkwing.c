@@ -21,6 +21,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "maps.h"
 #include "lib/walk.h"
 #include "lib/srh.h"
+#include "lib/flows.h"
 #include "lib/tcp.h"
 #include "lib/icmp6.h"
 #include "lib/split.h"
@@ -61,18 +62,126 @@ static __always_inline struct settings *get_settings(void)
 	return settings.lookup(&zero);
 }
 
+#ifdef HW_SERVER
+/* Looks the flow up; `place` says whether and where it stands. */
+static __always_inline void flow_find(const struct flow_key *key, __u64 hash, volatile struct flow_place *place)
+{
+	__u32 tag = flow_tag(hash), way;
+	int home;
+
+	place->found = 0;
+	for (home = 0; home < 2; home++) {
+		__u32 index = flow_home(hash, home);
+		struct flow_bucket *bucket = flows.lookup(&index);
+
+		if (!bucket)
+			return;
+		for (way = 0; way < HW_WAYS; way++) {
+			if (bucket->words[way] >> 32 == tag && same_flow(&bucket->keys[way], key)) {
+				place->bucket = index;
+				place->way = way;
+				place->found = 1;
+				return;
+			}
+		}
+	}
+}
+
+/* The bucket of a place, and its way within bounds. */
+static __always_inline struct flow_bucket *flow_at(volatile struct flow_place *place, __u64 *way)
+{
+	__u32 index = place->bucket;
+
+	*way = place->way & (HW_WAYS - 1);
+	return flows.lookup(&index);
+}
+
+/* Chooses where a new flow goes: a free way, or that of an idle flow or of the largest source. */
+static __always_inline void flow_choose(__u64 hash, const struct settings *set, volatile struct flow_place *place)
+{
+	__u8 epoch = set->epoch;
+	__u32 way;
+	int home;
+
+	place->weight = 0;
+	for (home = 0; home < 2; home++) {
+		__u32 index = flow_home(hash, home);
+		struct flow_bucket *bucket = flows.lookup(&index);
+
+		if (!bucket)
+			return;
+		for (way = 0; way < HW_WAYS; way++) {
+			__u32 source = HW_NO_SLOT, weight = 0xffffffff, *flows_of;
+
+			if (bucket->words[way]) {
+				source = source_index(bucket->keys[way].remote, set->hash_seed);
+				flows_of = sources.lookup(&source);
+				if (!flows_of)
+					return;
+				weight = *flows_of;
+				if ((__u8)(epoch - bucket->epochs[way]) >= HW_IDLE_EPOCHS)
+					weight = 0xfffffffe;
+			}
+			if (weight > place->weight) {
+				place->bucket = index;
+				place->way = way;
+				place->weight = weight;
+				place->source = source;
+			}
+		}
+	}
+}
+
+/* Makes an entry for a flow that has none; false where no room can be made for its source. */
+static __always_inline bool flow_add(const struct flow_key *key, __u64 hash, __u32 slot, const struct settings *set,
+				     volatile struct flow_place *place)
+{
+	__u32 source = source_index(key->remote, set->hash_seed), *mine, *theirs;
+	struct flow_bucket *bucket;
+	__u64 way;
+
+	mine = sources.lookup(&source);
+	if (!mine)
+		return false;
+	flow_choose(hash, set, place);
+	if (!place->weight || place->weight < *mine)
+		return false;
+	bucket = flow_at(place, &way);
+	if (!bucket)
+		return false;
+	/* Readers on other CPUs find no flow here until the word stands again. */
+	*(volatile __u64 *)&bucket->words[way] = 0;
+	source = place->source;
+	if (source != HW_NO_SLOT) {
+		theirs = sources.lookup(&source);
+		if (theirs)
+			__sync_fetch_and_add(theirs, -1);
+		count(HW_INGRESS, HW_FLOW_REPLACED, 0);
+	}
+	bucket->keys[way] = *key;
+	bucket->epochs[way] = set->epoch;
+	*(volatile __u64 *)&bucket->words[way] = (__u64)flow_tag(hash) << 32 | slot;
+	__sync_fetch_and_add(mine, 1);
+	return true;
+}
+#endif
+
 /*
  * Which path, if any: its slot, or the reason why there is none. `ip6` points
  * into the packet and `w` has what follows it.
  */
-static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struct walk *w, __u32 *slot)
+static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struct scratch *s, __u32 *slot)
 {
+	struct walk *w = &s->walk;
 	__u32 *found = NULL;
 #ifdef HW_CLIENT
 	struct route_key route = { .group = group, .port = w->destination_port, .protocol = w->protocol };
 #endif
 #ifdef HW_SERVER
+	struct settings *set = get_settings();
+	struct flow_bucket *bucket;
 	struct flow_key flow = {};
+	__u64 way;
 #endif
 	struct fragment_key fragment;
 
@@ -99,11 +208,16 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 	flow.remote_port = w->destination_port;
 	flow.local_port = w->source_port;
 	flow.protocol = w->protocol;
-	found = flows.lookup(&flow);
-	if (!found)
+	if (!set)
 		return HW_NO_FLOW;
-#endif
+	flow_find(&flow, flow_hash(&flow, set->hash_seed), &s->place);
+	bucket = flow_at(&s->place, &way);
+	if (!s->place.found || !bucket)
+		return HW_NO_FLOW;
+	*slot = (__u32)bucket->words[way];
+#else
 	*slot = *found;
+#endif
 	if (w->fragment_at)
 		fragments.update(&fragment, slot);
 	return HW_STEERED;
@@ -262,7 +376,7 @@ static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
 	if (!ip6)
 		return TC_ACT_UNSPEC;
-	reason = find_path(ip6, group, w, &slot);
+	reason = find_path(ip6, group, s, &slot);
 	if (reason != HW_STEERED)
 		goto left;
 	p = policies.lookup(&slot);
@@ -362,24 +476,28 @@ static __always_inline __u32 path_slot(struct __sk_buff *skb, __u32 list, __u32 
 	return known ? *known : HW_NO_SLOT;
 }
 
-/* Remembers the way back for this flow; writes only what is new or has changed. */
-static __always_inline void learn(struct __sk_buff *skb, struct flow_key *flow, __u32 list, __u32 last_entry,
-				  __u64 hash, __u32 *known)
+/* Remembers the way back for this flow, which may be known with another one. */
+static __always_inline void learn(struct __sk_buff *skb, const struct settings *set, struct flow_key *flow,
+				  __u64 flow_hash, struct scratch *s, __u32 list, __u32 last_entry, __u64 list_hash)
 {
+	struct flow_bucket *bucket;
 	__u32 slot;
+	__u64 way;
 
 	if (last_entry >= HW_MAX_SEGMENTS) {
 		count(HW_INGRESS, HW_LIST_TOO_LONG, skb->len);
 		return;
 	}
-	slot = path_slot(skb, list, last_entry, hash);
+	slot = path_slot(skb, list, last_entry, list_hash);
 	if (slot == HW_NO_SLOT) {
 		count(HW_INGRESS, HW_PATHS_FULL, skb->len);
 		return;
 	}
-	if (known)
-		*known = slot;
-	else if (flows.update(flow, &slot)) {
+	if (s->place.found) {
+		bucket = flow_at(&s->place, &way);
+		if (bucket)
+			bucket->words[way] = (__u64)flow_tag(flow_hash) << 32 | slot;
+	} else if (!flow_add(flow, flow_hash, slot, set, &s->place)) {
 		count(HW_INGRESS, HW_FLOWS_FULL, skb->len);
 		return;
 	}
@@ -402,10 +520,10 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	__u16 payload, field;
 	__u8 next;
 #ifdef HW_SERVER
+	struct flow_bucket *bucket;
 	struct flow_key flow = {};
+	__u64 hash = 0, flows_hash = 0, way;
 	struct walk *w;
-	__u32 *known = NULL;
-	__u64 hash = 0;
 	bool learnable = false;
 #endif
 
@@ -449,11 +567,15 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		flow.local_port = w->destination_port;
 		flow.protocol = w->protocol;
 		hash = srh_hash(skb, list, last_entry, set->hash_seed);
-		known = flows.lookup(&flow);
-		if (known) {
-			__u32 slot = *known;
+		flows_hash = flow_hash(&flow, set->hash_seed);
+		flow_find(&flow, flows_hash, &s->place);
+		bucket = flow_at(&s->place, &way);
+		if (s->place.found && bucket) {
+			__u32 slot = (__u32)bucket->words[way];
 			struct policy *p = policies.lookup(&slot);
 
+			if (bucket->epochs[way] != (__u8)set->epoch)
+				bucket->epochs[way] = set->epoch;
 			/* Nothing has changed since this flow was found trustworthy. */
 			if (p && p->list_hash == hash)
 				goto strip;
@@ -464,7 +586,7 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		return HW_UNTRUSTED;
 #ifdef HW_SERVER
 	if (learnable)
-		learn(skb, &flow, list, last_entry, hash, known);
+		learn(skb, set, &flow, flows_hash, s, list, last_entry, hash);
 	else if (!w->later_fragment)
 		count(HW_INGRESS, HW_NOTHING_TO_LEARN, skb->len);
 strip:

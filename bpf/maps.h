@@ -18,7 +18,8 @@ BPF_RINGBUF_OUTPUT(learned_names, 16);
 #endif
 
 #ifdef HW_SERVER
-BPF_TABLE("lru_hash", struct flow_key, u32, flows, HW_FLOWS);
+BPF_F_TABLE("array", u32, struct flow_bucket, flows, HW_BUCKETS, BPF_F_MMAPABLE);
+BPF_ARRAY(sources, u32, HW_SOURCES);
 BPF_F_TABLE("hash", u64, u32, paths, HW_POLICIES, BPF_F_NO_PREALLOC);
 BPF_STACK(free_slots, u32, HW_POLICIES);
 #endif

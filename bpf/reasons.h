@@ -13,6 +13,7 @@
 	X(ERROR_RESTORED, done, "ICMPv6 error about one of our packets, shown to the stack without the SRH") \
 	X(MSS_CLAMPED, also, "TCP MSS lowered so that segments fit with their SRH") \
 	X(LEARNED, also, "path of a flow learned or changed") \
+	X(FLOW_REPLACED, also, "a flow of the source with most of them, or an idle one, made room for a new one") \
 	X(NAME_LEARNED, also, "address learned from a DNS answer") \
 	X(NOT_IPV6, left, "not IPv6") \
 	X(NO_SERVICE, left, "destination is no configured service") \
@@ -31,7 +32,7 @@
 	X(NOTHING_TO_LEARN, also, "SRH without SIDs, or a packet without ports") \
 	X(LIST_TOO_LONG, also, "list of more segments than can be reversed: stripped, not learned") \
 	X(PATHS_FULL, also, "no room for another learned path") \
-	X(FLOWS_FULL, also, "no room for another learned flow") \
+	X(FLOWS_FULL, also, "no room for another learned flow of this source") \
 	X(TRUNCATED, left, "packet ends inside its headers") \
 	X(TOO_BIG, drop, "does not fit the MTU with its SRH: Packet Too Big sent to the local sender") \
 	X(TOO_BIG_SILENT, drop, "does not fit the MTU and could not be told") \

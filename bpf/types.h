@@ -17,6 +17,9 @@
 #define HW_MAX_DNS 2047
 #define HW_MAX_ANSWERS 24
 #define HW_MAX_NAME 255
+#define HW_WAYS 8
+#define HW_SOURCES 65536
+#define HW_IDLE_EPOCHS 10
 
 /* An IPv6 address as on the wire. */
 struct address {
@@ -48,7 +51,7 @@ struct route_key {
 	__u8 zero;
 };
 
-/* A flow as the server sees it; ports in wire order, 0 where there are none. */
+/* A flow as the server sees it; ports in wire order. */
 struct flow_key {
 	__u8 remote[16];
 	__u8 local[16];
@@ -56,6 +59,16 @@ struct flow_key {
 	__u16 local_port;
 	__u8 protocol;
 	__u8 zero[3];
+};
+
+/*
+ * Eight flows of the server's table (lib/flows.h). A word is a tag of the flow's
+ * hash in its upper half and the slot of its path in the lower; 0: the way is free.
+ */
+struct flow_bucket {
+	__u64 words[8];
+	struct flow_key keys[8];
+	__u8 epochs[8];			/* when the flow was last seen, see settings.epoch */
 };
 
 /* Fragments after the first carry no ports: they follow their first one's path. */
@@ -73,7 +86,7 @@ struct prefix {
 struct settings {
 	__u64 hash_seed;
 	__u32 prefixes;			/* of the SR domain; 0: everyone is trusted */
-	__u32 reserved;
+	__u32 epoch;			/* counts half minutes, modulo 256 */
 	struct prefix sr_domain[8];
 };
 

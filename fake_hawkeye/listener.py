@@ -21,8 +21,9 @@ class Listener:
         self._address = address
         self.port = port
         self._server: grpc.aio.Server | None = None
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], grpc.aio.Server] = {}
         self._return: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
         """Listens, unless it does; OSError with a sentence when it can't."""
@@ -34,10 +35,10 @@ class Listener:
     async def close(self) -> None:
         """Refuses connections from now on and breaks off the streams."""
         self._stay()
-        if self._server is not None:
-            server, self._server = self._server, None
+        servers = [*self._leaving.values(), *([self._server] if self._server else [])]
+        self._server = None
+        for server in servers:
             await server.stop(None)
-        await asyncio.gather(*self._leaving)
 
     async def refuse(self, seconds: float | None) -> None:
         """Closes, and opens again after some seconds if they are given."""
@@ -50,7 +51,9 @@ class Listener:
         if self._server is None:
             return
         server, self._server = self._server, None
-        self._keep(asyncio.ensure_future(server.stop(grace)))
+        task = asyncio.ensure_future(server.stop(grace))
+        self._leaving[task] = server
+        task.add_done_callback(self._leaving.pop)
         loop = asyncio.get_running_loop()
         end = loop.time() + _PATIENCE
         while True:
@@ -64,11 +67,7 @@ class Listener:
                 return
 
     def _come_back(self) -> None:
-        self._keep(asyncio.ensure_future(self.open()))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self._opening = asyncio.ensure_future(self.open())
 
     def _stay(self) -> None:
         if self._return is not None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream
 
 log = logging.getLogger(__name__)
+_EPOCH = 30.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -38,6 +39,12 @@ def _nobody_asks() -> None:
 
 def _refresh_addresses(plane: DataPlane) -> None:
     plane.set_local_addresses(entry.address for entry in addresses.host_addresses())
+
+
+async def _tick(plane: DataPlane) -> None:
+    while True:
+        await asyncio.sleep(_EPOCH)
+        plane.tick()
 
 
 class Agent:
@@ -117,6 +124,7 @@ class Agent:
             )
             await control.start()
             stack.callback(control.close)
+            self._spawn(_tick(plane))
             log.info("ready: %s on %s", self._role, ", ".join(self._interfaces))
             try:
                 await stop.wait()

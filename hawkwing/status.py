@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hawkwing.dataplane.layout import reasons
+from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.steering import Steering
 
@@ -19,8 +19,9 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
         },
     }
     if plane.role == "server":
-        flows = plane.maps["flows"]
-        told["flows"] = {"map": flows.info.id, "capacity": flows.info.max_entries}
+        flows = plane.maps["flows"].info
+        capacity = flows.max_entries * limits()["HW_WAYS"] * 3 // 4
+        told["flows"] = {"map": flows.id, "capacity": capacity}
         told["paths"] = [
             {"sids": [str(sid) for sid in path.sids], **plane.path_count(path.slot)._asdict()}
             for path in plane.learned_paths()

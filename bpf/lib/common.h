@@ -58,6 +58,15 @@ struct fragment_header {
 	__u32 identification;
 };
 
+/* A way of the flow table. `found` is kept with it to be read back, as all else here. */
+struct flow_place {
+	__u32 found;
+	__u32 bucket;
+	__u32 way;
+	__u32 weight;
+	__u32 source;			/* whose flow it is at present; HW_NO_SLOT: nobody's */
+};
+
 /* What follows an IPv6 header. */
 struct walk {
 	__u32 offset;			/* of the transport header, from the start of the packet */
@@ -80,6 +89,7 @@ struct scratch {
 	__u8 quote[192];
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
+	struct flow_place place;
 	struct walk walk;
 	struct policy policy;
 };

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hawkwing.dataplane import bpf, cache
+from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.source import flattened, source_folder
 from hawkwing.errors import DataplaneError
 
@@ -37,6 +38,12 @@ class Capacities:
     routes: int = 65536
     names: int = 16384
     flows: int = 65536
+
+    @property
+    def buckets(self) -> int:
+        """Of the flow table: three ways of four are in use when it holds `flows`."""
+        ways = limits()["HW_WAYS"]
+        return -(-self.flows * 4 // (3 * ways))
 
 
 class Loaded(NamedTuple):
@@ -106,7 +113,7 @@ def _flags(role: str, raw_links: bool, capacities: Capacities) -> list[str]:
         f"-DHW_SERVICES={capacities.services}",
         f"-DHW_ROUTES={capacities.routes}",
         f"-DHW_NAMES={capacities.names}",
-        f"-DHW_FLOWS={capacities.flows}",
+        f"-DHW_BUCKETS={capacities.buckets}",
         "-Wno-unused-function",
     ]
     return [*flags, "-DHW_RAW_LINKS"] if raw_links else flags

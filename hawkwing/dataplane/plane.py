@@ -11,6 +11,7 @@ from pyroute2 import IPRoute
 
 from hawkwing.dataplane.attach import Attachment, Claim, Interface, runtime_folder
 from hawkwing.dataplane.bpf import BPF_NOEXIST, Map
+from hawkwing.dataplane.flows import FlowTable, Sweeper
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
 from hawkwing.errors import DataplaneError
@@ -68,13 +69,17 @@ class DataPlane:
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
         self.hash_seed = secrets.randbits(64)
+        self._epoch = 0
         self._attachments: list[Attachment] = []
         self._claims: list[Claim] = []
         self._ip: IPRoute | None = None
         self._local: set[IPv6Address] = set()
         self.set_sr_domain(sr_domain)
+        self.flows: FlowTable | None = None
         if role == "server":
+            self.flows = FlowTable(self.maps["flows"])
             free = self.maps["free_slots"]
+            self._sweeper = Sweeper(self.flows, self.maps["paths"], self.maps["policies"], free)
             for slot in reversed(range(1, free.info.max_entries)):
                 free.push(_U32.pack(slot))
 
@@ -86,11 +91,19 @@ class DataPlane:
         settings = structures()["settings"]()
         settings.hash_seed = self.hash_seed
         settings.prefixes = len(prefixes)
+        settings.epoch = self._epoch
         for entry, prefix in zip(settings.sr_domain, prefixes, strict=False):
             entry.mask[:] = struct.unpack("=4I", prefix.netmask.packed)
             entry.network[:] = struct.unpack("=4I", prefix.network_address.packed)
         self.maps["settings"].set(_U32.pack(0), bytes(settings))
         self.sr_domain = tuple(prefixes)
+
+    def tick(self) -> None:
+        """Every half minute: flows age, and learned paths that nobody uses are let go."""
+        self._epoch = (self._epoch + 1) % 256
+        self.set_sr_domain(self.sr_domain)
+        if self.flows is not None:
+            self._sweeper.sweep()
 
     def set_local_addresses(self, addresses: Iterable[IPv6Address]) -> None:
         """The host's own addresses: only for them is an SRH removed."""

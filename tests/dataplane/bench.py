@@ -100,6 +100,7 @@ class Bench:
         self.plane = DataPlane(role, loaded)
         self.namespace = namespace
         self.observed: set[tuple[str, str, str]] = set()
+        self.outcomes: dict[tuple[str, ...], str] = {}
         self.ring = RingBuffer(self.plane.maps["learned_names"]) if role == "client" else None
         self._names = [reason.name for reason in reasons()]
         self._batch = self._prepare_batch()
@@ -177,7 +178,9 @@ class Bench:
         port = self.namespace.port if on_port else 0
         before = self.tallies()
         verdict, out = self.namespace.do(lambda: self.run_here(direction, packet, port, gso_size, complete))
-        return Outcome(verdict, out, self.counted(before, direction))
+        counted = self.counted(before, direction)
+        self.outcomes.setdefault((direction, *sorted(counted)), packet.hex())
+        return Outcome(verdict, out, counted)
 
     def expect(
         self,

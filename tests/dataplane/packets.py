@@ -2,7 +2,8 @@
 
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address as A4
+from ipaddress import IPv6Address as A6
 
 HOP_BY_HOP, TCP, UDP, ROUTING, FRAGMENT, ESP, AUTH = 0, 6, 17, 43, 44, 50, 51
 ICMPV6, NO_NEXT, DESTINATION, SCTP = 58, 59, 60, 132
@@ -10,7 +11,6 @@ SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10
 ICMP6_TOO_BIG = 2
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
 MAC_A, MAC_B = bytes.fromhex("02aa00000001"), bytes.fromhex("02bb00000002")
-A6, A4 = IPv6Address, IPv4Address
 
 
 def ones_complement(data: bytes) -> int:

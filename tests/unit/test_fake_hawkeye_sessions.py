@@ -50,22 +50,37 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
         program.finish()
 
 
-@pytest.fixture
-def program(start: Callable[..., Program]) -> Program:
-    """A controller that recalculates only when told to."""
-    return start(batch=NEVER)
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A controller for the whole file that recalculates only when told to."""
+    folder = tmp_path_factory.mktemp("hawkeye")
+    made = Program(folder, topology=write_topology(folder), batch=NEVER)
+    yield made
+    made.finish()
 
 
 @pytest.fixture
 def control(program: Program) -> Iterator[Control]:
-    """A control client of `program`."""
+    """A control client of `program`; afterwards its network is as before, and it serves honestly."""
     with Control(program.control_path) as made:
+        before = made.network()
         yield made
+        made.clear_faults()
+        wait_until(lambda: made.sessions() == [], "all streams closed")
+        after = made.network()
+        for name, metrics in before["links"].items():
+            if after["links"][name] != metrics:
+                made.set_link(name, **metrics)
+        for one in after["services"]:
+            if one not in before["services"]:
+                made.set_service(one["service"], one["router"], not one["healthy"])
+        made.recalculate()
+        assert made.network() == before
 
 
 @pytest.fixture
-def connect(program: Program) -> Iterator[Callable[[], Client]]:
-    """`connect()` opens a client of `program`."""
+def connect(program: Program, control: Control) -> Iterator[Callable[[], Client]]:
+    """`connect()` opens a client of `program`; they are closed before `control` restores it."""
     with ExitStack() as stack:
 
         def make() -> Client:
@@ -182,14 +197,17 @@ def test_what_hawkeye_refuses_ends_the_stream(connect: Connect) -> None:
     assert text.startswith("Max value is only allowed for")
 
 
-def test_entries_of_the_table_go_first(connect: Connect, control: Control) -> None:
-    client = connect()
+def test_entries_of_the_table_go_first(start: Callable[..., Program]) -> None:
+    program = start()
+    client = Client(program.port)
     assert asked(client, LATENCY) == FAST
-    assert control.set_path("fcbb:cc00:2::a", LATENCY, ["fcbb:bb00:9::2"]) == 1
-    assert client.sids() == ["fcbb:bb00:9::2"]
-    control.set_link("vpp1-vpp2", up=False)
-    assert control.recalculate() == 0
+    with Control(program.control_path) as control:
+        assert control.set_path("fcbb:cc00:2::a", LATENCY, ["fcbb:bb00:9::2"]) == 1
+        assert client.sids() == ["fcbb:bb00:9::2"]
+        control.set_link("vpp1-vpp2", up=False)
+        assert control.recalculate() == 0
     assert asked(client, BANDWIDTH) == WIDE
+    client.close()
 
 
 def test_the_network_can_be_looked_at(control: Control) -> None:
@@ -292,18 +310,20 @@ def test_a_stream_can_end_instead_of_an_answer(connect: Connect, control: Contro
     assert asked(other, LATENCY) == FAST
 
 
-def test_goaway_lets_open_streams_finish_and_takes_new_ones(
-    connect: Connect, control: Control, program: Program
-) -> None:
-    old = connect()
+def test_goaway_lets_open_streams_finish_and_takes_new_ones(start: Callable[..., Program]) -> None:
+    program = start(batch=NEVER)
+    old = Client(program.port)
     assert asked(old, LATENCY) == FAST
-    control.go_away(grace=NEVER)
-    new = connect()
-    assert asked(new, LATENCY) == FAST
-    control.set_link("vpp1-vpp2", up=False)
-    assert control.recalculate() == 2
+    with Control(program.control_path) as control:
+        control.go_away(grace=NEVER)
+        new = Client(program.port)
+        assert asked(new, LATENCY) == FAST
+        control.set_link("vpp1-vpp2", up=False)
+        assert control.recalculate() == 2
     assert [old.sids(), new.sids()] == [WIDE, WIDE]
     assert program.finish()[0] == 0
+    old.close()
+    new.close()
 
 
 def test_goaway_without_grace_breaks_off_the_streams(connect: Connect, control: Control) -> None:

@@ -1,0 +1,186 @@
+"""Packets that do not fit the MTU with their SRH: on a veth of 1500 bytes, whose other end listens."""
+
+import struct
+
+import pytest
+
+from tests.dataplane import packets as p
+from tests.dataplane.bench import MTU, REDIRECT, SHOT, STOLEN
+from tests.dataplane.packets import steered
+from tests.dataplane.scene import COUNTED, SIDS, Host
+
+QUOTED = 136
+
+
+def overhead(count: int) -> int:
+    """Bytes of an SRH with so many SIDs and the destination."""
+    return 8 + 16 * (count + 1)
+
+
+def of_length(host: Host, protocol: int, length: int, count: int = 2) -> bytes:
+    """A packet of `length` bytes from the IPv6 header on; its data can be told apart everywhere."""
+    data = struct.pack("!400I", *range(1000, 1400))
+    if protocol == p.UDP:
+        return host.out(protocol, host.udp(COUNTED + count, data[: length - 48]))
+    return host.out(protocol, host.tcp(COUNTED + count, data[: length - 60]))
+
+
+def told(host: Host, packet: bytes, mtu: int, quiet: bool = False) -> bytes:
+    """in: IPv6(A, B) X   out: IPv6(A, A) ICMPv6(2, mtu; IPv6(A, B) X ..); quiet: quotes an echo request."""
+    quoted = packet[14:]
+    if quiet:
+        quoted = quoted[:6] + bytes([p.ICMPV6]) + quoted[7:40] + bytes([128]) + bytes(7) + quoted[48:]
+    body = p.icmp6(host.here, host.here, 2, 0, mtu, quoted[:QUOTED])
+    frame = p.ipv6(host.here, host.here, p.ICMPV6, body, label=0, hop_limit=255)
+    return p.ethernet(p.ETHERTYPE_IPV6, frame[14:], to=p.MAC_A)
+
+
+@pytest.mark.parametrize("count", [1, 2, 15])
+@pytest.mark.parametrize("protocol", [p.TCP, p.UDP])
+def test_just_fits(host: Host, protocol: int, count: int) -> None:
+    packet = of_length(host, protocol, MTU - overhead(count), count)
+    out = steered(packet, SIDS[:count])
+    assert len(out) == 14 + MTU
+    host.bench.expect("egress", packet, "STEERED", out=out, on_port=True)
+
+
+@pytest.mark.parametrize("length", [1280 - 56, 1280 - 55, 1280])
+def test_small_ones_are_not_asked_about(host: Host, length: int) -> None:
+    packet = of_length(host, p.UDP, length)
+    host.bench.expect("egress", packet, "STEERED", out=steered(packet, SIDS[:2]), on_port=True)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 15])
+@pytest.mark.parametrize("beyond", [1, 7, None])
+def test_tcp_is_told(host: Host, count: int, beyond: int | None) -> None:
+    fits = MTU - overhead(count)
+    packet = of_length(host, p.TCP, MTU if beyond is None else fits + beyond, count)
+    out = told(host, packet, max(fits, 1280))
+    assert p.checksum_holds(host.here, host.here, p.ICMPV6, out[54:])
+    host.bench.expect("egress", packet, "TOO_BIG", out=out, verdict=REDIRECT, on_port=True)
+    assert host.bench.namespace.sent(0) == []
+
+
+def fragments(host: Host, packet: bytes, count: int, identification: int) -> list[bytes]:
+    """in: IPv6(A, B) X   out: the two fragments of X, each with its SRH, in the order they are sent."""
+    moved = overhead(count) + 8
+    body = packet[54:]
+    first = p.fragment(packet[20], body[:moved], more=True, identification=identification)
+    last = p.fragment(packet[20], body[moved:], offset=moved, identification=identification)
+    head = {"label": 0x12345}
+    return [steered(host.out(p.FRAGMENT, part, **head), SIDS[:count]) for part in (last, first)]
+
+
+def identification_in(frame: bytes, count: int) -> int:
+    """The one in the Fragment header behind the SRH."""
+    return int(struct.unpack_from("!I", frame, 54 + overhead(count) + 4)[0])
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 15])
+@pytest.mark.parametrize("beyond", [1, 2, 3, 8, 11, None])
+def test_udp_leaves_in_two_fragments(host: Host, count: int, beyond: int | None) -> None:
+    fits = MTU - overhead(count)
+    length = MTU if beyond is None else fits + beyond
+    packet = of_length(host, p.UDP, length, count)
+    out = told(host, packet, max(fits, 1280), quiet=True)
+    host.bench.expect("egress", packet, "SPLIT", out=out, verdict=REDIRECT, on_port=True)
+    sent = host.bench.namespace.sent(2)
+    expected = fragments(host, packet, count, identification_in(sent[0], count))
+    assert [frame.hex() for frame in sent] == [frame.hex() for frame in expected]
+    assert max(map(len, sent)) <= 14 + MTU
+
+
+def test_two_datagrams_differ_in_identification(host: Host) -> None:
+    packet = of_length(host, p.UDP, MTU)
+    found = set()
+    for _ in range(2):
+        host.bench.run("egress", packet, on_port=True)
+        found |= {identification_in(frame, 2) for frame in host.bench.namespace.sent(2)}
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("value", [b"\0\0", b"\x12\x34"])
+def test_a_checksum_that_is_not_ours_stays(host: Host, value: bytes) -> None:
+    """Zero is what a tunnel sends (RFC 6935); a wrong one is the sender's."""
+    packet = of_length(host, p.UDP, MTU)
+    packet = packet[:60] + value + packet[62:]
+    host.bench.run("egress", packet, on_port=True)
+    last, first = host.bench.namespace.sent(2)
+    datagram = first[54 + 56 + 8 :] + last[54 + 56 + 8 :]
+    assert datagram[6:8] == value
+    assert datagram == packet[54:]
+
+
+def test_a_checksum_left_to_the_device_is_filled_in(host: Host) -> None:
+    """The stack leaves the pseudo-header's sum there and the rest to the device."""
+    packet = of_length(host, p.UDP, MTU)
+    pseudo = p.ones_complement(p.pseudo(host.here, host.there, p.UDP, MTU - 40))
+    partial = packet[:60] + struct.pack("!H", pseudo) + packet[62:]
+    host.bench.run("egress", partial, on_port=True)
+    last, first = host.bench.namespace.sent(2)
+    assert first[54 + 56 + 8 :] + last[54 + 56 + 8 :] == packet[54:]
+
+
+@pytest.mark.parametrize("length", [MTU, MTU - 4])
+def test_a_first_fragment_is_cut_in_two(host: Host, length: int) -> None:
+    length -= (length - 48) % 8
+    datagram = host.udp(data=bytes(range(256)) * 12)
+    body = p.fragment(p.UDP, datagram[: length - 48], more=True, identification=55)
+    packet = host.out(p.FRAGMENT, body)
+    out = told(host, packet, MTU - 56, quiet=True)
+    host.bench.expect("egress", packet, "SPLIT", out=out, verdict=REDIRECT, on_port=True)
+    data = datagram[: length - 48]
+    last = p.fragment(p.UDP, data[56:], offset=56, more=True, identification=55)
+    first = p.fragment(p.UDP, data[:56], more=True, identification=55)
+    expected = [steered(host.out(p.FRAGMENT, part), SIDS[:2]).hex() for part in (last, first)]
+    assert [frame.hex() for frame in host.bench.namespace.sent(2)] == expected
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_later_fragment_is_cut_in_two(host: Host, more: bool) -> None:
+    datagram = host.udp(data=bytes(range(256)) * 12)
+    opening = host.out(p.FRAGMENT, p.fragment(p.UDP, datagram[:800], more=True, identification=56))
+    host.bench.expect("egress", opening, "STEERED", out=steered(opening, SIDS[:2]), on_port=True)
+    host.bench.namespace.sent(0)
+    data = datagram[800 : 800 + 1448]
+    packet = host.out(p.FRAGMENT, p.fragment(p.UDP, data, offset=800, more=more, identification=56))
+    result = host.bench.run("egress", packet, on_port=True)
+    assert (result.verdict, result.counted) == (STOLEN, {"SPLIT": 1})
+    last = p.fragment(p.UDP, data[56:], offset=856, more=more, identification=56)
+    first = p.fragment(p.UDP, data[:56], offset=800, more=True, identification=56)
+    expected = [steered(host.out(p.FRAGMENT, part), SIDS[:2]).hex() for part in (last, first)]
+    assert [frame.hex() for frame in host.bench.namespace.sent(2)] == expected
+
+
+def test_behind_other_headers_the_sender_is_told(host: Host) -> None:
+    datagram = host.udp(data=bytes(1400))
+    for kind in (p.HOP_BY_HOP, p.DESTINATION):
+        packet = host.out(kind, p.options(p.UDP, datagram))
+        out = told(host, packet, MTU - 56)
+        host.bench.expect("egress", packet, "TOO_BIG", out=out, verdict=REDIRECT, on_port=True)
+        assert host.bench.namespace.sent(0) == []
+
+
+def test_a_fragment_behind_hop_by_hop_options(host: Host) -> None:
+    body = p.fragment(p.UDP, host.udp(data=bytes(1424)), more=True, identification=57)
+    packet = host.out(p.HOP_BY_HOP, p.options(p.FRAGMENT, body))
+    out = told(host, packet, MTU - 56)
+    host.bench.expect("egress", packet, "TOO_BIG", out=out, verdict=REDIRECT, on_port=True)
+
+
+def test_bundles_of_datagrams_are_told_as_a_whole(host: Host) -> None:
+    """UDP GSO: datagrams of 1448 + 8 bytes would not fit; one error says so."""
+    packet = host.out(p.UDP, host.udp(data=bytes(3000)))
+    out = told(host, packet, MTU - 56)
+    host.bench.expect("egress", packet, "TOO_BIG", out=out, verdict=REDIRECT, on_port=True, gso_size=1448)
+    assert host.bench.namespace.sent(0) == []
+
+
+def test_no_interface_to_send_on(host: Host) -> None:
+    """A datagram so much longer than the MTU that a fragment of it is refused by the interface."""
+    packet = host.out(p.UDP, host.udp(data=bytes(3000)))
+    result = host.bench.run("egress", packet, on_port=True)
+    assert result.verdict == SHOT
+    assert result.counted == {"TOO_BIG_SILENT": 1}
+    host.bench.observed.add((host.bench.role, "egress", "TOO_BIG_SILENT"))
+    assert host.bench.namespace.sent(0) == []

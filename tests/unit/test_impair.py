@@ -1,0 +1,263 @@
+"""Links that fail, heal and get worse: routes by calculation, and a tiny lab in namespaces (root only)."""
+
+import os
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fake_hawkeye.control import Control
+from lab.impair import fail, heal, impair
+from lab.network import Lab, LabError
+from lab.reroute import remaining_routes
+from lab.routing import routes
+from lab.topology import Topology
+from lab.wait import wait_until
+
+LINKS = {
+    # the SIDs of r1 and r2 are bound to the link between them, which comes first
+    "r1-r2": ("2001:db8:12::/64", 10),
+    "r1-r3": ("2001:db8:13::/64", 10),
+    "r3-r2": ("2001:db8:32::/64", 10),
+    "a-r1": ("2001:db8:a::/64", 10),
+    "b-r2": ("2001:db8:b::/64", 10),
+}
+
+
+def document(name: str) -> dict[str, Any]:
+    """Hosts a and b on two corners of a triangle of routers; a runs a controller."""
+    nodes: dict[str, Any] = {
+        f"r{number}": {"kind": "router", "loopback": f"fd01:{number}::1/128", "sid": f"fd01:{number}::2"}
+        for number in (1, 2, 3)
+    }
+    nodes["a"] = {"kind": "host", "service_address": "fd00:a::1/48", "hawkeye": {"port": 5001}}
+    nodes["b"] = {"kind": "host", "service_address": "fd00:b::1/48"}
+    links = []
+    for link, (prefix, igp) in LINKS.items():
+        one, other = link.split("-")
+        ends = [f"{here}:{'eth0' if here in 'ab' else there}" for here, there in ((one, other), (other, one))]
+        links.append(
+            {
+                "endpoints": ends,
+                "prefix": prefix,
+                "addresses": ["::1", "::2"],
+                "igp": igp,
+                "latency": 100,
+                "bandwidth": 100000,
+            }
+        )
+    return {"name": name, "nodes": nodes, "links": links}
+
+
+# --- what is left of the routes
+
+
+def via(table: dict[str, list[Any]], node: str, prefix: str) -> list[str] | None:
+    found = [route for route in table[node] if route.prefix == IPv6Network(prefix)]
+    return [hop.interface for hop in found[0].next_hops] if found else None
+
+
+def test_routes_go_round_a_failed_link() -> None:
+    topology = Topology.model_validate(document("tiny"))
+    assert via(remaining_routes(topology, []), "r1", "fd00:b::/48") == ["r2"]
+    rest = remaining_routes(topology, ["r1-r2"])
+    assert via(rest, "r1", "fd00:b::/48") == ["r3"]
+    assert via(rest, "r1", "fd01:2::2/128") == ["r3"]
+    assert via(rest, "r1", LINKS["r1-r2"][0]) is None
+
+
+def test_what_is_cut_off_has_no_routes_across() -> None:
+    topology = Topology.model_validate(document("tiny"))
+    rest = remaining_routes(topology, ["r1-r2", "r1-r3", "b-r2"])
+    assert rest["b"] == []
+    assert via(rest, "r1", "fd00:b::/48") is None
+    assert via(rest, "r2", "fd00:b::/48") is None
+    assert via(rest, "r2", "fd01:1::2/128") is None
+    assert via(rest, "r3", "fd01:2::2/128") == ["r2"]
+    assert via(rest, "a", "::/0") == ["eth0"]
+
+
+def test_nothing_failed_leaves_the_labs_own_routes() -> None:
+    topology = Topology.model_validate(document("tiny"))
+    assert remaining_routes(topology, []) == routes(topology)
+
+
+# --- in namespaces
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root rights")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The triangle, up, with a controller that computes; nothing is left of it in the end."""
+    name = f"impair-{os.getpid()}"
+    folder = tmp_path_factory.mktemp("lab")
+    file = folder / "topology.yaml"
+    file.write_text(yaml.safe_dump(document(name)))
+    lab = Lab(name, file)
+    try:
+        lab.up()
+        for scope in ("all", "eth0"):  # the host takes packets that still have their SRH
+            lab.execute("b", ["sysctl", "-qw", f"net.ipv6.conf.{scope}.seg6_enabled=1"])
+        yield lab
+    finally:
+        lab.down()
+        assert lab.remains() == []
+
+
+@pytest.fixture
+def lab(shared: Lab) -> Iterator[Lab]:
+    """The lab with all links well, before and after."""
+    yield shared
+    heal(shared)
+
+
+def state(lab: Lab) -> dict[str, list[str]]:
+    """Every node's addresses and static and connected routes, but for what has a MAC address in it."""
+    found = {}
+    for node in lab.topology.nodes:
+        lines = lab.execute(node, ["ip", "-6", "route", "show", "table", "all"]).stdout.splitlines()
+        lines += lab.execute(node, ["ip", "-6", "-o", "addr", "show", "scope", "global"]).stdout.splitlines()
+        lines += lab.execute(node, ["tc", "qdisc", "show"]).stdout.splitlines()
+        found[node] = sorted(
+            " ".join(line.split()) for line in lines if "fe80" not in line and "ff00" not in line
+        )
+    return found
+
+
+def settled(lab: Lab, before: dict[str, list[str]]) -> bool:
+    return state(lab) == before
+
+
+def reaches(lab: Lab, node: str, address: str) -> bool:
+    return lab.execute(node, ["ping", "-6", "-c1", "-W1", "-n", address]).returncode == 0
+
+
+def reaches_through(lab: Lab, sid: str) -> bool:
+    """A ping from a to b whose packets go by way of a SID."""
+    route = ["ip", "-6", "route", "replace", "fd00:b::1/128"]
+    encap = ["encap", "seg6", "mode", "inline", "segs", sid, "via", "2001:db8:a::2", "dev", "eth0"]
+    assert lab.execute("a", [*route, *encap]).returncode == 0
+    try:
+        return reaches(lab, "a", "fd00:b::1")
+    finally:
+        lab.execute("a", ["ip", "-6", "route", "del", "fd00:b::1/128"])
+
+
+@needs_root
+def test_a_failed_link_is_gone_round_and_healed_without_a_trace(lab: Lab) -> None:
+    before = state(lab)
+    assert all(reaches_through(lab, f"fd01:{number}::2") for number in (1, 2, 3))
+    done = fail(lab, "r2-r1")
+    assert done[:2] == ["r1-r2: down at both ends", "routes changed in r1, r2, r3"]
+    assert "state DOWN" in lab.execute("r1", ["ip", "link", "show", "r2"]).stdout
+    assert reaches(lab, "a", "fd00:b::1")
+    assert all(reaches_through(lab, f"fd01:{number}::2") for number in (1, 2, 3))
+    assert fail(lab, "r1-r2")[1] == "no route changed"
+    heal(lab, "r1-r2")
+    wait_until(lambda: settled(lab, before), 5, "addresses and routes as they were")
+    assert all(reaches_through(lab, f"fd01:{number}::2") for number in (1, 2, 3))
+
+
+@needs_root
+def test_links_fail_and_heal_one_by_one(lab: Lab) -> None:
+    before = state(lab)
+    for link in ("r1-r2", "r1-r3", "a-r1"):
+        fail(lab, link)
+    assert not reaches(lab, "a", "fd00:b::1")
+    assert lab.execute("a", ["ip", "-6", "route", "show", "default"]).stdout == ""
+    heal(lab, "a-r1")
+    assert not reaches(lab, "a", "fd00:b::1")
+    heal(lab, "r1-r3")
+    wait_until(lambda: reaches(lab, "a", "fd00:b::1"), 5, "b answers by way of r3")
+    heal(lab)
+    wait_until(lambda: settled(lab, before), 5, "addresses and routes as they were")
+
+
+@needs_root
+def test_a_link_that_somebody_took_down_is_healed_too(lab: Lab) -> None:
+    before = state(lab)
+    for node, interface in (("a", "eth0"), ("r1", "a")):
+        lab.execute(node, ["ip", "link", "set", interface, "down"])
+    heal(lab, "a-r1")
+    wait_until(lambda: settled(lab, before), 5, "addresses and routes as they were")
+
+
+@needs_root
+def test_a_rate_is_shaped_at_both_ends(lab: Lab) -> None:
+    before = state(lab)
+    done = impair(lab, "a-r1", bandwidth=2000)
+    if "no tbf" in done[0]:
+        pytest.skip("this kernel has no tbf (CONFIG_NET_SCH_TBF)")
+    assert done[:2] == ["a: 2000 kbit/s towards r1", "r1: 2000 kbit/s towards a"]
+    for node, interface in (("a", "eth0"), ("r1", "a")):
+        assert "rate 2Mbit" in lab.execute(node, ["tc", "qdisc", "show", "dev", interface]).stdout
+    heal(lab, "a-r1")
+    assert settled(lab, before)
+
+
+@needs_root
+def test_delay_is_made_or_its_want_is_said_once(lab: Lab) -> None:
+    before = state(lab)
+    done = impair(lab, "a-r1", latency=20000, loss=1)
+    lacking = [line for line in done if "no netem" in line]
+    made = lab.execute("a", ["tc", "qdisc", "show", "dev", "eth0"]).stdout
+    assert ("delay 20" in made) is not bool(lacking)
+    assert len(lacking) <= 1
+    impair(lab, "a-r1", bandwidth=5000)
+    assert ("delay 20" in lab.execute("a", ["tc", "qdisc", "show", "dev", "eth0"]).stdout) is not bool(
+        lacking
+    )
+    heal(lab)
+    assert settled(lab, before)
+
+
+@needs_root
+def test_the_controller_is_told(lab: Lab) -> None:
+    assert "the controller was not told: this controller has no topology" in impair(lab, "r1-r2", loss=1)[-1]
+    with Control(lab.control_socket) as control:
+        control.die()
+    assert impair(lab, "r1-r2", loss=1)[-1] == "no controller runs that could be told"
+    argv = [
+        sys.executable,
+        "-m",
+        "fake_hawkeye",
+        "--address",
+        "fd00:a::1",
+        "--control",
+        str(lab.control_socket),
+    ]
+    lab.start("a", "computing", [*argv, "--topology", str(lab.topology_file)]).wait_for("listening on")
+
+    def link() -> dict[str, Any]:
+        with Control(lab.control_socket) as control:
+            return dict(control.network()["links"]["r1-r2"])
+
+    assert impair(lab, "r1-r2", loss=2, latency=7)[-1] == "the controller knows r1-r2 with latency 7, loss 2"
+    fail(lab, "r1-r2")
+    assert (link()["up"], link()["latency"], link()["loss"]) == (False, 7, 2)
+    assert "up True, latency 100, bandwidth 100000, loss 0" in heal(lab)[-1]
+    assert (link()["up"], link()["latency"], link()["loss"]) == (True, 100, 0)
+
+
+@needs_root
+def test_what_cannot_be_done_is_said(lab: Lab) -> None:
+    with pytest.raises(LabError, match="there is no link 'r1-b' in lab"):
+        fail(lab, "r1-b")
+    with pytest.raises(LabError, match="say what to change"):
+        impair(lab, "r1-r2")
+    for wrong in ({"latency": -1}, {"bandwidth": 0}, {"loss": 100}):
+        with pytest.raises(LabError, match="latency is 0 or more"):
+            impair(lab, "r1-r2", **wrong)
+
+
+@needs_root
+def test_a_lab_that_is_not_up_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "topology.yaml"
+    file.write_text(yaml.safe_dump(document("down")))
+    with pytest.raises(LabError, match="is not up"):
+        fail(Lab(f"down-{os.getpid()}", file), "r1-r2")
