@@ -50,11 +50,14 @@ async def _tick(plane: DataPlane) -> None:
 class Agent:
     """One role on some interfaces, from loaded programs to the last detached filter."""
 
-    def __init__(self, role: str, interfaces: Sequence[str], config: Config, loading: Loading) -> None:
+    def __init__(
+        self, role: str, interfaces: Sequence[str], config: Config, loading: Loading, hook: str = "tc"
+    ) -> None:
         self._role = role
         self._interfaces = interfaces
         self._config = config
         self._loading = loading
+        self._hook = hook
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream: ControllerStream | None = None
         self._started = time.time()
@@ -66,7 +69,7 @@ class Agent:
         plane = DataPlane(self._role, self._loading.result(), self._config.sr_domain)
         steering = self._fill(plane)
         try:
-            plane.attach(self._interfaces)
+            plane.attach(self._interfaces, self._hook)
             if not self._config.sr_domain:
                 log.warning("no SR domain is set: segment lists of any sender are believed")
             asyncio.run(self._live(plane, steering))
@@ -94,7 +97,7 @@ class Agent:
             "version": __version__,
             "interfaces": list(self._interfaces),
             "started": self._started,
-            "ingress_hook": "tc",
+            "ingress_hook": self._hook,
             **status.of_data_plane(plane),
         }
         if self._stream is not None:

@@ -71,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
             metavar="PREFIX",
             help="believe only SRHs whose source and segments lie in here; may be given more than once",
         )
+        command.add_argument(
+            "--ingress-hook",
+            choices=("tc", "xdp", "xdp-generic"),
+            default="tc",
+            help="where arriving packets are met (default: %(default)s; docs/performance.md has the figures)",
+        )
         command.add_argument("-v", "--verbose", action="store_true", help="say more")
     client.add_argument(
         "-c",
@@ -150,7 +156,7 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     interfaces = list(dict.fromkeys(arguments.interface))
     raw = check_interfaces(interfaces)
     capacities = Capacities(flows=arguments.flows) if arguments.command == "server" else Capacities()
-    loading = Loading(arguments.command, capacities, raw)
+    loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
     try:
         from hawkwing.agent import Agent
         from hawkwing.config import Config, load_config
@@ -160,7 +166,7 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             config = load_config(arguments.config, os.environ, require_services=arguments.command == "client")
         if arguments.sr_domain:
             config = config.model_copy(update={"sr_domain": tuple(arguments.sr_domain)})
-        Agent(arguments.command, interfaces, config, loading).run()
+        Agent(arguments.command, interfaces, config, loading, arguments.ingress_hook).run()
     finally:
         loading.abandon()
     return 0

@@ -6,18 +6,17 @@
  * A keyed hash over the SIDs in [1..last_entry] of the list at `list`; in order,
  * since the same SIDs in another order are another path. 0 is never returned.
  */
-static __always_inline __u64 srh_hash(struct __sk_buff *skb, __u32 list, __u32 last_entry, __u64 seed)
+static __always_inline __u64 srh_hash(void *list, void *end, __u32 last_entry, __u64 seed)
 {
 	__u64 h = seed ^ last_entry;
 	int i;
 
 	for (i = 1; i < HW_MAX_SEGMENTS; i++) {
-		__u32 *w;
+		__u32 *w = list + i * 16;
 
 		if (i > last_entry)
 			break;
-		w = packet_at(skb, list + i * 16, 16);
-		if (!w)
+		if ((void *)(w + 4) > end)
 			return 0;
 		h = (h ^ w[0] ^ ((__u64)w[1] << 32)) * 0x9e3779b97f4a7c15ULL;
 		h ^= h >> 29;

@@ -13,6 +13,7 @@ from typing import IO
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from hawkwing.dataplane import bpf
 from hawkwing.errors import DataplaneError
 
 INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
@@ -20,6 +21,10 @@ _ETH_P_ALL = 0x0003
 _HANDLE = 1
 _WITH_ETHERNET_HEADER = frozenset({1, 772})
 _SIOCGIFHWADDR = 0x8927
+_XDP_IF_NOEXIST = 1
+_XDP_MODES = {"xdp": 4, "xdp-generic": 2}
+_XDP_NAME = "ingress_xdp"
+HOOKS = ("tc", *_XDP_MODES)
 
 # Of both roles on one interface the server comes first on arrival (it learns before anything is
 # stripped) and last on departure (what the client has steered is left alone).
@@ -105,17 +110,20 @@ def filter_name(role: str) -> str:
 
 
 class Attachment:
-    """Both filters of one role on one interface."""
+    """Both filters of one role on one interface, and its XDP program where one is asked for."""
 
-    def __init__(self, ip: IPRoute, role: str, interface: Interface) -> None:
+    def __init__(self, ip: IPRoute, role: str, interface: Interface, hook: str = "tc") -> None:
         self._ip = ip
+        self._hook = hook
+        self._xdp_attached = False
         self._role = role
         self.interface = interface
         # Whichever of our agents is the last here removes what one of us made, and nothing else.
         self._made_clsact = runtime_folder() / f"clsact-{interface.index}"
 
-    def attach(self, egress: int, ingress: int) -> None:
-        """Puts both programs (file descriptors) there; those of an agent that was killed are replaced."""
+    def attach(self, egress: int, ingress: int, xdp: int | None = None) -> None:
+        """Puts the programs (file descriptors) there; those of an agent that was killed are replaced."""
+        self._drop_stale_xdp()
         try:
             self._ip.tc("add", "clsact", index=self.interface.index)
             self._made_clsact.touch()
@@ -140,6 +148,41 @@ class Attachment:
                 self.detach()
                 raise DataplaneError(self._sentence(error)) from error
 
+        if xdp is not None:
+            self._attach_xdp(xdp)
+
+    def _attach_xdp(self, program: int) -> None:
+        flags = _XDP_IF_NOEXIST | _XDP_MODES[self._hook]
+        try:
+            self._set_xdp(program, flags)
+        except NetlinkError as error:
+            self.detach()
+            if error.code in (errno.EBUSY, errno.EEXIST):
+                raise DataplaneError(
+                    f"another XDP program is on {self.interface.name} already; use --ingress-hook tc"
+                ) from error
+            raise DataplaneError(
+                f"{self.interface.name} refuses {self._hook} ({os.strerror(error.code)}): its driver can't, "
+                "or its MTU is too large for it; use --ingress-hook tc"
+            ) from error
+        self._xdp_attached = True
+
+    def _set_xdp(self, program: int, flags: int) -> None:
+        attributes = [("IFLA_XDP_FD", program), ("IFLA_XDP_FLAGS", flags)]
+        self._ip.link("set", index=self.interface.index, xdp={"attrs": attributes})
+
+    def _drop_stale_xdp(self) -> None:
+        """Removes the XDP program that a killed agent has left; nobody else's."""
+        state = self._ip.link("get", index=self.interface.index)[0].get_attr("IFLA_XDP")
+        number = state.get_attr("IFLA_XDP_PROG_ID") if state is not None else None
+        if not number:
+            return
+        program = bpf.program_by_id(number)
+        ours = bpf.program_info(program).name == _XDP_NAME
+        os.close(program)
+        if ours:
+            self._set_xdp(-1, 0)
+
     def _sentence(self, error: NetlinkError) -> str:
         if error.code == errno.EPERM:
             return "attaching to an interface needs root rights (CAP_NET_ADMIN)"
@@ -151,7 +194,11 @@ class Attachment:
         return f"can't attach to {self.interface.name}: {os.strerror(error.code)}"
 
     def detach(self) -> None:
-        """Takes our filters off, and clsact where nobody else uses it; "already gone" is fine."""
+        """Takes our programs off, and clsact where nobody else uses it; "already gone" is fine."""
+        if self._xdp_attached:
+            with suppress(NetlinkError):
+                self._set_xdp(-1, _XDP_MODES[self._hook])
+            self._xdp_attached = False
         for parent in (EGRESS, INGRESS):
             with suppress(NetlinkError):
                 self._ip.tc(

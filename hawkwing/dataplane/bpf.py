@@ -13,9 +13,10 @@ from typing import NamedTuple
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT = 1, 2, 3, 4
 _PROG_TEST_RUN, _PROG_ID_TO_FD, _MAP_ID_TO_FD, _OBJECT_INFO = 10, 13, 14, 15
 _MAP_UPDATE_BATCH = 26
-_MAP_CREATE, _PROG_LOAD, _SCHED_CLS = 0, 5, 3
+_MAP_CREATE, _PROG_LOAD = 0, 5
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
+SCHED_CLS, XDP = 3, 6
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
 PERCPU_TYPES = frozenset({5, 6, 10, 21})
 
@@ -101,12 +102,12 @@ def create_map(like: MapInfo) -> int:
     return _bpf(_MAP_CREATE, _buffer(attributes))
 
 
-def load_program(name: str, code: bytes) -> int:
-    """Has the kernel verify and load a traffic-control program."""
+def load_program(name: str, code: bytes, kind: int = SCHED_CLS) -> int:
+    """Has the kernel verify and load a program."""
     instructions, licence = _buffer(code), _buffer(b"GPL\0")
     attributes = struct.pack(
         "=IIQQIIQII16s",
-        _SCHED_CLS,
+        kind,
         len(code) // 8,
         ctypes.addressof(instructions),
         ctypes.addressof(licence),

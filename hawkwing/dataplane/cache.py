@@ -97,7 +97,11 @@ def load(compiled: Compiled) -> tuple[dict[str, int], dict[str, int]]:
         for entry in compiled.maps:
             maps.append(bpf.create_map(entry))
         for name, code in compiled.programs.items():
-            programs[name] = bpf.load_program(name, _with_maps(code, dict(enumerate(maps))))
+            programs[name] = bpf.load_program(
+                name,
+                _with_maps(code, dict(enumerate(maps))),
+                bpf.XDP if name.endswith("_xdp") else bpf.SCHED_CLS,
+            )
     except OSError:
         for fd in [*maps, *programs.values()]:
             os.close(fd)

@@ -24,7 +24,6 @@ from hawkwing.dataplane.source import flattened, source_folder
 from hawkwing.errors import DataplaneError
 
 ROLES = ("client", "server")
-_SCHED_CLS = 3
 _MAX_HEADER = 65536
 _MAX_DESCRIPTORS = 64
 
@@ -56,9 +55,9 @@ class Loaded(NamedTuple):
 class Loading:
     """A loader at work; `result` waits for it. Started early, it compiles while the agent reads its files."""
 
-    def __init__(self, role: str, capacities: Capacities, raw_links: bool = False) -> None:
-        self._wanted = {"role": role, "raw_links": raw_links, **asdict(capacities)}
-        self._compiled = cache.read(cache_key(role, raw_links, capacities))
+    def __init__(self, role: str, capacities: Capacities, raw_links: bool = False, xdp: bool = False) -> None:
+        self._wanted = {"role": role, "raw_links": raw_links, "xdp": xdp, **asdict(capacities)}
+        self._compiled = cache.read(cache_key(role, raw_links, xdp, capacities))
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         if self._compiled is None:
@@ -104,7 +103,7 @@ class Loading:
             self._process.communicate()
 
 
-def _flags(role: str, raw_links: bool, capacities: Capacities) -> list[str]:
+def _flags(role: str, raw_links: bool, xdp: bool, capacities: Capacities) -> list[str]:
     flags = [
         f"-I{_architecture_headers()}",
         "-I/usr/include",
@@ -116,12 +115,16 @@ def _flags(role: str, raw_links: bool, capacities: Capacities) -> list[str]:
         f"-DHW_BUCKETS={capacities.buckets}",
         "-Wno-unused-function",
     ]
-    return [*flags, "-DHW_RAW_LINKS"] if raw_links else flags
+    if raw_links:
+        flags.append("-DHW_RAW_LINKS")
+    if xdp:
+        flags.append("-DHW_XDP")
+    return flags
 
 
-def cache_key(role: str, raw_links: bool, capacities: Capacities) -> str:
+def cache_key(role: str, raw_links: bool, xdp: bool, capacities: Capacities) -> str:
     """The compiled programs' name in the cache."""
-    return cache.key(flattened(), *_flags(role, raw_links, capacities))
+    return cache.key(flattened(), *_flags(role, raw_links, xdp, capacities))
 
 
 def _explain(errors: str) -> str:
@@ -152,21 +155,23 @@ def _stdout_to_stderr() -> Iterator[None]:
     yield
 
 
-def compile_and_load(role: str, raw_links: bool, capacities: Capacities) -> Loaded:
+def compile_and_load(role: str, raw_links: bool, xdp: bool, capacities: Capacities) -> Loaded:
     """Compiles for one role and loads every program; only for a process that may keep LLVM in memory."""
     os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
     from bcc import BPF, lib
 
-    flags = _flags(role, raw_links, capacities)
+    flags = _flags(role, raw_links, xdp, capacities)
     kinds = ["ethernet", "raw"] if raw_links else ["ethernet"]
     module = BPF(text=flattened(), cflags=flags)
     programs = {}
     for direction in ("egress", "ingress"):
         for kind in kinds:
             name = f"{direction}_{kind}"
-            programs[name] = module.load_func(name.encode(), _SCHED_CLS).fd
+            programs[name] = module.load_func(name.encode(), bpf.SCHED_CLS).fd
     lib.bpf_table_name.restype = ctypes.c_char_p
     lib.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    if xdp:
+        programs["ingress_xdp"] = module.load_func(b"ingress_xdp", bpf.XDP).fd
     count = range(lib.bpf_num_tables(module.module))
     maps = {
         lib.bpf_table_name(module.module, i).decode(): lib.bpf_table_fd_id(module.module, i) for i in count
@@ -174,7 +179,7 @@ def compile_and_load(role: str, raw_links: bool, capacities: Capacities) -> Load
     numbers = {fd: number for number, fd in enumerate(maps.values())}
     code = {name: cache.symbolic(module.dump_func(name.encode()), numbers) for name in programs}
     infos = [bpf.map_info(fd)._replace(name=name) for name, fd in maps.items()]
-    cache.write(cache_key(role, raw_links, capacities), cache.Compiled(infos, code))
+    cache.write(cache_key(role, raw_links, xdp, capacities), cache.Compiled(infos, code))
     # The descriptors are this process's own: the module object must outlive them.
     _KEEP.append(module)
     return Loaded(programs, maps)
@@ -187,10 +192,10 @@ def main() -> int:
     """`python -m hawkwing.dataplane.loader FD JSON`: sends the descriptors over socket FD."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     wanted = json.loads(sys.argv[2])
-    role, raw_links = wanted.pop("role"), wanted.pop("raw_links")
+    role, raw_links, xdp = wanted.pop("role"), wanted.pop("raw_links"), wanted.pop("xdp")
     with _stdout_to_stderr():
         try:
-            loaded = compile_and_load(role, raw_links, Capacities(**wanted))
+            loaded = compile_and_load(role, raw_links, xdp, Capacities(**wanted))
         except Exception as error:
             channel.sendall(json.dumps({"error": f"{error}"}).encode())
             return 1

@@ -129,8 +129,8 @@ class DataPlane:
         except FileExistsError:
             return
 
-    def attach(self, names: Sequence[str]) -> None:
-        """On all of the interfaces, or on none: DataplaneError says why."""
+    def attach(self, names: Sequence[str], hook: str = "tc") -> None:
+        """On all of the interfaces, or on none: DataplaneError says why. `hook` is one of attach.HOOKS."""
         self._ip = IPRoute()
         try:
             interfaces = [Interface(self._ip, name) for name in names]
@@ -138,8 +138,14 @@ class DataPlane:
                 self._claims.append(Claim(runtime_folder(), self.role, interface))
             for interface in interfaces:
                 kind = "raw" if interface.raw else "ethernet"
-                attachment = Attachment(self._ip, self.role, interface)
-                attachment.attach(self.programs[f"egress_{kind}"], self.programs[f"ingress_{kind}"])
+                if hook != "tc" and interface.raw:
+                    raise DataplaneError(f"{interface.name} has no Ethernet header; use --ingress-hook tc")
+                attachment = Attachment(self._ip, self.role, interface, hook)
+                attachment.attach(
+                    self.programs[f"egress_{kind}"],
+                    self.programs[f"ingress_{kind}"],
+                    self.programs["ingress_xdp"] if hook != "tc" else None,
+                )
                 self._attachments.append(attachment)
         except DataplaneError:
             self.detach()

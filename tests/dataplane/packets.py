@@ -2,8 +2,7 @@
 
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Address as A4
-from ipaddress import IPv6Address as A6
+from ipaddress import IPv4Address, IPv6Address
 
 HOP_BY_HOP, TCP, UDP, ROUTING, FRAGMENT, ESP, AUTH = 0, 6, 17, 43, 44, 50, 51
 ICMPV6, NO_NEXT, DESTINATION, SCTP = 58, 59, 60, 132
@@ -23,18 +22,18 @@ def ones_complement(data: bytes) -> int:
     return total
 
 
-def pseudo(source: A6, destination: A6, protocol: int, length: int) -> bytes:
+def pseudo(source: IPv6Address, destination: IPv6Address, protocol: int, length: int) -> bytes:
     """The pseudo-header of RFC 8200, section 8.1; `destination` is the final one."""
     return source.packed + destination.packed + struct.pack("!IxxxB", length, protocol)
 
 
-def checksum(source: A6, destination: A6, protocol: int, body: bytes) -> int:
+def checksum(source: IPv6Address, destination: IPv6Address, protocol: int, body: bytes) -> int:
     """What belongs into the checksum field of `body`, where there is now a zero."""
     value = 0xFFFF - ones_complement(pseudo(source, destination, protocol, len(body)) + body)
     return value or (0xFFFF if protocol == UDP else 0)
 
 
-def checksum_holds(source: A6, destination: A6, protocol: int, body: bytes) -> bool:
+def checksum_holds(source: IPv6Address, destination: IPv6Address, protocol: int, body: bytes) -> bool:
     """True where the checksum inside `body` is right."""
     return ones_complement(pseudo(source, destination, protocol, len(body)) + body) == 0xFFFF
 
@@ -45,8 +44,8 @@ def ethernet(ethertype: int, payload: bytes, to: bytes = MAC_B, by: bytes = MAC_
 
 
 def ipv6(
-    source: A6,
-    destination: A6,
+    source: IPv6Address,
+    destination: IPv6Address,
     next_header: int,
     payload: bytes,
     *,
@@ -63,7 +62,7 @@ def ipv6(
 
 
 def ipv4(
-    source: A4, destination: A4, protocol: int, payload: bytes, *, offset: int = 0, ihl: int = 5
+    source: IPv4Address, destination: IPv4Address, protocol: int, payload: bytes, *, offset: int = 0, ihl: int = 5
 ) -> bytes:
     """A frame with an IPv4 packet; `offset` is the whole field with the flags."""
     size = ihl * 4 + len(payload)
@@ -75,7 +74,7 @@ def ipv4(
 
 def srh(
     next_header: int,
-    path: Sequence[A6],
+    path: Sequence[IPv6Address],
     payload: bytes,
     *,
     left: int | None = None,
@@ -119,7 +118,7 @@ def auth(next_header: int, payload: bytes, *, icv: int = 12) -> bytes:
     return struct.pack("!BBHII", next_header, size // 4 - 2, 0, 0x1001, 1) + bytes(range(icv)) + payload
 
 
-def udp(source: A6, destination: A6, sport: int, dport: int, data: bytes = b"hello") -> bytes:
+def udp(source: IPv6Address, destination: IPv6Address, sport: int, dport: int, data: bytes = b"hello") -> bytes:
     """A UDP datagram with the checksum for the final destination."""
     header = struct.pack("!HHH", sport, dport, 8 + len(data))
     value = checksum(source, destination, UDP, header + b"\0\0" + data)
@@ -127,8 +126,8 @@ def udp(source: A6, destination: A6, sport: int, dport: int, data: bytes = b"hel
 
 
 def tcp(
-    source: A6,
-    destination: A6,
+    source: IPv6Address,
+    destination: IPv6Address,
     sport: int,
     dport: int,
     data: bytes = b"",
@@ -156,7 +155,7 @@ def sctp(sport: int, dport: int) -> bytes:
     return struct.pack("!HHII", sport, dport, 77, 0) + b"\x0e\0\0\x04"
 
 
-def icmp6(source: A6, destination: A6, kind: int, code: int, info: int, body: bytes) -> bytes:
+def icmp6(source: IPv6Address, destination: IPv6Address, kind: int, code: int, info: int, body: bytes) -> bytes:
     """An ICMPv6 message with its checksum."""
     front = struct.pack("!BB", kind, code)
     rest = struct.pack("!I", info) + body
@@ -164,7 +163,7 @@ def icmp6(source: A6, destination: A6, kind: int, code: int, info: int, body: by
     return front + struct.pack("!H", value) + rest
 
 
-def icmp6_error(source: A6, destination: A6, kind: int, quoted: bytes, info: int = 0, code: int = 0) -> bytes:
+def icmp6_error(source: IPv6Address, destination: IPv6Address, kind: int, quoted: bytes, info: int = 0, code: int = 0) -> bytes:
     """A frame with an ICMPv6 error; `quoted` is a frame too, and is cut as RFC 4443 wants it."""
     return ipv6(source, destination, ICMPV6, icmp6(source, destination, kind, code, info, quoted[14:][:1232]))
 
@@ -180,7 +179,7 @@ def record(owner: bytes, kind: int, data: bytes, *, ttl: int = 300, family: int 
     return owner + struct.pack("!HHIH", kind, family, ttl, len(data)) + data
 
 
-def aaaa(address: A6, *, owner: bytes = b"\xc0\x0c", ttl: int = 300) -> bytes:
+def aaaa(address: IPv6Address, *, owner: bytes = b"\xc0\x0c", ttl: int = 300) -> bytes:
     """An AAAA record; its owner is the question's name by way of a pointer."""
     return record(owner, 28, address.packed, ttl=ttl)
 
@@ -203,10 +202,10 @@ def dns_answer(
     return header + asked + struct.pack("!HH", kind, family) + b"".join(records) + tail
 
 
-def steered(frame: bytes, sids: Sequence[A6], ahead: int = 0) -> bytes:
+def steered(frame: bytes, sids: Sequence[IPv6Address], ahead: int = 0) -> bytes:
     """in: IPv6(A, B) X   out: IPv6(A, S1) SRH(B, Sk .. S1; SL=k) X; the SRH goes behind `ahead` bytes."""
     ip, rest = frame[14:54], frame[54:]
-    target = A6(ip[24:40])
+    target = IPv6Address(ip[24:40])
     at = 0 if ahead else 6
     before = rest[:ahead]
     field = before if ahead else ip

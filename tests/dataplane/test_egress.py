@@ -51,7 +51,7 @@ def test_payload_length_zero_stays(host: Host) -> None:
 
 def test_not_ipv6(host: Host) -> None:
     host.bench.expect("egress", p.ethernet(0x0806, bytes(46)), "NOT_IPV6")
-    host.bench.expect("egress", p.ipv4(p.A4("10.0.0.1"), p.A4("10.0.0.2"), 17, bytes(20)), "NOT_IPV6")
+    host.bench.expect("egress", p.ipv4(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 17, bytes(20)), "NOT_IPV6")
 
 
 def test_another_destination(host: Host) -> None:

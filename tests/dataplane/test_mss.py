@@ -113,7 +113,7 @@ def test_clamped_when_it_arrives_with_an_srh(host: Host, count: int, before: byt
 
 
 def test_a_services_answer_is_clamped_without_an_srh(client: Host) -> None:
-    def packet(sport: int, value: int, by: p.A6 = client.there) -> bytes:
+    def packet(sport: int, value: int, by: IPv6Address = client.there) -> bytes:
         body = p.tcp(by, client.here, sport, LOCAL_PORT, flags=p.SYN_ACK, option_bytes=p.mss(value))
         return p.ipv6(by, client.here, p.TCP, body)
 

@@ -1,0 +1,40 @@
+/* The SR domain (RFC 8754, section 5). */
+#ifndef HAWKWING_TRUST_H
+#define HAWKWING_TRUST_H
+
+/* Is the address inside the SR domain? Words are compared in wire order. */
+static __always_inline bool trusted(const struct settings *set, const __u32 *a)
+{
+	int i;
+
+	for (i = 0; i < HW_MAX_PREFIXES; i++) {
+		const struct prefix *p = &set->sr_domain[i];
+
+		if (i >= set->prefixes)
+			break;
+		if (!(((a[0] & p->mask[0]) ^ p->network[0]) | ((a[1] & p->mask[1]) ^ p->network[1]) |
+		      ((a[2] & p->mask[2]) ^ p->network[2]) | ((a[3] & p->mask[3]) ^ p->network[3])))
+			return true;
+	}
+	return false;
+}
+
+/* Source and every segment have to be inside the SR domain (RFC 8754, section 5.1). */
+static __always_inline bool trusted_list(struct __sk_buff *skb, struct settings *set, __u32 l3, __u32 list,
+					 __u32 last_entry)
+{
+	__u32 a[4];
+	int i;
+
+	if (bpf_skb_load_bytes(skb, l3 + 8, a, 16) || !trusted(set, a))
+		return false;
+	for (i = 0; i < 2 * HW_MAX_SEGMENTS; i++) {
+		if (i > last_entry)
+			return true;
+		if (bpf_skb_load_bytes(skb, list + i * 16, a, 16) || !trusted(set, a))
+			return false;
+	}
+	return false;
+}
+
+#endif

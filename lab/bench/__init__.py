@@ -1,0 +1,98 @@
+"""Measures HawkWing against no steering, the kernel's own seg6, and the least that a program can do.
+
+All in one run and in turns, because figures of different times on a machine in use can't be compared.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from lab.bench import floor, flows, lifecycle, programs, report
+from lab.bench.figures import Series
+from lab.bench.traffic import Traffic
+from lab.bench.ways import WAYS, check, one_path, sids, way
+from lab.network import Lab
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """How long and how often; `datagrams` and `packets` a turn."""
+
+    rounds: int
+    seconds: float
+    program_rounds: int
+    program_seconds: float
+    floor_rounds: int
+    datagrams: int
+    floor_seconds: float
+    packets: int
+    starts: int
+
+
+_FULL = _Effort(5, 2, 3, 1, 7, 20_000, 0.5, 10_000, 5)
+_QUICK = _Effort(1, 1, 1, 1, 2, 5_000, 0.2, 2_000, 1)
+
+
+def run(output: Path | None, quick: bool) -> int:
+    """Measures, prints tables and writes JSON (`bench.json` in the caller's folder); the exit status."""
+    console = report.terminal()
+    file = Path(os.environ.get("HAWKWING_CWD", Path.cwd())) / (output or "bench.json")
+    effort = _QUICK if quick else _FULL
+    machine = report.environment()
+    begun = time.monotonic()
+    lab = Lab(f"bench-{os.getpid()}")
+    try:
+        console.print("Building the network")
+        lab.up()
+        results = _measure(lab, effort, console, report.Results(quick))
+    finally:
+        lab.down()
+    left = lab.remains()
+    lasted = time.monotonic() - begun
+    report.show(results, machine, console)
+    file.write_text(report.as_json(results, machine, lasted) + "\n")
+    note = "; one short round: for a look, not for comparison" if quick else ""
+    console.print(
+        f"{lasted:.0f} s{note}; every round is in {file}; left over: {', '.join(left) or 'nothing'}"
+    )
+    return 1 if left else 0
+
+
+def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Results) -> report.Results:
+    one_path(lab)
+    traffic = Traffic(lab)
+    results.links = check(lab, traffic)
+    console.print("Throughput: unsteered, the kernel's seg6 and HawkWing in turn")
+    results.throughput = _throughput(lab, traffic, effort)
+    console.print("Nanoseconds a run of each program")
+    results.programs = programs.measure(lab, traffic, effort.program_seconds, effort.program_rounds)
+    console.print("The least that a program can do, in HawkWing's place")
+    results.floor = floor.measure(lab, traffic, effort.datagrams, effort.floor_seconds, effort.floor_rounds)
+    console.print("A thousand and a million learned flows")
+    results.flows = [flows.measure(sids(lab), effort.packets, effort.floor_rounds)]
+    console.print("Start, cold and warm")
+    results.starts = [lifecycle.starts(lab, traffic, effort.starts)]
+    console.print("Memory")
+    results.memory = [lifecycle.memory(lab)]
+    traffic.close()
+    return results
+
+
+def _throughput(lab: Lab, traffic: Traffic, effort: _Effort) -> list[Series]:
+    one = Series("TCP, 1 stream", "Gbit/s")
+    four = Series("TCP, 4 streams", "Gbit/s")
+    arrived = Series("UDP 64 B, arrived", "1000/s")
+    read = Series("UDP 64 B, read by the receiver", "1000/s")
+    for number in range(effort.rounds):
+        # Each comes first, second and third in turn.
+        for name in WAYS[number % len(WAYS) :] + WAYS[: number % len(WAYS)]:
+            with way(lab, name):
+                one.add(name, traffic.tcp(effort.seconds))
+                four.add(name, traffic.tcp(effort.seconds, streams=4))
+                rates = traffic.udp(effort.seconds)
+                arrived.add(name, rates.arrived / 1000)
+                read.add(name, rates.read / 1000)
+    return [one, four, arrived, read]

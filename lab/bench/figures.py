@@ -1,0 +1,71 @@
+"""What is computed from measurements: medians over rounds, ratios within a round."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of the rounds' own ratios: what disturbs a whole round falls out of it.
+
+    ratio([9, 18], [10, 20]) == 0.9. Rounds in which one side is missing or zero are left out; nan if all are.
+    """
+    pairs = [a / b for a, b in zip(above, below, strict=False) if a and b]
+    return median(pairs) if pairs else float("nan")
+
+
+@dataclass
+class Series:
+    """One quantity measured several ways, a value per way and round."""
+
+    name: str
+    unit: str
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, way: str, value: float) -> None:
+        """Another round's value; the n-th values of all ways belong to the n-th round."""
+        self.rounds.setdefault(way, []).append(value)
+
+    def median(self, way: str) -> float:
+        """nan where nothing was measured."""
+        values = self.rounds.get(way)
+        return median(values) if values else float("nan")
+
+    def ratio(self, way: str, other: str) -> float:
+        """`way` divided by `other`, see `ratio`."""
+        return ratio(self.rounds.get(way, ()), self.rounds.get(other, ()))
+
+    def as_json(self, ratios: Sequence[tuple[str, str]] = ()) -> dict[str, object]:
+        """Everything, with the ratios asked for."""
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "median": {way: rounded(self.median(way)) for way in self.rounds},
+            "ratio": {f"{a}/{b}": rounded(self.ratio(a, b)) for a, b in ratios},
+            "rounds": {way: [rounded(value) for value in values] for way, values in self.rounds.items()},
+        }
+
+
+def rounded(value: float) -> float | None:
+    """Four significant digits are more than a measurement has; JSON knows no nan."""
+    return None if value != value else float(f"{value:.4g}")
+
+
+def shown(value: float) -> str:
+    """Three significant digits, or a dash where there is none."""
+    if value != value:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def row(series: Series, ways: Sequence[str], ratios: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """A table's row: name with unit, the ways' medians, the ratios."""
+    medians = [shown(series.median(way)) for way in ways]
+    quotients = [f"{value:.2f}" if value == value else "-" for value in (series.ratio(*r) for r in ratios)]
+    return [f"{series.name}, {series.unit}", *medians, *quotients]
+
+
+def per_run(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """Nanoseconds a run between two readings of (run time, runs); nan where it hardly ran."""
+    runs = after[1] - before[1]
+    return (after[0] - before[0]) / runs if runs >= 20 else float("nan")

@@ -1,0 +1,85 @@
+"""How soon an agent steers after its command was given, and how much memory it holds."""
+
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from lab.bench.figures import Series
+from lab.bench.traffic import DATAGRAM_PORT, Traffic
+from lab.bench.ways import agent
+from lab.network import Lab
+from lab.process import Process
+from lab.wait import wait_until
+from lab.wire import Capture, Packet
+
+COLD, WARM = "cold", "warm"
+_SETTLED = 2.0
+
+
+def _steered(packet: Packet) -> bool:
+    return packet.srh is not None and packet.destination_port == DATAGRAM_PORT
+
+
+def start_once(lab: Lab, traffic: Traffic, cache: Path) -> float:
+    """Seconds from the command to the first steered packet on the wire; a datagram leaves every ms."""
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.wait(0.001):
+            traffic.sender.send(b"now?")
+
+    sender = threading.Thread(target=send)
+    with Capture(lab.topology, lab.namespace, [lab.topology.link("host-a", "site-a")]) as capture:
+        sender.start()
+        client: Process | None = None
+        try:
+            begun = time.time()
+            client = agent(lab, "client", "host-a", {"HAWKWING_CACHE": str(cache)})
+            seen = wait_until(lambda: capture.packets(_steered), 30.0, "a steered packet", pause=0.02)
+            client.wait_for("ready")
+        finally:
+            stop.set()
+            sender.join()
+            if client is not None:
+                client.stop()
+    return seen[0].time - begun
+
+
+def starts(lab: Lab, traffic: Traffic, rounds: int) -> Series:
+    """Cold (nothing compiled yet) and warm, in turn."""
+    series = Series("from the command to the first steered packet", "s")
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            series.add(COLD, start_once(lab, traffic, Path(folder)))
+            series.add(WARM, start_once(lab, traffic, Path(folder)))
+    return series
+
+
+def resident(pid: int) -> float:
+    """Megabytes that a process holds (VmRSS)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"process {pid} has ended")
+
+
+def memory(lab: Lab) -> Series:
+    """Resident memory of the agents, two seconds after they were ready."""
+    series = Series("resident memory", "MB")
+    running = {
+        "client": agent(lab, "client", "host-a"),
+        "client with controller": agent(lab, "client", "host-c", with_controller=True),
+        "server": agent(lab, "server", "host-b"),
+    }
+    try:
+        for one in running.values():
+            one.wait_for("ready")
+        # Not a wait for something: memory is taken as it is then.
+        time.sleep(_SETTLED)
+        for name, one in running.items():
+            series.add(name, resident(one.pid))
+    finally:
+        for one in running.values():
+            one.stop()
+    return series

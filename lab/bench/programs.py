@@ -1,0 +1,96 @@
+"""What a run of each program costs, from the kernel's own statistics."""
+
+import ctypes
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hawkwing.dataplane import bpf
+from lab.bench.figures import Series, per_run
+from lab.bench.traffic import FOREIGN_PORT, Traffic
+from lab.bench.ways import agents
+from lab.network import Lab
+
+_ENABLE_STATS = 32
+_RUN_TIME = 0
+_PROGRAM = re.compile(r"hawkwing:\S+ .*\bid (\d+)")
+PROGRAMS = ("client egress", "client ingress", "server ingress", "server egress")
+TCP_THERE, UDP_THERE, UDP_BACK, FOREIGN = "TCP bulk", "UDP 64 B", "UDP 64 B back", "UDP 64 B, no path"
+_HOST = {"client": "host-a", "server": "host-b"}
+
+
+@contextmanager
+def statistics() -> Iterator[None]:
+    """The kernel counts runs and their time until the descriptor is closed, whatever the sysctl says."""
+    request = ctypes.create_string_buffer(struct.pack("=I", _RUN_TIME), 4)
+    fd = bpf._bpf(_ENABLE_STATS, request)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def attached(lab: Lab, node: str, direction: str) -> int:
+    """The agent's tc program on a host's interface: a file descriptor, the caller's to close."""
+    shown = lab.execute(node, ["tc", "filter", "show", "dev", "eth0", direction]).stdout
+    found = _PROGRAM.findall(shown)
+    if len(found) != 1:
+        raise RuntimeError(f"one program of HawkWing was expected on {node}'s {direction}: {shown.strip()}")
+    return bpf.program_by_id(int(found[0]))
+
+
+def reading(fd: int) -> tuple[int, int]:
+    """(run time in nanoseconds, runs) so far."""
+    info = bpf.program_info(fd)
+    return info.run_time, info.run_count
+
+
+def hawkwing_programs(lab: Lab) -> dict[str, int]:
+    """File descriptors of the agents' four programs, the caller's to close."""
+    found = {}
+    for name in PROGRAMS:
+        role, direction = name.split()
+        found[name] = attached(lab, _HOST[role], direction)
+    return found
+
+
+def measure(lab: Lab, traffic: Traffic, seconds: float, rounds: int) -> list[Series]:
+    """A series per program; its "ways" are kinds of traffic."""
+    loads: dict[str, Callable[[], object]] = {
+        TCP_THERE: lambda: traffic.tcp(seconds),
+        UDP_THERE: lambda: traffic.udp(seconds),
+        UDP_BACK: lambda: traffic.udp(seconds, reverse=True),
+        FOREIGN: lambda: traffic.udp(seconds, port=FOREIGN_PORT),
+        f"{FOREIGN} back": lambda: traffic.udp(seconds, reverse=True, port=FOREIGN_PORT),
+    }
+    series = {name: Series(name, "ns a run") for name in PROGRAMS}
+    with agents(lab), statistics():
+        programs = hawkwing_programs(lab)
+        try:
+            for _ in range(rounds):
+                for load, work in loads.items():
+                    before = {name: reading(fd) for name, fd in programs.items()}
+                    work()
+                    for name, fd in programs.items():
+                        # Against its stream a program sees a handful of packets only.
+                        kind = _kind(name, load)
+                        if kind:
+                            series[name].add(kind, per_run(before[name], reading(fd)))
+        finally:
+            for fd in programs.values():
+                os.close(fd)
+    return list(series.values())
+
+
+def _kind(program: str, load: str) -> str | None:
+    """Which column a program's figure under this load belongs to, if any."""
+    there = program in ("client egress", "server ingress")
+    if load == TCP_THERE:
+        return "TCP bulk" if there else "TCP acknowledgements"
+    if load == (UDP_THERE if there else UDP_BACK):
+        return "UDP 64 B"
+    if load == (FOREIGN if there else f"{FOREIGN} back"):
+        return FOREIGN
+    return None

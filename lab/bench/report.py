@@ -1,0 +1,110 @@
+"""The measurements as tables on the terminal and as JSON."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hawkwing import __version__
+from lab.bench.figures import Series, row
+from lab.bench.floor import BARE, EMPTY, WIRED
+from lab.bench.flows import FEW, MANY
+from lab.bench.lifecycle import COLD, WARM
+from lab.bench.programs import FOREIGN
+from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED, WAYS
+
+Ratio = tuple[str, str]
+THROUGHPUT_RATIOS: list[Ratio] = [(HAWKWING, KERNEL), (HAWKWING, UNSTEERED), (KERNEL, UNSTEERED)]
+FLOOR_RATIOS: list[Ratio] = [(HAWKWING, BARE), (HAWKWING, WIRED)]
+FLOW_WAYS = [f"{FEW} flows", f"{MANY} flows"]
+FLOW_RATIOS: list[Ratio] = [(FLOW_WAYS[1], FLOW_WAYS[0])]
+LOADS = ["TCP bulk", "TCP acknowledgements", "UDP 64 B", FOREIGN]
+MEMORY = ["client", "client with controller", "server"]
+
+
+@dataclass
+class Results:
+    """All that was measured."""
+
+    quick: bool
+    links: list[str] = field(default_factory=list)
+    throughput: list[Series] = field(default_factory=list)
+    programs: list[Series] = field(default_factory=list)
+    floor: list[Series] = field(default_factory=list)
+    flows: list[Series] = field(default_factory=list)
+    starts: list[Series] = field(default_factory=list)
+    memory: list[Series] = field(default_factory=list)
+
+
+def environment() -> dict[str, object]:
+    """The machine that the figures belong to."""
+    processors = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in processors if line.startswith("model name")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kernel": platform.release(),
+        "processor": model or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 1e9, 1),
+        "load_average_before": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "hawkwing": __version__,
+    }
+
+
+def as_json(results: Results, machine: dict[str, object], seconds: float) -> str:
+    """Everything, with each round's value."""
+
+    def part(series: Sequence[Series], ratios: Sequence[Ratio] = ()) -> list[dict[str, object]]:
+        return [one.as_json(ratios) for one in series]
+
+    return json.dumps(
+        {
+            "environment": machine,
+            "quick": results.quick,
+            "lasted_s": round(seconds, 1),
+            "links": results.links,
+            "throughput": part(results.throughput, THROUGHPUT_RATIOS),
+            "programs": part(results.programs),
+            "floor": part(results.floor, FLOOR_RATIOS),
+            "flows": part(results.flows, FLOW_RATIOS),
+            "starts": part(results.starts, [(COLD, WARM)]),
+            "memory": part(results.memory),
+        },
+        indent=1,
+    )
+
+
+def _table(title: str, series: Sequence[Series], ways: Sequence[str], ratios: Sequence[Ratio] = ()) -> Table:
+    table = Table(title=title, title_style="bold", title_justify="left")
+    table.add_column("")
+    for name in [*ways, *(f"{a} / {b}" for a, b in ratios)]:
+        table.add_column(name, justify="right")
+    for one in series:
+        table.add_row(*row(one, ways, ratios))
+    return table
+
+
+def show(results: Results, machine: dict[str, object], console: Console) -> None:
+    """The tables; medians, and ratios as the median of the rounds' own."""
+    words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())
+    console.print(f"\n{words}\nall ways cross {', '.join(results.links)}\n")
+    console.print(_table("Throughput", results.throughput, WAYS, THROUGHPUT_RATIOS))
+    console.print(_table("HawkWing's programs", results.programs, LOADS))
+    console.print(_table("Against the floor", results.floor, (EMPTY, BARE, WIRED, HAWKWING), FLOOR_RATIOS))
+    console.print(_table("Learned flows", results.flows, FLOW_WAYS, FLOW_RATIOS))
+    console.print(_table("Start", results.starts, (COLD, WARM), [(COLD, WARM)]))
+    console.print(_table("Memory", results.memory, MEMORY))
+
+
+def terminal() -> Console:
+    """As wide as the tables need where the output is a file."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 150)

@@ -1,0 +1,179 @@
+"""The three ways from host-a to host-b that are compared: unsteered, the kernel's seg6, HawkWing.
+
+All cross the same links: vpp1 and vpp6 lose their second, equal path across the ring.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv6Address
+
+from pyroute2 import IPRoute
+
+from hawkwing.sids import wire_order
+from lab import netns
+from lab.bench.traffic import DATAGRAM_PORT, PORT, Traffic
+from lab.linux.router import set_sysctl
+from lab.network import Lab
+from lab.process import Process
+from lab.wire import Capture, Packet
+
+UNSTEERED, KERNEL, HAWKWING = "unsteered", "kernel seg6", "HawkWing"
+WAYS = (UNSTEERED, KERNEL, HAWKWING)
+VIA = ("vpp3", "vpp6")
+SR_DOMAIN = "fcbb::/16"
+CONFIG = """\
+sr_domain: [{sr_domain}]
+{controller}services:
+  bench:
+    ipv6_addresses: ["{address}"]
+    applications:
+"""
+APPLICATION = "      - {{port: {port}, sid: [{sids}]{intents}}}\n"
+_AGENT = [sys.executable, "-m", "hawkwing"]
+
+
+def sids(lab: Lab) -> list[IPv6Address]:
+    """The segment list there, in order of travel; the way back has it reversed."""
+    return [lab.topology.router(name).sid for name in VIA]
+
+
+def configuration(lab: Lab, with_controller: bool = False) -> str:
+    """A client's: both measured ports of host-b, with the SIDs."""
+    listed = ", ".join(map(str, sids(lab)))
+    controller, intents = "", ""
+    if with_controller:
+        host = lab.hawkeye
+        assert host.hawkeye is not None
+        controller = f'hawkeye: {{enabled: true, address: "{host.address}", port: {host.hawkeye.port}}}\n'
+        intents = ", intents: [{intent: low-latency}]"
+    text = CONFIG.format(
+        sr_domain=SR_DOMAIN, controller=controller, address=lab.topology.host("host-b").address
+    )
+    for port in (PORT, DATAGRAM_PORT):
+        text += APPLICATION.format(port=port, sids=listed, intents=intents)
+    return text
+
+
+def agent(
+    lab: Lab,
+    role: str,
+    node: str,
+    environment: Mapping[str, str] | None = None,
+    with_controller: bool = False,
+) -> Process:
+    """Starts an agent on a host's eth0; `wait_for("ready")` is the caller's."""
+    argv = [*_AGENT, role, "-i", "eth0"]
+    if role == "client":
+        file = lab.run / f"{node}.yaml"
+        file.write_text(configuration(lab, with_controller))
+        argv += ["--config", str(file)]
+    else:
+        argv += ["--sr-domain", SR_DOMAIN]
+    return lab.start(node, f"{role}-{node}", argv, environment)
+
+
+@contextmanager
+def agents(lab: Lab) -> Iterator[None]:
+    """HawkWing on both hosts, ready."""
+    started = [agent(lab, "server", "host-b"), agent(lab, "client", "host-a")]
+    try:
+        for one in started:
+            one.wait_for("ready")
+        yield
+    finally:
+        for one in started:
+            one.stop()
+
+
+@contextmanager
+def kernel_seg6(lab: Lab) -> Iterator[None]:
+    """The kernel's own insertion by route on both hosts, and its own removal."""
+    listed = sids(lab)
+    ends = (("host-a", "host-b", listed), ("host-b", "host-a", listed[::-1]))
+    try:
+        for here, there, segments in ends:
+            netns.run_inside(lab.namespace(here), _seg6_route("add", lab, here, there, segments))
+        yield
+    finally:
+        for here, there, segments in ends:
+            netns.run_inside(lab.namespace(here), _seg6_route("del", lab, here, there, segments))
+
+
+def _seg6_route(
+    command: str, lab: Lab, here: str, there: str, segments: Sequence[IPv6Address]
+) -> Callable[[], None]:
+    host = lab.topology.host(here)
+
+    def work() -> None:
+        for scope in ("all", "eth0"):
+            set_sysctl(f"net/ipv6/conf/{scope}/seg6_enabled", int(command == "add"))
+        with IPRoute() as ip:
+            ip.route(
+                command,
+                dst=f"{lab.topology.host(there).address}/128",
+                gateway=str(host.interface.peer_address.ip),
+                oif=ip.link_lookup(ifname="eth0")[0],
+                encap={"type": "seg6", "mode": "inline", "segs": ",".join(map(str, wire_order(segments)))},
+            )
+
+    return work
+
+
+@contextmanager
+def way(lab: Lab, name: str) -> Iterator[None]:
+    """The lab with one of the ways switched on."""
+    if name == KERNEL:
+        with kernel_seg6(lab):
+            yield
+    elif name == HAWKWING:
+        with agents(lab):
+            yield
+    else:
+        yield
+
+
+def one_path(lab: Lab) -> None:
+    """Leaves the unsteered way no choice: across the ring by vpp3 and vpp5 only."""
+    for router, neighbour, host in (("vpp1", "vpp3", "host-b"), ("vpp6", "vpp5", "host-a")):
+        interface = lab.topology.router(router).interface_to(neighbour)
+        address = lab.topology.host(host).address
+
+        def work(
+            name: str = interface.name,
+            gateway: str = str(interface.peer_address.ip),
+            address: IPv6Address = address,
+        ) -> None:
+            with IPRoute() as ip:
+                index = ip.link_lookup(ifname=name)[0]
+                ip.route("add", dst=f"{address}/128", gateway=gateway, oif=index)
+
+        netns.run_inside(lab.namespace(router), work)
+
+
+def check(lab: Lab, traffic: Traffic) -> list[str]:
+    """Sends a datagram there and back each way and compares the links and headers; the links crossed."""
+    crossed: dict[str, list[str]] = {}
+    for name in WAYS:
+        with way(lab, name), Capture(lab.topology, lab.namespace) as capture:
+            traffic.ask_once()
+            packets = capture.packets(lambda p: DATAGRAM_PORT in (p.source_port, p.destination_port))
+        crossed[name] = [packet.link for packet in packets]
+        wrong = [str(packet) for packet in packets if not _as_expected(lab, packet, name)]
+        if wrong:
+            raise RuntimeError(f"{name} does not steer as it should: {wrong[0]}")
+    links = crossed[UNSTEERED]
+    for name, others in crossed.items():
+        if others != links:
+            raise RuntimeError(
+                f"{name} crosses {', '.join(others) or 'nothing'}, unsteered {', '.join(links)}"
+            )
+    return links[: len(links) // 2]
+
+
+def _as_expected(lab: Lab, packet: Packet, name: str) -> bool:
+    if name == UNSTEERED:
+        return packet.srh is None
+    there = packet.destination_port == DATAGRAM_PORT
+    listed = sids(lab) if there else sids(lab)[::-1]
+    return packet.srh is not None and list(packet.srh.segments[:0:-1]) == listed
