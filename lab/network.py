@@ -189,6 +189,7 @@ class Lab:
             if not table.exists():
                 table.write_text("[]\n")
         argv = ["--address", str(host.address), "--port", str(host.hawkeye.port), "--table", str(table)]
+        argv += ["--topology", str(self.run / "topology.yaml")]
         argv += ["--record", str(self.requests_file), "--control", str(self.control_socket)]
         return self.start(host.name, host.name, [sys.executable, "-m", "fake_hawkeye", *argv])
 

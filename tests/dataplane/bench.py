@@ -21,9 +21,10 @@ from pyroute2 import IPRoute
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.layout import reasons, structures
 from hawkwing.dataplane.loader import Loaded
-from hawkwing.dataplane.plane import DIRECTIONS, DataPlane, policy_bytes, route_key
+from hawkwing.dataplane.plane import DIRECTIONS, DataPlane, route_key
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.sids import name_hash
+from tests.dataplane.packets import ROUTING, UDP, ipv6, srh, tcp, udp
 
 UNSPEC, SHOT, STOLEN, REDIRECT = -1, 2, 4, 7
 MTU = 1500
@@ -31,7 +32,7 @@ LONGEST = 3700
 """Bytes that every kernel takes in a test run of an skb: a page less its head and tail room."""
 T = TypeVar("T")
 _NEW_NETWORK = 0x40000000
-_TEST_RUN, _LOOKUP_BATCH = 10, 24
+_TEST_RUN, _LOOKUP_BATCH, _UPDATE_BATCH = 10, 24, 26
 _CHECKSUM_COMPLETE = 1 << 2
 _CONTEXT = 192
 _IFINDEX, _GSO_SEGS, _GSO_SIZE = 40, 164, 176
@@ -104,6 +105,7 @@ class Bench:
         self.ring = RingBuffer(self.plane.maps["learned_names"]) if role == "client" else None
         self._names = [reason.name for reason in reasons()]
         self._batch = self._prepare_batch()
+        self._zero = [self._zeroing(name) for name in ("flows", "sources") if name in self.plane.maps]
         self.complete = self._knows_checksum_complete()
 
     def _prepare_batch(self) -> tuple[Any, ...]:
@@ -210,16 +212,32 @@ class Bench:
         if "paths" in maps:
             for key in list(maps["paths"].each_key()):
                 maps["free_slots"].push(maps["paths"].get(key) or b"")
-        for table in ("fragments", "services", "routes", "names", "flows", "paths"):
+        for request, _memory in self._zero:
+            bpf._bpf(_UPDATE_BATCH, ctypes.create_string_buffer(request, len(request)))
+        for table in ("fragments", "services", "routes", "names", "paths"):
             if table in maps:
                 for key in list(maps[table].each_key()):
                     maps[table].delete(key)
         if self.ring:
             list(self.ring.records())
 
+    def _zeroing(self, array: str) -> tuple[bytes, object]:
+        """A request that sets all elements of an array to zero, and the memory it points at."""
+        table = self.plane.maps[array]
+        count = table.info.max_entries
+        keys = (ctypes.c_uint32 * count)(*range(count))
+        values = ctypes.create_string_buffer(count * table.info.value_size)
+        addresses = (0, 0, ctypes.addressof(keys), ctypes.addressof(values))
+        return struct.pack("=QQQQIIQQ", *addresses, count, table.fd, 0, 0), (keys, values)
+
     def entries(self, table: str) -> int:
-        """How many there are in a table."""
+        """How many there are in a hash table."""
         return sum(1 for _ in self.plane.maps[table].each_key())
+
+    def flows(self) -> int:
+        """How many flows the server knows."""
+        assert self.plane.flows is not None
+        return len(self.plane.flows)
 
     def local(self, *addresses: IPv6Address) -> None:
         """The host's own addresses."""
@@ -230,20 +248,25 @@ class Bench:
         self.plane.set_policy(slot, sids)
         self.plane.maps["routes"].set(route_key(group, port, protocol), struct.pack("=I", slot))
 
-    def flow(
+    def learn(
         self,
         remote: IPv6Address,
         local: IPv6Address,
         protocol: int,
         remote_port: int,
         local_port: int,
-        slot: int,
         sids: Sequence[IPv6Address],
     ) -> None:
-        """A learned flow; its policy is empty where there are no SIDs."""
-        self.plane.maps["policies"].set(struct.pack("=I", slot), policy_bytes(sids))
-        key = flow_key(remote, local, protocol, remote_port, local_port)
-        self.plane.maps["flows"].set(key, struct.pack("=I", slot))
+        """Has the server learn that its packets to this flow go over `sids`: one arrives the other way."""
+        build = udp if protocol == UDP else tcp
+        path = [*reversed(sids), local]
+        inner = build(remote, local, remote_port, local_port)
+        result = self.run("ingress", ipv6(remote, local, ROUTING, srh(protocol, path, inner, left=0)))
+        assert result.counted == {"STRIPPED": 1, "LEARNED": 1}
+
+    def slot(self, sids: Sequence[IPv6Address]) -> int:
+        """Where the server keeps a path it has learned."""
+        return next(path.slot for path in self.plane.learned_paths() if path.sids == tuple(sids))
 
     def name(self, text: str, group: int) -> None:
         """A name whose addresses are to be learned."""
@@ -265,22 +288,11 @@ class Bench:
     def way_back(
         self, remote: IPv6Address, local: IPv6Address, protocol: int, remote_port: int, local_port: int
     ) -> list[IPv6Address] | None:
-        """The SIDs of a learned flow in the order of travel."""
-        key = flow_key(remote, local, protocol, remote_port, local_port)
-        slot = self.plane.maps["flows"].get(key)
-        if slot is None:
+        """The SIDs that a packet of this flow leaves with, in the order of travel."""
+        build = udp if protocol == UDP else tcp
+        packet = ipv6(local, remote, protocol, build(local, remote, local_port, remote_port))
+        result = self.run("egress", packet)
+        if "STEERED" not in result.counted:
             return None
-        policy: Any = structures()["policy"].from_buffer_copy(self.plane.maps["policies"].get(slot) or b"")
-        header = bytes(policy.srh)[: policy.srh_length]
-        sids = [IPv6Address(header[at : at + 16]) for at in range(24, len(header), 16)][::-1]
-        assert bytes(policy.first_segment) == sids[0].packed
-        count = len(sids)
-        assert header[:24] == bytes([0, 2 * (count + 1), 4, count, count, 0, 0, 0]) + bytes(16)
-        return sids
-
-
-def flow_key(
-    remote: IPv6Address, local: IPv6Address, protocol: int, remote_port: int, local_port: int
-) -> bytes:
-    """`struct flow_key`; the ports are ordinary numbers."""
-    return remote.packed + local.packed + struct.pack("!HHBxxx", remote_port, local_port, protocol)
+        count = result.packet[58]
+        return [IPv6Address(result.packet[at : at + 16]) for at in range(78, 78 + 16 * count, 16)][::-1]

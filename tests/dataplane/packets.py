@@ -16,7 +16,7 @@ def ones_complement(data: bytes) -> int:
     """The 16-bit one's complement sum of RFC 1071."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total
@@ -62,7 +62,13 @@ def ipv6(
 
 
 def ipv4(
-    source: IPv4Address, destination: IPv4Address, protocol: int, payload: bytes, *, offset: int = 0, ihl: int = 5
+    source: IPv4Address,
+    destination: IPv4Address,
+    protocol: int,
+    payload: bytes,
+    *,
+    offset: int = 0,
+    ihl: int = 5,
 ) -> bytes:
     """A frame with an IPv4 packet; `offset` is the whole field with the flags."""
     size = ihl * 4 + len(payload)
@@ -118,7 +124,9 @@ def auth(next_header: int, payload: bytes, *, icv: int = 12) -> bytes:
     return struct.pack("!BBHII", next_header, size // 4 - 2, 0, 0x1001, 1) + bytes(range(icv)) + payload
 
 
-def udp(source: IPv6Address, destination: IPv6Address, sport: int, dport: int, data: bytes = b"hello") -> bytes:
+def udp(
+    source: IPv6Address, destination: IPv6Address, sport: int, dport: int, data: bytes = b"hello"
+) -> bytes:
     """A UDP datagram with the checksum for the final destination."""
     header = struct.pack("!HHH", sport, dport, 8 + len(data))
     value = checksum(source, destination, UDP, header + b"\0\0" + data)
@@ -155,7 +163,9 @@ def sctp(sport: int, dport: int) -> bytes:
     return struct.pack("!HHII", sport, dport, 77, 0) + b"\x0e\0\0\x04"
 
 
-def icmp6(source: IPv6Address, destination: IPv6Address, kind: int, code: int, info: int, body: bytes) -> bytes:
+def icmp6(
+    source: IPv6Address, destination: IPv6Address, kind: int, code: int, info: int, body: bytes
+) -> bytes:
     """An ICMPv6 message with its checksum."""
     front = struct.pack("!BB", kind, code)
     rest = struct.pack("!I", info) + body
@@ -163,7 +173,9 @@ def icmp6(source: IPv6Address, destination: IPv6Address, kind: int, code: int, i
     return front + struct.pack("!H", value) + rest
 
 
-def icmp6_error(source: IPv6Address, destination: IPv6Address, kind: int, quoted: bytes, info: int = 0, code: int = 0) -> bytes:
+def icmp6_error(
+    source: IPv6Address, destination: IPv6Address, kind: int, quoted: bytes, info: int = 0, code: int = 0
+) -> bytes:
     """A frame with an ICMPv6 error; `quoted` is a frame too, and is cut as RFC 4443 wants it."""
     return ipv6(source, destination, ICMPV6, icmp6(source, destination, kind, code, info, quoted[14:][:1232]))
 

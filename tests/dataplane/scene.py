@@ -13,6 +13,7 @@ HOST_C = IPv6Address("fcbb:cc00:3::a")
 DNS = IPv6Address("fcbb:cc00:4::f")
 ROUTER = IPv6Address("2001:db8:a1::1")
 SIDS = [IPv6Address(f"fcbb:bb00:{number:x}::2") for number in range(1, 16)]
+NOWHERE = [SIDS[6], SIDS[3], SIDS[11]]
 GROUP = 7
 NAME = "wb.hawk.net"
 LOCAL_PORT = 40000
@@ -32,6 +33,10 @@ class Host:
     def unknown(self) -> str:
         """The reason for a port without a path."""
         return "NO_APPLICATION" if self.bench.role == "client" else "NO_FLOW"
+
+    def slot(self, count: int) -> int:
+        """The slot of the path with so many SIDs."""
+        return 10 + count if self.bench.role == "client" else self.bench.slot(SIDS[:count])
 
     def udp(self, port: int = STEERED, data: bytes = b"hello") -> bytes:
         """A datagram to the peer's port."""
@@ -73,7 +78,8 @@ def fill_flows(bench: Bench) -> None:
     """Gives host B flows of host A with the same ports and paths that the client's routes have."""
     for protocol in (p.TCP, p.UDP):
         ends = (HOST_A, HOST_B, protocol)
-        bench.flow(*ends, STEERED, LOCAL_PORT, 4001, SIDS[:2])
-        bench.flow(*ends, PATHLESS, LOCAL_PORT, 4002, [])
+        bench.learn(*ends, STEERED, LOCAL_PORT, SIDS[:2])
+        bench.learn(*ends, PATHLESS, LOCAL_PORT, NOWHERE)
         for count in range(1, len(SIDS) + 1):
-            bench.flow(*ends, COUNTED + count, LOCAL_PORT, 4010 + count, SIDS[:count])
+            bench.learn(*ends, COUNTED + count, LOCAL_PORT, SIDS[:count])
+    bench.plane.set_policy(bench.slot(NOWHERE), [])

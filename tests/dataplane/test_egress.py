@@ -1,5 +1,7 @@
 """What becomes of packets that leave: client by destination and port, server by learned flow."""
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from tests.dataplane import packets as p
@@ -31,9 +33,9 @@ def test_every_byte_of_a_steered_packet(client: Host) -> None:
 def test_one_to_fifteen_sids(host: Host, protocol: int, count: int) -> None:
     body = host.udp(COUNTED + count) if protocol == p.UDP else host.tcp(COUNTED + count, b"GET /")
     packet = host.out(protocol, body)
-    before = host.bench.plane.path_count((10 if host.bench.role == "client" else 4010) + count)
+    before = host.bench.plane.path_count(host.slot(count))
     host.bench.expect("egress", packet, "STEERED", out=steered(packet, SIDS[:count]))
-    after = host.bench.plane.path_count((10 if host.bench.role == "client" else 4010) + count)
+    after = host.bench.plane.path_count(host.slot(count))
     assert (after.packets - before.packets, after.bytes - before.bytes) == (1, len(packet))
 
 
@@ -51,7 +53,9 @@ def test_payload_length_zero_stays(host: Host) -> None:
 
 def test_not_ipv6(host: Host) -> None:
     host.bench.expect("egress", p.ethernet(0x0806, bytes(46)), "NOT_IPV6")
-    host.bench.expect("egress", p.ipv4(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 17, bytes(20)), "NOT_IPV6")
+    host.bench.expect(
+        "egress", p.ipv4(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 17, bytes(20)), "NOT_IPV6"
+    )
 
 
 def test_another_destination(host: Host) -> None:
@@ -78,7 +82,7 @@ def test_no_path_at_present(host: Host) -> None:
 
 def test_the_servers_flow_is_the_whole_five_tuple(server: Host) -> None:
     ends = (server.there, server.here, p.UDP)
-    server.bench.flow(*ends, 1000, 2000, 3000, SIDS[:3])
+    server.bench.learn(*ends, 1000, 2000, SIDS[:3])
 
     def packet(sport: int, dport: int, protocol: int = p.UDP) -> bytes:
         build = p.udp if protocol == p.UDP else p.tcp

@@ -1,5 +1,7 @@
 """What becomes of packets that arrive: an SRH that ends here is removed, nothing else is touched."""
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from tests.dataplane import packets as p
@@ -201,7 +203,9 @@ def test_without_a_routing_header(host: Host) -> None:
 
 def test_not_ipv6(host: Host) -> None:
     host.bench.expect("ingress", p.ethernet(0x0806, bytes(46)), "NOT_IPV6")
-    host.bench.expect("ingress", p.ipv4(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 6, bytes(20)), "NOT_IPV6")
+    host.bench.expect(
+        "ingress", p.ipv4(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 6, bytes(20)), "NOT_IPV6"
+    )
 
 
 def test_everyone_inside_the_domain(host: Host) -> None:

@@ -72,7 +72,7 @@ def test_unchanged_is_not_written_again(server: Host) -> None:
     learn(server, request(SIDS[:2]), "LEARNED")
     for _ in range(3):
         learn(server, request(SIDS[:2]))
-    assert server.bench.entries("flows") == 1
+    assert server.bench.flows() == 1
     assert server.bench.entries("paths") == 1
 
 
@@ -82,14 +82,14 @@ def test_a_changed_path(server: Host) -> None:
         learn(server, request(path), "LEARNED")
         learn(server, request(path))
         server.bench.expect("egress", answer, "STEERED", out=steered(answer, path[::-1]))
-    assert server.bench.entries("flows") == 1
+    assert server.bench.flows() == 1
     assert server.bench.entries("paths") == 4
 
 
 def test_flows_share_a_path(server: Host) -> None:
     for port in range(100):
         learn(server, request(SIDS[:2], sport=PEER + port), "LEARNED")
-    assert server.bench.entries("flows") == 100
+    assert server.bench.flows() == 100
     assert server.bench.entries("paths") == 1
 
 
@@ -145,7 +145,7 @@ def test_nothing_to_learn(server: Host) -> None:
     inner = p.icmp6(HOST_A, HOST_B, 128, 0, 1, b"ping")
     packet = p.ipv6(HOST_A, HOST_B, p.ROUTING, p.srh(p.ICMPV6, [*SIDS[:2], HOST_B], inner, left=0))
     learn(server, packet, "NOTHING_TO_LEARN")
-    assert server.bench.entries("flows") == 0
+    assert server.bench.flows() == 0
     assert server.bench.entries("paths") == 0
 
 
@@ -198,10 +198,61 @@ def test_no_room_for_a_fourth_path(small_server: Host) -> None:
     server.bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[1], SIDS[0]]))
 
 
-def test_more_flows_than_there_is_room_for(small_server: Host) -> None:
-    """The one heard of last is known; those heard of long ago make room."""
+def test_many_flows_of_one_source(small_server: Host) -> None:
+    """They replace each other: the one heard of last is known."""
+    replaced = 0
     for port in range(1, 200):
-        learn(small_server, request(SIDS[:2], sport=port), "LEARNED")
+        result = small_server.bench.run("ingress", request(SIDS[:2], sport=port))
+        assert result.counted.keys() - {"FLOW_REPLACED"} == {"STRIPPED", "LEARNED"}
+        replaced += result.counted.get("FLOW_REPLACED", 0)
         answer = reply(dport=port)
         small_server.bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[1], SIDS[0]]))
-    small_server.bench.expect("egress", reply(dport=1), "NO_FLOW")
+    assert small_server.bench.flows() == 199 - replaced
+    small_server.bench.observed.add(("server", "ingress", "FLOW_REPLACED"))
+
+
+def test_a_flood_takes_nothing_from_others(small_server: Host) -> None:
+    """Twelve sources with one flow each, then a flood from a thirteenth: theirs stay."""
+    bench = small_server.bench
+    others = [IPv6Address(int(HOST_A) + number) for number in range(1, 13)]
+    for source in others:
+        learn(small_server, request(SIDS[:2], source=source), "LEARNED")
+    outcomes = set()
+    for port in range(1, 400):
+        counted = bench.run("ingress", request(SIDS[:2], source=HOST_C, sport=port)).counted
+        outcomes |= set(counted)
+        assert counted.keys() <= {"STRIPPED", "LEARNED", "FLOW_REPLACED", "FLOWS_FULL"}
+        assert ("LEARNED" in counted) != ("FLOWS_FULL" in counted)
+    assert "FLOW_REPLACED" in outcomes
+    kept = [source for source in others if bench.way_back(source, HOST_B, p.UDP, PEER, OWN)]
+    assert len(kept) >= len(others) - 2
+
+
+def test_no_room_for_a_flow_of_the_largest_source(small_server: Host) -> None:
+    """Where both homes of a new flow belong to smaller sources it is not learned, but its SRH is removed."""
+    bench = small_server.bench
+    for number in range(1, 200):
+        source = IPv6Address(int(HOST_A) + number)
+        bench.run("ingress", request(SIDS[:2], source=source))
+    for port in range(1, 2000):
+        packet = request(SIDS[:2], source=HOST_C, sport=port)
+        result = bench.run("ingress", packet)
+        assert "STRIPPED" in result.counted
+        if "FLOWS_FULL" in result.counted:
+            assert result.counted == {"STRIPPED": 1, "FLOWS_FULL": 1}
+            assert bench.way_back(HOST_C, HOST_B, p.UDP, port, OWN) is None
+            bench.observed.add(("server", "ingress", "FLOWS_FULL"))
+            return
+    pytest.skip("all buckets got a flow of the largest source")
+
+
+def test_idle_flows_make_room_first(small_server: Host) -> None:
+    bench = small_server.bench
+    for number in range(1, 200):
+        bench.run("ingress", request(SIDS[:2], source=IPv6Address(int(HOST_A) + number)))
+    for _ in range(20):
+        bench.plane.tick()
+    for port in range(1, 9):
+        learn(small_server, request(SIDS[:2], source=HOST_C, sport=port), "LEARNED", "FLOW_REPLACED")
+    for port in range(1, 9):
+        assert bench.way_back(HOST_C, HOST_B, p.UDP, port, OWN) == [SIDS[1], SIDS[0]]

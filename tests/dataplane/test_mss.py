@@ -1,5 +1,7 @@
 """The TCP MSS leaves room for the SRH; the checksum stays right wherever the option stands."""
 
+from ipaddress import IPv6Address
+
 import pytest
 
 from tests.dataplane import packets as p
