@@ -223,7 +223,7 @@ static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
 
 	if (w->protocol == NEXT_TCP && !w->later_fragment && tcp_is_syn(skb, w->offset) &&
 	    !bpf_check_mtu(skb, 0, &mtu, 0, 0) &&
-	    tcp_clamp_mss(skb, w->offset, mtu - IPV6_HEADER - 20 - p->srh_length))
+	    tcp_clamp_mss(skb, w->offset, mtu - IPV6_HEADER - 20 - p->srh_length, &s->position))
 		count(HW_EGRESS, HW_MSS_CLAMPED, bytes);
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
 	if (bytes - l3 + p->srh_length > IPV6_MIN_MTU) {

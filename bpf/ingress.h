@@ -17,11 +17,11 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	__u16 payload, field;
 	__u8 next;
 #ifdef HW_SERVER
+	volatile __u32 *learnable = &s->learnable;
 	struct flow_bucket *bucket;
 	struct flow_key flow = {};
 	__u64 hash = 0, flows_hash = 0, way;
 	struct walk *w;
-	bool learnable = false;
 #endif
 
 	srh = packet_pull(skb, at, HW_SRH_FIXED);
@@ -52,12 +52,12 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 #ifdef HW_SERVER
 	w = &s->walk;
 	__builtin_memset(w, 0, sizeof(*w));
-	if (walk(skb, at + length, next, w) == WALK_OK && w->source_port && !w->later_fragment)
-		learnable = last_entry > 0;
+	*learnable = walk(skb, at + length, next, w) == WALK_OK && w->source_port && !w->later_fragment &&
+		     last_entry > 0;
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
 	if (!ip6)
 		return HW_TRUNCATED;
-	if (learnable) {
+	if (*learnable) {
 		copy16(flow.remote, ip6->source);
 		copy16(flow.local, ip6->destination);
 		flow.remote_port = w->source_port;
@@ -85,7 +85,7 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	if (set->prefixes && !trusted_list(skb, set, l3, list, last_entry))
 		return HW_UNTRUSTED;
 #ifdef HW_SERVER
-	if (learnable)
+	if (*learnable)
 		learn(skb, set, &flow, flows_hash, s, list, last_entry, hash);
 	else if (!w->later_fragment)
 		count(HW_INGRESS, HW_NOTHING_TO_LEARN, skb->len);
@@ -98,7 +98,7 @@ strip:
 		s->head[0] = next;
 	}
 	if (bpf_skb_adjust_room(skb, -(__s32)length, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO))
-		return HW_TRUNCATED;
+		return HW_NOT_STRIPPED;
 	*removed = length;
 	if (hop_by_hop) {
 		if (OUTSIDE(hop_by_hop, 8, HW_MAX_HOP_BY_HOP) ||
@@ -142,28 +142,27 @@ static __always_inline __u32 overhead_towards(struct ipv6_header *ip6, __u16 por
 }
 #endif
 
-static __always_inline void clamp_incoming(struct __sk_buff *skb, __u32 tcp, __u32 overhead)
+static __always_inline void clamp_incoming(struct __sk_buff *skb, __u32 tcp, __u32 overhead, struct scratch *s)
 {
 	__u32 mtu = 0;
 
 	if (overhead && !bpf_check_mtu(skb, 0, &mtu, 0, 0) && mtu > IPV6_HEADER + 20 + overhead &&
-	    tcp_clamp_mss(skb, tcp, mtu - IPV6_HEADER - 20 - overhead))
+	    tcp_clamp_mss(skb, tcp, mtu - IPV6_HEADER - 20 - overhead, &s->position))
 		count(HW_INGRESS, HW_MSS_CLAMPED, skb->len);
 }
 
-static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
+static __always_inline int meet(struct __sk_buff *skb, __u32 l3, struct scratch *s)
 {
 	__u32 bytes = skb->len, reason = HW_NO_ROUTING_HEADER, removed = 0, hop_by_hop = 0, at = l3 + IPV6_HEADER;
 	struct ipv6_header *ip6;
-	struct scratch *s;
-	__u8 next, *header;
+	__u8 next, ip6_next, *header;
 
 	if (skb->protocol != bpf_htons(ETH_P_IPV6)) {
 #ifdef HW_CLIENT
 		if (skb->protocol == bpf_htons(ETH_P_IP)) {
 			header = packet_pull(skb, l3, 20);
-			if (header && header[9] == NEXT_UDP && !(header[6] & 0x3f) && !header[7])
-				look_for_names(skb, l3 + (header[0] & 0x0f) * 4);
+			if (header && (header[0] & 0x0f) >= 5 && header[9] == NEXT_UDP && !(header[6] & 0x3f) && !header[7])
+				s->dns_at = l3 + (header[0] & 0x0f) * 4;
 		}
 #endif
 		count(HW_INGRESS, HW_NOT_IPV6, bytes);
@@ -174,13 +173,17 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 		count(HW_INGRESS, HW_TRUNCATED, bytes);
 		return TC_ACT_UNSPEC;
 	}
-	next = ip6->next_header;
-	if (next == NEXT_HOP_BY_HOP) {
+	ip6_next = next = ip6->next_header;
+	if (next == NEXT_HOP_BY_HOP || next == NEXT_DESTINATION) {
 		header = packet_pull(skb, at, 8);
-		if (header && header[0] == NEXT_ROUTING) {
+		if (!header) {
+			count(HW_INGRESS, HW_TRUNCATED, bytes);
+			return TC_ACT_UNSPEC;
+		}
+		if (header[0] == NEXT_ROUTING) {
 			hop_by_hop = (header[1] + 1) * 8;
 			next = NEXT_ROUTING;
-			if (hop_by_hop > HW_MAX_HOP_BY_HOP) {
+			if (ip6_next != NEXT_HOP_BY_HOP || hop_by_hop > HW_MAX_HOP_BY_HOP) {
 				count(HW_INGRESS, HW_EXTENSION_CHAIN, bytes);
 				return TC_ACT_UNSPEC;
 			}
@@ -197,7 +200,6 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 			return TC_ACT_UNSPEC;
 		next = ip6->next_header;
 	}
-	count(HW_INGRESS, reason, bytes);
 
 	if (next == NEXT_TCP) {
 		if (tcp_is_syn(skb, at)) {
@@ -210,29 +212,44 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 				overhead = overhead_towards(ip6, *port);
 			if (removed > overhead)
 				overhead = removed;
-			clamp_incoming(skb, at, overhead);
+			clamp_incoming(skb, at, overhead, s);
 #else
-			clamp_incoming(skb, at, removed);
+			clamp_incoming(skb, at, removed, s);
 #endif
 		}
 	} else if (next == NEXT_ICMPV6) {
-		s = scratch_room();
-		if (s) {
-			int restored = icmp6_restore(skb, l3, s);
+		int restored = icmp6_restore(skb, l3, s);
 
-			if (restored > 0)
-				count(HW_INGRESS, HW_ERROR_RESTORED, bytes);
-			if (restored < 0) {
-				count(HW_INGRESS, HW_NO_ROOM, bytes);
-				return TC_ACT_SHOT;
-			}
+		if (restored > 0)
+			count(HW_INGRESS, HW_ERROR_RESTORED, bytes);
+		if (restored < 0) {
+			count(HW_INGRESS, HW_NO_ROOM, bytes);
+			return TC_ACT_SHOT;
 		}
 	}
 #ifdef HW_CLIENT
 	else if (next == NEXT_UDP)
-		look_for_names(skb, at);
+		s->dns_at = at;
 #endif
+	count(HW_INGRESS, reason, bytes);
 	return TC_ACT_UNSPEC;
+}
+
+static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
+{
+	struct scratch *s = scratch_room();
+	int verdict;
+
+	if (!s)
+		return TC_ACT_UNSPEC;
+	*(volatile __u32 *)&s->dns_at = 0;
+	verdict = meet(skb, l3, s);
+#ifdef HW_CLIENT
+	/* Here, once, and not where it was found: the verifier goes through it only once. */
+	if (*(volatile __u32 *)&s->dns_at)
+		look_for_names(skb, s->dns_at);
+#endif
+	return verdict;
 }
 
 #endif

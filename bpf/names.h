@@ -56,7 +56,8 @@ static __always_inline void look_for_names(struct __sk_buff *skb, __u32 udp)
 
 	if (bpf_skb_load_bytes(skb, udp, ports, 6) || ports[0] != bpf_htons(DNS_PORT))
 		return;
-	learn_names(skb, udp + 8, bpf_ntohs(ports[2]) - 8);
+	if (bpf_ntohs(ports[2]) > 8)
+		learn_names(skb, udp + 8, bpf_ntohs(ports[2]) - 8);
 }
 
 #endif

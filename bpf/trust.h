@@ -28,13 +28,13 @@ static __always_inline bool trusted_list(struct __sk_buff *skb, struct settings 
 
 	if (bpf_skb_load_bytes(skb, l3 + 8, a, 16) || !trusted(set, a))
 		return false;
-	for (i = 0; i < 2 * HW_MAX_SEGMENTS; i++) {
+	for (i = 0; i < HW_MAX_LIST; i++) {
 		if (i > last_entry)
 			return true;
 		if (bpf_skb_load_bytes(skb, list + i * 16, a, 16) || !trusted(set, a))
 			return false;
 	}
-	return false;
+	return i > last_entry;
 }
 
 #endif

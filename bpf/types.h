@@ -8,6 +8,7 @@
 #define HAWKWING_TYPES_H
 
 #define HW_MAX_SEGMENTS 16
+#define HW_MAX_LIST 32
 #define HW_SRH_FIXED 8
 #define HW_SRH_MAX 264
 #define HW_NO_SLOT 0xffffffff
@@ -16,6 +17,7 @@
 #define HW_MAX_PREFIXES 8
 #define HW_MAX_DNS 2047
 #define HW_MAX_ANSWERS 24
+#define HW_MAX_LABELS 40
 #define HW_MAX_NAME 255
 #define HW_WAYS 8
 #define HW_SOURCES 65536

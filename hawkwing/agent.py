@@ -6,99 +6,294 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack
-from ipaddress import IPv6Address
+from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hawkwing import __version__, addresses, status
-from hawkwing.config import Config
+from hawkwing import __version__, addresses, explain, handover, status
+from hawkwing.config import Config, load_config
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
+from hawkwing.errors import ConfigError
 from hawkwing.steering import Steering
 
 if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream
+    from hawkwing.resolver import Follower
 
 log = logging.getLogger(__name__)
 _EPOCH = 30.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_EXPIRY_CHECK = 1.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says, beside the configuration file."""
+
+    role: str
+    interfaces: Sequence[str]
+    config_file: Path | None
+    hook: str = "tc"
+    sr_domain: tuple[IPv6Network, ...] = ()
+    keep: bool = False
+
+    def read(self) -> Config:
+        """The file, with what the command line adds to it; ConfigError where it is wrong."""
+        config = Config()
+        if self.config_file is not None:
+            config = load_config(self.config_file, os.environ, require_services=self.role == "client")
+            if config.hawkeye.tls is not None:
+                tls = config.hawkeye.tls.beside(self.config_file.resolve().parent)
+                config = config.model_copy(update={"hawkeye": config.hawkeye.model_copy(update={"tls": tls})})
+        if self.sr_domain:
+            config = config.model_copy(update={"sr_domain": self.sr_domain})
+        return config
 
 
 def _exit(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _nobody_asks() -> None:
-    """Without a controller there is nobody to tell of new addresses."""
-
-
-def _refresh_addresses(plane: DataPlane) -> None:
-    plane.set_local_addresses(entry.address for entry in addresses.host_addresses())
-
-
-async def _tick(plane: DataPlane) -> None:
-    while True:
-        await asyncio.sleep(_EPOCH)
-        plane.tick()
-
-
 class Agent:
     """One role on some interfaces, from loaded programs to the last detached filter."""
 
-    def __init__(
-        self, role: str, interfaces: Sequence[str], config: Config, loading: Loading, hook: str = "tc"
-    ) -> None:
-        self._role = role
-        self._interfaces = interfaces
+    def __init__(self, options: Options, config: Config, loading: Loading) -> None:
+        self._options = options
         self._config = config
         self._loading = loading
-        self._hook = hook
+        self._started = time.time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream: ControllerStream | None = None
-        self._started = time.time()
+        self._stream_task: asyncio.Task[None] | None = None
+        self._names: Follower | None = None
+        self._plane: DataPlane
+        self._steering: Steering | None = None
 
     def run(self) -> None:
-        """Until a signal comes; everything is detached whatever happens."""
-        for number in _STOP_SIGNALS:
+        """Until a signal comes; everything is detached whatever happens, unless it is to be kept."""
+        for number in (*_STOP_SIGNALS, signal.SIGHUP):
             signal.signal(number, _exit)
-        plane = DataPlane(self._role, self._loading.result(), self._config.sr_domain)
-        steering = self._fill(plane)
+        options = self._options
+        if options.role == "client" and self._config.hawkeye.enabled:
+            self._source()
+        inherited = handover.running_maps(options.role, options.interfaces[0])
+        loaded = self._loading.result(inherited)
+        self._plane = DataPlane(options.role, loaded, self._config.sr_domain)
+        self._refresh_addresses()
+        kept = False
         try:
-            plane.attach(self._interfaces, self._hook)
+            if options.role == "client":
+                self._steering = Steering(self._plane)
+                self._steering.apply(self._config, self._source())
+                handover.restore(self._steering, options.interfaces[0])
+            self._plane.attach(options.interfaces, options.hook)
             if not self._config.sr_domain:
                 log.warning("no SR domain is set: segment lists of any sender are believed")
-            asyncio.run(self._live(plane, steering))
+            asyncio.run(self._live())
+            kept = options.keep
         finally:
-            plane.detach()
-        log.info("stopped: nothing is left on %s", ", ".join(self._interfaces))
+            if kept:
+                self._plane.leave()
+            else:
+                self._plane.detach()
+                handover.discard(options.role, options.interfaces[0])
+        where = ", ".join(options.interfaces)
+        log.info("stopped: steering stays on %s" if kept else "stopped: nothing is left on %s", where)
 
-    def _fill(self, plane: DataPlane) -> Steering | None:
-        """Everything that is known before the first packet is seen."""
-        _refresh_addresses(plane)
-        if self._role == "server":
+    def _source(self) -> IPv6Address | None:
+        if not self._config.hawkeye.enabled:
             return None
-        config = self._config
-        source = None
-        if config.hawkeye.enabled:
-            source = config.client_ipv6_address or addresses.source_address(self._interfaces[0])
-        steering = Steering(plane, config, source)
-        steering.start()
-        return steering
+        return self._config.client_ipv6_address or addresses.source_address(self._options.interfaces[0])
 
-    def _status(self, plane: DataPlane, steering: Steering | None) -> dict[str, Any]:
+    def _refresh_addresses(self) -> None:
+        self._plane.set_local_addresses(entry.address for entry in addresses.host_addresses())
+
+    async def _live(self) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+        with ExitStack() as stack:
+            stack.callback(addresses.watch(self._refresh_addresses))
+            self._refresh_addresses()
+            if self._steering is not None:
+                self._follow_answers(self._steering, stack)
+                await self._follow_configuration()
+                self._spawn(self._expire(self._steering))
+            control = ControlServer(
+                socket_path(self._options.role, self._options.interfaces[0]),
+                {"status": self._status, "reload": self._reload, "explain": self._explain},
+            )
+            await control.start()
+            stack.callback(control.close)
+            self._spawn(self._tick())
+            log.info("ready: %s on %s", self._options.role, ", ".join(self._options.interfaces))
+            try:
+                await stop.wait()
+            finally:
+                await self._end_tasks()
+
+    async def _end_tasks(self) -> None:
+        self._save()
+        if self._names is not None:
+            await self._names.close()
+        tasks = [*self._tasks, *([self._stream_task] if self._stream_task else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- configuration
+
+    async def _follow_configuration(self) -> None:
+        """Names and controller as the configuration in force wants them."""
+        steering = self._steering
+        assert steering is not None
+        if steering.names and self._names is None:
+            from hawkwing.resolver import Follower
+
+            self._names = Follower(self._learn)
+        if self._names is not None:
+            self._names.follow(steering.names)
+        self._start_stream()
+
+    def _start_stream(self) -> None:
+        hawkeye = self._config.hawkeye
+        if self._stream_task is not None:
+            self._stream_task.cancel()
+        self._stream = self._stream_task = None
+        if not hawkeye.enabled or self._steering is None:
+            return
+        # gRPC costs memory and time: only who has a controller pays for it.
+        from hawkwing.controller import credentials
+        from hawkwing.controller.stream import ControllerStream
+
+        assert hawkeye.address is not None and hawkeye.port is not None
+        self._stream = ControllerStream(
+            hawkeye.address,
+            hawkeye.port,
+            self._take_path,
+            credentials=credentials.read(hawkeye.tls) if hawkeye.tls else None,
+        )
+        self._want()
+        self._stream_task = asyncio.get_running_loop().create_task(self._stream.run())
+
+    def _take_path(self, query: Any, sids: Any) -> None:
+        assert self._steering is not None
+        self._steering.set_controller_path(query, sids)
+
+    def _want(self) -> None:
+        if self._stream is not None and self._steering is not None:
+            self._stream.want(self._steering.queries())
+
+    def _learn(self, name: str, found: Sequence[IPv6Address], ttl: float) -> None:
+        assert self._steering is not None
+        if self._steering.learn(name, found, ttl):
+            self._want()
+            self._save()
+
+    def _reload_on_signal(self) -> None:
+        try:
+            log.info("%s", self._reload({}))
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("%s", problem)
+            log.error("nothing was changed: the configuration before stays in force")
+
+    def _reload(self, _request: Mapping[str, Any]) -> str:
+        """Only what changed changes; a wrong file changes nothing."""
+        config = self._options.read()
+        if self._options.role == "client":
+            self._credentials_readable(config)
+        old, self._config = self._config, config
+        try:
+            source = self._source()
+        except Exception:
+            self._config = old
+            raise
+        self._plane.set_sr_domain(config.sr_domain)
+        if self._steering is not None:
+            self._steering.apply(config, source)
+            if self._names is not None or self._steering.names:
+                self._spawn(self._follow_names())
+            if config.hawkeye != old.hawkeye:
+                self._start_stream()
+            else:
+                self._want()
+            self._save()
+        return "the configuration was read again"
+
+    @staticmethod
+    def _credentials_readable(config: Config) -> None:
+        if config.hawkeye.enabled and config.hawkeye.tls:
+            from hawkwing.controller import credentials
+
+            credentials.read(config.hawkeye.tls)
+
+    async def _follow_names(self) -> None:
+        steering = self._steering
+        assert steering is not None
+        if self._names is None:
+            from hawkwing.resolver import Follower
+
+            self._names = Follower(self._learn)
+        self._names.follow(steering.names)
+
+    # --- what goes on
+
+    def _follow_answers(self, steering: Steering, stack: ExitStack) -> None:
+        """Addresses that the kernel read in DNS answers."""
+        buffer = RingBuffer(self._plane.maps["learned_names"])
+        record_type = structures()["learned_name"]
+        loop = asyncio.get_running_loop()
+
+        def drain() -> None:
+            for record in buffer.records():
+                learned = record_type.from_buffer_copy(record[: ctypes.sizeof(record_type)])
+                name = steering.name_of_group(learned.group)
+                if name is not None:
+                    self._learn(name, [IPv6Address(bytes(learned.address))], float(learned.ttl))
+
+        loop.add_reader(buffer.fd, drain)
+        stack.callback(buffer.close)
+        stack.callback(loop.remove_reader, buffer.fd)
+
+    async def _expire(self, steering: Steering) -> None:
+        while True:
+            await asyncio.sleep(_EXPIRY_CHECK)
+            names = self._names
+            if names is not None and steering.expire(names.resolves):
+                self._want()
+                self._save()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_EPOCH)
+            self._plane.tick()
+
+    def _save(self) -> None:
+        if self._steering is not None:
+            handover.save(self._steering, self._options.interfaces[0])
+
+    # --- answers to the command line
+
+    def _status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
         told: dict[str, Any] = {
-            "role": self._role,
+            "role": self._options.role,
             "pid": os.getpid(),
             "version": __version__,
-            "interfaces": list(self._interfaces),
+            "interfaces": list(self._options.interfaces),
             "started": self._started,
-            "ingress_hook": self._hook,
-            **status.of_data_plane(plane),
+            "ingress_hook": self._options.hook,
+            **status.of_data_plane(self._plane),
         }
         if self._stream is not None:
             told["controller"] = {
@@ -107,85 +302,14 @@ class Agent:
                 "since": self._stream.since,
                 "counters": dict(self._stream.counters),
             }
-        if steering is not None:
-            told["bindings"] = status.of_steering(plane, steering)
+        if self._steering is not None:
+            told["bindings"] = status.of_steering(self._plane, self._steering)
         return told
 
-    async def _live(self, plane: DataPlane, steering: Steering | None) -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in _STOP_SIGNALS:
-            loop.add_signal_handler(number, stop.set)
-        with ExitStack() as stack:
-            stack.callback(addresses.watch(lambda: _refresh_addresses(plane)))
-            _refresh_addresses(plane)
-            if steering is not None:
-                self._start_client(plane, steering, stack)
-            control = ControlServer(
-                socket_path(self._role, self._interfaces[0]),
-                {"status": lambda _request: self._status(plane, steering)},
-            )
-            await control.start()
-            stack.callback(control.close)
-            self._spawn(_tick(plane))
-            log.info("ready: %s on %s", self._role, ", ".join(self._interfaces))
-            try:
-                await stop.wait()
-            finally:
-                for task in self._tasks:
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _start_client(self, plane: DataPlane, steering: Steering, stack: ExitStack) -> None:
-        want = self._start_controller(steering) if self._config.hawkeye.enabled else _nobody_asks
-        self._follow_answers(plane, steering, want, stack)
-        if steering.names:
-            from hawkwing import resolver
-
-            def found(name: str, address: IPv6Address) -> None:
-                if steering.add_address(name, address):
-                    want()
-
-            for name in steering.names:
-                self._spawn(resolver.follow(name, found))
-
-    def _start_controller(self, steering: Steering) -> Callable[[], None]:
-        # gRPC costs memory and time: only who has a controller pays for it.
-        from hawkwing.controller.stream import ControllerStream
-
-        hawkeye = self._config.hawkeye
-        assert hawkeye.address is not None and hawkeye.port is not None
-        stream = ControllerStream(hawkeye.address, hawkeye.port, steering.set_controller_path)
-        self._stream = stream
-
-        def want() -> None:
-            stream.want(steering.queries())
-
-        want()
-        self._spawn(stream.run())
-        return want
-
-    def _follow_answers(
-        self, plane: DataPlane, steering: Steering, want: Callable[[], None], stack: ExitStack
-    ) -> None:
-        """Addresses that the kernel read in DNS answers."""
-        buffer = RingBuffer(plane.maps["learned_names"])
-        record_type = structures()["learned_name"]
-        loop = asyncio.get_running_loop()
-
-        def drain() -> None:
-            news = False
-            for record in buffer.records():
-                learned = record_type.from_buffer_copy(record[: ctypes.sizeof(record_type)])
-                name = steering.name_of_group(learned.group)
-                if name is not None:
-                    news |= steering.add_address(name, IPv6Address(bytes(learned.address)))
-            if news:
-                want()
-
-        loop.add_reader(buffer.fd, drain)
-        stack.callback(buffer.close)
-        stack.callback(loop.remove_reader, buffer.fd)
+    def _explain(self, request: Mapping[str, Any]) -> str:
+        return explain.sentence(
+            self._steering, self._stream, str(request["destination"]), int(request["port"])
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

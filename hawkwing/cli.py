@@ -1,4 +1,4 @@
-"""The command line: client, server, status, check, version."""
+"""The command line: agents, and what is asked of them."""
 
 import argparse
 import json
@@ -19,6 +19,8 @@ examples:
                                                 steer this host's packets as the file says
   hawkwing server -i eth0                       send replies back along the way the requests took
   hawkwing status                               what they do, and what became of packets
+  hawkwing explain wb.hawk.net 80               which path a packet would take, and why
+  hawkwing reload                               read the changed configuration; only what changed changes
   hawkwing client -i eth0 -i wlan0              several interfaces; the file is /etc/hawkwing/config.yaml
 
 A configuration that needs no controller:
@@ -77,6 +79,11 @@ def parser() -> argparse.ArgumentParser:
             default="tc",
             help="where arriving packets are met (default: %(default)s; docs/performance.md has the figures)",
         )
+        command.add_argument(
+            "--keep",
+            action="store_true",
+            help="leave the steering in place when stopping; the next start takes it over with nothing lost",
+        )
         command.add_argument("-v", "--verbose", action="store_true", help="say more")
     client.add_argument(
         "-c",
@@ -96,6 +103,10 @@ def parser() -> argparse.ArgumentParser:
     )
     status = commands.add_parser("status", help="what the agents of this host do, with their counters")
     status.add_argument("--json", action="store_true", help="for programs")
+    commands.add_parser("reload", help="have the running agents read their configuration again (as SIGHUP)")
+    explain = commands.add_parser("explain", help="which path a packet would take, and why")
+    explain.add_argument("destination", metavar="DEST", help="address or configured name")
+    explain.add_argument("port", metavar="PORT", help="destination port")
     check = commands.add_parser("check", help="read a configuration file and name everything wrong in it")
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="configuration file")
     commands.add_parser("version", help="print the version")
@@ -158,18 +169,47 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     capacities = Capacities(flows=arguments.flows) if arguments.command == "server" else Capacities()
     loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
     try:
-        from hawkwing.agent import Agent
-        from hawkwing.config import Config, load_config
+        from hawkwing.agent import Agent, Options
 
-        config = Config()
-        if arguments.config is not None:
-            config = load_config(arguments.config, os.environ, require_services=arguments.command == "client")
-        if arguments.sr_domain:
-            config = config.model_copy(update={"sr_domain": tuple(arguments.sr_domain)})
-        Agent(arguments.command, interfaces, config, loading, arguments.ingress_hook).run()
+        options = Options(
+            arguments.command,
+            interfaces,
+            arguments.config,
+            arguments.ingress_hook,
+            tuple(arguments.sr_domain),
+            arguments.keep,
+        )
+        Agent(options, options.read(), loading).run()
     finally:
         loading.abandon()
     return 0
+
+
+def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
+    """Asks each agent of these roles that runs here, and prints what it answers."""
+    from hawkwing import control
+
+    asked = 0
+    for path in control.sockets():
+        if path.name.split("-")[0] not in roles:
+            continue
+        try:
+            print(control.ask(path, request))
+        except ConnectionRefusedError:
+            continue
+        except OSError as error:
+            raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
+        asked += 1
+    if not asked:
+        raise HawkwingError(f"no hawkwing {' or '.join(roles)} runs in this network namespace")
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from hawkwing.explain import check_port
+
+    port = check_port(arguments.port)
+    return _ask({"ask": "explain", "destination": arguments.destination, "port": port}, ("client",))
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -191,6 +231,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _check(arguments)
         if arguments.command == "status":
             return _status(arguments)
+        if arguments.command == "explain":
+            return _explain(arguments)
+        if arguments.command == "reload":
+            return _ask({"ask": "reload"}, ("client", "server"))
         if arguments.command == "version":
             print(f"hawkwing {__version__}")
             return 0

@@ -120,6 +120,14 @@ def _controller_ipv6(value: object) -> IPv6Address:
     return _ipv6(value, loopback=True)  # a controller may well run on this host
 
 
+def _file(value: object) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{_shown(value)} is not the name of a file")
+    return Path(value)
+
+
 def _prefix(value: object) -> IPv6Network:
     text = _shown(value)
     if isinstance(value, IPv6Network):
@@ -351,12 +359,32 @@ class Service(_Model):
                 )
 
 
+class Tls(_Model):
+    """TLS towards the controller: PEM files, relative ones beside the configuration file."""
+
+    ca: Annotated[Path, BeforeValidator(_file)] | None = None
+    certificate: Annotated[Path, BeforeValidator(_file)] | None = None
+    key: Annotated[Path, BeforeValidator(_file)] | None = None
+
+    @classmethod
+    def rules(cls, raw: Mapping[str, Any]) -> Rules:
+        for one, other in (("certificate", "key"), ("key", "certificate")):
+            if not _absent(raw, one) and _absent(raw, other):
+                yield (other,), f"is missing, {one} is of no use without it"
+
+    def beside(self, folder: Path) -> Tls:
+        """The same with paths that hold from anywhere."""
+        paths = {name: folder / path for name, path in self if path is not None}
+        return self.model_copy(update=paths)
+
+
 class Hawkeye(_Model):
-    """The controller; `port` is a TCP port."""
+    """The controller; `port` is a TCP port. With `tls`, even an empty one, the connection is encrypted."""
 
     enabled: Annotated[bool, BeforeValidator(_flag)] = False
     address: Annotated[IPv6Address, BeforeValidator(_controller_ipv6)] | None = None
     port: Annotated[int, BeforeValidator(_whole("a port of a controller", 1, 65535))] | None = None
+    tls: Tls | None = None
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -16,8 +15,9 @@ log = logging.getLogger(__name__)
 _SHORTEST, _LONGEST = 1.0, 300.0
 _RETRY = 2.0
 _HOSTS = Path("/etc/hosts")
+_AT_ONCE = 64
 
-Found = Callable[[str, IPv6Address], Awaitable[None] | None]
+Learn = Callable[[str, Sequence[IPv6Address], float], None]
 
 
 def addresses_in_hosts(name: str, text: str) -> list[IPv6Address]:
@@ -49,30 +49,55 @@ async def resolve(name: str) -> tuple[list[IPv6Address], float]:
     resolver = dns.asyncresolver.Resolver()
     resolver.lifetime = 5.0
     answer = await resolver.resolve(name + ".", dns.rdatatype.AAAA, search=False)
-    ttl = answer.rrset.ttl if answer.rrset is not None else _RETRY
+    # A chain is good for as long as its shortest-lived link.
+    ttl = min((rrset.ttl for rrset in answer.response.answer), default=_RETRY)
     return [IPv6Address(record.address) for record in answer], float(ttl)
 
 
-async def follow(name: str, found: Callable[[str, IPv6Address], None]) -> None:
-    """Resolves one name for ever; says once when it fails, and once when it is back."""
-    failing = False
-    while True:
-        try:
-            addresses, ttl = await resolve(name)
-        except (dns.exception.DNSException, OSError, socket.gaierror) as error:
-            if not failing:
-                reason = (
-                    "no AAAA record"
-                    if isinstance(error, dns.resolver.NoAnswer)
-                    else str(error).split("\n")[0]
-                )
-                log.warning("%s does not resolve: %s; trying again", name, reason)
-            failing = True
-            await asyncio.sleep(_RETRY)
-            continue
-        if failing:
-            log.info("%s resolves again", name)
-        failing = False
-        for address in addresses:
-            found(name, address)
-        await asyncio.sleep(min(max(ttl, _SHORTEST), _LONGEST))
+class Follower:
+    """Resolves names for ever; says once when one fails, and once when it is back."""
+
+    def __init__(self, learn: Learn) -> None:
+        self._learn = learn
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failing: set[str] = set()
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    def follow(self, names: Collection[str]) -> None:
+        """From now on these and no others."""
+        for name in set(self._tasks) - set(names):
+            self._tasks.pop(name).cancel()
+            self._failing.discard(name)
+        for name in set(names) - set(self._tasks):
+            self._tasks[name] = asyncio.get_running_loop().create_task(self._follow(name))
+
+    def resolves(self, name: str) -> bool:
+        """Did the last look-up succeed? While it fails nothing is known, and nothing is withdrawn."""
+        return name in self._tasks and name not in self._failing
+
+    async def close(self) -> None:
+        """Ends all look-ups."""
+        tasks = list(self._tasks.values())
+        self.follow(())
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, name: str) -> None:
+        while True:
+            try:
+                async with self._room:
+                    addresses, ttl = await resolve(name)
+            except (dns.exception.DNSException, OSError) as error:
+                if name not in self._failing:
+                    reason = str(error).split("\n")[0]
+                    if isinstance(error, dns.resolver.NoAnswer):
+                        reason = "it has no AAAA record"
+                    log.warning("%s does not resolve, trying again: %s", name, reason)
+                self._failing.add(name)
+                await asyncio.sleep(_RETRY)
+                continue
+            if name in self._failing:
+                log.info("%s resolves again", name)
+                self._failing.discard(name)
+            pause = min(max(ttl, _SHORTEST), _LONGEST)
+            self._learn(name, addresses, pause)
+            await asyncio.sleep(pause)

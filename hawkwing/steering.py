@@ -3,23 +3,27 @@
 A destination address has a group of its own, whose routes (port, protocol) point at policies. A domain
 name has one too, with the configured paths: addresses that the kernel learns from a DNS answer start
 there, so that their first packet is steered before the agent has heard of them.
+
+Everything is desired state: `apply` takes a whole configuration, compares, and changes only what differs.
 """
 
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from hawkwing.config import Application, Config
 from hawkwing.dataplane.plane import DataPlane, route_key
 from hawkwing.intents import PathQuery
-from hawkwing.policies import PolicyTable, SidList
+from hawkwing.policies import EMPTY_SLOT, PolicyTable, SidList
 from hawkwing.sids import name_hash
 
 log = logging.getLogger(__name__)
-_TCP, _UDP = 6, 17
+_PROTOCOLS = (6, 17)
+GRACE = 30.0
+"""Seconds that an address outlives the TTL of the answer which named it last."""
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Binding:
     service: str
     application: Application
     address: IPv6Address
+    query: PathQuery | None = None
     controller_path: SidList = ()
     since: float = field(default_factory=time.time)
 
@@ -56,10 +61,11 @@ class Group:
 class Steering:
     """Keeps services, routes and policies of a client as they should be; every call may be repeated."""
 
-    def __init__(self, plane: DataPlane, config: Config, source: IPv6Address | None) -> None:
+    def __init__(self, plane: DataPlane, now: Callable[[], float] = time.monotonic) -> None:
         self._plane = plane
-        self._config = config
-        self._source = source if config.hawkeye.enabled else None
+        self._now = now
+        self._config = Config()
+        self._source: IPv6Address | None = None
         self._policies = PolicyTable(plane.maps["policies"].info.max_entries, plane.set_policy)
         self._numbers = itertools.count(1)
         self._name_groups: dict[str, Group] = {}
@@ -67,41 +73,66 @@ class Steering:
         self._address_groups: dict[IPv6Address, Group] = {}
         self._bindings: dict[IPv6Address, dict[int, Binding]] = {}
         self._by_query: dict[PathQuery, list[Binding]] = {}
+        self._answers: dict[PathQuery, SidList] = {}
         self._services_by_name: dict[str, list[str]] = {}
-        for service_name, service in config.services.items():
-            if service.domain_name:
-                self._services_by_name.setdefault(service.domain_name, []).append(service_name)
+        self._services_by_address: dict[IPv6Address, list[str]] = {}
+        self._expiry: dict[str, dict[IPv6Address, float]] = {}
+        self._names_at: dict[IPv6Address, set[str]] = {}
 
     @property
     def names(self) -> list[str]:
         """The domain names to resolve."""
         return list(self._services_by_name)
 
-    def start(self) -> None:
-        """Writes everything the configuration alone tells."""
-        for name, services in self._services_by_name.items():
-            group = Group(next(self._numbers))
-            self._name_groups[name] = group
-            self._names_by_number[group.number] = name
-            for service in services:
-                for application in self._config.services[service].applications:
-                    self._set_route(group, application.port, application.sid)
-            self._plane.maps["names"].set(
-                name_hash(name, self._plane.hash_seed).to_bytes(8, "little"),
-                group.number.to_bytes(4, "little"),
-            )
-        for service_name, declared in self._config.services.items():
-            for address in declared.ipv6_addresses:
-                self._add(service_name, address)
+    def apply(self, config: Config, source: IPv6Address | None) -> None:
+        """Makes this configuration the one in force; `source` is the address the controller is told."""
+        self._config = config
+        self._source = source if config.hawkeye.enabled else None
+        before = set(self._services_by_name)
+        self._services_by_name = {}
+        self._services_by_address = {}
+        for service_name, service in config.services.items():
+            if service.domain_name:
+                self._services_by_name.setdefault(service.domain_name, []).append(service_name)
+            for address in service.ipv6_addresses:
+                self._services_by_address.setdefault(address, []).append(service_name)
+        for name in before - set(self._services_by_name):
+            self._forget_name(name)
+        for name in self._services_by_name:
+            self._sync_name(name)
+        for address in {*self._services_by_address, *self._bindings, *self._names_at}:
+            self._sync_address(address)
 
-    def add_address(self, name: str, address: IPv6Address) -> bool:
-        """A domain name has this address; True where that is news."""
-        known = address in self._bindings
-        for service in self._services_by_name.get(name, ()):
-            self._add(service, address)
-        if not known and address in self._bindings:
-            log.info("%s is at %s", name, address)
-        return not known and address in self._bindings
+    def learn(self, name: str, addresses: Iterable[IPv6Address], ttl: float) -> bool:
+        """A domain name has these addresses for `ttl` seconds; True where that is news."""
+        if name not in self._services_by_name:
+            return False
+        expiry = self._expiry.setdefault(name, {})
+        news = False
+        for address in addresses:
+            if address not in expiry:
+                log.info("%s is at %s", name, address)
+                expiry[address] = 0.0
+                self._names_at.setdefault(address, set()).add(name)
+                self._sync_address(address)
+                news = True
+            expiry[address] = max(expiry[address], self._now() + ttl + GRACE)
+        return news
+
+    def expire(self, alive: Callable[[str], bool]) -> bool:
+        """Withdraws addresses that no answer names any more, where the name does resolve; True if any."""
+        gone = [
+            (name, address)
+            for name, expiry in self._expiry.items()
+            for address, end in expiry.items()
+            if end < self._now() and alive(name)
+        ]
+        for name, address in gone:
+            log.info("%s is no longer at %s", name, address)
+            del self._expiry[name][address]
+            self._not_at(name, address)
+            self._sync_address(address)
+        return bool(gone)
 
     def name_of_group(self, number: int) -> str | None:
         """The domain name that a group number of the data plane stands for."""
@@ -109,6 +140,7 @@ class Steering:
 
     def set_controller_path(self, query: PathQuery, sids: SidList) -> None:
         """The controller's answer to this very query; applications that ask the same share it."""
+        self._answers[query] = sids
         for binding in self._by_query.get(query, ()):
             if binding.controller_path == sids:
                 continue
@@ -127,44 +159,148 @@ class Steering:
         """What the controller is to be asked."""
         return list(self._by_query)
 
+    def answers(self) -> dict[PathQuery, SidList]:
+        """The last good answers to what is still asked."""
+        return {query: sids for query, sids in self._answers.items() if query in self._by_query}
+
+    def learned(self) -> dict[str, list[IPv6Address]]:
+        """The addresses of each name, as far as they are known."""
+        return {name: list(addresses) for name, addresses in self._expiry.items()}
+
     def bindings(self) -> Iterator[Binding]:
         """All applications at all their addresses."""
         for ports in self._bindings.values():
             yield from ports.values()
 
+    def binding(self, address: IPv6Address, port: int) -> Binding | None:
+        """The application on a port of an address."""
+        return self._bindings.get(address, {}).get(port)
+
+    def knows(self, address: IPv6Address) -> bool:
+        """Is it an address of a configured service?"""
+        return address in self._bindings
+
     def slot_of(self, binding: Binding) -> int | None:
         """Where the binding's path stands in the policy table; 0 where it has none."""
         return self._policies.slot_of(binding.path)
 
-    def _add(self, service_name: str, address: IPv6Address) -> None:
-        ports = self._bindings.setdefault(address, {})
+    def _forget_name(self, name: str) -> None:
+        group = self._name_groups.pop(name)
+        del self._names_by_number[group.number]
+        self._plane.maps["names"].delete(self._name_key(name))
+        for address in self._expiry.pop(name, {}):
+            self._not_at(name, address)
+        self._clear(group, ())
+
+    def _name_key(self, name: str) -> bytes:
+        return name_hash(name, self._plane.hash_seed).to_bytes(8, "little")
+
+    def _sync_name(self, name: str) -> None:
+        group = self._name_groups.get(name)
+        fresh = group is None
+        if group is None:
+            group = self._name_groups[name] = Group(next(self._numbers))
+            self._names_by_number[group.number] = name
+        ports = set()
+        for service in self._services_by_name[name]:
+            for application in self._config.services[service].applications:
+                self._set_route(group, application.port, application.sid)
+                ports.add(application.port)
+        self._clear(group, ports)
+        if fresh:
+            self._plane.maps["names"].set(self._name_key(name), group.number.to_bytes(4, "little"))
+
+    def _services_at(self, address: IPv6Address) -> Iterator[str]:
+        yield from self._services_by_address.get(address, ())
+        for name in sorted(self._names_at.get(address, ())):
+            yield from self._services_by_name.get(name, ())
+
+    def _not_at(self, name: str, address: IPv6Address) -> None:
+        names = self._names_at[address]
+        names.discard(name)
+        if not names:
+            del self._names_at[address]
+
+    def _sync_address(self, address: IPv6Address) -> None:
+        """Bindings, routes and service entry of one address, whatever they were before."""
+        wanted: dict[int, tuple[str, Application]] = {}
+        for service in self._services_at(address):
+            for application in self._config.services[service].applications:
+                wanted.setdefault(application.port, (service, application))
+        bindings = self._bindings.setdefault(address, {})
         group = self._address_groups.get(address)
+        if not wanted:
+            self._remove_address(address, group)
+            return
+        fresh = group is None
         if group is None:
             group = self._address_groups[address] = Group(next(self._numbers))
-        for application in self._config.services[service_name].applications:
-            if application.port in ports:
-                continue
-            binding = Binding(service_name, application, address)
-            ports[application.port] = binding
-            if self._source is not None and application.intents:
-                query = PathQuery(self._source, address, application.intents)
-                asked = self._by_query.setdefault(query, [])
+        for port in [port for port in bindings if port not in wanted]:
+            self._unask(bindings.pop(port))
+        for service, application in wanted.values():
+            query = self._query(address, application)
+            self._sync_binding(bindings, group, Binding(service, application, address, query))
+        self._clear(group, wanted)
+        if fresh:
+            self._plane.add_service(address, group.number)
+
+    def _query(self, address: IPv6Address, application: Application) -> PathQuery | None:
+        if self._source is None or not application.intents:
+            return None
+        return PathQuery(self._source, address, application.intents)
+
+    def _sync_binding(self, bindings: dict[int, Binding], group: Group, binding: Binding) -> None:
+        port = binding.application.port
+        old = bindings.get(port)
+        if old is None or (old.service, old.application, old.query) != (
+            binding.service,
+            binding.application,
+            binding.query,
+        ):
+            if binding.query is not None:
                 # Whoever asks what was answered before has its answer.
-                binding.controller_path = asked[0].controller_path if asked else ()
-                asked.append(binding)
-            self._set_route(group, application.port, binding.path)
-        self._plane.add_service(address, group.number)
+                binding.controller_path = self._answers.get(binding.query, ())
+                self._by_query.setdefault(binding.query, []).append(binding)
+            if old is not None:
+                if old.path == binding.path:
+                    binding.since = old.since
+                self._unask(old)
+            bindings[port] = binding
+        self._set_route(group, port, bindings[port].path)
+
+    def _unask(self, binding: Binding) -> None:
+        if binding.query is None:
+            return
+        asking = [other for other in self._by_query[binding.query] if other is not binding]
+        if asking:
+            self._by_query[binding.query] = asking
+        else:
+            del self._by_query[binding.query]
+
+    def _remove_address(self, address: IPv6Address, group: Group | None) -> None:
+        for binding in self._bindings.pop(address, {}).values():
+            self._unask(binding)
+        if group is not None:
+            self._plane.maps["services"].delete(address.packed)
+            self._clear(group, ())
+            del self._address_groups[address]
+
+    def _clear(self, group: Group, keep: Iterable[int]) -> None:
+        """Takes away the routes of a group to ports that it no longer has."""
+        for port in set(group.paths) - set(keep):
+            for protocol in _PROTOCOLS:
+                self._plane.maps["routes"].delete(route_key(group.number, port, protocol))
+            self._policies.release(group.paths.pop(port))
 
     def _set_route(self, group: Group, port: int, sids: SidList) -> None:
         """Points at the new path before the old one is let go: no packet finds nothing."""
         old = group.paths.get(port)
         if old == sids:
             return
-        slot = self._policies.acquire(sids)
-        for protocol in (_TCP, _UDP):
-            self._plane.maps["routes"].set(
-                route_key(group.number, port, protocol), slot.to_bytes(4, "little")
-            )
+        slot = self._policies.acquire(sids) if sids else EMPTY_SLOT
+        for protocol in _PROTOCOLS:
+            key = route_key(group.number, port, protocol)
+            self._plane.maps["routes"].set(key, slot.to_bytes(4, "little"))
         group.paths[port] = sids
         if old:
             self._policies.release(old)

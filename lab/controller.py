@@ -8,12 +8,12 @@ from lab.network import Lab, LabError
 from lab.process import stop
 
 
-def restart(lab: Lab, table: Path | None) -> str:
+def restart(lab: Lab, table: Path | None, computing: bool = True) -> str:
     """Stops the running controller and starts one with this table; a sentence that says so."""
     running = lab.processes().get(lab.hawkeye.name)
     if running is not None:
         stop([running])
-    process = lab.start_hawkeye(table)
+    process = lab.start_hawkeye(table, computing)
     process.wait_for("listening on")
     return f"controller on {process.output().strip().splitlines()[-1].removeprefix('listening on ')}"
 

@@ -180,8 +180,8 @@ class Lab:
         """Where the mock controller records what it was asked."""
         return self.run / "hawkeye-requests.jsonl"
 
-    def start_hawkeye(self, table: Path | None = None) -> Process:
-        """Starts the mock controller on its host; without a table it knows no path until it is told."""
+    def start_hawkeye(self, table: Path | None = None, computing: bool = True) -> Process:
+        """Starts the mock controller on its host: it computes, but for what its table says."""
         host = self.hawkeye
         assert host.hawkeye is not None
         if table is None:
@@ -189,7 +189,8 @@ class Lab:
             if not table.exists():
                 table.write_text("[]\n")
         argv = ["--address", str(host.address), "--port", str(host.hawkeye.port), "--table", str(table)]
-        argv += ["--topology", str(self.run / "topology.yaml")]
+        if computing:
+            argv += ["--topology", str(self.run / "topology.yaml")]
         argv += ["--record", str(self.requests_file), "--control", str(self.control_socket)]
         return self.start(host.name, host.name, [sys.executable, "-m", "fake_hawkeye", *argv])
 

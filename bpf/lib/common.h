@@ -89,6 +89,8 @@ struct scratch {
 	__u8 quote[192];
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
+	__u32 dns_at;			/* where a UDP header may be that of a DNS answer; 0: nowhere */
+	__u32 learnable;
 	struct flow_place place;
 	struct walk walk;
 	struct policy policy;

@@ -10,20 +10,19 @@
 #define DNS_HEADER 12
 #define DNS_TYPE_AAAA 28
 #define DNS_AT(m, i) ((m)[(i) & 0x7ff])
-#define DNS_MAX_LABELS 20
 
 static __always_inline __u16 dns_u16(const __u8 *m, __u32 i)
 {
 	return DNS_AT(m, i) << 8 | DNS_AT(m, i + 1);
 }
 
-/* Keyed hash of the question's name in lower case; 0: no answer to one AAAA question. */
+/* Keyed hash of the question's name in lower case; 0: no whole answer to one AAAA question. */
 static __always_inline __u64 dns_question(const __u8 *m, __u32 length, __u64 seed, volatile __u32 *position)
 {
 	__u32 i, at = DNS_HEADER;
 	__u64 h = seed;
 
-	if (length < DNS_HEADER + 5 || !(m[2] & 0x80) || (m[2] & 0x78) || (m[3] & 0x0f) || dns_u16(m, 4) != 1)
+	if (length < DNS_HEADER + 5 || !(m[2] & 0x80) || (m[2] & 0x7a) || (m[3] & 0x0f) || dns_u16(m, 4) != 1)
 		return 0;
 	/* Lengths of labels are below 'A': lower case can be made of every byte, without a branch. */
 	for (i = 0; i <= HW_MAX_NAME; i++) {
@@ -52,7 +51,7 @@ static __always_inline int dns_record(const __u8 *m, __u32 length, volatile __u3
 	__u32 i, data;
 	__u16 type, size;
 
-	for (i = 0; i < DNS_MAX_LABELS; i++) {
+	for (i = 0; i < HW_MAX_LABELS; i++) {
 		__u32 at = *position;
 		__u8 c = DNS_AT(m, at);
 
@@ -62,12 +61,14 @@ static __always_inline int dns_record(const __u8 *m, __u32 length, volatile __u3
 			*position = at + 2;
 			break;
 		}
+		if (c & 0xc0)
+			return -1;
 		*position = at + c + 1;
 		if (!c)
 			break;
 	}
 	data = *position + 10;
-	if (i == DNS_MAX_LABELS || data > length)
+	if (i == HW_MAX_LABELS || data > length)
 		return -1;
 	type = dns_u16(m, data - 10);
 	size = dns_u16(m, data - 2);

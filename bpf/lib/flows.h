@@ -40,7 +40,7 @@ static __always_inline __u32 source_index(const __u8 *address, __u64 seed)
 {
 	const __u64 *a = (const void *)address;
 
-	return mix(mix(seed, a[0]), a[1]) & (HW_SOURCES - 1);
+	return mix(mix(mix(seed, a[0]), a[1]), 2) >> 48;
 }
 
 static __always_inline bool same_flow(const struct flow_key *x, const struct flow_key *y)

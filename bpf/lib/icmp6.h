@@ -84,7 +84,8 @@ static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 
 /*
  * in:  IPv6(R, A) ICMPv6(error; IPv6(A, S1) SRH(B, .. S1; SL=n) X)
  * out: IPv6(R, A) ICMPv6(error; IPv6(A, B) X)   MTU, where there is one, less the SRH
- * Returns the bytes removed; 0: not about a packet with an SRH; -1: failed half-way.
+ * A Hop-by-Hop header in the quote stays before X. Returns the bytes removed; 0: not about
+ * a packet with an SRH; -1: failed half-way.
  */
 static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct scratch *s)
 {
@@ -92,37 +93,50 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 		struct icmp6_header icmp;
 		struct ipv6_header ip6;
 	} old, new;
-	__u32 at = l3 + IPV6_HEADER, mtu;
-	__u64 length;
+	__u32 at = l3 + IPV6_HEADER, behind = at + sizeof(old), mtu, options = 0;
 	struct srh_header *srh = (void *)s->head;
+	__u64 length, hop_by_hop = 0;
 	struct ipv6_header *outer;
-	__u16 payload, checksum;
+	__u16 payload, quoted, checksum;
 	__s64 sum;
 
 	if (bpf_skb_load_bytes(skb, at, &old, sizeof(old)))
 		return 0;
-	if (old.icmp.type < 1 || old.icmp.type > 4 || old.ip6.next_header != NEXT_ROUTING)
+	if (old.icmp.type < 1 || old.icmp.type > 4)
 		return 0;
-	if (bpf_skb_load_bytes(skb, at + sizeof(old), s->head, HW_SRH_FIXED + 16))
+	if (old.ip6.next_header == NEXT_HOP_BY_HOP) {
+		if (bpf_skb_load_bytes(skb, behind, s->chunk, 8) || s->chunk[0] != NEXT_ROUTING)
+			return 0;
+		hop_by_hop = (s->chunk[1] + 1) * 8;
+		if (OUTSIDE(hop_by_hop, 8, HW_MAX_HOP_BY_HOP) ||
+		    bpf_skb_load_bytes(skb, behind, s->chunk, hop_by_hop))
+			return 0;
+		behind += hop_by_hop;
+	} else if (old.ip6.next_header != NEXT_ROUTING) {
+		return 0;
+	}
+	if (bpf_skb_load_bytes(skb, behind, s->head, HW_SRH_FIXED + 16))
 		return 0;
 	length = (srh->ext_length + 1) * 8;
-	if (srh->type != 4 || length > HW_SRH_MAX || length < HW_SRH_FIXED + 16 ||
+	if (srh->type != 4 || OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) ||
 	    (srh->last_entry + 1) * 16 + HW_SRH_FIXED > length)
 		return 0;
 	outer = packet_at(skb, l3, IPV6_HEADER);
 	if (!outer || !same16(outer->destination, old.ip6.source))
 		return 0;
 	payload = bpf_ntohs(outer->payload_length);
-	if (payload < sizeof(old) + length + 8)
+	quoted = bpf_ntohs(old.ip6.payload_length);
+	if (payload < sizeof(old) + hop_by_hop + length + 8 || (quoted && quoted < hop_by_hop + length))
 		return 0;
-	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) ||
-	    bpf_skb_load_bytes(skb, at + sizeof(old), s->head, length))
+	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) || bpf_skb_load_bytes(skb, behind, s->head, length))
 		return 0;
 
 	new = old;
 	copy16(new.ip6.destination, s->head + HW_SRH_FIXED);
-	new.ip6.next_header = srh->next_header;
-	new.ip6.payload_length = bpf_htons(bpf_ntohs(old.ip6.payload_length) - length);
+	if (!hop_by_hop)
+		new.ip6.next_header = srh->next_header;
+	/* 0 stands for a payload above 65,535 bytes, and remains. */
+	new.ip6.payload_length = quoted ? bpf_htons(quoted - length) : 0;
 	if (old.icmp.type == ICMP6_TOO_BIG) {
 		mtu = bpf_ntohl(old.icmp.info);
 		mtu = mtu > IPV6_MIN_MTU + length ? mtu - length : IPV6_MIN_MTU;
@@ -132,7 +146,14 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 	old.icmp.checksum = 0;
 	new.icmp.checksum = 0;
 	sum = (__u16)~checksum;
+	if (hop_by_hop) {
+		__builtin_memcpy(&options, s->chunk, 4);
+		s->chunk[0] = srh->next_header;
+		sum = bpf_csum_diff(&options, 4, (void *)s->chunk, 4, sum);
+	}
 	sum = bpf_csum_diff((void *)&old, sizeof(old), (void *)&new, sizeof(new), sum);
+	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX))
+		return 0;
 	sum = bpf_csum_diff((void *)s->head, length, NULL, 0, sum);
 	/* The pseudo-header's length shrinks too. */
 	sum = fold(sum) + (__u16)~bpf_htons(payload) + bpf_htons(payload - length);
@@ -143,6 +164,9 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 	payload = bpf_htons(payload - length);
 	if (bpf_skb_store_bytes(skb, at, &new, sizeof(new), BPF_F_RECOMPUTE_CSUM) ||
 	    bpf_skb_store_bytes(skb, l3 + 4, &payload, 2, BPF_F_RECOMPUTE_CSUM))
+		return -1;
+	if (hop_by_hop && (OUTSIDE(hop_by_hop, 8, HW_MAX_HOP_BY_HOP) ||
+			   bpf_skb_store_bytes(skb, at + sizeof(new), s->chunk, hop_by_hop, BPF_F_RECOMPUTE_CSUM)))
 		return -1;
 	return length;
 }

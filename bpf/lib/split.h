@@ -10,7 +10,7 @@
 #ifndef HAWKWING_SPLIT_H
 #define HAWKWING_SPLIT_H
 
-/* Sum of `length` bytes at `offset`; -1 where the packet ends or 16 chunks are not enough. */
+/* Sum of `length` bytes at `offset`; -1 where the packet ends or 20 chunks are not enough. */
 static __always_inline __s64 packet_sum(struct __sk_buff *skb, __u32 offset, __u64 length, struct scratch *s)
 {
 	__s64 sum = 0;
@@ -47,10 +47,13 @@ static __always_inline int udp_finish_checksum(struct __sk_buff *skb, __u32 l3, 
 		return -1;
 	pseudo.length = bpf_htonl(length);
 	pseudo.next_header = bpf_htonl(NEXT_UDP);
+	/* Only a checksum still to be filled in is ours: right, wrong or none, all others stay. */
+	if (checksum != fold(bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0)))
+		return 0;
 	data = packet_sum(skb, udp, length, s);
 	if (data < 0)
 		return -1;
-	if (fold(bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0) + fold(data)) == 0xffff)
+	if (fold((__u64)checksum + fold(data)) == 0xffff)
 		return 0;
 	checksum = ~fold(data);
 	if (!checksum)

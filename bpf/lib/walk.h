@@ -13,12 +13,14 @@ static __always_inline int walk_headers(struct __sk_buff *skb, __u32 offset, __u
 	__u8 header[8];
 	int i;
 
-	for (i = 0; i < HW_MAX_EXTENSIONS; i++) {
+	for (i = 0; i <= HW_MAX_EXTENSIONS; i++) {
 		if (next == NEXT_ROUTING)
 			return WALK_ROUTING;
 		if (next != NEXT_HOP_BY_HOP && next != NEXT_DESTINATION && next != NEXT_FRAGMENT &&
 		    next != NEXT_AUTH)
 			break;
+		if (i == HW_MAX_EXTENSIONS)
+			return WALK_CHAIN;
 		if (bpf_skb_load_bytes(skb, offset, header, 8))
 			return WALK_TRUNCATED;
 		if (next == NEXT_FRAGMENT) {
@@ -42,8 +44,6 @@ static __always_inline int walk_headers(struct __sk_buff *skb, __u32 offset, __u
 		offset += next == NEXT_AUTH ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
 		next = header[0];
 	}
-	if (i == HW_MAX_EXTENSIONS)
-		return WALK_CHAIN;
 	w->protocol = next;
 	w->offset = offset;
 	if (w->later_fragment)

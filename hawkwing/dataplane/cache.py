@@ -11,6 +11,7 @@ import os
 import platform
 import struct
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,13 +90,22 @@ def write(name: str, compiled: Compiled) -> None:
         return
 
 
-def load(compiled: Compiled) -> tuple[dict[str, int], dict[str, int]]:
-    """Makes the maps and loads the programs; descriptors by name. OSError with the kernel's reason."""
+def fitting(compiled: Compiled, inherited: Mapping[str, int]) -> dict[str, int]:
+    """The inherited maps, if each map that these programs need is among them in the same form."""
+    wanted = {entry.name: entry._replace(id=0, name="") for entry in compiled.maps}
+    kernel_names = {name[:15]: name for name in wanted}
+    found = {kernel_names[name]: fd for name, fd in inherited.items() if name in kernel_names}
+    same = all(bpf.map_info(fd)._replace(id=0, name="") == wanted[name] for name, fd in found.items())
+    return found if same and set(found) == set(wanted) else {}
+
+
+def load(compiled: Compiled, existing: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Makes the maps that don't exist and loads the programs; descriptors by name. OSError says why not."""
     maps: list[int] = []
     programs: dict[str, int] = {}
     try:
         for entry in compiled.maps:
-            maps.append(bpf.create_map(entry))
+            maps.append(existing[entry.name] if entry.name in existing else bpf.create_map(entry))
         for name, code in compiled.programs.items():
             programs[name] = bpf.load_program(
                 name,
@@ -104,6 +114,7 @@ def load(compiled: Compiled) -> tuple[dict[str, int], dict[str, int]]:
             )
     except OSError:
         for fd in [*maps, *programs.values()]:
-            os.close(fd)
+            if fd not in existing.values():
+                os.close(fd)
         raise
     return programs, {entry.name: fd for entry, fd in zip(compiled.maps, maps, strict=True)}

@@ -12,10 +12,11 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from hawkwing.dataplane import bpf, cache
@@ -46,10 +47,11 @@ class Capacities:
 
 
 class Loaded(NamedTuple):
-    """File descriptors by name; whoever gets them closes them."""
+    """File descriptors by name; whoever gets them closes them. `inherited` maps were in use before."""
 
     programs: dict[str, int]
     maps: dict[str, int]
+    inherited: frozenset[str] = frozenset()
 
 
 class Loading:
@@ -57,7 +59,8 @@ class Loading:
 
     def __init__(self, role: str, capacities: Capacities, raw_links: bool = False, xdp: bool = False) -> None:
         self._wanted = {"role": role, "raw_links": raw_links, "xdp": xdp, **asdict(capacities)}
-        self._compiled = cache.read(cache_key(role, raw_links, xdp, capacities))
+        self._key = cache_key(role, raw_links, xdp, capacities)
+        self._compiled = cache.read(self._key)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         if self._compiled is None:
@@ -72,14 +75,38 @@ class Loading:
         )
         theirs.close()
 
-    def result(self) -> Loaded:
-        """Programs and maps, or DataplaneError with the reason."""
-        if self._compiled is not None:
-            try:
-                return Loaded(*cache.load(self._compiled))
-            except OSError:
-                # Another kernel may refuse it; what it says to a fresh compilation is what counts.
-                self._start()
+    def result(self, inherited: Mapping[str, int] = MappingProxyType({})) -> Loaded:
+        """Programs and maps, or DataplaneError with the reason.
+
+        The programs use the `inherited` maps where all of them still have the right form, else none.
+        """
+        loaded = self._load_cached(inherited)
+        if loaded is None:
+            loaded = self._compile()
+            self._compiled = cache.read(self._key)
+            again = self._load_cached(inherited) if inherited else None
+            if again is not None and again.inherited:
+                for fd in [*loaded.programs.values(), *loaded.maps.values()]:
+                    os.close(fd)
+                loaded = again
+        for name, fd in inherited.items():
+            if name not in loaded.inherited:
+                os.close(fd)
+        return loaded
+
+    def _load_cached(self, inherited: Mapping[str, int]) -> Loaded | None:
+        if self._compiled is None:
+            return None
+        fitting = cache.fitting(self._compiled, inherited)
+        try:
+            return Loaded(*cache.load(self._compiled, fitting), frozenset(fitting))
+        except OSError:
+            # Another kernel may refuse it; what it says to a fresh compilation is what counts.
+            return None
+
+    def _compile(self) -> Loaded:
+        if self._socket is None:
+            self._start()
         assert self._socket is not None and self._process is not None
         with self._socket:
             header, descriptors, _flags, _address = socket.recv_fds(

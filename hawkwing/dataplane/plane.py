@@ -68,20 +68,23 @@ class DataPlane:
         self.sr_domain: tuple[IPv6Network, ...] = ()
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
-        self.hash_seed = secrets.randbits(64)
-        self._epoch = 0
+        before = structures()["settings"].from_buffer_copy(self.maps["settings"].get(_U32.pack(0)) or b"")
+        inherited = "settings" in loaded.inherited
+        self.hash_seed: int = before.hash_seed if inherited else secrets.randbits(64)
+        self._epoch: int = before.epoch if inherited else 0
         self._attachments: list[Attachment] = []
         self._claims: list[Claim] = []
         self._ip: IPRoute | None = None
-        self._local: set[IPv6Address] = set()
+        self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
         self.flows: FlowTable | None = None
         if role == "server":
             self.flows = FlowTable(self.maps["flows"])
             free = self.maps["free_slots"]
             self._sweeper = Sweeper(self.flows, self.maps["paths"], self.maps["policies"], free)
-            for slot in reversed(range(1, free.info.max_entries)):
-                free.push(_U32.pack(slot))
+            if not inherited:
+                for slot in reversed(range(1, free.info.max_entries)):
+                    free.push(_U32.pack(slot))
 
     def set_sr_domain(self, prefixes: Sequence[IPv6Network]) -> None:
         """The prefixes whose SRHs are believed; none means everybody's."""
@@ -150,6 +153,11 @@ class DataPlane:
         except DataplaneError:
             self.detach()
             raise
+
+    def leave(self) -> None:
+        """Lets go of everything, but what is on the interfaces goes on steering."""
+        self._attachments.clear()
+        self.detach()
 
     def detach(self) -> None:
         """Takes every program off its interface."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lab.bench import floor, flows, lifecycle, programs, report
+from lab.bench import floor, flows, hooks, lifecycle, programs, report
 from lab.bench.figures import Series
 from lab.bench.traffic import Traffic
 from lab.bench.ways import WAYS, check, one_path, sids, way
@@ -19,21 +19,22 @@ from lab.network import Lab
 
 @dataclass(frozen=True)
 class _Effort:
-    """How long and how often; `datagrams` and `packets` a turn."""
+    """Rounds of each part; a turn in one sends so many `datagrams` or runs so many test `packets`."""
 
-    rounds: int
-    seconds: float
-    program_rounds: int
-    program_seconds: float
-    floor_rounds: int
     datagrams: int
-    floor_seconds: float
     packets: int
+    throughput: int
+    streams: tuple[int, ...]
+    programs: int
+    floor: int
+    hooks: int
     starts: int
 
 
-_FULL = _Effort(5, 2, 3, 1, 7, 20_000, 0.5, 10_000, 5)
-_QUICK = _Effort(1, 1, 1, 1, 2, 5_000, 0.2, 2_000, 1)
+_FULL = _Effort(20_000, 10_000, throughput=8, streams=(1, 4), programs=5, floor=7, hooks=5, starts=5)
+_QUICK = _Effort(4_000, 2_000, throughput=1, streams=(1,), programs=1, floor=2, hooks=0, starts=1)
+_SECONDS = 1.0
+"""A turn of throughput. The machine's own speed changes within seconds: many short turns, not a few long ones."""
 
 
 def run(output: Path | None, quick: bool) -> int:
@@ -68,11 +69,14 @@ def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Result
     console.print("Throughput: unsteered, the kernel's seg6 and HawkWing in turn")
     results.throughput = _throughput(lab, traffic, effort)
     console.print("Nanoseconds a run of each program")
-    results.programs = programs.measure(lab, traffic, effort.program_seconds, effort.program_rounds)
+    results.programs = programs.measure(lab, traffic, _SECONDS, effort.datagrams, effort.programs)
     console.print("The least that a program can do, in HawkWing's place")
-    results.floor = floor.measure(lab, traffic, effort.datagrams, effort.floor_seconds, effort.floor_rounds)
+    results.floor = floor.measure(lab, traffic, effort.datagrams, _SECONDS / 4, effort.floor)
+    if effort.hooks:
+        console.print("Hooks for arriving packets")
+        results.hooks = hooks.measure(lab, traffic, _SECONDS, effort.datagrams, effort.hooks)
     console.print("A thousand and a million learned flows")
-    results.flows = [flows.measure(sids(lab), effort.packets, effort.floor_rounds)]
+    results.flows, results.flows_known = flows.measure(sids(lab), effort.packets, effort.floor)
     console.print("Start, cold and warm")
     results.starts = [lifecycle.starts(lab, traffic, effort.starts)]
     console.print("Memory")
@@ -82,17 +86,16 @@ def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Result
 
 
 def _throughput(lab: Lab, traffic: Traffic, effort: _Effort) -> list[Series]:
-    one = Series("TCP, 1 stream", "Gbit/s")
-    four = Series("TCP, 4 streams", "Gbit/s")
+    tcp = {n: Series(f"TCP, {n} stream{'s' if n > 1 else ''}", "Gbit/s") for n in effort.streams}
     arrived = Series("UDP 64 B, arrived", "1000/s")
     read = Series("UDP 64 B, read by the receiver", "1000/s")
-    for number in range(effort.rounds):
+    for number in range(effort.throughput):
         # Each comes first, second and third in turn.
         for name in WAYS[number % len(WAYS) :] + WAYS[: number % len(WAYS)]:
             with way(lab, name):
-                one.add(name, traffic.tcp(effort.seconds))
-                four.add(name, traffic.tcp(effort.seconds, streams=4))
-                rates = traffic.udp(effort.seconds)
+                for streams, series in tcp.items():
+                    series.add(name, traffic.tcp(_SECONDS, streams))
+                rates = traffic.udp(_SECONDS)
                 arrived.add(name, rates.arrived / 1000)
                 read.add(name, rates.read / 1000)
-    return [one, four, arrived, read]
+    return [*tcp.values(), arrived, read]

@@ -1,99 +1,146 @@
-"""Does a server with a million learned flows take longer for a packet than one with a thousand?"""
+"""Does a server with a million learned flows take longer for a packet than one with a thousand?
 
+Both tables have room for a million. The data plane learns the flows itself, from packets that arrive; then
+packets of flows taken at random leave and arrive, one test run each (BPF_PROG_TEST_RUN).
+"""
+
+import ctypes
 import os
 import random
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv6Address
 
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.loader import Capacities, Loading
-from hawkwing.dataplane.plane import DataPlane, policy_bytes
+from hawkwing.dataplane.plane import DataPlane
+from hawkwing.sids import wire_order
 from lab.bench.figures import Series, per_run
 from lab.bench.programs import reading, statistics
+from lab.bench.traffic import DATAGRAM
 
-CAPACITY = 1 << 20
 FEW, MANY = 1000, 1_000_000
-_SLOTS = 1000
-_BATCH = 20_000
+_PATHS = 1000
 _CHUNK = 500
-_UDP = 17
-_LOCAL = IPv6Address("fcbb:cc00:2::a").packed
+_TEST_RUN = 10
+_UDP, _ROUTING = 17, 43
+_LOCAL, _REMOTE = IPv6Address("fcbb:cc00:2::a"), IPv6Address("2001:db8:f00d::")
 _LOCAL_PORT, _REMOTE_PORT = 5201, 40000
-_REMOTE = IPv6Address("2001:db8:f00d::").packed[:8]
-_U32 = struct.Struct("=I")
-_TAIL = _LOCAL + struct.pack("!HHBxxx", _REMOTE_PORT, _LOCAL_PORT, _UDP)
+_DESTINATION_END, _SOURCE_END = 46, 30
 
 
-def flow_key(number: int) -> bytes:
-    """`struct flow_key` of the flow with this number: the remote addresses differ."""
-    return _REMOTE + number.to_bytes(8, "big") + _TAIL
+def _frame(source: IPv6Address, destination: IPv6Address, next_header: int, payload: bytes) -> bytes:
+    header = struct.pack("!IHBB", 0x60000000, len(payload), next_header, 64)
+    return bytes(12) + b"\x86\xdd" + header + source.packed + destination.packed + payload
 
 
-def packet(number: int) -> bytes:
-    """A datagram of that flow as it leaves the server, 64 bytes of data."""
-    udp = struct.pack("!HHHH", _LOCAL_PORT, _REMOTE_PORT, 72, 1) + bytes(64)
-    header = struct.pack("!IHBB", 0x60000000, len(udp), _UDP, 64)
-    return bytes(12) + b"\x86\xdd" + header + _LOCAL + _REMOTE + number.to_bytes(8, "big") + udp
+def leaving() -> bytes:
+    """A datagram to a client, whose address is still to be completed (8 bytes at 46)."""
+    udp = struct.pack("!HHHH", _LOCAL_PORT, _REMOTE_PORT, 8 + DATAGRAM, 1) + bytes(DATAGRAM)
+    return _frame(_LOCAL, _REMOTE, _UDP, udp)
 
 
-def _fill(plane: DataPlane, count: int, sids: Sequence[IPv6Address]) -> None:
-    policies = [policy_bytes(sids, list_hash=number + 1) for number in range(_SLOTS)]
-    plane.maps["policies"].set_many([_U32.pack(slot + 1) for slot in range(_SLOTS)], policies)
-    for start in range(0, count, _BATCH):
-        numbers = range(start, min(start + _BATCH, count))
-        values = [_U32.pack(number % _SLOTS + 1) for number in numbers]
-        plane.maps["flows"].set_many([flow_key(number) for number in numbers], values)
+def arriving(sids: Sequence[IPv6Address]) -> bytes:
+    """A datagram from a client, whose address is still to be completed (8 bytes at 30), with its SRH."""
+    udp = struct.pack("!HHHH", _REMOTE_PORT, _LOCAL_PORT, 8 + DATAGRAM, 1) + bytes(DATAGRAM)
+    listed = [_LOCAL, *wire_order(sids)]
+    srh = struct.pack("!BBBBBBH", _UDP, 2 * len(listed), 4, 0, len(sids), 0, 0)
+    return _frame(_REMOTE, _LOCAL, _ROUTING, srh + b"".join(one.packed for one in listed) + udp)
 
 
-def _planes(sids: Sequence[IPv6Address]) -> Iterator[tuple[int, DataPlane]]:
-    for count in (FEW, MANY):
-        loading = Loading("server", Capacities(flows=CAPACITY))
+class _Runner:
+    """Runs a program on a frame in which only the client's address changes, and the first SID with it."""
+
+    def __init__(self, fd: int, frame: bytes, address_at: int, path_at: int = 0) -> None:
+        self.fd = fd
+        self._address_at, self._path_at = address_at, path_at
+        self._frame = ctypes.create_string_buffer(frame, len(frame))
+        request = struct.pack("=IIIIQQ40x", fd, 0, len(frame), 0, ctypes.addressof(self._frame), 0)
+        self._request = ctypes.create_string_buffer(request, len(request))
+
+    def __call__(self, numbers: Iterable[int]) -> tuple[int, int]:
+        """(run time, runs) for packets of the flows with these numbers."""
+        frame, request = self._frame, self._request
+        before = reading(self.fd)
+        for number in numbers:
+            struct.pack_into("!Q", frame, self._address_at, number)
+            if self._path_at:
+                struct.pack_into("!H", frame, self._path_at, number % _PATHS)
+            # The kernel has written the packet's new size here, as if there were room for it.
+            struct.pack_into("=I", request, 12, 0)
+            bpf._bpf(_TEST_RUN, request)
+        after = reading(self.fd)
+        return after[0] - before[0], after[1] - before[1]
+
+
+class _Server:
+    """A data plane that has learned so many flows; `known` is how many it has kept."""
+
+    def __init__(self, count: int, sids: Sequence[IPv6Address]) -> None:
+        self.count = count
+        loading = Loading("server", Capacities(flows=MANY))
         try:
-            plane = DataPlane("server", loading.result())
+            self._plane = DataPlane("server", loading.result())
         finally:
             loading.abandon()
-        _fill(plane, count, sids)
-        yield count, plane
+        self._plane.set_local_addresses([_LOCAL])
+        programs = self._plane.programs
+        first_sid = 14 + 40 + 8 + 16 * len(sids)
+        frame = arriving(sids)
+        self.ingress = _Runner(programs["ingress_ethernet"], frame, _SOURCE_END, first_sid + 14)
+        self.egress = _Runner(programs["egress_ethernet"], leaving(), _DESTINATION_END)
+        self.learning = per_run((0, 0), self.ingress(range(count)))
+        assert self._plane.flows is not None
+        self.known = len(self._plane.flows)
+
+    def close(self) -> None:
+        """Unloads it."""
+        assert self._plane.flows is not None
+        self._plane.flows.close()
+        for fd in self._plane.programs.values():
+            os.close(fd)
+        for table in self._plane.maps.values():
+            table.close()
 
 
-def measure(sids: Sequence[IPv6Address], packets: int, rounds: int) -> Series:
-    """Nanoseconds a run of the server's egress for packets of flows taken at random."""
-    series = Series("server egress, UDP 64 B of a random flow", "ns a run")
-    chance = random.Random(1)
-    planes = dict(_planes(sids))
+def name(count: int) -> str:
+    """A column's title."""
+    return f"{count:,} flows"
+
+
+def measure(sids: Sequence[IPv6Address], packets: int, rounds: int) -> tuple[list[Series], dict[str, int]]:
+    """Nanoseconds a run for known flows taken at random and for new ones; and how many flows were kept."""
+    leave = Series("server egress, UDP 64 B of any flow", "ns a run")
+    arrive = Series("server ingress, UDP 64 B of any flow", "ns a run")
+    new = Series("server ingress, first datagram of a flow", "ns a run")
+    servers: list[_Server] = []
     try:
-        for count, plane in planes.items():
-            number = count - 1
-            out = bpf.test_run(plane.programs["egress_ethernet"], packet(number)).packet
-            if len(out) != len(packet(number)) + 8 + 16 * (len(sids) + 1):
-                raise RuntimeError(f"with {count} learned flows a packet of one of them is not steered")
         with statistics():
+            for count in (FEW, MANY):
+                servers.append(_Server(count, sids))
+                new.add(name(count), servers[-1].learning)
+            chance = random.Random(1)
             for _ in range(rounds):
-                spent = dict.fromkeys(planes, (0, 0))
-                for _chunk in range(0, packets, _CHUNK):
-                    for count, plane in planes.items():
-                        spent[count] = _add(spent[count], _run(plane, count, chance))
-                for count, total in spent.items():
-                    series.add(f"{count} flows", per_run((0, 0), total))
+                _round(servers, leave, lambda server: server.egress, packets, chance)
+                _round(servers, arrive, lambda server: server.ingress, packets, chance)
+        return [leave, arrive, new], {name(server.count): server.known for server in servers}
     finally:
-        for plane in planes.values():
-            for fd in plane.programs.values():
-                os.close(fd)
-            for table in plane.maps.values():
-                table.close()
-    return series
+        for server in servers:
+            server.close()
 
 
-def _run(plane: DataPlane, count: int, chance: random.Random) -> tuple[int, int]:
-    fd = plane.programs["egress_ethernet"]
-    chosen = [packet(chance.randrange(count)) for _ in range(_CHUNK)]
-    before = reading(fd)
-    for one in chosen:
-        bpf.test_run(fd, one)
-    after = reading(fd)
-    return after[0] - before[0], after[1] - before[1]
-
-
-def _add(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return one[0] + other[0], one[1] + other[1]
+def _round(
+    servers: Sequence[_Server],
+    series: Series,
+    program: Callable[[_Server], _Runner],
+    packets: int,
+    chance: random.Random,
+) -> None:
+    """The servers take turns, some packets at a time."""
+    spent = {server.count: (0, 0) for server in servers}
+    for _ in range(0, packets, _CHUNK):
+        for server in servers:
+            time, runs = program(server)([chance.randrange(server.count) for _ in range(_CHUNK)])
+            spent[server.count] = spent[server.count][0] + time, spent[server.count][1] + runs
+    for server in servers:
+        series.add(name(server.count), per_run((0, 0), spent[server.count]))

@@ -35,7 +35,7 @@ def start_once(lab: Lab, traffic: Traffic, cache: Path) -> float:
         client: Process | None = None
         try:
             begun = time.time()
-            client = agent(lab, "client", "host-a", {"HAWKWING_CACHE": str(cache)})
+            client = agent(lab, "client", "host-a", environment={"HAWKWING_CACHE": str(cache)})
             seen = wait_until(lambda: capture.packets(_steered), 30.0, "a steered packet", pause=0.02)
             client.wait_for("ready")
         finally:

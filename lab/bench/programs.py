@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from hawkwing.dataplane import bpf
 from lab.bench.figures import Series, per_run
-from lab.bench.traffic import FOREIGN_PORT, Traffic
+from lab.bench.traffic import Traffic
 from lab.bench.ways import agents
 from lab.network import Lab
 
@@ -17,7 +17,7 @@ _ENABLE_STATS = 32
 _RUN_TIME = 0
 _PROGRAM = re.compile(r"hawkwing:\S+ .*\bid (\d+)")
 PROGRAMS = ("client egress", "client ingress", "server ingress", "server egress")
-TCP_THERE, UDP_THERE, UDP_BACK, FOREIGN = "TCP bulk", "UDP 64 B", "UDP 64 B back", "UDP 64 B, no path"
+BULK, ACKNOWLEDGEMENTS, UDP, FOREIGN = "TCP bulk", "TCP acknowledgements", "UDP 64 B", "UDP 64 B, no path"
 _HOST = {"client": "host-a", "server": "host-b"}
 
 
@@ -56,41 +56,34 @@ def hawkwing_programs(lab: Lab) -> dict[str, int]:
     return found
 
 
-def measure(lab: Lab, traffic: Traffic, seconds: float, rounds: int) -> list[Series]:
+def measure(lab: Lab, traffic: Traffic, seconds: float, datagrams: int, rounds: int) -> list[Series]:
     """A series per program; its "ways" are kinds of traffic."""
-    loads: dict[str, Callable[[], object]] = {
-        TCP_THERE: lambda: traffic.tcp(seconds),
-        UDP_THERE: lambda: traffic.udp(seconds),
-        UDP_BACK: lambda: traffic.udp(seconds, reverse=True),
-        FOREIGN: lambda: traffic.udp(seconds, port=FOREIGN_PORT),
-        f"{FOREIGN} back": lambda: traffic.udp(seconds, reverse=True, port=FOREIGN_PORT),
-    }
     series = {name: Series(name, "ns a run") for name in PROGRAMS}
+    there, back = ("client egress", "server ingress"), ("server egress", "client ingress")
+
+    def flood(foreign: bool, back: bool) -> Callable[[], object]:
+        return lambda: traffic.flood(datagrams, foreign, back)
+
+    # What is done, and which programs' columns it fills.
+    loads: list[tuple[Callable[[], object], dict[str, tuple[str, str]]]] = [
+        (lambda: traffic.tcp(seconds), {BULK: there, ACKNOWLEDGEMENTS: back}),
+        (flood(foreign=False, back=False), {UDP: there}),
+        (flood(foreign=False, back=True), {UDP: back}),
+        (flood(foreign=True, back=False), {FOREIGN: there}),
+        (flood(foreign=True, back=True), {FOREIGN: back}),
+    ]
     with agents(lab), statistics():
+        traffic.ask_once()
         programs = hawkwing_programs(lab)
         try:
             for _ in range(rounds):
-                for load, work in loads.items():
+                for work, columns in loads:
                     before = {name: reading(fd) for name, fd in programs.items()}
                     work()
-                    for name, fd in programs.items():
-                        # Against its stream a program sees a handful of packets only.
-                        kind = _kind(name, load)
-                        if kind:
-                            series[name].add(kind, per_run(before[name], reading(fd)))
+                    for kind, names in columns.items():
+                        for name in names:
+                            series[name].add(kind, per_run(before[name], reading(programs[name])))
         finally:
             for fd in programs.values():
                 os.close(fd)
     return list(series.values())
-
-
-def _kind(program: str, load: str) -> str | None:
-    """Which column a program's figure under this load belongs to, if any."""
-    there = program in ("client egress", "server ingress")
-    if load == TCP_THERE:
-        return "TCP bulk" if there else "TCP acknowledgements"
-    if load == (UDP_THERE if there else UDP_BACK):
-        return "UDP 64 B"
-    if load == (FOREIGN if there else f"{FOREIGN} back"):
-        return FOREIGN
-    return None

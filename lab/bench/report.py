@@ -16,16 +16,19 @@ from hawkwing import __version__
 from lab.bench.figures import Series, row
 from lab.bench.floor import BARE, EMPTY, WIRED
 from lab.bench.flows import FEW, MANY
+from lab.bench.flows import name as flows_name
+from lab.bench.hooks import HOOKS
 from lab.bench.lifecycle import COLD, WARM
-from lab.bench.programs import FOREIGN
+from lab.bench.programs import ACKNOWLEDGEMENTS, BULK, FOREIGN, UDP
 from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED, WAYS
 
 Ratio = tuple[str, str]
 THROUGHPUT_RATIOS: list[Ratio] = [(HAWKWING, KERNEL), (HAWKWING, UNSTEERED), (KERNEL, UNSTEERED)]
 FLOOR_RATIOS: list[Ratio] = [(HAWKWING, BARE), (HAWKWING, WIRED)]
-FLOW_WAYS = [f"{FEW} flows", f"{MANY} flows"]
+FLOW_WAYS = [flows_name(FEW), flows_name(MANY)]
 FLOW_RATIOS: list[Ratio] = [(FLOW_WAYS[1], FLOW_WAYS[0])]
-LOADS = ["TCP bulk", "TCP acknowledgements", "UDP 64 B", FOREIGN]
+LOADS = [BULK, ACKNOWLEDGEMENTS, UDP, FOREIGN]
+HOOK_RATIOS: list[Ratio] = [("xdp", "tc"), ("xdp-generic", "tc")]
 MEMORY = ["client", "client with controller", "server"]
 
 
@@ -38,7 +41,9 @@ class Results:
     throughput: list[Series] = field(default_factory=list)
     programs: list[Series] = field(default_factory=list)
     floor: list[Series] = field(default_factory=list)
+    hooks: list[Series] = field(default_factory=list)
     flows: list[Series] = field(default_factory=list)
+    flows_known: dict[str, int] = field(default_factory=dict)
     starts: list[Series] = field(default_factory=list)
     memory: list[Series] = field(default_factory=list)
 
@@ -75,7 +80,9 @@ def as_json(results: Results, machine: dict[str, object], seconds: float) -> str
             "throughput": part(results.throughput, THROUGHPUT_RATIOS),
             "programs": part(results.programs),
             "floor": part(results.floor, FLOOR_RATIOS),
+            "hooks": part(results.hooks, HOOK_RATIOS),
             "flows": part(results.flows, FLOW_RATIOS),
+            "flows_known": results.flows_known,
             "starts": part(results.starts, [(COLD, WARM)]),
             "memory": part(results.memory),
         },
@@ -100,6 +107,8 @@ def show(results: Results, machine: dict[str, object], console: Console) -> None
     console.print(_table("Throughput", results.throughput, WAYS, THROUGHPUT_RATIOS))
     console.print(_table("HawkWing's programs", results.programs, LOADS))
     console.print(_table("Against the floor", results.floor, (EMPTY, BARE, WIRED, HAWKWING), FLOOR_RATIOS))
+    if results.hooks:
+        console.print(_table("Ingress hooks", results.hooks, HOOKS, HOOK_RATIOS))
     console.print(_table("Learned flows", results.flows, FLOW_WAYS, FLOW_RATIOS))
     console.print(_table("Start", results.starts, (COLD, WARM), [(COLD, WARM)]))
     console.print(_table("Memory", results.memory, MEMORY))

@@ -1,6 +1,7 @@
 """Load between host-a and host-b, and what arrived of it."""
 
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,8 @@ from lab.network import Lab
 from lab.process import Process
 from lab.wait import wait_until
 
-PORT, FOREIGN_PORT, DATAGRAM_PORT = 5201, 5202, 5203
-"""iperf3's on a configured port and on one that is not, and that of single datagrams (configured)."""
+PORT, DATAGRAM_PORT, FOREIGN_PORT = 5201, 5202, 5203
+"""iperf3's and that of single datagrams, both configured; and one that is not."""
 DATAGRAM = 64
 
 
@@ -24,46 +25,51 @@ class UdpRates(NamedTuple):
 
 
 class Traffic:
-    """iperf3 servers on host-b, and a socket pair for single datagrams."""
+    """An iperf3 server on host-b, and socket pairs for single datagrams."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._address = str(lab.topology.host("host-b").address)
-        self._servers = [
-            lab.start("host-b", f"iperf3-{port}", ["iperf3", "-s", "-p", str(port)])
-            for port in (PORT, FOREIGN_PORT)
-        ]
+        self._server = lab.start("host-b", "iperf3", ["iperf3", "-s", "-p", str(PORT)])
         wait_until(self._listening, 5.0, "iperf3 to listen")
-        self._receiver = netns.run_inside(lab.namespace("host-b"), self._bound)
-        self.sender = netns.run_inside(lab.namespace("host-a"), self._connected)
+        self._receiver, self.sender = self._pair(DATAGRAM_PORT)
+        self._foreign_receiver, self._foreign_sender = self._pair(FOREIGN_PORT)
 
     def _listening(self) -> bool:
         table = netns.run_inside(
             self._lab.namespace("host-b"), lambda: Path("/proc/thread-self/net/tcp6").read_text()
         )
-        return all(f":{port:04X} " in table for port in (PORT, FOREIGN_PORT))
+        return f":{PORT:04X} " in table
 
-    def _bound(self) -> socket.socket:
-        made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        made.bind((self._address, DATAGRAM_PORT))
-        made.settimeout(2)
-        return made
+    def _pair(self, port: int) -> tuple[socket.socket, socket.socket]:
+        """Bound on host-b, and connected to it on host-a."""
 
-    def _connected(self) -> socket.socket:
-        made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        made.connect((self._address, DATAGRAM_PORT))
-        made.settimeout(2)
-        return made
+        def bound() -> socket.socket:
+            made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            made.bind((self._address, port))
+            made.settimeout(2)
+            return made
+
+        def connected() -> socket.socket:
+            made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            made.connect((self._address, port))
+            made.settimeout(2)
+            return made
+
+        there = netns.run_inside(self._lab.namespace("host-b"), bound)
+        return there, netns.run_inside(self._lab.namespace("host-a"), connected)
 
     def close(self) -> None:
-        """Ends the servers."""
-        self.sender.close()
-        self._receiver.close()
-        for server in self._servers:
-            server.stop()
+        """Ends the server."""
+        for one in (self.sender, self._receiver, self._foreign_sender, self._foreign_receiver):
+            one.close()
+        self._server.stop()
 
-    def _iperf3(self, port: int, seconds: float, *options: str) -> dict[str, Any]:
-        argv = ["iperf3", "-c", self._address, "-p", str(port), "-t", f"{seconds:g}", "--json", *options]
+    def _iperf3(self, seconds: float, *options: str) -> dict[str, Any]:
+        argv = ["iperf3", "-c", self._address, "-p", str(PORT), "-t", f"{seconds:g}", "--json", *options]
+        # Sender and receiver on a core each: where the scheduler puts them makes more of a difference than the way.
+        if len(os.sched_getaffinity(0)) > 1:
+            argv += ["-A", ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))]
         result = self._lab.execute("host-a", argv, timeout=seconds + 20)
         try:
             told = json.loads(result.stdout)
@@ -75,31 +81,38 @@ class Traffic:
 
     def tcp(self, seconds: float, streams: int = 1) -> float:
         """Gigabits a second as received."""
-        end = self._iperf3(PORT, seconds, "-P", str(streams))
+        end = self._iperf3(seconds, "-P", str(streams))
         return float(end["sum_received"]["bits_per_second"]) / 1e9
 
-    def udp(self, seconds: float, reverse: bool = False, port: int = PORT) -> UdpRates:
-        """64-byte datagrams as fast as one sender goes; with `reverse` host-b sends."""
-        before = self._arrived("host-a" if reverse else "host-b")
-        options = ["-u", "-b", "0", "-l", str(DATAGRAM), *(["-R"] if reverse else [])]
-        end = self._iperf3(port, seconds, *options)
-        arrived = self._arrived("host-a" if reverse else "host-b") - before
+    def udp(self, seconds: float) -> UdpRates:
+        """64-byte datagrams as fast as one sender goes."""
+        before = self.arrived()
+        end = self._iperf3(seconds, "-u", "-b", "0", "-l", str(DATAGRAM))
+        arrived = self.arrived() - before
         lasted = float(end["sum"]["seconds"])
         sent, lost = float(end["sum"]["packets"]), float(end["sum"]["lost_packets"])
         return UdpRates(sent / lasted, arrived / lasted, (sent - lost) / lasted)
 
-    def _arrived(self, node: str) -> int:
+    def arrived(self) -> int:
+        """Packets that have come to host-b's interface so far."""
         table = netns.run_inside(
-            self._lab.namespace(node), lambda: Path("/proc/thread-self/net/dev").read_text()
+            self._lab.namespace("host-b"), lambda: Path("/proc/thread-self/net/dev").read_text()
         )
         line = next(line for line in table.splitlines() if line.strip().startswith("eth0:"))
         return int(line.split()[2])
 
-    def flood(self, count: int) -> None:
+    def flood(self, count: int, foreign: bool = False, back: bool = False) -> None:
         """Sends so many 64-byte datagrams; nobody reads them, the socket drops what it has no room for."""
+        sender = self._foreign_sender if foreign else self.sender
         data = bytes(DATAGRAM)
+        if back:
+            receiver = self._foreign_receiver if foreign else self._receiver
+            peer = sender.getsockname()[:2]
+            for _ in range(count):
+                receiver.sendto(data, peer)
+            return
         for _ in range(count):
-            self.sender.send(data)
+            sender.send(data)
 
     def endless_tcp(self) -> Process:
         """A TCP transfer that goes on until it is stopped."""

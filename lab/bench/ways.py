@@ -59,11 +59,12 @@ def agent(
     lab: Lab,
     role: str,
     node: str,
+    *options: str,
     environment: Mapping[str, str] | None = None,
     with_controller: bool = False,
 ) -> Process:
     """Starts an agent on a host's eth0; `wait_for("ready")` is the caller's."""
-    argv = [*_AGENT, role, "-i", "eth0"]
+    argv = [*_AGENT, role, "-i", "eth0", *options]
     if role == "client":
         file = lab.run / f"{node}.yaml"
         file.write_text(configuration(lab, with_controller))
@@ -74,9 +75,9 @@ def agent(
 
 
 @contextmanager
-def agents(lab: Lab) -> Iterator[None]:
+def agents(lab: Lab, *options: str) -> Iterator[None]:
     """HawkWing on both hosts, ready."""
-    started = [agent(lab, "server", "host-b"), agent(lab, "client", "host-a")]
+    started = [agent(lab, "server", "host-b", *options), agent(lab, "client", "host-a", *options)]
     try:
         for one in started:
             one.wait_for("ready")

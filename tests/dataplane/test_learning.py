@@ -1,5 +1,6 @@
 """What a server learns from an SRH that ends there, and that it answers on the way back."""
 
+import struct
 from ipaddress import IPv6Address
 
 import pytest
@@ -243,7 +244,17 @@ def test_no_room_for_a_flow_of_the_largest_source(small_server: Host) -> None:
             assert bench.way_back(HOST_C, HOST_B, p.UDP, port, OWN) is None
             bench.observed.add(("server", "ingress", "FLOWS_FULL"))
             return
-    pytest.skip("all buckets got a flow of the largest source")
+    raise AssertionError("one source has taken the ways of all others")
+
+
+def test_neighbours_are_sources_of_their_own(server: Host) -> None:
+    """Hosts of one subnet, whose addresses differ in the last bytes only, are not counted as one."""
+    for number in range(1, 101):
+        learn(server, request(SIDS[:2], source=IPv6Address(int(HOST_A) + number)), "LEARNED")
+    sources = server.bench.plane.maps["sources"]
+    counts = [struct.unpack("=I", sources.get(struct.pack("=I", i)) or b"")[0] for i in range(65536)]
+    assert sum(counts) == 100
+    assert max(counts) <= 2
 
 
 def test_idle_flows_make_room_first(small_server: Host) -> None:

@@ -33,8 +33,8 @@ UPPER, LOWER = [R1, R2, R4, R6], [R1, R3, R5, R6]
 
 @pytest.fixture
 def hawkeye(lab: Lab) -> Iterator[Control]:
-    """A controller that knows no path yet; the lab's own is put back afterwards."""
-    restart(lab, None)
+    """A controller that knows no path until told; the lab's own is put back afterwards."""
+    restart(lab, None, computing=False)
     with Control(lab.control_socket) as control:
         yield control
     restart(lab, None)
@@ -109,7 +109,7 @@ def test_controller_dies_and_returns_and_the_path_stays(
     assert way(lab, capture) == UPPER_WAY, "the last good path stays"
     assert client.poll() is None
 
-    restart(lab, None)
+    restart(lab, None, computing=False)
     with Control(lab.control_socket) as control:
         wait_until(control.requests, 15.0, "the agent asks again")
         assert way(lab, capture) == UPPER_WAY, "an empty answer leaves the last good path"
@@ -131,7 +131,7 @@ def test_controller_that_is_not_there_yet(lab: Lab, agents: Agents, capture: Cap
         f"- {{destination: '{B}', intents: [{{intent: low-latency, max_value: 20000}}], "
         f"sids: ['{R1}', '{R2}', '{R4}', '{R6}']}}\n"
     )
-    restart(lab, table)
+    restart(lab, table, computing=False)
     wait_until(lambda: "vpp1-vpp2" in [h[0] for h in way(lab, capture)], 15.0, "the table's path is used")
     restart(lab, None)
 

@@ -15,7 +15,7 @@ CLSACT = "tc qdisc add dev eth0 clsact"
 FOREIGN = f"{CLSACT}; tc filter add dev eth0 egress prio 7 protocol ipv6 u32 match u32 0 0 flowid 1:1"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_detaches_everything(lab: Lab, agents: Agents, number: signal.Signals) -> None:
     client = agents.client(BY_NAME)
     assert "hawkwing:client" in filters(lab, "host-a")

@@ -1,0 +1,108 @@
+"""From one agent to the next: a restart, or a killed agent's successor, loses nothing.
+
+A client leaves a small file: which addresses its names have, and the controller's last good answers. A
+server's learned flows live in its maps; the next one finds them through the programs still attached.
+"""
+
+import json
+import logging
+import os
+from ipaddress import IPv6Address
+from pathlib import Path
+
+from hawkwing.dataplane import bpf
+from hawkwing.dataplane.attach import attached_programs, runtime_folder
+from hawkwing.intents import Intent, IntentType, PathQuery
+from hawkwing.steering import Steering
+
+log = logging.getLogger(__name__)
+_INHERITED_TTL = 60.0
+
+
+def _file(role: str, interface: str) -> Path:
+    return runtime_folder() / f"{role}-{interface}.state"
+
+
+def running_maps(role: str, interface: str) -> dict[str, int]:
+    """The maps of a server's programs that are still attached, by name; a client starts with fresh ones."""
+    if role != "server":
+        return {}
+    maps: dict[str, int] = {}
+    for program in attached_programs(role, interface):
+        for number in bpf.program_info(program).map_ids:
+            fd = bpf.map_by_id(number)
+            name = bpf.map_info(fd).name
+            if name in maps:
+                os.close(fd)
+            else:
+                maps[name] = fd
+        os.close(program)
+    return maps
+
+
+def save(steering: Steering, interface: str) -> None:
+    """Writes down what a successor can't know."""
+    state = {
+        "names": {name: [str(a) for a in found] for name, found in steering.learned().items()},
+        "answers": [
+            {
+                "source": str(query.source),
+                "destination": str(query.destination),
+                "intents": [_intent_fields(intent) for intent in query.intents],
+                "sids": [str(sid) for sid in sids],
+            }
+            for query, sids in steering.answers().items()
+        ],
+    }
+    file = _file("client", interface)
+    temporary = file.with_suffix(".new")
+    try:
+        temporary.write_text(json.dumps(state))
+        temporary.rename(file)
+    except OSError as error:
+        log.warning("a restart would lose learned addresses: %s: %s", file, error.strerror)
+
+
+def restore(steering: Steering, interface: str) -> None:
+    """Takes over what a predecessor has left; what the configuration no longer wants is ignored."""
+    try:
+        state = json.loads(_file("client", interface).read_text())
+        answers = [
+            (_query(entry), tuple(IPv6Address(s) for s in entry["sids"])) for entry in state["answers"]
+        ]
+        names = {name: [IPv6Address(a) for a in found] for name, found in state["names"].items()}
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        log.warning("what the agent before has left can't be read, and is not used")
+        return
+    for name, found in names.items():
+        steering.learn(name, found, _INHERITED_TTL)
+    asked = set(steering.queries())
+    for query, sids in answers:
+        if query in asked and sids:
+            steering.set_controller_path(query, sids)
+
+
+def discard(role: str, interface: str) -> None:
+    """Nothing is left for a successor."""
+    _file(role, interface).unlink(missing_ok=True)
+
+
+def _intent_fields(intent: Intent) -> list[object]:
+    return [
+        intent.type.value,
+        intent.min_value,
+        intent.max_value,
+        list(intent.functions),
+        intent.flex_algo_number,
+    ]
+
+
+def _query(entry: dict[str, object]) -> PathQuery:
+    listed = entry["intents"]
+    assert isinstance(listed, list)
+    intents = tuple(
+        Intent(IntentType(kind), low, high, tuple(chain), algo) for kind, low, high, chain, algo in listed
+    )
+    return PathQuery(IPv6Address(str(entry["source"])), IPv6Address(str(entry["destination"])), intents)
