@@ -95,6 +95,7 @@ class Agent:
                 self._steering.apply(self._config, self._source())
                 handover.restore(self._steering, options.interfaces[0])
             self._plane.attach(options.interfaces, options.hook)
+            handover.note_programs(options.role, options.interfaces[0], loaded.programs)
             if not self._config.sr_domain:
                 log.warning("no SR domain is set: segment lists of any sender are believed")
             asyncio.run(self._live())
@@ -103,8 +104,8 @@ class Agent:
             if kept:
                 self._plane.leave()
             else:
-                self._plane.detach()
                 handover.discard(options.role, options.interfaces[0])
+                self._plane.detach()
         where = ", ".join(options.interfaces)
         log.info("stopped: steering stays on %s" if kept else "stopped: nothing is left on %s", where)
 

@@ -7,11 +7,12 @@ server's learned flows live in its maps; the next one finds them through the pro
 import json
 import logging
 import os
+from collections.abc import Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
 
 from hawkwing.dataplane import bpf
-from hawkwing.dataplane.attach import attached_programs, runtime_folder
+from hawkwing.dataplane.attach import runtime_folder
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.steering import Steering
 
@@ -23,20 +24,35 @@ def _file(role: str, interface: str) -> Path:
     return runtime_folder() / f"{role}-{interface}.state"
 
 
+def _programs_file(role: str, interface: str) -> Path:
+    return runtime_folder() / f"{role}-{interface}.programs"
+
+
+def note_programs(role: str, interface: str, programs: Mapping[str, int]) -> None:
+    """Writes down which programs are attached now."""
+    numbers = [bpf.program_info(fd).id for fd in programs.values()]
+    _programs_file(role, interface).write_text(json.dumps(numbers))
+
+
 def running_maps(role: str, interface: str) -> dict[str, int]:
     """The maps of a server's programs that are still attached, by name; a client starts with fresh ones."""
     if role != "server":
         return {}
     maps: dict[str, int] = {}
-    for program in attached_programs(role, interface):
-        for number in bpf.program_info(program).map_ids:
-            fd = bpf.map_by_id(number)
-            name = bpf.map_info(fd).name
-            if name in maps:
-                os.close(fd)
-            else:
-                maps[name] = fd
-        os.close(program)
+    try:
+        numbers = json.loads(_programs_file(role, interface).read_text())
+        for program in [bpf.program_by_id(number) for number in numbers]:
+            for number in bpf.program_info(program).map_ids:
+                fd = bpf.map_by_id(number)
+                name = bpf.map_info(fd).name
+                if name in maps:
+                    os.close(fd)
+                else:
+                    maps[name] = fd
+            os.close(program)
+    except (OSError, ValueError, TypeError):
+        # No file: nothing was left. No such program: it went with its filter.
+        return maps
     return maps
 
 
@@ -87,6 +103,7 @@ def restore(steering: Steering, interface: str) -> None:
 def discard(role: str, interface: str) -> None:
     """Nothing is left for a successor."""
     _file(role, interface).unlink(missing_ok=True)
+    _programs_file(role, interface).unlink(missing_ok=True)
 
 
 def _intent_fields(intent: Intent) -> list[object]:

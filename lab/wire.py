@@ -16,7 +16,7 @@ _ETH_P_IPV6 = 0x86DD
 _SOL_PACKET, _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION = 263, 5, 6, 10
 _TPACKET_V2 = 1
 _TP_STATUS_USER = 1
-_FRAME, _FRAMES, _BLOCK = 2048, 2048, 65536
+_FRAME, _FRAMES, _MANY_FRAMES, _BLOCK = 2048, 2048, 16384, 65536
 _FRAME_HEADER = struct.Struct("=IIIHHII")
 _ADDRESS = struct.Struct("=2xHiHB")
 _ADDRESS_AT = 32
@@ -136,11 +136,12 @@ class Tap:
     router's End behaviour, which rewrites the destination in place, would change what was captured.
     """
 
-    def __init__(self, interface: Interface, namespace: str) -> None:
+    def __init__(self, interface: Interface, namespace: str, frames: int = _FRAMES) -> None:
+        self._frames = frames
         self._here, self._there = interface.node, interface.peer_node
         self._link = interface.link.name
-        self._socket = netns.run_inside(namespace, lambda: _packet_socket(interface.name))
-        self._ring = mmap.mmap(self._socket.fileno(), _FRAME * _FRAMES)
+        self._socket = netns.run_inside(namespace, lambda: _packet_socket(interface.name, frames))
+        self._ring = mmap.mmap(self._socket.fileno(), _FRAME * frames)
         self._next = 0
 
     def packets(self) -> Iterator[Packet]:
@@ -153,7 +154,7 @@ class Tap:
             protocol, _index, _type, kind = _ADDRESS.unpack_from(self._ring, at + _ADDRESS_AT)
             frame = self._ring[at + mac : at + mac + kept]
             struct.pack_into("=I", self._ring, at, 0)
-            self._next = (self._next + 1) % _FRAMES
+            self._next = (self._next + 1) % self._frames
             if protocol != socket.htons(_ETH_P_IPV6):
                 continue
             sender = self._here if kind == _OUTGOING else self._there
@@ -172,10 +173,10 @@ class Tap:
         self._socket.close()
 
 
-def _packet_socket(interface: str) -> socket.socket:
+def _packet_socket(interface: str, frames: int) -> socket.socket:
     tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
-    ring = struct.pack("=IIII", _BLOCK, _FRAME * _FRAMES // _BLOCK, _FRAME, _FRAMES)
+    ring = struct.pack("=IIII", _BLOCK, _FRAME * frames // _BLOCK, _FRAME, frames)
     tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, ring)
     tap.bind((interface, _ETH_P_ALL))
     return tap
@@ -188,11 +189,12 @@ class Capture:
         self, topology: Topology, namespace: Callable[[str], str], links: Iterable[Link] | None = None
     ) -> None:
         self._taps = []
+        frames = _FRAMES if links is None else _MANY_FRAMES
         for link in topology.links if links is None else links:
             # A host's end sees what its own programs make; between routers the first end serves.
             routers = [node for node in link.nodes if node in {r.name for r in topology.routers}]
             end = (routers or list(link.nodes))[0]
-            self._taps.append(Tap(link.interface(end), namespace(end)))
+            self._taps.append(Tap(link.interface(end), namespace(end), frames))
         self._seen: list[Packet] = []
 
     def packets(self, wanted: Callable[[Packet], bool] = lambda _packet: True) -> list[Packet]:

@@ -109,21 +109,6 @@ def filter_name(role: str) -> str:
     return f"hawkwing:{role}"
 
 
-def attached_programs(role: str, interface: str) -> list[int]:
-    """Descriptors of the programs of a role that are on an interface; none is the ordinary case."""
-    found = []
-    with IPRoute() as ip:
-        indexes = ip.link_lookup(ifname=interface)
-        for parent in (EGRESS, INGRESS) if indexes else ():
-            for message in ip.get_filters(index=indexes[0], parent=parent):
-                options = message.get_attr("TCA_OPTIONS")
-                if options is None or options.get_attr("TCA_BPF_NAME") != filter_name(role):
-                    continue
-                with suppress(OSError):
-                    found.append(bpf.program_by_id(options.get_attr("TCA_BPF_ID")))
-    return found
-
-
 class Attachment:
     """Both filters of one role on one interface, and its XDP program where one is asked for."""
 

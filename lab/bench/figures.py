@@ -10,7 +10,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> float:
 
     ratio([9, 18], [10, 20]) == 0.9. Rounds in which one side is missing or zero are left out; nan if all are.
     """
-    pairs = [a / b for a, b in zip(above, below, strict=False) if a and b]
+    pairs = [a / b for a, b in zip(above, below, strict=False) if a > 0 and b > 0]
     return median(pairs) if pairs else float("nan")
 
 
@@ -28,7 +28,7 @@ class Series:
 
     def median(self, way: str) -> float:
         """nan where nothing was measured."""
-        values = self.rounds.get(way)
+        values = [value for value in self.rounds.get(way, ()) if value == value]
         return median(values) if values else float("nan")
 
     def ratio(self, way: str, other: str) -> float:

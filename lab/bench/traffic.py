@@ -30,6 +30,11 @@ class Traffic:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._address = str(lab.topology.host("host-b").address)
+        self._client = ["iperf3", "-c", self._address, "-p", str(PORT)]
+        # Sender and receiver on a core each: else the scheduler's choice matters more than the way.
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) > 1:
+            self._client += ["-A", f"{cores[0]},{cores[1]}"]
         self._server = lab.start("host-b", "iperf3", ["iperf3", "-s", "-p", str(PORT)])
         wait_until(self._listening, 5.0, "iperf3 to listen")
         self._receiver, self.sender = self._pair(DATAGRAM_PORT)
@@ -66,10 +71,7 @@ class Traffic:
         self._server.stop()
 
     def _iperf3(self, seconds: float, *options: str) -> dict[str, Any]:
-        argv = ["iperf3", "-c", self._address, "-p", str(PORT), "-t", f"{seconds:g}", "--json", *options]
-        # Sender and receiver on a core each: where the scheduler puts them makes more of a difference than the way.
-        if len(os.sched_getaffinity(0)) > 1:
-            argv += ["-A", ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))]
+        argv = [*self._client, "-t", f"{seconds:g}", "--json", *options]
         result = self._lab.execute("host-a", argv, timeout=seconds + 20)
         try:
             told = json.loads(result.stdout)
@@ -116,8 +118,7 @@ class Traffic:
 
     def endless_tcp(self) -> Process:
         """A TCP transfer that goes on until it is stopped."""
-        argv = ["iperf3", "-c", self._address, "-p", str(PORT), "-t", "600"]
-        return self._lab.start("host-a", "iperf3-endless", argv)
+        return self._lab.start("host-a", "iperf3-endless", [*self._client, "-t", "600"])
 
     def ask_once(self) -> None:
         """One datagram there and one back."""

@@ -1,0 +1,273 @@
+"""Changes while packets flow: reload, restart, names that move. Not one packet goes plain or missing."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.network import Lab
+from lab.services.dns import zone_text
+from lab.wait import wait_until
+from lab.wire import Capture, Packet
+
+from .conftest import HAWKWING, Agents, Endpoint, filters
+from .test_steering import BY_ADDRESS, BY_NAME, R1, R2, R3, R4, R5, R6, UDP, B, C, http, tcp_port
+
+
+class Traffic:
+    """Numbered datagrams from host-a to host-b and back, about a thousand a second, until it is stopped."""
+
+    def __init__(self, near: Endpoint, far: Endpoint) -> None:
+        self.sent = self.returned = 0
+        self._near, self._far = near.socket, far.socket
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=work) for work in (self._echo, self._send)]
+        self._far.settimeout(0.5)
+        for thread in self._threads:
+            thread.start()
+
+    def _echo(self) -> None:
+        while not self._stop.is_set():
+            try:
+                data, peer = self._far.recvfrom(100)
+            except TimeoutError:
+                continue
+            self._far.sendto(data, peer)
+
+    def _send(self) -> None:
+        self._near.settimeout(1.0)
+        while not self._stop.is_set():
+            self._near.sendto(self.sent.to_bytes(8, "big"), (B, 5000))
+            self.sent += 1
+            try:
+                if self._near.recvfrom(100):
+                    self.returned += 1
+            except TimeoutError:
+                continue
+            self._stop.wait(0.001)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@contextmanager
+def traffic(udp: Callable[..., Endpoint]) -> Iterator[Traffic]:
+    running = Traffic(udp("host-a"), udp("host-b", 5000))
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def ends(lab: Lab) -> Capture:
+    links = [lab.topology.link("host-a", "site-a"), lab.topology.link("site-b", "host-b")]
+    return Capture(lab.topology, lab.namespace, links)
+
+
+def datagrams(capture: Capture) -> list[Packet]:
+    return capture.packets(lambda p: p.protocol == UDP and 5000 in (p.source_port, p.destination_port))
+
+
+def assert_nothing_lost_or_plain(running: Traffic, capture: Capture) -> None:
+    packets = datagrams(capture)
+    assert running.sent > 50
+    assert running.returned == running.sent, "a datagram or its echo was lost"
+    assert len(packets) >= 4 * (running.sent - 1)
+    plain = [p for p in packets if p.srh is None]
+    assert not plain, f"{len(plain)} of {len(packets)} packets had no SRH"
+
+
+@pytest.fixture
+def file(lab: Lab) -> Iterator[Path]:
+    """A configuration file that may be rewritten."""
+    path = lab.run / "changing.yaml"
+    path.write_text(BY_ADDRESS)
+    yield path
+    path.unlink()
+
+
+@pytest.mark.parametrize("how", ["signal", "command"])
+def test_reload_changes_only_what_changed(
+    lab: Lab, agents: Agents, udp: Callable[..., Endpoint], file: Path, how: str
+) -> None:
+    agents.server("host-b")
+    client = agents.run("host-a", "client", "--config", str(file))
+
+    def reload() -> None:
+        if how == "signal":
+            client.signal(signal.SIGHUP)
+        else:
+            result = lab.execute("host-a", [*HAWKWING, "reload"])
+            assert result.returncode == 0, result.stderr
+
+    with ends(lab) as capture, traffic(udp) as running:
+        wait_until(lambda: running.sent > 20, 5.0, "traffic flows")
+        file.write_text(BY_ADDRESS.replace(f"[{R1}, {R3}, {R5}, {R6}]", f"[{R1}, {R2}, {R4}, {R6}]"))
+        reload()
+
+        def moved() -> bool:
+            last = [p for p in datagrams(capture) if p.destination_port == 5000][-1]
+            return last.srh is not None and R2 in map(str, last.srh.segments)
+
+        wait_until(moved, 5.0, "the new path is used")
+        # A wrong file changes nothing and says what is wrong.
+        file.write_text("services: {b: {ipv6_addresses: [1.2.3.4]}}\n")
+        if how == "signal":
+            client.signal(signal.SIGHUP)
+            wait_until(lambda: "1.2.3.4" in client.output(), 5.0, "the fault is told")
+            assert "stays in force" in client.output()
+        else:
+            result = lab.execute("host-a", [*HAWKWING, "reload"])
+            assert result.returncode == 1 and "1.2.3.4" in result.stderr
+        now = running.sent
+        wait_until(lambda: running.sent > now + 50, 5.0, "traffic goes on")
+        running.stop()
+        assert_nothing_lost_or_plain(running, capture)
+
+
+def test_reload_takes_services_away_and_brings_others(
+    lab: Lab, agents: Agents, capture: Capture, file: Path
+) -> None:
+    agents.server("host-b")
+    agents.run("host-a", "client", "--config", str(file))
+    file.write_text(BY_NAME)
+    assert lab.execute("host-a", [*HAWKWING, "reload"]).returncode == 0
+    capture.forget()
+    http(lab, "http://wb.hawk.net/")
+    packets = [p for p in capture.packets(tcp_port(80)) if p.destination_port == 80]
+    assert [str(s) for s in packets[0].srh.segments] == [B, R6, R4, R2, R1]
+    file.write_text(
+        f"services: {{c: {{ipv6_addresses: ['{C}'], applications: [{{port: 1, sid: ['{R3}']}}]}}}}\n"
+    )
+    assert lab.execute("host-a", [*HAWKWING, "reload"]).returncode == 0
+    capture.forget()
+    http(lab, "http://wb.hawk.net/")
+    assert all(p.srh is None for p in capture.packets(tcp_port(80)))
+
+
+def test_restart_under_load_with_keep(
+    lab: Lab, agents: Agents, udp: Callable[..., Endpoint], file: Path
+) -> None:
+    """Both agents are stopped and started anew while packets flow; an agent without --keep tidies up last."""
+    server = agents.run("host-b", "server", "--keep")
+    client = agents.run("host-a", "client", "--config", str(file), "--keep")
+    with ends(lab) as capture, traffic(udp) as running:
+        wait_until(lambda: running.sent > 20, 5.0, "traffic flows")
+        for process, host in ((server, "host-b"), (client, "host-a")):
+            assert process.stop() == 0
+            assert "steering stays" in process.output()
+            assert "hawkwing:" in filters(lab, host)
+        now = running.sent
+        wait_until(lambda: running.sent > now + 50, 5.0, "traffic goes on without agents")
+        agents.server("host-b")
+        agents.run("host-a", "client", "--config", str(file))
+        now = running.sent
+        wait_until(lambda: running.sent > now + 50, 5.0, "traffic goes on")
+        assert "learned flows: 1 of" in lab.execute("host-b", [*HAWKWING, "status"]).stdout
+        running.stop()
+        assert_nothing_lost_or_plain(running, capture)
+
+
+def test_killed_client_is_followed_without_a_plain_packet(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    """What it had learned of names is not lost, even while the DNS server is silent."""
+    agents.server("host-b")
+    first = agents.client(BY_NAME)
+    http(lab, "http://wb.hawk.net/")
+    first.signal(signal.SIGKILL)
+    first.wait()
+    dns = lab.topology.host("dns").interface
+    lab.execute("dns", ["ip", "link", "set", dns.name, "down"])
+    try:
+        second = agents.client(BY_NAME)
+        capture.forget()
+        http(lab, f"http://[{B}]/")
+        packets = capture.packets(tcp_port(80))
+        assert packets and all(p.srh is not None for p in packets)
+        assert second.poll() is None
+    finally:
+        restore = f"ip link set {dns.name} up; "
+        restore += "ip -6 addr replace fcbb:cc00:4::f/48 dev eth0 nodad noprefixroute; "
+        restore += "ip -6 addr replace 2001:cafe:f::f/64 dev eth0 nodad; "
+        restore += "ip -6 route replace default via 2001:cafe:f::1"
+        lab.execute("dns", ["sh", "-c", restore])
+        wait_until(
+            lambda: lab.execute("host-a", ["ping", "-c1", "-W1", "fcbb:cc00:4::f"]).returncode == 0,
+            5.0,
+            "the DNS server is back",
+        )
+
+
+def test_explain(lab: Lab, agents: Agents) -> None:
+    agents.client(
+        BY_ADDRESS
+        + "  n:\n    domain_name: nowhere.hawk.net\n    applications: [{port: 1, sid: ["
+        + R3
+        + "]}]\n"
+    )
+
+    def explain(destination: str, port: str) -> str:
+        result = lab.execute("host-a", [*HAWKWING, "explain", destination, port])
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    way = f"{R1} > {R3} > {R5} > {R6}"
+    assert explain(B, "5000") == (
+        f"packets to [{B}]:5000 (service b) go by {way}: the configured sid; no controller is asked"
+    )
+    assert (
+        explain(B, "1")
+        == f"packets to [{B}]:1 leave plain: the address is a service's, but no application has port 1"
+    )
+    assert explain(C, "80") == f"packets to [{C}]:80 leave plain: the address is no configured service's"
+    assert "has not resolved" in explain("nowhere.hawk.net", "1")
+    assert lab.execute("host-a", [*HAWKWING, "explain", B, "http"]).returncode == 1
+    assert lab.execute("host-c", [*HAWKWING, "explain", B, "1"]).returncode == 1
+
+
+def test_names_with_several_addresses_and_aliases(lab: Lab, agents: Agents, capture: Capture) -> None:
+    """A CNAME to two addresses: both are steered; one that leaves the zone is withdrawn after its time."""
+    zone = lab.run / "zone"
+    before = zone_text(lab.topology)
+    more = before + f"\nmulti 1 IN CNAME many\nmany 1 IN AAAA {B}\nmany 1 IN AAAA {C}\n"
+    server = lab.processes()["dns"]
+
+    def publish(text: str) -> None:
+        zone.write_text(text)
+        os.kill(server, signal.SIGHUP)
+
+    publish(more)
+    try:
+        agents.client(
+            f"services:\n  m:\n    domain_name: multi.hawk.net\n    applications: [{{port: 80, sid: ['{R3}']}}]\n"
+        )
+
+        def known() -> bool:
+            answer = lab.execute("host-a", [*HAWKWING, "explain", "multi.hawk.net", "80"]).stdout
+            return answer.count("go by") == 2
+
+        wait_until(known, 5.0, "both addresses are known")
+        for address in (B, C):
+            assert "go by" in lab.execute("host-a", [*HAWKWING, "explain", address, "80"]).stdout
+    finally:
+        publish(before)
+
+
+def test_name_that_does_not_resolve_yet_holds_up_nobody(lab: Lab, agents: Agents, capture: Capture) -> None:
+    text = (
+        BY_NAME
+        + f"  later:\n    domain_name: later.hawk.net\n    applications: [{{port: 80, sid: ['{R3}']}}]\n"
+    )
+    client = agents.client(text)
+    agents.server("host-b")
+    http(lab, "http://wb.hawk.net/")
+    assert all(p.srh for p in capture.packets(tcp_port(80)))
+    wait_until(lambda: "later.hawk.net does not resolve" in client.output(), 5.0, "it says so")
+    assert client.output().count("later.hawk.net does not resolve") == 1

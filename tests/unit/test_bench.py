@@ -1,0 +1,143 @@
+"""The pure parts of the bench: medians and ratios over rounds, rows, JSON, and what is built to be sent."""
+
+import json
+from ipaddress import IPv6Address
+from math import isnan, nan
+from pathlib import Path
+
+import pytest
+
+from hawkwing.config import load_config
+from hawkwing.sids import ready_srh
+from lab.bench import figures, floor, flows, report, ways
+from lab.bench.figures import Series
+from lab.bench.traffic import DATAGRAM_PORT, FOREIGN_PORT, PORT
+from lab.network import Lab
+from lab.wire import parse
+
+SIDS = [IPv6Address("fcbb:bb00:3::2"), IPv6Address("fcbb:bb00:6::2")]
+
+
+def series(**rounds: list[float]) -> Series:
+    made = Series("speed", "Gbit/s")
+    for way, values in rounds.items():
+        for value in values:
+            made.add(way, value)
+    return made
+
+
+def test_median_of_rounds() -> None:
+    assert series(a=[3, 100, 1]).median("a") == 3
+    assert series(a=[1, 2]).median("a") == 1.5
+    assert series(a=[nan, 7]).median("a") == 7
+    assert isnan(series(a=[1]).median("b"))
+
+
+def test_ratio_is_taken_within_rounds() -> None:
+    """The second round was ten times slower for both ways: that says nothing of either."""
+    assert series(a=[9, 0.8, 8], b=[10, 1, 10]).ratio("a", "b") == pytest.approx(0.8)
+    assert figures.ratio([9, 18], [10, 20]) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "expected"),
+    [([1, 2], [2, 0], 0.5), ([nan, 1], [1, 4], 0.25), ([3, 4], [6], 0.5), ([0, 1], [1, 2], 0.5)],
+)
+def test_rounds_that_failed_are_left_out(above: list[float], below: list[float], expected: float) -> None:
+    assert figures.ratio(above, below) == expected
+
+
+def test_no_ratio_without_rounds() -> None:
+    assert isnan(figures.ratio([], []))
+    assert isnan(series(a=[1]).ratio("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(17.26, "17.3"), (0.9514, "0.951"), (118.4, "118"), (1072.0, "1072"), (3.0, "3"), (nan, "-")],
+)
+def test_three_digits_are_shown(value: float, text: str) -> None:
+    assert figures.shown(value) == text
+
+
+def test_row() -> None:
+    measured = series(kernel=[10, 20, 30], ours=[9, 16, 33])
+    assert figures.row(measured, ["kernel", "ours", "absent"], [("ours", "kernel"), ("ours", "absent")]) == [
+        *("speed, Gbit/s", "20", "16", "-"),
+        *("0.90", "-"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"), [((100, 5), (10_100, 105), 100.0), ((0, 0), (20, 20), 1.0)]
+)
+def test_nanoseconds_a_run(before: tuple[int, int], after: tuple[int, int], expected: float) -> None:
+    assert figures.per_run(before, after) == expected
+
+
+def test_a_program_that_hardly_ran_has_no_figure() -> None:
+    assert isnan(figures.per_run((0, 0), (19_000, 19)))
+    assert isnan(figures.per_run((5, 5), (5, 5)))
+
+
+def test_json_has_every_round_and_no_nan() -> None:
+    results = report.Results(quick=True, links=["a-b"], flows_known={"1,000 flows": 1000})
+    measured = Series("TCP, 1 stream", "Gbit/s")
+    for way, value in zip(ways.WAYS, (20.123456, 16, nan), strict=True):
+        measured.add(way, value)
+    results.throughput = [measured]
+    told = json.loads(report.as_json(results, {"kernel": "6"}, 12.34))
+    (one,) = told["throughput"]
+    assert one["rounds"] == {"unsteered": [20.12], "kernel seg6": [16.0], "HawkWing": [None]}
+    assert one["median"]["HawkWing"] is None
+    assert one["ratio"]["kernel seg6/unsteered"] == pytest.approx(0.795, abs=0.001)
+    assert one["ratio"]["HawkWing/kernel seg6"] is None
+    assert (told["environment"], told["lasted_s"], told["quick"]) == ({"kernel": "6"}, 12.3, True)
+
+
+def test_environment_names_the_machine() -> None:
+    machine = report.environment()
+    assert all(machine[key] for key in ("date", "kernel", "processor", "cores", "memory_gb", "python"))
+
+
+def test_all_tables_can_be_shown_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    results = report.Results(quick=True)
+    report.show(results, {"kernel": "6"}, report.terminal())
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("Throughput", "floor", "Learned flows", "Start", "Memory"))
+    assert "Ingress hooks" not in printed
+
+
+def test_the_floor_writes_the_same_srh() -> None:
+    destination = IPv6Address("fcbb:cc00:2::a")
+    text = floor.source_text(SIDS, destination)
+    srh = ready_srh(SIDS)[:8] + destination.packed + ready_srh(SIDS)[24:]
+    for number in range(7):
+        word = int.from_bytes(srh[8 * number : 8 * number + 8], "little")
+        assert text.count(f"srh[{number}] = {word:#x}ULL;") == 2
+    assert "@" not in text
+
+
+def test_packets_of_learned_flows() -> None:
+    arrived = parse(flows.arriving(SIDS)[14:])
+    left = parse(flows.leaving()[14:])
+    assert arrived and arrived.srh and left
+    assert arrived.srh.segments == (arrived.destination, *reversed(SIDS))
+    assert (arrived.srh.segments_left, arrived.srh.last_entry) == (0, 2)
+    assert (left.source, left.destination) == (arrived.destination, arrived.source)
+    assert (left.source_port, left.destination_port) == (arrived.destination_port, arrived.source_port)
+    assert left.payload_length == 8 + 64
+    assert arrived.payload_length == left.payload_length + 56
+
+
+@pytest.mark.parametrize("with_controller", [False, True])
+def test_the_clients_configuration_is_a_right_one(tmp_path: Path, with_controller: bool) -> None:
+    file = tmp_path / "client.yaml"
+    file.write_text(ways.configuration(Lab("bench"), with_controller))
+    config = load_config(file, {}, require_services=True)
+    (service,) = config.services.values()
+    ports = {application.port for application in service.applications}
+    assert ports == {PORT, DATAGRAM_PORT}
+    assert FOREIGN_PORT not in ports
+    assert all(list(application.sid) == SIDS for application in service.applications)
+    assert config.hawkeye.enabled == with_controller
