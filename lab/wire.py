@@ -132,8 +132,8 @@ def is_noise(packet: Packet) -> bool:
 class Tap:
     """A packet socket at one end of a link; it captures as soon as it exists.
 
-    Packets are copied into a ring as they pass: an ordinary packet socket only keeps a reference, and the next
-    router's End behaviour, which rewrites the destination in place, would change what was captured.
+    Packets are copied into a ring as they pass: an ordinary packet socket only keeps a reference, and the
+    next router's End behaviour, which rewrites the destination in place, would change what was captured.
     """
 
     def __init__(self, interface: Interface, namespace: str, frames: int = _FRAMES) -> None:

@@ -32,7 +32,7 @@ class _Effort:
 
 
 _FULL = _Effort(20_000, 10_000, throughput=8, streams=(1, 4), programs=5, floor=7, hooks=3, starts=5)
-_QUICK = _Effort(4_000, 2_000, throughput=1, streams=(1,), programs=1, floor=2, hooks=0, starts=1)
+_QUICK = _Effort(4_000, 2_000, throughput=1, streams=(1,), programs=1, floor=1, hooks=0, starts=1)
 _SECONDS = 1.0
 """A turn of throughput: many short ones, because a machine's own speed changes within seconds."""
 

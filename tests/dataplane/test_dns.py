@@ -5,12 +5,14 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from hawkwing.dataplane.layout import limits
 from tests.dataplane import packets as p
 from tests.dataplane.packets import aaaa, dns_answer, name, record, steered
 from tests.dataplane.scene import DNS, GROUP, HOST_A, NAME, SIDS, Host
 
 A, B, C = (IPv6Address(f"2001:db8:{number}::80") for number in (1, 2, 3))
 CNAME = 5
+MAX_LABELS = limits()["HW_MAX_LABELS"]
 
 
 def over_ipv6(message: bytes, sport: int = 53) -> bytes:
@@ -210,9 +212,12 @@ def test_reserved_label_types(client: Host, kind: int) -> None:
     expect(client, dns_answer(NAME, [aaaa(A, owner=owner)]))
 
 
-@pytest.mark.parametrize("labels", [19, 20, 40, 127])
-def test_owners_of_many_labels(client: Host, labels: int) -> None:
-    expect(client, dns_answer(NAME, [aaaa(A, owner=b"\x01a" * labels + b"\0")]), A)
+@pytest.mark.parametrize("labels", [0, 1, 20, MAX_LABELS - 1, MAX_LABELS, MAX_LABELS + 1, 127])
+@pytest.mark.parametrize("end", [b"\0", b"\xc0\x0c"], ids=["root", "pointer"])
+def test_owners_of_many_labels(client: Host, labels: int, end: bytes) -> None:
+    """What ends a name, the root or a pointer, counts as a label; a name of too many ends the reading."""
+    message = dns_answer(NAME, [aaaa(B), aaaa(A, owner=b"\x01a" * labels + end), aaaa(C)])
+    expect(client, message, *([B, A, C] if labels + 1 <= MAX_LABELS else [B]))
 
 
 def test_what_the_agent_has_set_stays(client: Host) -> None:

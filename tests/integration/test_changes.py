@@ -246,7 +246,8 @@ def test_names_with_several_addresses_and_aliases(lab: Lab, agents: Agents, capt
     publish(more)
     try:
         agents.client(
-            f"services:\n  m:\n    domain_name: multi.hawk.net\n    applications: [{{port: 80, sid: ['{R3}']}}]\n"
+            "services:\n  m:\n    domain_name: multi.hawk.net\n"
+            f"    applications: [{{port: 80, sid: ['{R3}']}}]\n"
         )
 
         def known() -> bool:
