@@ -109,6 +109,47 @@ def capture(_c: Context, link=(), stop=False, name="hawk"):
             print(file)
 
 
+@task(
+    positional=["link"],
+    help={"latency": "microseconds", "bandwidth": "kbit/s", "loss": "percent", "link": "a link's name"},
+)
+def impair(_c: Context, link, latency=None, bandwidth=None, loss=None, name="hawk"):
+    """Makes a link worse, for packets and for the controller's knowledge of it."""
+    from lab import impair as impairments
+
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        try:
+            values = [int(v) if v is not None else None for v in (latency, bandwidth)]
+            percent = float(loss) if loss is not None else None
+        except ValueError as error:
+            raise Exit(f"hawkwing lab: {error}", 1) from None
+        print("\n".join(impairments.impair(lab, link, *values, percent)))
+
+
+@task(positional=["link"], help={"link": "a link's name"})
+def fail(_c: Context, link, name="hawk"):
+    """Takes a link down for real; routers and controller find ways around it."""
+    from lab import impair as impairments
+
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        print("\n".join(impairments.fail(lab, link)))
+
+
+@task(help={"link": "a link's name; all links without it"})
+def heal(_c: Context, link=None, name="hawk"):
+    """Puts a link, or all of them, back as the topology has it."""
+    from lab import impair as impairments
+
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        print("\n".join(impairments.heal(lab, link)))
+
+
 @task(help={"format": "mermaid or svg", "output": "file to write; else printed", "topology": "YAML file"})
 def graph(_c: Context, format="mermaid", output=None, topology=None):
     """Draws the topology from its file alone."""
@@ -213,6 +254,24 @@ def linting(c: Context) -> None:
         c.run(f"{sys.executable} -m {command}")
 
 
+@task(help={"count": "packets", "seed": "a number; the same seed gives the same packets"})
+def fuzz(c: Context, count=1000000, seed=1):
+    """Compares the BPF programs with an independent model on mutated packets."""
+    result = c.run(
+        f"{sys.executable} -m tests.dataplane.fuzz --count {int(count)} --seed {int(seed)}", warn=True
+    )
+    raise SystemExit(result.exited)
+
+
+@task(help={"quick": "shorter rounds", "output": "JSON file (default: bench.json)"})
+def bench(_c: Context, quick=False, output="bench.json"):
+    """Unsteered, the kernel's seg6 and HawkWing side by side."""
+    from lab.bench import run
+
+    with one_sentence():
+        raise SystemExit(run(_caller() / output, quick))
+
+
 @task
 def lint(c: Context):
     """Checks style and types."""
@@ -235,6 +294,8 @@ def proto(_c: Context):
     regenerate(PROJECT / "hawkwing" / "controller")
 
 
-namespace = Collection(client, server, hawkeye, demo, lint, doctor, proto)
-namespace.add_collection(Collection("lab", up, down, status, exec_, shell, capture, graph))
-namespace.add_collection(Collection("test", everything, unit, dataplane, integration))
+namespace = Collection(client, server, hawkeye, demo, bench, lint, doctor, proto)
+namespace.add_collection(
+    Collection("lab", up, down, status, exec_, shell, capture, graph, impair, fail, heal)
+)
+namespace.add_collection(Collection("test", everything, unit, dataplane, integration, fuzz))

@@ -218,7 +218,7 @@ def test_delay_is_made_or_its_want_is_said_once(lab: Lab) -> None:
 
 @needs_root
 def test_the_controller_is_told(lab: Lab) -> None:
-    assert "the controller was not told: this controller has no topology" in impair(lab, "r1-r2", loss=1)[-1]
+    assert impair(lab, "r1-r2", loss=1)[-1] == "the controller knows r1-r2 with loss 1"
     with Control(lab.control_socket) as control:
         control.die()
     assert impair(lab, "r1-r2", loss=1)[-1] == "no controller runs that could be told"
