@@ -1,0 +1,247 @@
+"""Runs made-up packets through the programs and the model; whatever differs is a fault of one of them.
+
+`python -m tests.dataplane.fuzz --count 1000000 --seed 7`. Cases come in rounds: at the beginning of each
+the tables are emptied and filled anew, then learning goes on, in the programs as in the model. A case is
+found again by its seed and number alone: `--seed 7 --case 123456` runs its round up to there.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, IPv6Network
+from random import Random
+
+from hawkwing.dataplane import bpf
+from hawkwing.dataplane.layout import reasons
+from hawkwing.dataplane.loader import Capacities, Loading
+from tests.dataplane import packets as p
+from tests.dataplane.bench import MTU, Bench, Namespace
+from tests.dataplane.fuzz_packets import PORTS, Maker
+from tests.dataplane.model import SHOT, Outcome, Tables, egress, ingress, ordinary
+from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, NAME, SIDS
+
+ROUND = 250
+CAPACITIES = Capacities(policies=40, flows=8192)
+XDP_PASS = 2
+DOMAINS: list[list[str]] = [
+    [],
+    [],
+    ["fcbb:bb00::/32", "fcbb:cc00::/32"],
+    ["fcbb:bb00::/32", "fcbb:cc00::/32", "2001:db8::/32"],
+    ["::/0"],
+    [f"{HOST_A}/128", f"{HOST_B}/128", *(f"{sid}/128" for sid in SIDS[:6])],
+]
+FINAL = frozenset(reason.name for reason in reasons() if reason.kind != "also")
+
+
+@dataclass
+class Report:
+    """What has been run and met."""
+
+    cases: int = 0
+    stripped_by_xdp: int = 0
+    outcomes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+
+class Round:
+    """A table set, the same in a bench and in a model, and the cases run on it."""
+
+    def __init__(self, benches: dict[str, Bench], seed: int, number: int) -> None:
+        self.seed, self.number = seed, number
+        self.random = Random(f"{seed}/{number}")
+        self.role = "client" if number % 2 else "server"
+        self.bench = benches[self.role]
+        here, there = (HOST_A, HOST_B) if self.role == "client" else (HOST_B, HOST_A)
+        self.maker = Maker(self.random, here, there)
+        self.port = self.bench.namespace.port if self.random.random() < 0.6 else 0
+        self.tables = Tables(self.role, MTU if self.port else 65536)
+        self._fill(here)
+
+    def _fill(self, here: IPv6Address) -> None:
+        bench, tables = self.bench, self.tables
+        domain = [IPv6Network(prefix) for prefix in self.random.choice(DOMAINS)]
+        local = [here, DNS] if self.random.random() < 0.3 else [here]
+        bench.reset([str(prefix) for prefix in domain])
+        bench.local(*local)
+        tables.local = {address.packed for address in local}
+        tables.domain = [(int(prefix.network_address), int(prefix.netmask)) for prefix in domain]
+        tables.paths_room = CAPACITIES.policies - 1
+        if self.role == "server":
+            return
+        for address, group in ((HOST_B, GROUP), (HOST_C, GROUP + 1)):
+            bench.plane.add_service(address, group)
+            tables.services[address.packed] = group
+        for text, group in ((NAME, GROUP), ("wc.hawk.net", GROUP + 1)):
+            bench.name(text, group)
+            tables.names[p.name(text)[:-1]] = group
+        for slot, port in enumerate(PORTS, 1):
+            count = port - COUNTED if port > COUNTED else self.random.choice([0, 1, 2, 2, 3, 6])
+            sids = SIDS[: count if count <= 15 else 2]
+            for protocol in (p.TCP, p.UDP, p.SCTP):
+                for group in (GROUP, GROUP + 1):
+                    if port != 82:
+                        bench.route(group, protocol, port, slot, sids)
+                        tables.routes[group, port, protocol] = tuple(sid.packed for sid in sids)
+
+    def run(self, report: Report, last: int = ROUND) -> None:
+        """The cases up to `last`; ends at the first that differs."""
+        before = self.bench.tallies()
+        for case in range(last):
+            direction, frame = self.maker.packet()
+            fault, before = self._case(direction, frame, before, report)
+            report.cases += 1
+            if fault:
+                number = self.number * ROUND + case
+                report.faults.append(
+                    f"case {number} of seed {self.seed}, {self.role} {direction}, "
+                    f"MTU {self.tables.mtu}: {fault}\n"
+                    f"  packet    {frame.hex()}\n"
+                    f"  again     python -m tests.dataplane.fuzz --seed {self.seed} --case {number}"
+                )
+                return
+        fault = self._compare_tables()
+        if fault:
+            report.faults.append(f"round {self.number} of seed {self.seed}, {self.role}: {fault}")
+
+    def _case(
+        self, direction: str, frame: bytes, before: list[int], report: Report
+    ) -> tuple[str | None, list[int]]:
+        bench = self.bench
+        quick, quick_expected = None, None
+        if direction == "ingress":
+            quick_expected = ordinary(self.tables, frame)
+            result = bpf.test_run(bench.plane.programs["ingress_xdp"], frame)
+            quick = result.packet
+            if result.verdict != XDP_PASS or quick != (quick_expected or frame):
+                return _differ("XDP", (XDP_PASS, quick_expected or frame), (result.verdict, quick)), before
+            before = bench.tallies() if quick_expected else before
+        expected = egress(self.tables, frame) if direction == "egress" else ingress(self.tables, frame)
+        complete = direction == "ingress" and bench.complete
+        try:
+            verdict, packet = bench.run_here(direction, frame, self.port, complete=complete)
+        except AssertionError as error:
+            return str(error), before
+        after = bench.tallies()
+        counted = bench.counted(before, direction)
+        fault = self._judge(expected, verdict, packet, counted)
+        for reason in counted:
+            report.outcomes[self.role, direction, reason] += 1
+        if not fault and quick is not None and quick != frame:
+            report.stripped_by_xdp += 1
+            verdict, again = bench.run_here(direction, quick, self.port, complete=complete)
+            if again != packet:
+                fault = _differ("XDP and tc, against tc alone", (verdict, packet), (verdict, again))
+            after = bench.tallies()
+        return fault, after
+
+    def _judge(self, expected: Outcome, verdict: int, packet: bytes, counted: dict[str, int]) -> str | None:
+        if verdict == expected.verdict == SHOT:
+            packet = expected.packet
+        sent = self.bench.namespace.sent(len(expected.sent)) if self.port else []
+        told = self.bench.announced() if self.bench.ring and "NAME_LEARNED" in counted else []
+        heard = [(address.packed, group, ttl) for address, group, ttl in told]
+        wanted = [*expected.sent]
+        if sent and not self._is_fragment(expected):
+            at = 14 + 40 + 8 * (sent[0][55] + 1) + 4
+            number = sent[0][at : at + 4]
+            wanted = [frame[:at] + number + frame[at + 4 :] for frame in wanted]
+            if verdict == expected.verdict == 4:
+                packet = packet[:at] + bytes(4) + packet[at + 4 :]
+        if len(FINAL.intersection(counted)) != 1:
+            return f"not one final reason: {counted}"
+        ours = (expected.verdict, expected.packet, dict(expected.counted), wanted, expected.told)
+        theirs = (verdict, packet, counted, sent, heard)
+        return None if ours == theirs else _differ("tc", ours, theirs)
+
+    @staticmethod
+    def _is_fragment(expected: Outcome) -> bool:
+        """True where the identification is the packet's own: the model has then written it."""
+        frame = expected.sent[0]
+        at = 14 + 40 + 8 * (frame[55] + 1) + 4
+        return frame[at : at + 4] != bytes(4)
+
+    def _compare_tables(self) -> str | None:
+        plane, tables = self.bench.plane, self.tables
+        if plane.flows is None:
+            services = _services(self.bench)
+            return None if services == tables.services else _differ("services", tables.services, services)
+        paths = {path.slot: tuple(sid.packed for sid in path.sids) for path in plane.learned_paths()}
+        flows = {
+            (f.remote.packed, f.local.packed, f.protocol, f.remote_port, f.local_port): paths.get(f.slot)
+            for f in plane.flows.flows()
+        }
+        wanted = {tuple(flow): path for flow, path in tables.flows.items()}
+        return None if flows == wanted else _differ("flows", wanted, flows)
+
+
+def _services(bench: Bench) -> dict[bytes, int]:
+    table = bench.plane.maps["services"]
+    return {key: int.from_bytes((table.get(key) or b"")[:4], sys.byteorder) for key in table.each_key()}
+
+
+def _differ(what: str, model: object, program: object) -> str:
+    def shown(value: object) -> str:
+        if isinstance(value, bytes):
+            return value.hex()
+        if isinstance(value, tuple | list):
+            return ", ".join(map(shown, value))
+        return str(value)
+
+    return f"{what}\n  the model {shown(model)}\n  program   {shown(program)}"
+
+
+def run(benches: dict[str, Bench], seed: int, count: int, seconds: float = 0) -> Report:
+    """At least `count` cases, or fewer when `seconds` are over; ends with the round of the first fault."""
+    report, end = Report(), time.monotonic() + seconds
+    namespace = next(iter(benches.values())).namespace
+
+    def work() -> None:
+        number = 0
+        while report.cases < count and not report.faults and (not seconds or time.monotonic() < end):
+            Round(benches, seed, number).run(report, min(ROUND, count - report.cases))
+            number += 1
+
+    namespace.do(work)
+    return report
+
+
+def load(namespace: Namespace) -> dict[str, Bench]:
+    """Both roles' data planes, with little room for paths."""
+    loaders = {role: Loading(role, CAPACITIES, xdp=True) for role in ("client", "server")}
+    return {role: Bench(role, loader.result(), namespace) for role, loader in loaders.items()}
+
+
+def main() -> int:
+    """Exits with 1 where something differed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0, help="stop after so long; 0: after COUNT cases")
+    parser.add_argument("--case", type=int, help="only this case, and those before it in its round")
+    options = parser.parse_args()
+    namespace = Namespace()
+    benches = load(namespace)
+    started = time.monotonic()
+    if options.case is not None:
+        report = Report()
+        single = Round(benches, options.seed, options.case // ROUND)
+        namespace.do(lambda: single.run(report, options.case % ROUND + 1))
+    else:
+        report = run(benches, options.seed, options.count, options.seconds)
+    passed = time.monotonic() - started
+    namespace.close()
+    for (role, direction, reason), times in sorted(report.outcomes.items()):
+        print(f"{role:7}{direction:8}{reason:20}{times:9}")
+    print(f"{report.cases} cases in {passed:.1f} s, {report.cases / passed:.0f} a second; ", end="")
+    print(f"{report.stripped_by_xdp} stripped by XDP")
+    print(*report.faults, sep="\n")
+    return 1 if report.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

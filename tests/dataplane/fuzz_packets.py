@@ -1,0 +1,313 @@
+"""Packets for the fuzzer: well made ones of all kinds, and what mutation makes of them."""
+
+import struct
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from random import Random
+
+from tests.dataplane import packets as p
+from tests.dataplane.scene import DNS, HOST_A, HOST_B, HOST_C, NAME, ROUTER, SIDS
+
+LONGEST = 3300
+PEERS = [HOST_A, HOST_B, HOST_C, DNS, ROUTER]
+PORTS = [53, 80, 81, 82, 443, 5001, 5003, 5015, 40000, 50000]
+NAMES = [NAME, "WB.hawk.NET", "wc.hawk.net", "other.example", "b.hawk.net", ""]
+LEARNABLE = [IPv6Address(f"2001:db8:{number:x}::80") for number in range(1, 9)]
+OPTIONS = [
+    b"\1",
+    b"\1\1",
+    b"\4\2",
+    b"\x08\x0a" + bytes(8),
+    b"\xfe\3\0",
+    b"\0",
+    b"\2\3\1",
+    b"\x05\x0a" + bytes(8),
+]
+EXTENSIONS = [p.HOP_BY_HOP, p.DESTINATION, p.DESTINATION, p.FRAGMENT, p.AUTH]
+
+
+def whole(frame: bytes) -> bytes:
+    """With all of its IPv6 or IPv4 header: the kernel refuses to run programs on less."""
+    header = {b"\x86\xdd": 40, b"\x08\x00": 20}.get(frame[12:14], 0)
+    return frame.ljust(14 + header, b"\0")
+
+
+class Maker:
+    """Makes packets for the host `here`; all that is random comes from `random`."""
+
+    def __init__(self, random: Random, here: IPv6Address, there: IPv6Address) -> None:
+        self.random, self.here, self.there = random, here, there
+        self.earlier: list[tuple[str, bytes]] = []
+        self._leaving: list[Callable[[], bytes]] = [self.leaving, self.leaving, self.leaving, self.anything]
+        self._arriving: list[Callable[[], bytes]] = [
+            *[self.with_srh] * 5,
+            *[self.error] * 3,
+            *[self.answer] * 2,
+            self.plain,
+            self.anything,
+        ]
+
+    def chance(self, share: float) -> bool:
+        """True in that share of cases."""
+        return self.random.random() < share
+
+    def packet(self) -> tuple[str, bytes]:
+        """Direction and frame."""
+        if self.earlier and self.chance(0.25):
+            direction, frame = self.random.choice(self.earlier)
+            frame = self.turned(frame) if self.chance(0.2) else frame
+        else:
+            direction = "egress" if self.chance(0.4) else "ingress"
+            frame = self.random.choice(self._leaving if direction == "egress" else self._arriving)()
+            if len(self.earlier) < 40 or self.chance(0.1):
+                self.earlier = [*self.earlier[-39:], (direction, frame)]
+        if self.chance(0.4):
+            frame = self.mutated(frame)
+        if self.chance(0.04):
+            direction = "ingress" if direction == "egress" else "egress"
+        return direction, whole(frame[:LONGEST])
+
+    def turned(self, frame: bytes) -> bytes:
+        """One byte of the addresses or ports, or of what stands there, changed."""
+        at = self.random.choice([21, 37, 53, 54, 55, 56, 57, 58, 67])
+        return self.set_byte(frame, at)
+
+    def set_byte(self, frame: bytes, at: int) -> bytes:
+        """Another value at a place."""
+        value = self.random.choice(
+            [0, 1, 2, 4, 6, 17, 43, 44, 58, 60, 127, 128, 255, self.random.randrange(256)]
+        )
+        return frame[:at] + bytes([value]) + frame[at + 1 :] if at < len(frame) else frame
+
+    def mutated(self, frame: bytes) -> bytes:
+        """Some bytes changed, removed, repeated or added."""
+        for _ in range(self.random.choice([1, 1, 1, 2, 3, 6])):
+            kind = self.random.randrange(8)
+            near = self.random.randrange(12, max(13, min(len(frame), 160)))
+            if kind <= 2:
+                frame = self.set_byte(frame, near)
+            elif kind == 3:
+                frame = frame[: self.random.randrange(14, max(15, len(frame)))]
+            elif kind == 4:
+                frame = frame[:near] + frame[near + self.random.choice([1, 2, 8, 16]) :]
+            elif kind == 5:
+                frame = frame[:near] + frame[near - 8 : near] + frame[near:]
+            elif kind == 6:
+                frame += self.bytes(self.random.choice([1, 2, 8, 40, 300]))
+            elif len(frame) > near:
+                bit = 1 << self.random.randrange(8)
+                frame = frame[:near] + bytes([frame[near] ^ bit]) + frame[near + 1 :]
+        return frame
+
+    def bytes(self, count: int) -> bytes:
+        """Random bytes."""
+        return self.random.randbytes(count)
+
+    def data(self) -> bytes:
+        """A payload: short ones mostly, and such as come near the MTU."""
+        kind = self.random.randrange(12)
+        if kind < 8:
+            return self.bytes(self.random.choice([0, 1, 5, 8, 33, 100]))
+        if kind < 11:
+            return self.bytes(
+                self.random.choice([1160, 1232, 1340, 1400, 1452]) + self.random.randrange(-70, 50)
+            )
+        return self.bytes(self.random.randrange(2600))
+
+    def tcp_options(self) -> bytes:
+        """Options, most with an MSS among them."""
+        parts = [self.random.choice(OPTIONS) for _ in range(self.random.choice([0, 0, 1, 2, 4]))]
+        if self.chance(0.8):
+            value = self.random.choice([1, 536, 1220, 1380, 1384, 1440, 8960, 65000, 65535])
+            parts.insert(self.random.randrange(len(parts) + 1), p.mss(value))
+        if self.chance(0.1):
+            parts.append(self.bytes(self.random.randrange(12)))
+        return b"".join(parts)[:40]
+
+    def transport(self, source: IPv6Address, target: IPv6Address) -> tuple[int, bytes]:
+        """Protocol and bytes of a transport header with payload."""
+        sport, dport = self.random.choice(PORTS), self.random.choice(PORTS)
+        kind = self.random.randrange(20)
+        if kind < 8:
+            syn = self.chance(0.5)
+            flags = self.random.choice([p.SYN, p.SYN_ACK]) if syn else self.random.randrange(256)
+            options = self.tcp_options() if syn or self.chance(0.2) else b""
+            offset = self.random.randrange(16) if self.chance(0.08) else None
+            data = b"" if syn and self.chance(0.8) else self.data()
+            body = p.tcp(source, target, sport, dport, data, flags=flags, option_bytes=options, offset=offset)
+            return p.TCP, body
+        if kind < 16:
+            body = p.udp(source, target, sport, dport, self.data())
+            if self.chance(0.3):
+                value = struct.pack("!H", p.ones_complement(p.pseudo(source, target, p.UDP, len(body))))
+                body = body[:6] + self.random.choice([value, bytes(2), self.bytes(2)]) + body[8:]
+            return p.UDP, body
+        if kind == 16:
+            return p.SCTP, p.sctp(sport, dport) + self.data()
+        if kind == 17:
+            return p.ICMPV6, p.icmp6(source, target, 128, 0, 7, self.data())
+        if kind == 18:
+            return self.random.choice([p.ESP, p.NO_NEXT, 41, 253]), self.data()
+        return p.UDP, p.udp(source, target, 0, dport)
+
+    def extended(self, kind: int, body: bytes, share: float) -> tuple[int, bytes]:
+        """With extension headers before it, in that share of cases."""
+        if not self.chance(share):
+            return kind, body
+        for _ in range(self.random.choice([1, 1, 1, 2, 3, 6, 7])):
+            chosen = self.random.choice(EXTENSIONS)
+            if chosen == p.FRAGMENT:
+                offset = self.random.choice([0, 0, 8, 1232, 65528])
+                number, more = self.random.randrange(1, 5), self.chance(0.5)
+                body = p.fragment(kind, body, offset=offset, more=more, identification=number)
+            elif chosen == p.AUTH:
+                body = p.auth(kind, body, icv=self.random.choice([4, 12, 20, 64]))
+            else:
+                size = self.random.choice([8, 8, 8, 16, 64, 72, 256, 1024 if self.chance(0.1) else 24])
+                body = p.options(kind, body, size=size)
+            kind = chosen
+        return kind, body
+
+    def leaving(self) -> bytes:
+        """A packet of our own, without SRH mostly."""
+        source = self.here if self.chance(0.9) else self.random.choice(PEERS)
+        target = self.there if self.chance(0.7) else self.random.choice([*PEERS, *LEARNABLE])
+        kind, body = self.transport(source, target)
+        if self.chance(0.04):
+            kind, body = p.ROUTING, p.srh(kind, [SIDS[0], target], body)
+        kind, body = self.extended(kind, body, 0.35)
+        length = self.random.choice([0, 1, len(body) + 7, 65535]) if self.chance(0.04) else None
+        label, shade = self.random.getrandbits(20), self.random.getrandbits(8)
+        return p.ipv6(source, target, kind, body, label=label, traffic_class=shade, length=length)
+
+    def path(self) -> Sequence[IPv6Address]:
+        """SIDs on the way here."""
+        count = self.random.choice([0, 1, 1, 2, 2, 2, 3, 3, 4, 9, 14, 15, 16, 31, 32, 60])
+        first = self.random.randrange(3)
+        chosen = [SIDS[(first + number) % 15] for number in range(count)]
+        if chosen and self.chance(0.08):
+            chosen[self.random.randrange(count)] = self.random.choice(PEERS)
+        return chosen
+
+    def routed(self, source: IPv6Address, kind: int, body: bytes) -> bytes:
+        """Behind an SRH, which may have TLVs and be wrong."""
+        target = self.here if self.chance(0.95) else self.random.choice(PEERS)
+        path = [*self.path(), self.here if self.chance(0.97) else HOST_C]
+        tlvs = (
+            self.random.choice([bytes(8), b"\1\6" + bytes(6), b"\5\x26" + bytes(38)])
+            if self.chance(0.15)
+            else b""
+        )
+        wrong = self.random.randrange(256) if self.chance(0.3) else self.random.randrange(6)
+        body = p.srh(
+            kind,
+            path,
+            body,
+            left=0 if self.chance(0.95) else wrong,
+            tlvs=tlvs,
+            kind=4 if self.chance(0.97) else wrong,
+            extent=wrong if self.chance(0.04) else None,
+            last=wrong if self.chance(0.04) else None,
+            flags=self.random.choice([0, 0, 8, 255]),
+            tag=self.random.choice([0, 7]),
+        )
+        kind = p.ROUTING
+        if self.chance(0.12):
+            kind, body = (
+                self.random.choice([p.HOP_BY_HOP, p.HOP_BY_HOP, p.DESTINATION]),
+                p.options(kind, body, size=self.random.choice([8, 8, 16, 64, 72])),
+            )
+        length = self.random.choice([0, 8, 40, len(body) - 1, len(body) + 9]) if self.chance(0.05) else None
+        return p.ipv6(source, target, kind, body, length=length, hop_limit=self.random.randrange(1, 256))
+
+    def peer(self) -> IPv6Address:
+        """Who sends to us."""
+        return self.there if self.chance(0.75) else self.random.choice([*PEERS, *LEARNABLE])
+
+    def with_srh(self) -> bytes:
+        """An ordinary packet that came over a path."""
+        source = self.peer()
+        kind, body = self.extended(*self.transport(source, self.here), 0.15)
+        return self.routed(source, kind, body)
+
+    def plain(self) -> bytes:
+        """One without."""
+        source = self.peer()
+        kind, body = self.extended(*self.transport(source, self.here), 0.15)
+        return p.ipv6(source, self.here, kind, body)
+
+    def error(self) -> bytes:
+        """An ICMPv6 error about a packet of ours."""
+        packet = p.ipv6(self.here, self.there, *self.extended(*self.transport(self.here, self.there), 0.1))
+        count = self.random.choice([1, 2, 3, 15])
+        if not self.chance(0.08):
+            ahead = 8 * (packet[55] + 1) if packet[20] == p.HOP_BY_HOP else 0
+            packet = p.steered(packet, SIDS[:count], ahead)
+        if self.chance(0.15):
+            packet = self.mutated(packet)
+        if self.chance(0.2):
+            packet = packet[: self.random.randrange(14, max(15, min(len(packet), 140)))]
+        info = self.random.choice([0, 1280, 1330, 1400, 1500, 65535, self.random.getrandbits(32)])
+        kind = self.random.choice([1, 2, 2, 3, 4]) if self.chance(0.95) else self.random.randrange(256)
+        body = p.icmp6(ROUTER, self.here, kind, self.random.randrange(8), info, packet[14:1246])
+        return (
+            self.routed(ROUTER, p.ICMPV6, body)
+            if self.chance(0.2)
+            else p.ipv6(ROUTER, self.here, p.ICMPV6, body)
+        )
+
+    def record(self, asked: bytes) -> bytes:
+        """A resource record, AAAA mostly."""
+        owners = [
+            b"\xc0\x0c",
+            b"\xc0\x0c",
+            asked,
+            b"\3web\xc0\x0f",
+            b"\1a" * self.random.choice([38, 39, 40]) + b"\0",
+        ]
+        owner = self.random.choice(owners) if self.chance(0.97) else self.bytes(6)
+        kind = self.random.randrange(10)
+        ttl = self.random.getrandbits(32)
+        if kind < 6:
+            return p.aaaa(self.random.choice(LEARNABLE), owner=owner, ttl=ttl)
+        if kind < 8:
+            return p.record(owner, self.random.choice([1, 5, 16, 28, 46]), self.data()[:300], ttl=ttl)
+        if kind == 8:
+            return p.record(
+                owner, 28, self.bytes(self.random.choice([15, 16, 17])), family=self.random.choice([1, 3])
+            )
+        return p.aaaa(self.random.choice(LEARNABLE), owner=owner)[: self.random.randrange(12, 28)]
+
+    def answer(self) -> bytes:
+        """A DNS answer, over IPv6 or IPv4."""
+        text = self.random.choice([NAME, NAME, *NAMES])
+        records = [self.record(p.name(text)) for _ in range(self.random.choice([0, 1, 1, 2, 3, 26]))]
+        flags = 0x8180 if self.chance(0.9) else self.random.getrandbits(16)
+        questions = 1 if self.chance(0.97) else self.random.randrange(3)
+        announced = None if self.chance(0.9) else self.random.choice([0, 1, 65535])
+        kind = 28 if self.chance(0.95) else 1
+        message = p.dns_answer(text, records, flags=flags, questions=questions, answers=announced, kind=kind)
+        port = 53 if self.chance(0.95) else 5353
+        if self.chance(0.3):
+            body = struct.pack("!4H", port, 41000, 8 + len(message), 0) + message
+            ihl, offset = (
+                self.random.choice([5, 5, 5, 6, 15, 4]),
+                self.random.choice([0, 0, 0, 0x4000, 0x2000, 1]),
+            )
+            addresses = IPv4Address("192.0.2.53"), IPv4Address("192.0.2.1")
+            return p.ipv4(*addresses, p.UDP, body, ihl=ihl, offset=offset)
+        body = p.udp(DNS, self.here, port, 41000, message)
+        if self.chance(0.06):
+            body = body[:4] + struct.pack("!H", self.random.choice([0, 7, 8, 19, 20, 500, 65535])) + body[6:]
+        return self.routed(DNS, p.UDP, body) if self.chance(0.2) else p.ipv6(DNS, self.here, p.UDP, body)
+
+    def anything(self) -> bytes:
+        """Random bytes, some behind good beginnings."""
+        count = self.random.randrange(200)
+        kind = self.random.randrange(4)
+        if kind == 0:
+            return self.bytes(14 + count)
+        if kind == 1:
+            return p.ethernet(p.ETHERTYPE_IPV6, self.bytes(count))
+        chosen = self.random.choice([0, 6, 17, 43, 43, 44, 51, 58, 60, 132])
+        return p.ipv6(self.there, self.here, chosen, self.bytes(count))

@@ -1,0 +1,414 @@
+"""What is to become of a packet, in plain Python from the RFCs and the texts of the reasons.
+
+It shares nothing with the programs but the tables' contents and the limits of bpf/types.h. `Tables` holds
+what a role knows and is changed by what packets teach.
+"""
+
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tests.dataplane import packets as p
+from tests.dataplane.model_wire import (
+    IPV6_HEADER,
+    LIMITS,
+    Chain,
+    Srh,
+    addresses,
+    clamp,
+    is_syn,
+    question,
+    read_chain,
+    read_srh,
+    with_sum,
+)
+
+UNSPEC, SHOT, STOLEN, REDIRECT = -1, 2, 4, 7
+ETHERNET, QUOTED, MIN_MTU, VLAN = 14, 136, 1280, 4
+NO_IDENTIFICATION = bytes(4)
+Sids = tuple[bytes, ...]
+
+
+class Flow(NamedTuple):
+    """A flow as the server sees it."""
+
+    remote: bytes
+    local: bytes
+    protocol: int
+    remote_port: int
+    local_port: int
+
+
+@dataclass
+class Tables:
+    """What one role knows. Paths are in the order of travel; an empty one is no path at present."""
+
+    role: str
+    mtu: int = 65536
+    local: set[bytes] = field(default_factory=set)
+    domain: list[tuple[int, int]] = field(default_factory=list)
+    services: dict[bytes, int] = field(default_factory=dict)
+    routes: dict[tuple[int, int, int], Sids] = field(default_factory=dict)
+    names: dict[bytes, int] = field(default_factory=dict)
+    flows: dict[Flow, Sids] = field(default_factory=dict)
+    paths: set[Sids] = field(default_factory=set)
+    paths_room: int = 0
+    fragments: dict[tuple[bytes, bytes, bytes], Sids] = field(default_factory=dict)
+
+    def trusts(self, address: bytes) -> bool:
+        """True inside the SR domain; without one everybody is."""
+        number = int.from_bytes(address, "big")
+        return not self.domain or any(number & mask == network for network, mask in self.domain)
+
+
+@dataclass
+class Outcome:
+    """Verdict, frame out (of no matter where it is dropped), counted reasons, what else was sent or told."""
+
+    packet: bytes
+    verdict: int = UNSPEC
+    counted: Counter[str] = field(default_factory=Counter)
+    sent: list[bytes] = field(default_factory=list)
+    told: list[tuple[bytes, int, int]] = field(default_factory=list)
+
+    def count(self, *reasons: str) -> "Outcome":
+        """Counts each once more."""
+        self.counted.update(reasons)
+        return self
+
+
+def is_ipv6(frame: bytes) -> bool:
+    """By the Ethernet type."""
+    return frame[12:14] == b"\x86\xdd"
+
+
+def srh_size(sids: Sids) -> int:
+    """Bytes of the SRH for a path and the destination."""
+    return 8 + 16 * (len(sids) + 1)
+
+
+def with_length(packet: bytes, change: int) -> bytes:
+    """Changes the payload length; 0, a jumbogram's, remains."""
+    (length,) = struct.unpack_from("!H", packet, 4)
+    return packet[:4] + struct.pack("!H", (length + change) & 0xFFFF if length else 0) + packet[6:]
+
+
+def insert(packet: bytes, sids: Sids, ahead: int) -> bytes:
+    """in: IPv6(A, B) X   out: IPv6(A, S1) SRH(B, Sk .. S1; SL=k) X, the SRH behind Hop-by-Hop options."""
+    place, at = (IPV6_HEADER, IPV6_HEADER + ahead) if ahead else (6, IPV6_HEADER)
+    count = len(sids)
+    header = bytes([packet[place], 2 * (count + 1), 4, count, count, 0, 0, 0])
+    header += packet[24:40] + b"".join(reversed(sids))
+    packet = packet[:place] + bytes([p.ROUTING]) + packet[place + 1 :]
+    packet = packet[:24] + sids[0] + packet[40:at] + header + packet[at:]
+    return with_length(packet, len(header))
+
+
+def egress(tables: Tables, frame: bytes) -> Outcome:
+    """What leaves."""
+    out = Outcome(frame)
+    if not is_ipv6(frame):
+        return out.count("NOT_IPV6")
+    packet = frame[ETHERNET:]
+    if len(packet) < IPV6_HEADER:
+        return out.count("TRUNCATED")
+    if tables.role == "client" and packet[24:40] not in tables.services:
+        return out.count("NO_SERVICE")
+    chain = read_chain(packet, IPV6_HEADER, packet[6])
+    if chain.problem:
+        return out.count(chain.problem)
+    found = path_of(tables, packet, chain)
+    if isinstance(found, str):
+        return out.count(found)
+    if not found:
+        return out.count("NO_PATH")
+    size = srh_size(found)
+    if chain.protocol == p.TCP and not chain.later and is_syn(packet, chain.transport):
+        clamped = (
+            clamp(packet, chain.transport, tables.mtu - 60 - size) if len(packet) <= tables.mtu else None
+        )
+        if clamped:
+            packet = clamped
+            out.count("MSS_CLAMPED")
+    if len(packet) + size > max(tables.mtu, MIN_MTU):
+        return too_big(tables, frame[:ETHERNET], packet, found, chain, out)
+    out.packet = frame[:ETHERNET] + insert(packet, found, chain.ahead)
+    return out.count("STEERED")
+
+
+def path_of(tables: Tables, packet: bytes, chain: Chain) -> Sids | str:
+    """The path of a packet that leaves, or the reason why there is none."""
+    source, target = packet[8:24], packet[24:40]
+    key = (source, target, chain.identification)
+    if chain.later:
+        return tables.fragments.get(key, "LOST_FRAGMENT")
+    ports = chain.source_port, chain.destination_port
+    found: Sids | None
+    if tables.role == "client":
+        found = tables.routes.get((tables.services[target], ports[1], chain.protocol))
+        reason = "NO_APPLICATION"
+    else:
+        found = tables.flows.get(Flow(target, source, chain.protocol, ports[1], ports[0]))
+        reason = "NO_FLOW"
+    if found is None:
+        return reason
+    if chain.fragment:
+        tables.fragments[key] = found
+    return found
+
+
+def too_big(tables: Tables, ether: bytes, packet: bytes, sids: Sids, chain: Chain, out: Outcome) -> Outcome:
+    """Does not fit the MTU with its SRH: two fragments where that can be, else an ICMPv6 error."""
+    at_once = IPV6_HEADER in (chain.fragment, chain.transport)
+    divided = chain.protocol != p.TCP and not chain.ahead and at_once
+    if divided:
+        if len(packet) > tables.mtu + VLAN:
+            out.verdict = SHOT
+            return out.count("TOO_BIG_SILENT")
+        first, last = split(packet, sids, chain)
+        out.sent = [ether + last, ether + first]
+        out.count("SPLIT")
+        if chain.later:
+            out.verdict, out.packet = STOLEN, ether + first
+            return out
+    else:
+        out.count("TOO_BIG")
+    out.verdict = REDIRECT
+    out.packet = ether[6:12] + ether[6:] + told(packet, max(tables.mtu - srh_size(sids), MIN_MTU), divided)
+    return out
+
+
+def told(packet: bytes, mtu: int, quietly: bool) -> bytes:
+    """Packet Too Big (RFC 4443, section 3.2) for the local sender; quietly it is about an echo request."""
+    quoted = packet[:QUOTED]
+    if quietly:
+        quoted = quoted[:6] + bytes([p.ICMPV6]) + quoted[7:40] + bytes([128]) + bytes(7) + quoted[48:]
+    sender = packet[8:24]
+    body = bytes([2, 0, 0, 0]) + struct.pack("!I", mtu) + quoted
+    covered = sender + sender + struct.pack("!II", len(body), p.ICMPV6) + body
+    body = body[:2] + struct.pack("!H", 0xFFFF - p.ones_complement(covered)) + body[4:]
+    head = struct.pack("!IHBB", 6 << 28, len(body), p.ICMPV6, 255)
+    return head + sender + sender + body
+
+
+def split(packet: bytes, sids: Sids, chain: Chain) -> tuple[bytes, bytes]:
+    """First and last fragment of a packet (RFC 8200, section 4.5), each with its SRH."""
+    size = srh_size(sids)
+    if chain.fragment:
+        header, body, moved = packet[40:48], packet[48:], size
+    else:
+        body, moved = packet[40:], size + 8
+        if packet[6] == p.UDP:
+            body = filled_in(packet, body)
+        header = bytes([packet[6], 0, 0, 0]) + NO_IDENTIFICATION
+    (word,) = struct.unpack_from("!H", header, 2)
+    offset, more = word & 0xFFF8, word & 1
+    parts = []
+    for data, value in ((body[:moved], offset | 1), (body[moved:], (offset + moved) & 0xFFFF | more)):
+        part = header[:2] + struct.pack("!H", value) + header[4:] + data
+        whole = packet[:4] + struct.pack("!H", len(part)) + bytes([p.FRAGMENT]) + packet[7:40] + part
+        parts.append(insert(whole, sids, 0))
+    return parts[0], parts[1]
+
+
+def filled_in(packet: bytes, body: bytes) -> bytes:
+    """A UDP checksum that was left to the device, which is then the pseudo-header's sum, is filled in."""
+    pseudo = packet[8:40] + struct.pack("!II", len(body), p.UDP)
+    if struct.unpack_from("!H", body, 6)[0] != p.ones_complement(pseudo):
+        return body
+    value = 0xFFFF - p.ones_complement(pseudo + body[:6] + b"\0\0" + body[8:])
+    return body[:6] + struct.pack("!H", value or 0xFFFF) + body[8:]
+
+
+def ingress(tables: Tables, frame: bytes) -> Outcome:
+    """What arrives."""
+    out = Outcome(frame)
+    if not is_ipv6(frame):
+        if frame[12:14] == b"\x08\x00":
+            names_over_ipv4(tables, frame[ETHERNET:], out)
+        return out.count("NOT_IPV6")
+    ether, packet = frame[:ETHERNET], frame[ETHERNET:]
+    if len(packet) < IPV6_HEADER:
+        return out.count("TRUNCATED")
+    place, ahead = 6, 0
+    if packet[6] in (p.HOP_BY_HOP, p.DESTINATION):
+        if len(packet) < IPV6_HEADER + 8:
+            return out.count("TRUNCATED")
+        size = 8 * (packet[41] + 1)
+        if packet[40] == p.ROUTING:
+            if packet[6] == p.DESTINATION or size > LIMITS["HW_MAX_HOP_BY_HOP"]:
+                return out.count("EXTENSION_CHAIN")
+            place, ahead = IPV6_HEADER, size
+    removed = 0
+    if packet[place] == p.ROUTING:
+        reason, srh = judge(tables, packet, ahead, out)
+        if srh is None:
+            return out.count(reason)
+        removed, at = srh.size, IPV6_HEADER + ahead
+        packet = packet[:place] + bytes([srh.next_header]) + packet[place + 1 : at] + packet[at + removed :]
+        packet = with_length(packet, -removed)
+        out.count("STRIPPED")
+    else:
+        out.count("NO_ROUTING_HEADER")
+    out.packet = ether + behind(tables, packet, removed, out)
+    return out
+
+
+def judge(tables: Tables, packet: bytes, ahead: int, out: Outcome) -> tuple[str, Srh | None]:
+    """The SRH to be removed, or the reason why not (RFC 8754, sections 4.3 and 5); a server learns."""
+    at = IPV6_HEADER + ahead
+    srh = read_srh(packet, at)
+    if srh is None:
+        return "TRUNCATED", None
+    if srh.kind != 4:
+        return "ROUTING_TYPE", None
+    if srh.left:
+        return "SEGMENTS_LEFT", None
+    (length,) = struct.unpack_from("!H", packet, 4)
+    fits = srh.fits and at + srh.size <= len(packet) and (not length or ahead + srh.size <= length)
+    if not fits or srh.segments[0] != packet[24:40]:
+        return "SRH_MALFORMED", None
+    if packet[24:40] not in tables.local:
+        return "NOT_LOCAL", None
+    if tables.domain and len(srh.segments) > LIMITS["HW_MAX_LIST"]:
+        return "UNTRUSTED", None
+    if not all(tables.trusts(address) for address in (packet[8:24], *srh.segments)):
+        return "UNTRUSTED", None
+    if tables.role == "server":
+        learn(tables, packet, at, srh, out)
+    return "", srh
+
+
+def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> None:
+    """The way back of the flow that the packet belongs to."""
+    chain = read_chain(packet, at + srh.size, srh.next_header)
+    if chain.later:
+        return
+    if chain.problem or not chain.source_port or len(srh.segments) < 2:
+        out.count("NOTHING_TO_LEARN")
+        return
+    path = srh.segments[1:]
+    flow = Flow(packet[8:24], packet[24:40], chain.protocol, chain.source_port, chain.destination_port)
+    if tables.flows.get(flow) == path:
+        return
+    if len(srh.segments) > LIMITS["HW_MAX_SEGMENTS"]:
+        out.count("LIST_TOO_LONG")
+    elif path not in tables.paths and len(tables.paths) == tables.paths_room:
+        out.count("PATHS_FULL")
+    else:
+        tables.paths.add(path)
+        tables.flows[flow] = path
+        out.count("LEARNED")
+
+
+def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
+    """What the transport header right behind IPv6 asks for."""
+    kind = packet[6]
+    if kind == p.TCP and is_syn(packet, IPV6_HEADER):
+        overhead = removed
+        if tables.role == "client":
+            group = tables.services.get(packet[8:24])
+            (port,) = struct.unpack_from("!H", packet, IPV6_HEADER)
+            sids = tables.routes.get((group, port, p.TCP)) if group is not None else None
+            overhead = max(overhead, srh_size(sids) if sids else 0)
+        if overhead and len(packet) <= tables.mtu:
+            clamped = clamp(packet, IPV6_HEADER, tables.mtu - 60 - overhead)
+            if clamped:
+                out.count("MSS_CLAMPED")
+                return clamped
+    elif kind == p.ICMPV6:
+        restored = restore(packet)
+        if restored:
+            out.count("ERROR_RESTORED")
+            return restored
+    elif kind == p.UDP and tables.role == "client":
+        names_in(tables, packet[IPV6_HEADER:], out)
+    return packet
+
+
+def restore(packet: bytes) -> bytes | None:
+    """The ICMPv6 error without the SRH in its quote (RFC 8754, section 5.4); None: not about ours."""
+    message, quoted = packet[40:], packet[48:]
+    if len(quoted) < IPV6_HEADER or not 1 <= message[0] <= 4 or quoted[8:24] != packet[24:40]:
+        return None
+    place, ahead = 6, 0
+    if quoted[6] == p.HOP_BY_HOP:
+        if len(quoted) < 48:
+            return None
+        place, ahead = IPV6_HEADER, 8 * (quoted[41] + 1)
+        if ahead > LIMITS["HW_MAX_HOP_BY_HOP"]:
+            return None
+    if quoted[place] != p.ROUTING:
+        return None
+    at = IPV6_HEADER + ahead
+    srh = read_srh(quoted, at)
+    if srh is None or srh.kind != 4 or not srh.fits or srh.size > LIMITS["HW_SRH_MAX"]:
+        return None
+    size = srh.size
+    (length,), (inner,) = struct.unpack_from("!H", packet, 4), struct.unpack_from("!H", quoted, 4)
+    if len(quoted) < at + size or length < 8 + at + size + 8 or 0 < inner < ahead + size:
+        return None
+    head = quoted[:24] + srh.segments[0] + quoted[40:at]
+    head = head[:place] + bytes([srh.next_header]) + head[place + 1 :]
+    new = with_length(head + quoted[at + size :], -size)
+    info = message[4:8]
+    if message[0] == p.ICMP6_TOO_BIG:
+        info = struct.pack("!I", max(struct.unpack("!I", info)[0] - size, MIN_MTU))
+    after = with_length(packet[:40], -size) + message[:4] + info + new
+    old_sum, new_sum = even(message[4:]) + struct.pack("!H", length), even(after[44:]) + after[4:6]
+    return with_sum(after, 42, old_sum, new_sum)
+
+
+def even(data: bytes) -> bytes:
+    """Padded to whole words."""
+    return data + bytes(len(data) % 2)
+
+
+def names_over_ipv4(tables: Tables, packet: bytes, out: Outcome) -> None:
+    """DNS over IPv4: unfragmented UDP."""
+    if tables.role != "client" or len(packet) < 20:
+        return
+    size, fragment = 4 * (packet[0] & 15), struct.unpack_from("!H", packet, 6)[0] & 0x3FFF
+    if size >= 20 and packet[9] == p.UDP and not fragment:
+        names_in(tables, packet[size:], out)
+
+
+def names_in(tables: Tables, datagram: bytes, out: Outcome) -> None:
+    """The addresses in a DNS answer belong to the service whose name was asked for."""
+    if len(datagram) < 6 or datagram[:2] != b"\0\x35":
+        return
+    size = min(struct.unpack_from("!H", datagram, 4)[0] - 8, LIMITS["HW_MAX_DNS"])
+    message = datagram[8 : 8 + max(size, 0)]
+    if len(message) < size or size < 12:
+        return
+    asked = question(message)
+    group = tables.names.get(asked[0]) if asked else None
+    if asked is None or group is None:
+        return
+    for address, ttl in addresses(message, asked[1]):
+        tables.services.setdefault(address, group)
+        out.told.append((address, group, ttl))
+        out.count("NAME_LEARNED")
+
+
+def ordinary(tables: Tables, frame: bytes) -> bytes | None:
+    """What the XDP program makes of a frame; None: it goes up as it is."""
+    packet = frame[ETHERNET:]
+    srh = read_srh(packet, IPV6_HEADER) if is_ipv6(frame) and packet[6:7] == bytes([p.ROUTING]) else None
+    if srh is None or srh.kind != 4 or srh.left or not srh.fits or srh.size > LIMITS["HW_SRH_MAX"]:
+        return None
+    inner = packet[IPV6_HEADER + srh.size :]
+    if srh.next_header == p.TCP:
+        plain = len(inner) >= 14 and not inner[13] & p.SYN
+    else:
+        plain = srh.next_header == p.UDP and len(inner) >= 8 and inner[:2] != b"\0\x35"
+    if not plain or not any(packet[4:6]):
+        return None
+    if tables.role == "server":
+        ports = struct.unpack_from("!HH", inner)
+        known = tables.flows.get(Flow(packet[8:24], packet[24:40], srh.next_header, ports[0], ports[1]))
+        if known is None or known != srh.segments[1:]:
+            return None
+    outcome = ingress(tables, frame)
+    return outcome.packet if outcome.counted == {"STRIPPED": 1} else None
