@@ -11,6 +11,8 @@ from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write its own lines on stderr
 
+import grpc
+
 from fake_hawkeye.graph import Network
 from fake_hawkeye.listener import Listener
 from fake_hawkeye.operations import Operations, control_socket
@@ -51,7 +53,14 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--record", type=Path, help="file to append each request to, one JSON object a line")
     parser.add_argument("--control", type=Path, help="path of a unix socket that takes commands")
+    parser.add_argument("--tls-certificate", type=Path, help="PEM file; with it only TLS is spoken")
+    parser.add_argument("--tls-key", type=Path, help="PEM file with the certificate's key")
+    parser.add_argument(
+        "--tls-ca", type=Path, help="PEM file; only clients with a certificate of it are heard"
+    )
     arguments = parser.parse_args()
+    if (arguments.tls_certificate is None) is not (arguments.tls_key is None):
+        parser.error("give both --tls-certificate and --tls-key")
     if arguments.topology is None and arguments.table is None:
         parser.error("give --topology, --table or both")
     return arguments
@@ -80,6 +89,14 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _credentials(arguments: argparse.Namespace) -> grpc.ServerCredentials | None:
+    if arguments.tls_certificate is None:
+        return None
+    pair = (arguments.tls_key.read_bytes(), arguments.tls_certificate.read_bytes())
+    authority = arguments.tls_ca.read_bytes() if arguments.tls_ca else None
+    return grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
+
+
 async def _serve(arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,7 +110,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         )
         hawkeye = HawkEye(sessions or table, record)
         updates = Updates(sessions, hawkeye.push, arguments.batch) if sessions else None
-        listener = Listener(hawkeye, arguments.address, arguments.port)
+        listener = Listener(hawkeye, arguments.address, arguments.port, _credentials(arguments))
         stack.push_async_callback(listener.close)
         await listener.open()
         if arguments.control:

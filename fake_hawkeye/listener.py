@@ -16,8 +16,15 @@ _PATIENCE, _PAUSE = 5.0, 0.01
 class Listener:
     """One gRPC server at a time, always on the same port once that is known."""
 
-    def __init__(self, hawkeye: HawkEye, address: IPv6Address, port: int) -> None:
+    def __init__(
+        self,
+        hawkeye: HawkEye,
+        address: IPv6Address,
+        port: int,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
         self._hawkeye = hawkeye
+        self._credentials = credentials
         self._address = address
         self.port = port
         self._server: grpc.aio.Server | None = None
@@ -30,7 +37,7 @@ class Listener:
         self._stay()
         if self._server is None:
             self._check_free()
-            self._server, self.port = await start(self._hawkeye, self._address, self.port)
+            self._server, self.port = await start(self._hawkeye, self._address, self.port, self._credentials)
 
     async def close(self) -> None:
         """Refuses connections from now on and breaks off the streams."""

@@ -146,11 +146,16 @@ def intent_entry(intent: Intent) -> dict[str, Any]:
     return entry
 
 
-async def start(hawkeye: HawkEye, address: IPv6Address, port: int) -> tuple[grpc.aio.Server, int]:
+async def start(
+    hawkeye: HawkEye, address: IPv6Address, port: int, credentials: grpc.ServerCredentials | None = None
+) -> tuple[grpc.aio.Server, int]:
     """A server that listens, and its port, chosen by the kernel for 0; RuntimeError when it can't listen."""
     # Without so_reuseport=0 a second controller would share the port instead of failing.
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     add_IntentControllerServicer_to_server(hawkeye, server)
-    bound: int = server.add_insecure_port(f"[{address}]:{port}")
+    target = f"[{address}]:{port}"
+    bound: int = (
+        server.add_secure_port(target, credentials) if credentials else server.add_insecure_port(target)
+    )
     await server.start()
     return server, bound

@@ -82,8 +82,10 @@ class Agent:
         for number in (*_STOP_SIGNALS, signal.SIGHUP):
             signal.signal(number, _exit)
         options = self._options
-        if options.role == "client" and self._config.hawkeye.enabled:
+        if options.role == "client":
+            # Before anything is attached: what can be wrong with the controller's settings.
             self._source()
+            self._credentials_readable(self._config)
         inherited = handover.running_maps(options.role, options.interfaces[0])
         loaded = self._loading.result(inherited)
         self._plane = DataPlane(options.role, loaded, self._config.sr_domain)

@@ -1,5 +1,6 @@
 """The mock controller of a lab: started anew with a table, or told to push."""
 
+from collections.abc import Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -8,12 +9,12 @@ from lab.network import Lab, LabError
 from lab.process import stop
 
 
-def restart(lab: Lab, table: Path | None, computing: bool = True) -> str:
+def restart(lab: Lab, table: Path | None, computing: bool = True, options: Sequence[str] = ()) -> str:
     """Stops the running controller and starts one with this table; a sentence that says so."""
     running = lab.processes().get(lab.hawkeye.name)
     if running is not None:
         stop([running])
-    process = lab.start_hawkeye(table, computing)
+    process = lab.start_hawkeye(table, computing, options)
     process.wait_for("listening on")
     return f"controller on {process.output().strip().splitlines()[-1].removeprefix('listening on ')}"
 

@@ -180,7 +180,9 @@ class Lab:
         """Where the mock controller records what it was asked."""
         return self.run / "hawkeye-requests.jsonl"
 
-    def start_hawkeye(self, table: Path | None = None, computing: bool = True) -> Process:
+    def start_hawkeye(
+        self, table: Path | None = None, computing: bool = True, options: Sequence[str] = ()
+    ) -> Process:
         """Starts the mock controller on its host: it computes, but for what its table says."""
         host = self.hawkeye
         assert host.hawkeye is not None
@@ -192,7 +194,7 @@ class Lab:
         if computing:
             argv += ["--topology", str(self.run / "topology.yaml")]
         argv += ["--record", str(self.requests_file), "--control", str(self.control_socket)]
-        return self.start(host.name, host.name, [sys.executable, "-m", "fake_hawkeye", *argv])
+        return self.start(host.name, host.name, [sys.executable, "-m", "fake_hawkeye", *argv, *options])
 
     def _down(self) -> None:
         stop(members(self.name))

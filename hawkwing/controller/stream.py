@@ -87,6 +87,10 @@ def describe_failure(error: BaseException) -> str:
         for reason in ("Connection refused", "No route to host", "Network is unreachable"):
             if reason in details:
                 return reason.lower()
+        if "CERTIFICATE_VERIFY_FAILED" in details:
+            return "its certificate is not one that hawkeye.tls.ca vouches for"
+        if "SSL" in details or "handshake" in details.lower():
+            return "the TLS handshake failed: it speaks no TLS, or refuses our certificate"
         return f"the connection broke: {details}"
     if _status_is_lost(error):
         return "the controller ended the stream while it was asked, the reason is lost"

@@ -1,0 +1,128 @@
+"""The controller behind TLS and mutual TLS, with certificates made for the test."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.controller import restart
+from lab.network import Lab
+from lab.wait import wait_until
+
+from .conftest import HAWKWING, Agents, have_tool
+from .test_intents import LOW_LATENCY, bindings
+
+Make = Callable[..., tuple[Path, Path]]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """`make("ca")` makes an authority, `make("server", signer="ca")` a certificate of it: PEM files."""
+    if not have_tool("openssl"):
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+
+    def certificate(name: str, signer: str | None = None) -> tuple[Path, Path]:
+        key, pem = folder / f"{name}.key", folder / f"{name}.pem"
+        argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        argv += ["-days", "2", "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(pem)]
+        if signer:
+            argv += ["-CA", str(folder / f"{signer}.pem"), "-CAkey", str(folder / f"{signer}.key")]
+            argv += ["-addext", "subjectAltName=IP:fcbb:cc00:5::f", "-addext", "basicConstraints=CA:FALSE"]
+        made = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.skip(f"this openssl can't make certificates: {made.stderr.splitlines()[-1]}")
+        return pem, key
+
+    return certificate
+
+
+@pytest.fixture
+def secured(lab: Lab, make: Make) -> Iterator[Callable[[bool], None]]:
+    """`secured(mutual)` restarts the controller with TLS; the plain one is put back afterwards."""
+    make("ca")
+
+    def start(mutual: bool) -> None:
+        pem, key = make("server", signer="ca")
+        options = ["--tls-certificate", str(pem), "--tls-key", str(key)]
+        if mutual:
+            options += ["--tls-ca", str(pem.with_name("ca.pem"))]
+        restart(lab, None, options=options)
+
+    yield start
+    restart(lab, None)
+
+
+def with_tls(**files: Path) -> str:
+    tls = ", ".join(f"{key}: {path}" for key, path in files.items())
+    return LOW_LATENCY.replace("port: 5001}", f"port: 5001, tls: {{{tls}}}}}")
+
+
+def answered(lab: Lab) -> bool:
+    return bindings(lab)[80]["origin"] == "controller"
+
+
+def test_tls(lab: Lab, agents: Agents, make: Make, secured: Callable[[bool], None]) -> None:
+    secured(False)
+    ca = make("ca")[0].with_name("ca.pem")
+    secured(False)
+    agents.client(with_tls(ca=ca))
+    wait_until(lambda: answered(lab), 5.0, "the path comes over TLS")
+
+
+def test_mutual_tls(lab: Lab, agents: Agents, make: Make, secured: Callable[[bool], None]) -> None:
+    secured(True)
+    pem, key = make("client", signer="ca")
+    agents.client(with_tls(ca=pem.with_name("ca.pem"), certificate=pem, key=key))
+    wait_until(lambda: answered(lab), 5.0, "the path comes over mutual TLS")
+
+
+def test_controller_that_nobody_vouches_for(
+    lab: Lab, agents: Agents, make: Make, secured: Callable[[bool], None]
+) -> None:
+    secured(False)
+    other = make("other")[0]
+    client = agents.client(with_tls(ca=other))
+    wait_until(lambda: "warning: cannot reach" in client.output(), 10.0, "it is told")
+    assert "its certificate is not one that hawkeye.tls.ca vouches for" in client.output()
+    assert client.output().count("cannot reach") == 1
+    assert bindings(lab)[80]["origin"] == "none"
+
+
+def test_client_whose_certificate_is_refused(
+    lab: Lab, agents: Agents, make: Make, secured: Callable[[bool], None]
+) -> None:
+    secured(True)
+    make("other")
+    pem, key = make("stranger", signer="other")
+    client = agents.client(with_tls(ca=pem.with_name("ca.pem"), certificate=pem, key=key))
+    wait_until(lambda: "controller" in client.output(), 10.0, "it is told")
+    said = [line for line in client.output().splitlines() if "controller" in line]
+    assert len(said) == 1, said
+    assert bindings(lab)[80]["origin"] == "none"
+
+
+def test_plaintext_client_of_a_tls_controller(
+    lab: Lab, agents: Agents, secured: Callable[[bool], None]
+) -> None:
+    secured(False)
+    client = agents.client(LOW_LATENCY)
+    wait_until(lambda: "at [fcbb:cc00:5::f]:5001:" in client.output(), 10.0, "it is told")
+    assert bindings(lab)[80]["origin"] == "none"
+
+
+def test_files_that_are_wrong(lab: Lab, make: Make, tmp_path: Path) -> None:
+    pem, _key = make("ca")
+    file = tmp_path / "tls.yaml"
+
+    def run(text: str) -> str:
+        file.write_text(text)
+        result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)])
+        assert result.returncode == 1
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        return result.stderr
+
+    assert "there-is-none.pem can't be read: No such file" in run(with_tls(ca=Path("there-is-none.pem")))
+    assert "has no certificate in PEM form" in run(with_tls(ca=file))
+    assert "certificate is of no use without it" in run(with_tls(certificate=pem))
