@@ -1,15 +1,17 @@
-"""The demonstration: one request, two paths, and what was captured of them on every link."""
+"""The demonstration: one request, several paths, and what was captured of them on every link."""
 
 import sys
-import tempfile
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import IPv6Address
-from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from fake_hawkeye.control import Control
+from lab import netns
+from lab.impair import heal, impair
+from lab.linux.router import packets_seen
 from lab.network import Lab
 from lab.process import Process
 from lab.topology import Host, Topology
@@ -19,12 +21,8 @@ from lab.wire import Capture, Packet
 NAME = "demo"
 _URL = "http://wb.hawk.net/"
 _PORT = 80
-_CONFIG = """\
-hawkeye:
-  enabled: true
-  address: {controller}
-  port: {port}
-sr_domain:
+_FILE = """\
+{controller}sr_domain:
   - fcbb::/16
 services:
   web:
@@ -32,11 +30,13 @@ services:
     applications:
       - port: 80
         sid: [{sids}]
-        intents:
-          - intent: high-bandwidth
-"""
-_CHOSEN = ("vpp1", "vpp2", "vpp4", "vpp6")
-_PUSHED = ("vpp1", "vpp3", "vpp5", "vpp6")
+{intents}"""
+_CONTROLLER = "hawkeye: {{enabled: true, address: {address}, port: {port}}}\n"
+_LOW_LATENCY = "        intents: [{intent: low-latency}]\n"
+_THROUGH_FIREWALL = "        intents: [{intent: sfc, functions: [fw]}]\n"
+_CHOSEN = ("vpp1", "vpp3", "vpp5", "vpp6")
+_FAST_LINK = "vpp2-vpp4"
+_SLOW = 80000
 
 
 class Names:
@@ -50,6 +50,7 @@ class Names:
             else:
                 self._names[node.loopback.ip] = node.name
                 self._names.update(dict.fromkeys(node.sids, node.name))
+                self._names.update({sid: f"{name}@{node.name}" for name, sid in node.service_sids.items()})
 
     def __call__(self, address: IPv6Address) -> str:
         return self._names.get(address, str(address))
@@ -63,8 +64,8 @@ def run(keep: bool) -> int:
     lab.down()
     lab.up()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            _show(lab, console, Path(folder))
+        with Capture(lab.topology, lab.namespace) as capture:
+            _Show(lab, console, capture).run()
         if keep:
             _explain(lab, console)
         return 0
@@ -75,60 +76,115 @@ def run(keep: bool) -> int:
             console.print(f"Lab is down, left over: {', '.join(left) or 'nothing'}")
 
 
-def _start_agents(lab: Lab, folder: Path) -> tuple[Process, Process]:
-    sids = ", ".join(str(lab.topology.router(name).sid) for name in _CHOSEN)
-    declared = lab.hawkeye.hawkeye
-    assert declared is not None
-    # The file stays in the run directory, for who keeps the lab.
-    config = lab.run / "client.yaml"
-    config.write_text(_CONFIG.format(controller=lab.hawkeye.address, port=declared.port, sids=sids))
-    hawkwing = [sys.executable, "-m", "hawkwing"]
-    server_config = lab.run / "server.yaml"
-    server_config.write_text("sr_domain: [fcbb::/16]\n")
-    server = lab.start(
-        "host-b", "server", [*hawkwing, "server", "-i", "eth0", "--config", str(server_config)]
-    )
-    client = lab.start("host-a", "client", [*hawkwing, "client", "-i", "eth0", "--config", str(config)])
-    for agent in (server, client):
-        agent.wait_for("ready")
-    return client, server
+class _Show:
+    """The scenes, one after the other; all that is told of packets was captured."""
 
+    def __init__(self, lab: Lab, console: Console, capture: Capture) -> None:
+        self._lab = lab
+        self._console = console
+        self._capture = capture
+        self._names = Names(lab.topology)
+        # The file stays in the run directory, for who keeps the lab.
+        self._config = lab.run / "client.yaml"
+        self._server_config = lab.run / "server.yaml"
 
-def _show(lab: Lab, console: Console, folder: Path) -> None:
-    names = Names(lab.topology)
-    console.print("[bold]Starting[/] hawkwing server on host-b and hawkwing client on host-a")
-    client, _server = _start_agents(lab, folder)
-    with Capture(lab.topology, lab.namespace) as capture:
-        requests, replies = _fetch(lab, capture, console)
-        title = f"1. GET {_URL} along the configured path {' > '.join(_CHOSEN)}"
-        console.print(_table(title, requests, names))
+    def run(self) -> None:
+        self._configure(intents="", controller="")
+        self._server_config.write_text("sr_domain: [fcbb::/16]\n")
+        self._console.print("[bold]Starting[/] hawkwing server on host-b and hawkwing client on host-a")
+        client = self._start_agents()
 
-        wait_until(lambda: "fcbb" in str(_asked(lab)), 5.0, "the controller to be asked")
-        destination = lab.topology.host("host-b").address
-        path = [lab.topology.router(name).sid for name in _PUSHED]
-        with Control(lab.control_socket) as control:
-            control.set_path(str(destination), [{"intent": "high-bandwidth"}], [str(sid) for sid in path])
+        requests, _replies = self._fetch()
+        self._tell(f"1. GET {_URL} along the configured list {' > '.join(_CHOSEN)}", requests)
+
+        self._configure(intents=_LOW_LATENCY)
+        self._reload()
         client.wait_for("path from the controller")
-        capture.forget()
-        requests, replies = _fetch(lab, capture, console)
-        title = f"2. The same request after the controller has pushed {' > '.join(_PUSHED)}"
-        console.print(_table(title, requests, names))
-        title = "3. Its reply: the server has learned the list and reversed it by itself"
-        console.print(_table(title, replies, names))
+        requests, replies = self._fetch()
+        self._tell(
+            "2. Reloaded with the intent low-latency: by the path that the controller has computed", requests
+        )
+        self._tell("3. The reply: the server has learned the list and reversed it by itself", replies)
+
+        done = impair(self._lab, _FAST_LINK, latency=_SLOW)
+        self._console.print(f"\n[bold]{_FAST_LINK} gets slow[/]: {_SLOW // 1000} ms. " + done[-1])
+        before = _links(requests)
+        wait_until(lambda: _links(self._fetch(quietly=True)[0]) != before, 10.0, "the path to move")
+        requests, _replies = self._fetch()
+        self._tell("4. The same request after the controller has pushed a better path", requests)
+        heal(self._lab)
+
+        self._configure(intents=_THROUGH_FIREWALL)
+        self._reload()
+        wait_until(self._chained, 10.0, "the path through the firewall")
+        seen_before = self._seen_by_firewalls()
+        requests, _replies = self._fetch()
+        self._tell("5. Reloaded with a service chain through the firewall", requests)
+        for name, count in self._seen_by_firewalls().items():
+            more = count - seen_before[name]
+            self._console.print(f"{name} has counted {more} packets of it, replies included")
+
+    def _configure(self, intents: str, controller: str | None = None) -> None:
+        host = self._lab.hawkeye
+        assert host.hawkeye is not None
+        if controller is None:
+            controller = _CONTROLLER.format(address=host.address, port=host.hawkeye.port)
+        sids = ", ".join(str(self._lab.topology.router(name).sid) for name in _CHOSEN)
+        self._config.write_text(_FILE.format(controller=controller, sids=sids, intents=intents))
+
+    def _start_agents(self) -> Process:
+        hawkwing = [sys.executable, "-m", "hawkwing"]
+        agents = []
+        for host, role, config in (
+            ("host-b", "server", self._server_config),
+            ("host-a", "client", self._config),
+        ):
+            agents.append(
+                self._lab.start(host, role, [*hawkwing, role, "-i", "eth0", "--config", str(config)])
+            )
+        for agent in agents:
+            agent.wait_for("ready")
+        return agents[-1]
+
+    def _reload(self) -> None:
+        result = self._lab.execute("host-a", [sys.executable, "-m", "hawkwing", "reload"])
+        if result.returncode:
+            raise RuntimeError(result.stderr.strip())
+
+    def _chained(self) -> bool:
+        requests, _replies = self._fetch(quietly=True)
+        firewalls = set(self._firewalls())
+        return any(p.srh is not None and firewalls & set(p.srh.segments) for p in requests)
+
+    def _firewalls(self) -> dict[IPv6Address, str]:
+        routers = self._lab.topology.routers
+        return {router.service_sids["fw"]: router.name for router in routers if "fw" in router.service_sids}
+
+    def _seen_by_firewalls(self) -> dict[str, int]:
+        seen = {}
+        for sid, router in self._firewalls().items():
+            seen[self._names(sid)] = netns.run_inside(self._lab.namespace(router), partial(packets_seen, sid))
+        return seen
+
+    def _tell(self, title: str, packets: Sequence[Packet]) -> None:
+        self._console.print(_table(title, packets, self._names))
+
+    def _fetch(self, quietly: bool = False) -> tuple[list[Packet], list[Packet]]:
+        return _fetch(self._lab, self._capture, None if quietly else self._console)
 
 
-def _asked(lab: Lab) -> list[object]:
-    with Control(lab.control_socket) as control:
-        return list(control.requests())
+def _links(packets: Sequence[Packet]) -> list[str]:
+    return [packet.link for packet in packets]
 
 
-def _fetch(lab: Lab, capture: Capture, console: Console) -> tuple[list[Packet], list[Packet]]:
+def _fetch(lab: Lab, capture: Capture, console: Console | None) -> tuple[list[Packet], list[Packet]]:
     """The first packet of a request and of its reply, on every link that they crossed."""
     capture.forget()
     result = lab.execute("host-a", ["curl", "-sS", "-m", "5", _URL])
     if result.returncode:
         raise RuntimeError(f"host-a can't fetch {_URL}: {result.stderr.strip()}")
-    console.print(f"\nhost-a$ curl {_URL}\n[green]{result.stdout.strip()}[/]")
+    if console is not None:
+        console.print(f"\nhost-a$ curl {_URL}\n[green]{result.stdout.strip()}[/]")
     packets = capture.packets(lambda p: _PORT in (p.source_port, p.destination_port))
     return _once_a_link(packets, "destination_port"), _once_a_link(packets, "source_port")
 
@@ -142,9 +198,11 @@ def _once_a_link(packets: Sequence[Packet], port: str) -> list[Packet]:
 
 
 def _table(title: str, packets: Sequence[Packet], names: Names) -> Table:
-    table = Table(title=title, title_style="bold", title_justify="left")
+    table = Table(
+        title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for column in ("captured on", "outer destination", "SL", "segment list on the wire"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, no_wrap=column != "segment list on the wire")
     for packet in packets:
         left, listed = "-", "no SRH"
         if packet.srh:
@@ -167,9 +225,7 @@ The lab stays up, with agents and controller. Look around:
   ./run lab.exec host-a "curl -s {_URL}" --name {lab.name}
   ./run lab.exec vpp5 "tcpdump -nvi vpp3 -c 5" --name {lab.name}
   ./run lab.capture --name {lab.name}        (and --stop; files in {lab.run}/captures)
-  ./run hawkeye --name {lab.name} --push {lab.topology.host("host-b").address}=high-bandwidth={
-            lab.topology.router("vpp3").sid
-        }
+  ./run lab.impair vpp1-vpp2 --latency 50000 --name {lab.name}
   less {lab.run}/logs/client.log
   ./run lab.down --name {lab.name}"""
     )

@@ -11,6 +11,7 @@ from pyroute2 import IPRoute
 
 from lab import netns
 from lab.build import in_parallel
+from lab.linux.router import add_function
 from lab.routing import Route, routes
 from lab.topology import Host, Node, Router, Topology
 
@@ -87,6 +88,13 @@ def _settle(
         stale = [prefix for prefix in ours if prefix in present and prefix not in wanted]
         different = {prefix: to for prefix, to in wanted.items() if present.get(prefix) != to}
         for prefix, target in different.items():
+            if (
+                isinstance(node, Router)
+                and prefix.network_address in node.service_sids.values()
+                and target[1]
+            ):
+                add_function(prefix.network_address, alive[0])
+                continue
             ip.route("replace", dst=str(prefix), **_arguments(target))
         for prefix in stale:
             ip.route("del", dst=str(prefix))

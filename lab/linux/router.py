@@ -1,5 +1,8 @@
 """A router of the kernel's own: forwarding, loopback, and behaviour End (RFC 8986, 4.1) for its SID."""
 
+import re
+import subprocess
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -31,8 +34,27 @@ class LinuxRouter:
         ip.addr("add", index=1, address=str(loopback.ip), prefixlen=loopback.network.prefixlen)
         any_link = indexes[self._node.interfaces[0].name]
         for sid in self._node.sids:
-            ip.route("add", dst=f"{sid}/128", oif=any_link, encap={"type": "seg6local", "action": "End"})
+            if sid in self._node.service_sids.values():
+                add_function(sid, self._node.interfaces[0].name)
+            else:
+                ip.route("add", dst=f"{sid}/128", oif=any_link, encap={"type": "seg6local", "action": "End"})
         add_routes(ip, indexes, routes)
+
+
+def add_function(sid: IPv6Address, interface: str) -> None:
+    """A service function: behaviour End that counts the packets it has seen (pyroute2 can't ask for that)."""
+    action = ["encap", "seg6local", "action", "End", "count", "dev", interface]
+    subprocess.run(["ip", "-6", "route", "replace", f"{sid}/128", "proto", "static", *action], check=True)
+
+
+def packets_seen(sid: IPv6Address) -> int:
+    """What a service function has counted; called inside its router's namespace."""
+    argv = ["ip", "-6", "-s", "route", "show", f"{sid}/128"]
+    text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    match = re.search(r"\bpackets (\d+)", text)
+    if match is None:
+        raise RuntimeError(f"the function {sid} counts nothing: {text.strip() or 'it is not there'}")
+    return int(match[1])
 
 
 def add_routes(ip: IPRoute, indexes: dict[str, int], routes: list[Route]) -> None:

@@ -24,6 +24,7 @@ from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, N
 
 ROUND = 250
 CAPACITIES = Capacities(policies=40, flows=8192)
+ROLES = ("client", "server")
 XDP_PASS = 2
 DOMAINS: list[list[str]] = [
     [],
@@ -210,7 +211,7 @@ def run(benches: dict[str, Bench], seed: int, count: int, seconds: float = 0) ->
 
 def load(namespace: Namespace) -> dict[str, Bench]:
     """Both roles' data planes, with little room for paths."""
-    loaders = {role: Loading(role, CAPACITIES, xdp=True) for role in ("client", "server")}
+    loaders = {role: Loading(role, CAPACITIES, xdp=True) for role in ROLES}
     return {role: Bench(role, loader.result(), namespace) for role, loader in loaders.items()}
 
 

@@ -1,0 +1,43 @@
+"""Programs and model agree on packets of every kind; `python -m tests.dataplane.fuzz` runs as many as one likes."""
+
+import pytest
+
+from hawkwing.dataplane.loader import Loading
+from hawkwing.errors import DataplaneError
+from tests.dataplane.bench import Bench, Namespace
+from tests.dataplane.fuzz import CAPACITIES, ROLES, run
+
+CASES, PARTS = 10_000, 4
+
+
+@pytest.fixture(scope="session")
+def fuzzed(namespace: Namespace) -> dict[str, Bench]:
+    """Both roles with their XDP programs and little room for paths."""
+    loaders = {role: Loading(role, CAPACITIES, xdp=True) for role in ROLES}
+    try:
+        return {role: Bench(role, loader.result(), namespace) for role, loader in loaders.items()}
+    except DataplaneError as error:
+        if "missing" in str(error):
+            pytest.skip(str(error))
+        raise
+    finally:
+        for loader in loaders.values():
+            loader.abandon()
+
+
+@pytest.mark.parametrize("seed", range(PARTS))
+def test_programs_and_model_agree(fuzzed: dict[str, Bench], seed: int) -> None:
+    report = run(fuzzed, seed, CASES // PARTS)
+    assert not report.faults, report.faults[0]
+    assert report.cases == CASES // PARTS
+
+
+def test_the_same_seed_gives_the_same_cases(fuzzed: dict[str, Bench]) -> None:
+    first, second, other = (run(fuzzed, seed, 500).outcomes for seed in (9, 9, 10))
+    assert first == second != other
+
+
+def test_nearly_every_reason_is_met(fuzzed: dict[str, Bench]) -> None:
+    """What no such packet can bring about has its own tests."""
+    met = {reason for _role, _direction, reason in run(fuzzed, 0, 5000).outcomes}
+    assert met >= MET
