@@ -86,6 +86,7 @@ class Agent:
             # Before anything is attached: what can be wrong with the controller's settings.
             self._source()
             self._credentials_readable(self._config)
+        handover.tidy(options.role, options.interfaces[0])
         inherited = handover.running_maps(options.role, options.interfaces[0])
         loaded = self._loading.result(inherited)
         self._plane = DataPlane(options.role, loaded, self._config.sr_domain)

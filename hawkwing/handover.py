@@ -12,7 +12,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 from hawkwing.dataplane import bpf
-from hawkwing.dataplane.attach import runtime_folder
+from hawkwing.dataplane.attach import is_attached, runtime_folder
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.steering import Steering
 
@@ -26,6 +26,13 @@ def _file(role: str, interface: str) -> Path:
 
 def _programs_file(role: str, interface: str) -> Path:
     return runtime_folder() / f"{role}-{interface}.programs"
+
+
+def tidy(role: str, interface: str) -> None:
+    """What was left counts only while the steering itself was left; else it is another time's."""
+    left = _file(role, interface).exists() or _programs_file(role, interface).exists()
+    if left and not is_attached(role, interface):
+        discard(role, interface)
 
 
 def note_programs(role: str, interface: str, programs: Mapping[str, int]) -> None:

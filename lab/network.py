@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hawkwing.dataplane.attach import runtime_folder
 from lab import netns
 from lab.build import build
 from lab.probe import unreachable
@@ -199,7 +200,12 @@ class Lab:
     def _down(self) -> None:
         stop(members(self.name))
         for name in self._recorded_namespaces():
+            if netns.exists(name):
+                # What killed agents have left; their namespace's number may come again.
+                shutil.rmtree(runtime_folder(netns.path(name)), ignore_errors=True)
             netns.remove(name)
+        with suppress(OSError):
+            runtime_folder().parent.rmdir()
         # Holders of a namespace are gone; what is in it ends with it.
         shutil.rmtree(self.run, ignore_errors=True)
         if self.run.parent.exists() and not any(self.run.parent.iterdir()):

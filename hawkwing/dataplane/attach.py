@@ -97,16 +97,26 @@ class Claim:
             self._path.parent.parent.rmdir()
 
 
-def runtime_folder() -> Path:
-    """Where the agents of this network namespace keep their locks: one folder per namespace."""
-    return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(
-        Path("/proc/self/ns/net").stat().st_ino
-    )
+def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
+    """Where the agents of a network namespace keep their locks and sockets: one folder a namespace."""
+    return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(namespace.stat().st_ino)
 
 
 def filter_name(role: str) -> str:
     """The name our filters carry, by which they are known again."""
     return f"hawkwing:{role}"
+
+
+def is_attached(role: str, interface: str) -> bool:
+    """Are filters of this role on the interface, left by an agent before?"""
+    with IPRoute() as ip:
+        for index in ip.link_lookup(ifname=interface):
+            for parent in (EGRESS, INGRESS):
+                for message in ip.get_filters(index=index, parent=parent):
+                    options = message.get_attr("TCA_OPTIONS")
+                    if options is not None and options.get_attr("TCA_BPF_NAME") == filter_name(role):
+                        return True
+    return False
 
 
 class Attachment:

@@ -110,6 +110,8 @@ def show(results: Results, machine: dict[str, object], console: Console) -> None
     if results.hooks:
         console.print(_table("Ingress hooks", results.hooks, HOOKS, HOOK_RATIOS))
     console.print(_table("Learned flows", results.flows, FLOW_WAYS, FLOW_RATIOS))
+    kept = ", ".join(f"{known:,} of {wanted}" for wanted, known in results.flows_known.items())
+    console.print(f"kept: {kept}\n")
     console.print(_table("Start", results.starts, (COLD, WARM), [(COLD, WARM)]))
     console.print(_table("Memory", results.memory, MEMORY))
 

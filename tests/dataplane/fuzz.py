@@ -23,7 +23,7 @@ from tests.dataplane.model import SHOT, Outcome, Tables, egress, ingress, ordina
 from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, NAME, SIDS
 
 ROUND = 250
-CAPACITIES = Capacities(policies=40, flows=8192)
+CAPACITIES = Capacities(policies=16, flows=8192)
 ROLES = ("client", "server")
 XDP_PASS = 2
 DOMAINS: list[list[str]] = [

@@ -192,7 +192,7 @@ class Maker:
     def routed(self, source: IPv6Address, kind: int, body: bytes) -> bytes:
         """Behind an SRH, which may have TLVs and be wrong."""
         target = self.here if self.chance(0.95) else self.random.choice(PEERS)
-        path = [*self.path(), self.here if self.chance(0.97) else HOST_C]
+        path = [*self.path(), target if self.chance(0.97) else HOST_C]
         tlvs = (
             self.random.choice([bytes(8), b"\1\6" + bytes(6), b"\5\x26" + bytes(38)])
             if self.chance(0.15)

@@ -1,13 +1,16 @@
-"""Programs and model agree on packets of every kind; `python -m tests.dataplane.fuzz` runs as many as one likes."""
+"""Programs and model agree on packets of every kind; `python -m tests.dataplane.fuzz` runs more of them."""
 
 import pytest
 
+from hawkwing.dataplane.layout import reasons
 from hawkwing.dataplane.loader import Loading
 from hawkwing.errors import DataplaneError
 from tests.dataplane.bench import Bench, Namespace
 from tests.dataplane.fuzz import CAPACITIES, ROLES, run
 
 CASES, PARTS = 10_000, 4
+RARE = {"NO_ROOM", "NOT_STRIPPED", "FLOWS_FULL", "FLOW_REPLACED"}
+"""Reasons that no packet alone brings about; other tests do."""
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +41,6 @@ def test_the_same_seed_gives_the_same_cases(fuzzed: dict[str, Bench]) -> None:
 
 
 def test_nearly_every_reason_is_met(fuzzed: dict[str, Bench]) -> None:
-    """What no such packet can bring about has its own tests."""
-    met = {reason for _role, _direction, reason in run(fuzzed, 0, 5000).outcomes}
-    assert met >= MET
+    outcomes = run(fuzzed, 0, 8000).outcomes
+    met = {reason for _role, _direction, reason in outcomes}
+    assert met >= {reason.name for reason in reasons()} - RARE
