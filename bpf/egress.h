@@ -63,9 +63,10 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 static __always_inline int insert_srh(struct __sk_buff *skb, __u32 l3, struct policy *p, __u64 hop_by_hop, __u64 flags)
 {
 	__u32 at = l3 + IPV6_HEADER, grown;
-	__u64 length = p->srh_length;
+	__u64 length = p->srh_length, *words, *ready = (void *)p->srh;
 	struct ipv6_header *ip6;
 	struct srh_header *srh;
+	int i;
 	struct scratch *s = NULL;
 	__u8 next = 0;
 
@@ -85,8 +86,18 @@ static __always_inline int insert_srh(struct __sk_buff *skb, __u32 l3, struct po
 			return -1;
 		at += hop_by_hop;
 	}
-	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) || bpf_skb_store_bytes(skb, at, p->srh, length, 0))
+	words = hop_by_hop ? NULL : packet_at(skb, at, HW_SRH_SHORT);
+	if (words && length <= HW_SRH_SHORT) {
+		/* A list of up to three SIDs costs less as words than the helper's call. */
+#pragma unroll
+		for (i = 0; i < HW_SRH_SHORT / 8; i++) {
+			if (i * 8 < length)
+				words[i] = ready[i];
+		}
+	} else if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) ||
+		   bpf_skb_store_bytes(skb, at, p->srh, length, 0)) {
 		return -1;
+	}
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
 	if (!ip6)
 		return -1;

@@ -35,14 +35,33 @@ static __always_inline struct flow_bucket *flow_at(volatile struct flow_place *p
 	return flows.lookup(&index);
 }
 
-/* Chooses where a new flow goes: a free way, or that of an idle flow or of the largest source. */
-static __always_inline void flow_choose(__u64 hash, const struct settings *set, volatile struct flow_place *place)
+/* Counts the taken ways of a home and notes a free one as the place, where there is one. */
+static __always_inline __u32 flow_taken(__u64 hash, int home, volatile struct flow_place *place)
+{
+	__u32 index = flow_home(hash, home), way, taken = 0, free = HW_WAYS;
+	struct flow_bucket *bucket = flows.lookup(&index);
+
+	if (!bucket)
+		return HW_WAYS;
+	for (way = 0; way < HW_WAYS; way++) {
+		if (bucket->words[way])
+			taken++;
+		else
+			free = way;
+	}
+	place->bucket = index;
+	place->way = free;
+	return taken;
+}
+
+/* Of two full homes, the way of an idle flow or of the source with the most flows. */
+static __always_inline void flow_choose_victim(__u64 hash, const struct settings *set,
+					       volatile struct flow_place *place)
 {
 	__u8 epoch = set->epoch;
 	__u32 way;
 	int home;
 
-	place->weight = 0;
 	for (home = 0; home < 2; home++) {
 		__u32 index = flow_home(hash, home);
 		struct flow_bucket *bucket = flows.lookup(&index);
@@ -50,17 +69,15 @@ static __always_inline void flow_choose(__u64 hash, const struct settings *set, 
 		if (!bucket)
 			return;
 		for (way = 0; way < HW_WAYS; way++) {
-			__u32 source = HW_NO_SLOT, weight = 0xffffffff, *flows_of;
+			__u32 source, weight, *flows_of;
 
-			if (bucket->words[way]) {
-				source = source_index(bucket->keys[way].remote, set->hash_seed);
-				flows_of = sources.lookup(&source);
-				if (!flows_of)
-					return;
-				weight = *flows_of;
-				if ((__u8)(epoch - bucket->epochs[way]) >= HW_IDLE_EPOCHS)
-					weight = 0xfffffffe;
-			}
+			source = source_index(bucket->keys[way].remote, set->hash_seed);
+			flows_of = sources.lookup(&source);
+			if (!flows_of)
+				return;
+			weight = *flows_of;
+			if ((__u8)(epoch - bucket->epochs[way]) >= HW_IDLE_EPOCHS)
+				weight = 0xfffffffe;
 			if (weight > place->weight) {
 				place->bucket = index;
 				place->way = way;
@@ -69,6 +86,29 @@ static __always_inline void flow_choose(__u64 hash, const struct settings *set, 
 			}
 		}
 	}
+}
+
+/*
+ * Chooses where a new flow goes. The first home while it is half empty, so that most
+ * look-ups end there; then the emptier one, so that none is full before its time.
+ */
+static __always_inline void flow_choose(__u64 hash, const struct settings *set, volatile struct flow_place *place)
+{
+	__u32 first, second;
+
+	place->source = HW_NO_SLOT;
+	place->weight = 0xffffffff;
+	first = flow_taken(hash, 0, place);
+	if (first <= HW_WAYS / 2)
+		return;
+	second = flow_taken(hash, 1, place);
+	if (second < first)
+		return;
+	first = flow_taken(hash, 0, place);
+	if (first < HW_WAYS)
+		return;
+	place->weight = 0;
+	flow_choose_victim(hash, set, place);
 }
 
 /* Makes an entry for a flow that has none; false where no room can be made for its source. */

@@ -46,8 +46,10 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		return HW_SRH_MALFORMED;
 	if (!same16(segment, ip6->destination))
 		return HW_SRH_MALFORMED;
+#ifdef HW_CLIENT
 	if (!local_addresses.lookup((struct address *)ip6->destination))
 		return HW_NOT_LOCAL;
+#endif
 
 #ifdef HW_SERVER
 	w = &s->walk;
@@ -74,16 +76,24 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 			__u32 slot = (__u32)bucket->words[way];
 			struct policy *p = policies.lookup(&slot);
 
-			if (bucket->epochs[way] != (__u8)set->epoch)
-				bucket->epochs[way] = set->epoch;
-			/* Nothing has changed since this flow was found trustworthy. */
-			if (p && p->list_hash == hash)
+			/*
+			 * Seen in this epoch with this list: the address is ours and the list was
+			 * found trustworthy. A new epoch begins when an address or the domain changes.
+			 */
+			if (p && p->list_hash == hash && bucket->epochs[way] == (__u8)set->epoch)
 				goto strip;
 		}
 	}
 #endif
+#ifdef HW_SERVER
+	if (!local_addresses.lookup((struct address *)ip6->destination))
+		return HW_NOT_LOCAL;
 	if (set->prefixes && !trusted_list(skb, set, l3, list, last_entry))
 		return HW_UNTRUSTED;
+#else
+	if (set->prefixes && !trusted_before(skb, set, l3, list, last_entry))
+		return HW_UNTRUSTED;
+#endif
 #ifdef HW_SERVER
 	if (*learnable)
 		learn(skb, set, &flow, flows_hash, s, list, last_entry, hash);
@@ -229,7 +239,12 @@ static __always_inline int meet(struct __sk_buff *skb, __u32 l3, struct scratch 
 	}
 #ifdef HW_CLIENT
 	else if (next == NEXT_UDP)
-		s->dns_at = at;
+	{
+		__u16 *port = packet_at(skb, at, 2);
+
+		if (!port || *port == bpf_htons(DNS_PORT))
+			s->dns_at = at;
+	}
 #endif
 	count(HW_INGRESS, reason, bytes);
 	return TC_ACT_UNSPEC;

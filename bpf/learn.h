@@ -44,8 +44,12 @@ static __always_inline void learn(struct __sk_buff *skb, const struct settings *
 	}
 	if (s->place.found) {
 		bucket = flow_at(&s->place, &way);
-		if (bucket)
-			bucket->words[way] = (__u64)flow_tag(flow_hash) << 32 | slot;
+		if (!bucket)
+			return;
+		bucket->epochs[way] = set->epoch;
+		if ((__u32)bucket->words[way] == slot)
+			return;
+		bucket->words[way] = (__u64)flow_tag(flow_hash) << 32 | slot;
 	} else if (!flow_add(flow, flow_hash, slot, set, &s->place)) {
 		count(HW_INGRESS, HW_FLOWS_FULL, skb->len);
 		return;

@@ -37,4 +37,37 @@ static __always_inline bool trusted_list(struct __sk_buff *skb, struct settings 
 	return i > last_entry;
 }
 
+#ifdef HW_CLIENT
+/*
+ * The same with a memory: a keyed hash of source and list that was found inside is
+ * remembered, which spares most packets the comparison of every segment.
+ */
+static __always_inline bool trusted_before(struct __sk_buff *skb, struct settings *set, __u32 l3, __u32 list,
+					   __u32 last_entry)
+{
+	struct ipv6_header *ip6 = packet_at(skb, l3, IPV6_HEADER);
+	void *segments = packet_at(skb, list, 16);
+	__u64 hash, *known;
+	__u32 index;
+
+	if (!ip6 || !segments || last_entry >= HW_MAX_SEGMENTS)
+		return trusted_list(skb, set, l3, list, last_entry);
+	hash = mix(mix(set->domain_seed, ip6->source[0] | (__u64)ip6->source[1] << 32),
+		   ip6->source[2] | (__u64)ip6->source[3] << 32);
+	hash = mix(mix(hash, ip6->destination[0] | (__u64)ip6->destination[1] << 32),
+		   ip6->destination[2] | (__u64)ip6->destination[3] << 32);
+	hash = srh_hash(segments, (void *)(long)skb->data_end, last_entry, hash);
+	index = hash & (HW_TRUSTED_LISTS - 1);
+	known = trusted_lists.lookup(&index);
+	if (!known || !hash)
+		return trusted_list(skb, set, l3, list, last_entry);
+	if (*known == hash)
+		return true;
+	if (!trusted_list(skb, set, l3, list, last_entry))
+		return false;
+	*known = hash;
+	return true;
+}
+#endif
+
 #endif

@@ -11,6 +11,7 @@
 #define HW_MAX_LIST 32
 #define HW_SRH_FIXED 8
 #define HW_SRH_MAX 264
+#define HW_SRH_SHORT 72
 #define HW_NO_SLOT 0xffffffff
 #define HW_MAX_EXTENSIONS 6
 #define HW_MAX_HOP_BY_HOP 64
@@ -22,6 +23,7 @@
 #define HW_WAYS 8
 #define HW_SOURCES 65536
 #define HW_IDLE_EPOCHS 10
+#define HW_TRUSTED_LISTS 1024
 
 /* An IPv6 address as on the wire. */
 struct address {
@@ -89,6 +91,7 @@ struct settings {
 	__u64 hash_seed;
 	__u32 prefixes;			/* of the SR domain; 0: everyone is trusted */
 	__u32 epoch;			/* counts half minutes, modulo 256 */
+	__u64 domain_seed;		/* another one with each change of the SR domain */
 	struct prefix sr_domain[8];
 };
 

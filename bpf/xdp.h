@@ -42,11 +42,7 @@ static __always_inline bool xdp_known(struct xdp_headers *h, __u16 *ports, __u8 
 		return false;
 	slot = (__u32)bucket->words[way];
 	p = policies.lookup(&slot);
-	if (!p || p->list_hash != list_hash)
-		return false;
-	if (bucket->epochs[way] != (__u8)set->epoch)
-		bucket->epochs[way] = set->epoch;
-	return true;
+	return p && p->list_hash == list_hash && bucket->epochs[way] == (__u8)set->epoch;
 }
 #else
 static __always_inline bool xdp_trusted(struct xdp_headers *h, void *list, void *end, __u32 last_entry,
@@ -69,7 +65,7 @@ static __always_inline bool xdp_trusted(struct xdp_headers *h, void *list, void 
 		if (!trusted(set, a))
 			return false;
 	}
-	return false;
+	return i > last_entry;
 }
 #endif
 
@@ -99,14 +95,14 @@ static __always_inline int xdp_strip(struct xdp_md *ctx)
 	    payload < length || !same16(list, h->ip6.destination))
 		return XDP_PASS;
 	transport = (void *)srh + length;
-	if (transport + 8 > end || !xdp_ordinary(transport, end, next) ||
-	    !local_addresses.lookup((struct address *)h->ip6.destination))
+	if (transport + 8 > end || !xdp_ordinary(transport, end, next))
 		return XDP_PASS;
 #ifdef HW_SERVER
 	if (!last_entry || !xdp_known(h, transport, next, srh_hash(list, end, last_entry, set->hash_seed), set, s))
 		return XDP_PASS;
 #else
-	if (!xdp_trusted(h, list, end, last_entry, set))
+	if (!local_addresses.lookup((struct address *)h->ip6.destination) ||
+	    !xdp_trusted(h, list, end, last_entry, set))
 		return XDP_PASS;
 #endif
 	__builtin_memcpy(&kept, h, sizeof(kept));

@@ -91,10 +91,13 @@ class DataPlane:
         most = limits()["HW_MAX_PREFIXES"]
         if len(prefixes) > most:
             raise DataplaneError(f"an SR domain has at most {most} prefixes here, not {len(prefixes)}")
+        # A new epoch: what is known of flows is checked once more.
+        self._epoch = (self._epoch + 1) % 256
         settings = structures()["settings"]()
         settings.hash_seed = self.hash_seed
         settings.prefixes = len(prefixes)
         settings.epoch = self._epoch
+        settings.domain_seed = secrets.randbits(64)
         for entry, prefix in zip(settings.sr_domain, prefixes, strict=False):
             entry.mask[:] = struct.unpack("=4I", prefix.netmask.packed)
             entry.network[:] = struct.unpack("=4I", prefix.network_address.packed)
@@ -103,7 +106,6 @@ class DataPlane:
 
     def tick(self) -> None:
         """Every half minute: flows age, and learned paths that nobody uses are let go."""
-        self._epoch = (self._epoch + 1) % 256
         self.set_sr_domain(self.sr_domain)
         if self.flows is not None:
             self._sweeper.sweep()
@@ -116,6 +118,8 @@ class DataPlane:
             table.set(address.packed, _U32.pack(1))
         for address in self._local - wanted:
             table.delete(address.packed)
+        if self._local - wanted:
+            self.set_sr_domain(self.sr_domain)
         self._local = wanted
 
     def set_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:

@@ -248,7 +248,7 @@ def epochs(bench: Bench) -> list[int]:
 
 
 def test_flows_stay_young(loaded: dict[str, Bench]) -> None:
-    """A flow whose packets tc sees no more is in use all the same."""
+    """In each epoch one packet of a flow goes up to tc, which checks the flow anew and notes its use."""
     fill_server(loaded["server"])
     host = Host(loaded["server"], HOST_B, HOST_A)
     packet = over(host, p.UDP, datagram(host))
@@ -257,5 +257,7 @@ def test_flows_stay_young(loaded: dict[str, Bench]) -> None:
     for _ in range(3):
         host.bench.plane.tick()
     assert epochs(host.bench) == [learned]
-    bpf.test_run(host.bench.plane.programs["ingress_xdp"], packet)
+    assert bpf.test_run(host.bench.plane.programs["ingress_xdp"], packet).packet == packet
+    bpf.test_run(host.bench.plane.programs["ingress_ethernet"], packet)
     assert epochs(host.bench) == [(learned + 3) % 256]
+    assert len(bpf.test_run(host.bench.plane.programs["ingress_xdp"], packet).packet) < len(packet)
