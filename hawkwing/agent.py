@@ -2,12 +2,13 @@
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import signal
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hawkwing import __version__, addresses, explain, handover, status
 from hawkwing.config import Config, load_config
 from hawkwing.control import ControlServer, socket_path
+from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
@@ -62,13 +64,24 @@ def _exit(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _return_memory() -> None:
+    """What starting up needed is not needed again; most agents run for long."""
+    gc.collect()
+    gc.freeze()
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class Agent:
     """One role on some interfaces, from loaded programs to the last detached filter."""
 
-    def __init__(self, options: Options, config: Config, loading: Loading) -> None:
+    def __init__(
+        self, options: Options, config: Config, loading: Loading, attacher: Attacher | None = None
+    ) -> None:
         self._options = options
         self._config = config
         self._loading = loading
+        self._attacher = attacher
         self._started = time.time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream: ControllerStream | None = None
@@ -97,7 +110,7 @@ class Agent:
                 self._steering = Steering(self._plane)
                 self._steering.apply(self._config, self._source())
                 handover.restore(self._steering, options.interfaces[0])
-            self._plane.attach(options.interfaces, options.hook)
+            self._plane.attach(options.interfaces, options.hook, self._attacher)
             handover.note_programs(options.role, options.interfaces[0], loaded.programs)
             if not self._config.sr_domain:
                 log.warning("no SR domain is set: segment lists of any sender are believed")
@@ -140,6 +153,7 @@ class Agent:
             await control.start()
             stack.callback(control.close)
             self._spawn(self._tick())
+            _return_memory()
             log.info("ready: %s on %s", self._options.role, ", ".join(self._options.interfaces))
             try:
                 await stop.wait()

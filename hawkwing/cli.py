@@ -160,14 +160,16 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     handler.setFormatter(_NoColours())
     logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, handlers=[handler])
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # The compiler starts first: it works while the rest is imported and read.
-    from hawkwing.dataplane.attach import check_interfaces
+    # The loader starts first: it works while the rest is imported and read.
+    from hawkwing.dataplane.attacher import Attacher
+    from hawkwing.dataplane.interfaces import check_interfaces
     from hawkwing.dataplane.loader import Capacities, Loading
 
     interfaces = list(dict.fromkeys(arguments.interface))
     raw = check_interfaces(interfaces)
     capacities = Capacities(flows=arguments.flows) if arguments.command == "server" else Capacities()
     loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
+    attacher = Attacher()
     try:
         from hawkwing.agent import Agent, Options
 
@@ -179,9 +181,10 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             tuple(arguments.sr_domain),
             arguments.keep,
         )
-        Agent(options, options.read(), loading).run()
+        Agent(options, options.read(), loading, attacher).run()
     finally:
         loading.abandon()
+        attacher.abandon()
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hawkwing.dataplane.attach import runtime_folder
+from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.errors import HawkwingError
 
 Handler = Callable[[Mapping[str, Any]], Any]

@@ -12,7 +12,8 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 from hawkwing.dataplane import bpf
-from hawkwing.dataplane.attach import is_attached, runtime_folder
+from hawkwing.dataplane.attacher import Attacher
+from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.steering import Steering
 
@@ -31,7 +32,7 @@ def _programs_file(role: str, interface: str) -> Path:
 def tidy(role: str, interface: str) -> None:
     """What was left counts only while the steering itself was left; else it is another time's."""
     left = _file(role, interface).exists() or _programs_file(role, interface).exists()
-    if left and not is_attached(role, interface):
+    if left and not Attacher().is_attached(role, interface):
         discard(role, interface)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hawkwing.dataplane.attach import runtime_folder
+from hawkwing.dataplane.claim import runtime_folder
 from lab import netns
 from lab.build import build
 from lab.probe import unreachable

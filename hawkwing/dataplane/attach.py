@@ -1,26 +1,21 @@
 """Puts the programs on interfaces and takes them off again; touches no filter but our own."""
 
 import errno
-import fcntl
 import os
-import socket
-import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import IO
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from hawkwing.dataplane import bpf
+from hawkwing.dataplane.claim import runtime_folder
+from hawkwing.dataplane.interfaces import WITH_ETHERNET_HEADER
 from hawkwing.errors import DataplaneError
 
 INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 _ETH_P_ALL = 0x0003
 _HANDLE = 1
-_WITH_ETHERNET_HEADER = frozenset({1, 772})
-_SIOCGIFHWADDR = 0x8927
 _XDP_IF_NOEXIST = 1
 _XDP_MODES = {"xdp": 4, "xdp-generic": 2}
 _XDP_NAME = "ingress_xdp"
@@ -36,25 +31,6 @@ _PRIORITY = {
 }
 
 
-def check_interfaces(names: Sequence[str]) -> bool:
-    """A quick word for what can't work; True where one of them has no Ethernet header."""
-    if os.geteuid() != 0:
-        raise DataplaneError("root rights are needed to load and attach BPF programs: use sudo")
-    for name in names:
-        try:
-            socket.if_nametoindex(name)
-        except OSError:
-            raise DataplaneError(f"there is no interface {name!r} here") from None
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
-        return any(_link_type(any_socket, name) not in _WITH_ETHERNET_HEADER for name in names)
-
-
-def _link_type(any_socket: socket.socket, name: str) -> int:
-    """ARPHRD_* of an interface (netdevice(7), SIOCGIFHWADDR)."""
-    reply = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
-    return int(struct.unpack_from("=H", reply, 16)[0])
-
-
 class Interface:
     """A network interface that exists: name, index, and whether frames have an Ethernet header."""
 
@@ -65,41 +41,7 @@ class Interface:
         link = ip.link("get", index=found[0])[0]
         self.name = name
         self.index: int = found[0]
-        self.raw = link["ifi_type"] not in _WITH_ETHERNET_HEADER
-
-
-class Claim:
-    """The right to be the one agent of a role on an interface; the kernel takes it back from the dead."""
-
-    def __init__(self, folder: Path, role: str, interface: Interface) -> None:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._path = folder / f"{role}-{interface.name}.lock"
-        self._file: IO[str] = self._path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise DataplaneError(
-                f"hawkwing {role} already runs on {interface.name} (process {owner}); stop that one first"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
-
-    def release(self) -> None:
-        """Gives the right back and removes its file."""
-        self._path.unlink(missing_ok=True)
-        self._file.close()
-        with suppress(OSError):
-            self._path.parent.rmdir()
-            self._path.parent.parent.rmdir()
-
-
-def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
-    """Where the agents of a network namespace keep their locks and sockets: one folder a namespace."""
-    return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(namespace.stat().st_ino)
+        self.raw = link["ifi_type"] not in WITH_ETHERNET_HEADER
 
 
 def filter_name(role: str) -> str:
@@ -107,15 +49,14 @@ def filter_name(role: str) -> str:
     return f"hawkwing:{role}"
 
 
-def is_attached(role: str, interface: str) -> bool:
+def is_attached(ip: IPRoute, role: str, interface: str) -> bool:
     """Are filters of this role on the interface, left by an agent before?"""
-    with IPRoute() as ip:
-        for index in ip.link_lookup(ifname=interface):
-            for parent in (EGRESS, INGRESS):
-                for message in ip.get_filters(index=index, parent=parent):
-                    options = message.get_attr("TCA_OPTIONS")
-                    if options is not None and options.get_attr("TCA_BPF_NAME") == filter_name(role):
-                        return True
+    for index in ip.link_lookup(ifname=interface):
+        for parent in (EGRESS, INGRESS):
+            for message in ip.get_filters(index=index, parent=parent):
+                options = message.get_attr("TCA_OPTIONS")
+                if options is not None and options.get_attr("TCA_BPF_NAME") == filter_name(role):
+                    return True
     return False
 
 
@@ -125,7 +66,6 @@ class Attachment:
     def __init__(self, ip: IPRoute, role: str, interface: Interface, hook: str = "tc") -> None:
         self._ip = ip
         self._hook = hook
-        self._xdp_attached = False
         self._role = role
         self.interface = interface
         # Whichever of our agents is the last here removes what one of us made, and nothing else.
@@ -133,7 +73,7 @@ class Attachment:
 
     def attach(self, egress: int, ingress: int, xdp: int | None = None) -> None:
         """Puts the programs (file descriptors) there; those of an agent that was killed are replaced."""
-        self._drop_stale_xdp()
+        self._drop_xdp()
         try:
             self._ip.tc("add", "clsact", index=self.interface.index)
             self._made_clsact.touch()
@@ -175,14 +115,13 @@ class Attachment:
                 f"{self.interface.name} refuses {self._hook} ({os.strerror(error.code)}): its driver can't, "
                 "or its MTU is too large for it; use --ingress-hook tc"
             ) from error
-        self._xdp_attached = True
 
     def _set_xdp(self, program: int, flags: int) -> None:
         attributes = [("IFLA_XDP_FD", program), ("IFLA_XDP_FLAGS", flags)]
         self._ip.link("set", index=self.interface.index, xdp={"attrs": attributes})
 
-    def _drop_stale_xdp(self) -> None:
-        """Removes the XDP program that a killed agent has left; nobody else's."""
+    def _drop_xdp(self) -> None:
+        """Removes our XDP program, also one that a killed agent has left; nobody else's."""
         state = self._ip.link("get", index=self.interface.index)[0].get_attr("IFLA_XDP")
         number = state.get_attr("IFLA_XDP_PROG_ID") if state is not None else None
         if not number:
@@ -191,7 +130,8 @@ class Attachment:
         ours = bpf.program_info(program).name == _XDP_NAME
         os.close(program)
         if ours:
-            self._set_xdp(-1, 0)
+            generic = state.get_attr("IFLA_XDP_SKB_PROG_ID") is not None
+            self._set_xdp(-1, _XDP_MODES["xdp-generic" if generic else "xdp"])
 
     def _sentence(self, error: NetlinkError) -> str:
         if error.code == errno.EPERM:
@@ -205,10 +145,8 @@ class Attachment:
 
     def detach(self) -> None:
         """Takes our programs off, and clsact where nobody else uses it; "already gone" is fine."""
-        if self._xdp_attached:
-            with suppress(NetlinkError):
-                self._set_xdp(-1, _XDP_MODES[self._hook])
-            self._xdp_attached = False
+        with suppress(NetlinkError):
+            self._drop_xdp()
         for parent in (EGRESS, INGRESS):
             with suppress(NetlinkError):
                 self._ip.tc(
@@ -227,3 +165,31 @@ class Attachment:
                 return
             self._ip.tc("del", "clsact", index=self.interface.index)
         self._made_clsact.unlink(missing_ok=True)
+
+
+def attach_all(ip: IPRoute, role: str, names: Sequence[str], hook: str, programs: Mapping[str, int]) -> None:
+    """On all of the interfaces, or on none: DataplaneError says why."""
+    attached: list[Attachment] = []
+    try:
+        for interface in [Interface(ip, name) for name in names]:
+            if hook != "tc" and interface.raw:
+                raise DataplaneError(f"{interface.name} has no Ethernet header; use --ingress-hook tc")
+            kind = "raw" if interface.raw else "ethernet"
+            attachment = Attachment(ip, role, interface, hook)
+            attachment.attach(
+                programs[f"egress_{kind}"],
+                programs[f"ingress_{kind}"],
+                programs["ingress_xdp"] if hook != "tc" else None,
+            )
+            attached.append(attachment)
+    except DataplaneError:
+        for attachment in attached:
+            attachment.detach()
+        raise
+
+
+def detach_all(ip: IPRoute, role: str, names: Sequence[str], hook: str) -> None:
+    """Off every interface that is still there."""
+    for name in names:
+        with suppress(DataplaneError):
+            Attachment(ip, role, Interface(ip, name), hook).detach()

@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -63,8 +64,16 @@ class Loading:
         self._compiled = cache.read(self._key)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._early: Loaded | None = None
+        self._thread = threading.Thread(target=self._load_early)
         if self._compiled is None:
             self._start()
+        else:
+            # The kernel verifies for a while; nothing here needs the interpreter meanwhile.
+            self._thread.start()
+
+    def _load_early(self) -> None:
+        self._early = self._load_cached({})
 
     def _start(self) -> None:
         self._socket, theirs = socket.socketpair()
@@ -80,7 +89,13 @@ class Loading:
 
         The programs use the `inherited` maps where all of them still have the right form, else none.
         """
-        loaded = self._load_cached(inherited)
+        if self._thread.ident is not None:
+            self._thread.join()
+        early, self._early = self._early, None
+        loaded = early if early is not None and not inherited else self._load_cached(inherited)
+        if early is not None and loaded is not early:
+            for fd in [*early.programs.values(), *early.maps.values()]:
+                os.close(fd)
         if loaded is None:
             loaded = self._compile()
             self._compiled = cache.read(self._key)

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
-from pyroute2 import IPRoute
-
-from hawkwing.dataplane.attach import Attachment, Claim, Interface, runtime_folder
+from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.bpf import BPF_NOEXIST, Map
+from hawkwing.dataplane.claim import Claim
 from hawkwing.dataplane.flows import FlowTable, Sweeper
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
@@ -72,9 +71,8 @@ class DataPlane:
         inherited = "settings" in loaded.inherited
         self.hash_seed: int = before.hash_seed if inherited else secrets.randbits(64)
         self._epoch: int = before.epoch if inherited else 0
-        self._attachments: list[Attachment] = []
+        self._attached: tuple[tuple[str, ...], str] | None = None
         self._claims: list[Claim] = []
-        self._ip: IPRoute | None = None
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
         self.flows: FlowTable | None = None
@@ -136,44 +134,36 @@ class DataPlane:
         except FileExistsError:
             return
 
-    def attach(self, names: Sequence[str], hook: str = "tc") -> None:
-        """On all of the interfaces, or on none: DataplaneError says why. `hook` is one of attach.HOOKS."""
-        self._ip = IPRoute()
+    def attach(self, names: Sequence[str], hook: str = "tc", attacher: Attacher | None = None) -> None:
+        """On all of the interfaces, or on none: DataplaneError says why. `hook` is tc, xdp or xdp-generic."""
+        attacher = attacher or Attacher()
         try:
-            interfaces = [Interface(self._ip, name) for name in names]
-            for interface in interfaces:
-                self._claims.append(Claim(runtime_folder(), self.role, interface))
-            for interface in interfaces:
-                kind = "raw" if interface.raw else "ethernet"
-                if hook != "tc" and interface.raw:
-                    raise DataplaneError(f"{interface.name} has no Ethernet header; use --ingress-hook tc")
-                attachment = Attachment(self._ip, self.role, interface, hook)
-                attachment.attach(
-                    self.programs[f"egress_{kind}"],
-                    self.programs[f"ingress_{kind}"],
-                    self.programs["ingress_xdp"] if hook != "tc" else None,
-                )
-                self._attachments.append(attachment)
+            for name in names:
+                self._claims.append(Claim(self.role, name))
+            attacher.attach(self.role, names, hook, self.programs)
         except DataplaneError:
-            self.detach()
+            self._release()
             raise
+        finally:
+            attacher.abandon()
+        self._attached = (tuple(names), hook)
 
     def leave(self) -> None:
         """Lets go of everything, but what is on the interfaces goes on steering."""
-        self._attachments.clear()
-        self.detach()
+        self._attached = None
+        self._release()
 
     def detach(self) -> None:
         """Takes every program off its interface."""
-        for attachment in self._attachments:
-            attachment.detach()
-        self._attachments.clear()
+        if self._attached is not None:
+            Attacher().detach(self.role, *self._attached)
+            self._attached = None
+        self._release()
+
+    def _release(self) -> None:
         for claim in self._claims:
             claim.release()
         self._claims.clear()
-        if self._ip is not None:
-            self._ip.close()
-            self._ip = None
 
     def counters(self) -> dict[str, dict[str, Count]]:
         """Per direction and reason what has become of packets; reasons never met are left out."""

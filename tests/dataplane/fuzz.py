@@ -23,7 +23,7 @@ from tests.dataplane.model import SHOT, Outcome, Tables, egress, ingress, ordina
 from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, NAME, SIDS
 
 ROUND = 250
-CAPACITIES = Capacities(policies=16, flows=8192)
+CAPACITIES = Capacities(policies=11, flows=8192)
 ROLES = ("client", "server")
 XDP_PASS = 2
 DOMAINS: list[list[str]] = [
@@ -63,19 +63,16 @@ class Round:
 
     def _fill(self, here: IPv6Address) -> None:
         bench, tables = self.bench, self.tables
-        domain = [IPv6Network(prefix) for prefix in self.random.choice(DOMAINS)]
-        local = [here, DNS] if self.random.random() < 0.3 else [here]
-        bench.reset([str(prefix) for prefix in domain])
-        bench.local(*local)
-        tables.local = {address.packed for address in local}
-        tables.domain = [(int(prefix.network_address), int(prefix.netmask)) for prefix in domain]
+        bench.reset()
+        self._set_local(here)
+        self._set_domain(self.random.choice(DOMAINS))
         tables.paths_room = CAPACITIES.policies - 1
         if self.role == "server":
             return
         for address, group in ((HOST_B, GROUP), (HOST_C, GROUP + 1)):
             bench.plane.add_service(address, group)
             tables.services[address.packed] = group
-        for text, group in ((NAME, GROUP), ("wc.hawk.net", GROUP + 1)):
+        for text, group in ((NAME, GROUP), ("wc.hawk.net", GROUP + 1), ("za.hawk.net", 3), ("za@[.net", 4)):
             bench.name(text, group)
             tables.names[p.name(text)[:-1]] = group
         for slot, port in enumerate(PORTS, 1):
@@ -87,10 +84,29 @@ class Round:
                         bench.route(group, protocol, port, slot, sids)
                         tables.routes[group, port, protocol] = tuple(sid.packed for sid in sids)
 
+    def _set_local(self, here: IPv6Address) -> None:
+        local = [here, DNS] if self.random.random() < 0.3 else [here]
+        self.bench.local(*local)
+        self.tables.local = {address.packed for address in local}
+
+    def _set_domain(self, prefixes: list[str]) -> None:
+        domain = [IPv6Network(prefix) for prefix in prefixes]
+        self.bench.plane.set_sr_domain(domain)
+        self.tables.domain = [(int(prefix.network_address), int(prefix.netmask)) for prefix in domain]
+        self.tables.checked.clear()
+
+    def _change(self) -> None:
+        """The agent's part: what was found trustworthy before has to be checked once more."""
+        if self.random.random() < 0.5:
+            self._set_local(self.maker.here)
+        self._set_domain(self.random.choice(DOMAINS))
+
     def run(self, report: Report, last: int = ROUND) -> None:
         """The cases up to `last`; ends at the first that differs."""
         before = self.bench.tallies()
         for case in range(last):
+            if self.random.random() < 0.02:
+                self._change()
             direction, frame = self.maker.packet()
             fault, before = self._case(direction, frame, before, report)
             report.cases += 1

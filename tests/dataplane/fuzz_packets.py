@@ -11,7 +11,17 @@ from tests.dataplane.scene import DNS, HOST_A, HOST_B, HOST_C, NAME, ROUTER, SID
 LONGEST = 3300
 PEERS = [HOST_A, HOST_B, HOST_C, DNS, ROUTER]
 PORTS = [53, 80, 81, 82, 443, 5001, 5003, 5015, 40000, 50000]
-NAMES = [NAME, "WB.hawk.NET", "wc.hawk.net", "other.example", "b.hawk.net", ""]
+NAMES = [
+    NAME,
+    "WB.hawk.NET",
+    "ZA.hawk.net",
+    "ZA@[.net",
+    "za`{.net",
+    "wc.hawk.net",
+    "other.example",
+    "b.hawk.net",
+    "",
+]
 LEARNABLE = [IPv6Address(f"2001:db8:{number:x}::80") for number in range(1, 9)]
 OPTIONS = [
     b"\1",
@@ -38,7 +48,8 @@ class Maker:
     def __init__(self, random: Random, here: IPv6Address, there: IPv6Address) -> None:
         self.random, self.here, self.there = random, here, there
         self.earlier: list[tuple[str, bytes]] = []
-        self._leaving: list[Callable[[], bytes]] = [self.leaving, self.leaving, self.leaving, self.anything]
+        self.heard: list[tuple[IPv6Address, int, int, int]] = []
+        self._leaving: list[Callable[[], bytes]] = [*[self.leaving] * 4, *[self.reply] * 4, self.anything]
         self._arriving: list[Callable[[], bytes]] = [
             *[self.with_srh] * 5,
             *[self.error] * 3,
@@ -106,7 +117,7 @@ class Maker:
     def data(self) -> bytes:
         """A payload: short ones mostly, and such as come near the MTU."""
         kind = self.random.randrange(12)
-        if kind < 8:
+        if kind < 7:
             return self.bytes(self.random.choice([0, 1, 5, 8, 33, 100]))
         if kind < 11:
             return self.bytes(
@@ -124,10 +135,14 @@ class Maker:
             parts.append(self.bytes(self.random.randrange(12)))
         return b"".join(parts)[:40]
 
-    def transport(self, source: IPv6Address, target: IPv6Address) -> tuple[int, bytes]:
-        """Protocol and bytes of a transport header with payload."""
+    def transport(
+        self, source: IPv6Address, target: IPv6Address, flow: tuple[int, int, int] | None = None
+    ) -> tuple[int, bytes]:
+        """Protocol and bytes of a transport header with payload; `flow` has protocol and ports."""
         sport, dport = self.random.choice(PORTS), self.random.choice(PORTS)
         kind = self.random.randrange(20)
+        if flow:
+            kind, sport, dport = {p.TCP: 0, p.UDP: 8}.get(flow[0], 16), flow[1], flow[2]
         if kind < 8:
             syn = self.chance(0.5)
             flags = self.random.choice([p.SYN, p.SYN_ACK]) if syn else self.random.randrange(256)
@@ -157,6 +172,8 @@ class Maker:
         for _ in range(self.random.choice([1, 1, 1, 2, 3, 6, 7])):
             chosen = self.random.choice(EXTENSIONS)
             if chosen == p.FRAGMENT:
+                if self.chance(0.5):
+                    body = body[: len(body) // 8 * 8]
                 offset = self.random.choice([0, 0, 8, 1232, 65528])
                 number, more = self.random.randrange(1, 5), self.chance(0.5)
                 body = p.fragment(kind, body, offset=offset, more=more, identification=number)
@@ -179,6 +196,14 @@ class Maker:
         length = self.random.choice([0, 1, len(body) + 7, 65535]) if self.chance(0.04) else None
         label, shade = self.random.getrandbits(20), self.random.getrandbits(8)
         return p.ipv6(source, target, kind, body, label=label, traffic_class=shade, length=length)
+
+    def reply(self) -> bytes:
+        """A packet of our own that answers one heard before."""
+        if not self.heard:
+            return self.leaving()
+        target, protocol, remote_port, local_port = self.random.choice(self.heard)
+        kind, body = self.transport(self.here, target, (protocol, local_port, remote_port))
+        return p.ipv6(self.here, target, *self.extended(kind, body, 0.3))
 
     def path(self) -> Sequence[IPv6Address]:
         """SIDs on the way here."""
@@ -217,7 +242,11 @@ class Maker:
                 self.random.choice([p.HOP_BY_HOP, p.HOP_BY_HOP, p.DESTINATION]),
                 p.options(kind, body, size=self.random.choice([8, 8, 16, 64, 72])),
             )
-        length = self.random.choice([0, 8, 40, len(body) - 1, len(body) + 9]) if self.chance(0.05) else None
+        length = (
+            self.random.choice([0, 8, self.random.randrange(24, 90), len(body) - 1, len(body) + 9])
+            if self.chance(0.1)
+            else None
+        )
         return p.ipv6(source, target, kind, body, length=length, hop_limit=self.random.randrange(1, 256))
 
     def peer(self) -> IPv6Address:
@@ -227,7 +256,11 @@ class Maker:
     def with_srh(self) -> bytes:
         """An ordinary packet that came over a path."""
         source = self.peer()
-        kind, body = self.extended(*self.transport(source, self.here), 0.15)
+        kind, body = self.transport(source, self.here)
+        if kind in (p.TCP, p.UDP, p.SCTP):
+            ports = struct.unpack_from("!HH", body)
+            self.heard = [*self.heard[-9:], (source, kind, *ports)]
+        kind, body = self.extended(kind, body, 0.15)
         return self.routed(source, kind, body)
 
     def plain(self) -> bytes:
@@ -282,7 +315,7 @@ class Maker:
         """A DNS answer, over IPv6 or IPv4."""
         text = self.random.choice([NAME, NAME, *NAMES])
         records = [self.record(p.name(text)) for _ in range(self.random.choice([0, 1, 1, 2, 3, 26]))]
-        flags = 0x8180 if self.chance(0.9) else self.random.getrandbits(16)
+        flags = self.random.choice([0x8180] * 12 + [0x8580, 0x8380, 0x8183, self.random.getrandbits(16)])
         questions = 1 if self.chance(0.97) else self.random.randrange(3)
         announced = None if self.chance(0.9) else self.random.choice([0, 1, 65535])
         kind = 28 if self.chance(0.95) else 1

@@ -42,7 +42,10 @@ class Flow(NamedTuple):
 
 @dataclass
 class Tables:
-    """What one role knows. Paths are in the order of travel; an empty one is no path at present."""
+    """What one role knows. Paths are in the order of travel; an empty one is no path at present.
+
+    `checked` are the flows found trustworthy since the SR domain or the local addresses changed.
+    """
 
     role: str
     mtu: int = 65536
@@ -52,6 +55,7 @@ class Tables:
     routes: dict[tuple[int, int, int], Sids] = field(default_factory=dict)
     names: dict[bytes, int] = field(default_factory=dict)
     flows: dict[Flow, Sids] = field(default_factory=dict)
+    checked: set[Flow] = field(default_factory=set)
     paths: set[Sids] = field(default_factory=set)
     paths_room: int = 0
     fragments: dict[tuple[bytes, bytes, bytes], Sids] = field(default_factory=dict)
@@ -291,6 +295,7 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> Non
     path = srh.segments[1:]
     flow = Flow(packet[8:24], packet[24:40], chain.protocol, chain.source_port, chain.destination_port)
     if tables.flows.get(flow) == path:
+        tables.checked.add(flow)
         return
     if len(srh.segments) > LIMITS["HW_MAX_SEGMENTS"]:
         out.count("LIST_TOO_LONG")
@@ -299,6 +304,7 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> Non
     else:
         tables.paths.add(path)
         tables.flows[flow] = path
+        tables.checked.add(flow)
         out.count("LEARNED")
 
 
@@ -407,8 +413,8 @@ def ordinary(tables: Tables, frame: bytes) -> bytes | None:
         return None
     if tables.role == "server":
         ports = struct.unpack_from("!HH", inner)
-        known = tables.flows.get(Flow(packet[8:24], packet[24:40], srh.next_header, ports[0], ports[1]))
-        if known is None or known != srh.segments[1:]:
+        flow = Flow(packet[8:24], packet[24:40], srh.next_header, ports[0], ports[1])
+        if flow not in tables.checked or tables.flows[flow] != srh.segments[1:]:
             return None
     outcome = ingress(tables, frame)
     return outcome.packet if outcome.counted == {"STRIPPED": 1} else None

@@ -1,0 +1,93 @@
+"""Attaching in a process of its own: it starts while programs are loaded, and its memory ends with it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hawkwing.errors import DataplaneError
+
+_MOST = 65536
+_MAX_DESCRIPTORS = 16
+
+
+class Attacher:
+    """One command for a process that is started at once: attach, detach or is_attached."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        command = [sys.executable, "-P", "-m", "hawkwing.dataplane.attacher", str(theirs.fileno())]
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        theirs.close()
+
+    def attach(self, role: str, names: Sequence[str], hook: str, programs: Mapping[str, int]) -> None:
+        """Puts the programs on all of the interfaces, or on none: DataplaneError says why."""
+        request = {"do": "attach", "role": role, "names": list(names), "hook": hook}
+        self._ask({**request, "programs": list(programs)}, list(programs.values()))
+
+    def detach(self, role: str, names: Sequence[str], hook: str) -> None:
+        """Takes our programs off; interfaces that are gone took theirs with them."""
+        self._ask({"do": "detach", "role": role, "names": list(names), "hook": hook}, [])
+
+    def is_attached(self, role: str, interface: str) -> bool:
+        """Are filters of this role on the interface, left by an agent before?"""
+        return bool(self._ask({"do": "is_attached", "role": role, "names": [interface], "hook": "tc"}, []))
+
+    def abandon(self) -> None:
+        """Ends it without a command; after one this does nothing."""
+        if self._process.returncode is None:
+            self._socket.close()
+            self._process.communicate()
+
+    def _ask(self, request: Mapping[str, Any], descriptors: list[int]) -> Any:
+        with self._socket:
+            try:
+                socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
+                text = self._socket.recv(_MOST)
+            except OSError:
+                text = b""
+        _out, errors = self._process.communicate()
+        if not text:
+            raise DataplaneError(f"attaching failed: {errors.decode(errors='replace').strip()}")
+        reply = json.loads(text)
+        if "error" in reply:
+            raise DataplaneError(reply["error"])
+        return reply["result"]
+
+
+def main() -> int:
+    """`python -m hawkwing.dataplane.attacher FD`: one command over socket FD."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    from pyroute2 import IPRoute
+
+    from hawkwing.dataplane import attach
+
+    data, descriptors, _flags, _address = socket.recv_fds(channel, _MOST, _MAX_DESCRIPTORS)
+    if not data:
+        return 0
+    request = json.loads(data)
+    programs = dict(zip(request.get("programs", ()), descriptors, strict=True))
+    result: object = None
+    try:
+        with IPRoute() as ip:
+            if request["do"] == "attach":
+                attach.attach_all(ip, request["role"], request["names"], request["hook"], programs)
+            elif request["do"] == "detach":
+                attach.detach_all(ip, request["role"], request["names"], request["hook"])
+            else:
+                result = attach.is_attached(ip, request["role"], request["names"][0])
+    except DataplaneError as error:
+        channel.sendall(json.dumps({"error": str(error)}).encode())
+        return 1
+    channel.sendall(json.dumps({"result": result}).encode())
+    # The answer is given: nobody waits for an interpreter's tidying up.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

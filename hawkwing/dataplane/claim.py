@@ -1,0 +1,44 @@
+"""One agent a role and interface, and the folder where agents keep what the others must know."""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from hawkwing.errors import DataplaneError
+
+
+def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
+    """Where the agents of a network namespace keep their locks and sockets: one folder a namespace."""
+    return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(namespace.stat().st_ino)
+
+
+class Claim:
+    """The right to be the one agent of a role on an interface; the kernel takes it back from the dead."""
+
+    def __init__(self, role: str, interface: str) -> None:
+        folder = runtime_folder()
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._path = folder / f"{role}-{interface}.lock"
+        self._file: IO[str] = self._path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise DataplaneError(
+                f"hawkwing {role} already runs on {interface} (process {owner}); stop that one first"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Gives the right back and removes its file."""
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+        with suppress(OSError):
+            self._path.parent.rmdir()
+            self._path.parent.parent.rmdir()

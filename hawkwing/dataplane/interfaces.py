@@ -1,0 +1,32 @@
+"""A first look at interfaces, before anything heavy is imported."""
+
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Sequence
+
+from hawkwing.errors import DataplaneError
+
+WITH_ETHERNET_HEADER = frozenset({1, 772})
+"""ARPHRD_ETHER and ARPHRD_LOOPBACK."""
+_SIOCGIFHWADDR = 0x8927
+
+
+def check_interfaces(names: Sequence[str]) -> bool:
+    """A quick word for what can't work; True where one of them has no Ethernet header."""
+    if os.geteuid() != 0:
+        raise DataplaneError("root rights are needed to load and attach BPF programs: use sudo")
+    for name in names:
+        try:
+            socket.if_nametoindex(name)
+        except OSError:
+            raise DataplaneError(f"there is no interface {name!r} here") from None
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
+        return any(_link_type(any_socket, name) not in WITH_ETHERNET_HEADER for name in names)
+
+
+def _link_type(any_socket: socket.socket, name: str) -> int:
+    """ARPHRD_* of an interface (netdevice(7), SIOCGIFHWADDR)."""
+    reply = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
+    return int(struct.unpack_from("=H", reply, 16)[0])
