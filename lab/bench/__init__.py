@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lab.bench import floor, flows, hooks, lifecycle, programs, report
+from lab.bench import floor, flows, hooks, lifecycle, programs, report, scale
 from lab.bench.figures import Series
 from lab.bench.traffic import Traffic
 from lab.bench.ways import WAYS, check, one_path, sids, way
@@ -29,10 +29,13 @@ class _Effort:
     floor: int
     hooks: int
     starts: int
+    pushes: int
 
 
-_FULL = _Effort(20_000, 10_000, throughput=8, streams=(1, 4), programs=5, floor=7, hooks=3, starts=5)
-_QUICK = _Effort(4_000, 2_000, throughput=1, streams=(1,), programs=1, floor=1, hooks=0, starts=1)
+_FULL = _Effort(
+    20_000, 10_000, throughput=8, streams=(1, 4), programs=5, floor=7, hooks=3, starts=5, pushes=100
+)
+_QUICK = _Effort(4_000, 2_000, throughput=1, streams=(1,), programs=1, floor=1, hooks=0, starts=1, pushes=20)
 _SECONDS = 1.0
 """A turn of throughput: many short ones, because a machine's own speed changes within seconds."""
 
@@ -79,6 +82,9 @@ def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Result
     results.flows, results.flows_known = flows.measure(sids(lab), effort.packets, effort.floor)
     console.print("Start, cold and warm")
     results.starts = [lifecycle.starts(lab, traffic, effort.starts)]
+    console.print("Ten thousand services, and pushed paths")
+    results.scale = [scale.many()]
+    results.pushes = [scale.pushes(lab, traffic, effort.pushes)]
     console.print("Memory")
     results.memory = [lifecycle.memory(lab)]
     traffic.close()

@@ -20,6 +20,7 @@ from lab.bench.flows import name as flows_name
 from lab.bench.hooks import HOOKS
 from lab.bench.lifecycle import COLD, WARM
 from lab.bench.programs import ACKNOWLEDGEMENTS, BULK, FOREIGN, UDP
+from lab.bench.scale import APPLY, LOAD, QUANTILES, RESULTS
 from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED, WAYS
 
 Ratio = tuple[str, str]
@@ -45,6 +46,8 @@ class Results:
     flows: list[Series] = field(default_factory=list)
     flows_known: dict[str, int] = field(default_factory=dict)
     starts: list[Series] = field(default_factory=list)
+    scale: list[Series] = field(default_factory=list)
+    pushes: list[Series] = field(default_factory=list)
     memory: list[Series] = field(default_factory=list)
 
 
@@ -84,6 +87,8 @@ def as_json(results: Results, machine: dict[str, object], seconds: float) -> str
             "flows": part(results.flows, FLOW_RATIOS),
             "flows_known": results.flows_known,
             "starts": part(results.starts, [(COLD, WARM)]),
+            "scale": part(results.scale),
+            "pushes": part(results.pushes),
             "memory": part(results.memory),
         },
         indent=1,
@@ -113,6 +118,8 @@ def show(results: Results, machine: dict[str, object], console: Console) -> None
     kept = ", ".join(f"{known:,} of {wanted}" for wanted, known in results.flows_known.items())
     console.print(f"kept: {kept}\n")
     console.print(_table("Start", results.starts, (COLD, WARM), [(COLD, WARM)]))
+    console.print(_table("Scale", results.scale, (LOAD, APPLY, RESULTS)))
+    console.print(_table("Pushed paths", results.pushes, list(QUANTILES)))
     console.print(_table("Memory", results.memory, MEMORY))
 
 

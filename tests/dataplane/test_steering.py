@@ -1,0 +1,162 @@
+"""Desired paths against real maps: what a configuration, names and answers leave in the data plane."""
+
+import os
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+from pathlib import Path
+
+import pytest
+
+from hawkwing.config import Config, load_config
+from hawkwing.dataplane.loader import Capacities, Loading
+from hawkwing.dataplane.plane import DataPlane, route_key
+from hawkwing.errors import DataplaneError
+from hawkwing.policies import PolicyTable
+from hawkwing.steering import GRACE, Steering
+
+SOURCE, ONE, TWO = (IPv6Address(f"fd00::{n}") for n in (1, 0x11, 0x12))
+SID_A, SID_B, SID_C = (IPv6Address(f"fcbb:bb00:{n}::2") for n in (1, 2, 3))
+NAMED = f"""
+hawkeye: {{enabled: true, address: "fd00::9", port: 5001}}
+services:
+  web:
+    domain_name: a.example
+    applications:
+      - port: 80
+        sid: ["{SID_A}"]
+        intents: [{{intent: low-latency}}]
+      - port: 81
+        sid: ["{SID_B}"]
+"""
+
+
+class Clock:
+    """Time that stands still until it is moved."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Maps:
+    """A client's data plane, its steering, and a reader of both."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.plane = DataPlane("client", Loading("client", Capacities()).result())
+        self.steering = Steering(self.plane, self.clock)
+
+    def path(self, address: IPv6Address, port: int, protocol: int = 17) -> list[IPv6Address] | None:
+        """The SIDs that a packet would take; None where it leaves plain."""
+        service = self.plane.maps["services"].get(address.packed)
+        if service is None:
+            return None
+        (group,) = struct.unpack_from("=I", service)
+        slot = self.plane.maps["routes"].get(route_key(group, port, protocol))
+        policy = self.plane.maps["policies"].get(slot) if slot else None
+        if policy is None:
+            return None
+        (length,) = struct.unpack_from("=I", policy, 8)
+        listed = [IPv6Address(policy[32 + at : 48 + at]) for at in range(24, length, 16)]
+        return list(reversed(listed)) or None
+
+    def entries(self) -> tuple[int, int, int]:
+        """How many services, routes and names the maps hold."""
+        return tuple(sum(1 for _ in self.plane.maps[n].each_key()) for n in ("services", "routes", "names"))  # type: ignore[return-value]
+
+
+@pytest.fixture
+def maps() -> Iterator[Maps]:
+    """A fresh client's; the kernel frees it with its descriptors."""
+    if os.geteuid() != 0:
+        pytest.skip("loading BPF programs needs root")
+    made = Maps()
+    yield made
+    for table in made.plane.maps.values():
+        table.close()
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Config:
+    return configured(tmp_path, NAMED)
+
+
+def configured(folder: Path, text: str) -> Config:
+    file = folder / "c.yaml"
+    file.write_text(text)
+    return load_config(file)
+
+
+def test_address_is_withdrawn_after_its_time_but_not_while_the_name_fails(maps: Maps, named: Config) -> None:
+    maps.steering.apply(named, SOURCE)
+    assert maps.steering.learn("a.example", [ONE], ttl=10)
+    assert not maps.steering.learn("a.example", [ONE], ttl=10)
+    assert maps.path(ONE, 80) == [SID_A] and maps.path(ONE, 81, protocol=6) == [SID_B]
+    maps.clock.now += 10 + GRACE + 1
+    assert not maps.steering.expire(lambda _name: False)
+    assert maps.path(ONE, 80) == [SID_A]
+    assert maps.steering.learn("a.example", [TWO], ttl=10)
+    assert maps.steering.expire(lambda _name: True)
+    assert maps.path(ONE, 80) is None and maps.path(TWO, 80) == [SID_A]
+    assert [query.destination for query in maps.steering.queries()] == [TWO]
+
+
+def test_answers_are_for_their_own_question_only(maps: Maps, named: Config) -> None:
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE, TWO], ttl=10)
+    first, second = maps.steering.queries()
+    maps.steering.set_controller_path(first, (SID_C, SID_B))
+    assert maps.path(first.destination, 80) == [SID_C, SID_B]
+    assert maps.path(first.destination, 81) == [SID_B]
+    assert maps.path(second.destination, 80) == [SID_A]
+
+
+def test_an_answer_survives_a_reload_that_still_asks(maps: Maps, named: Config, tmp_path: Path) -> None:
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE], ttl=10)
+    (query,) = maps.steering.queries()
+    maps.steering.set_controller_path(query, (SID_C,))
+    maps.steering.apply(configured(tmp_path, NAMED.replace("port: 81", "port: 82")), SOURCE)
+    assert maps.path(ONE, 80) == [SID_C]
+    assert maps.path(ONE, 81) is None and maps.path(ONE, 82) == [SID_B]
+    maps.steering.apply(configured(tmp_path, NAMED.replace("low-latency", "low-jitter")), SOURCE)
+    assert maps.path(ONE, 80) == [SID_A], "another question has no answer yet"
+
+
+def test_what_is_gone_from_the_file_is_gone_from_the_maps(maps: Maps, named: Config, tmp_path: Path) -> None:
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE, TWO], ttl=10)
+    assert maps.entries() == (2, 2 * 2 * 3, 1)
+    other = f"services: {{x: {{ipv6_addresses: ['{TWO}'], applications: [{{port: 1, sid: ['{SID_A}']}}]}}}}\n"
+    maps.steering.apply(configured(tmp_path, other), None)
+    assert maps.entries() == (1, 2, 0)
+    assert maps.path(TWO, 1) == [SID_A]
+    assert maps.steering.queries() == []
+
+
+def test_one_address_of_two_services(maps: Maps, tmp_path: Path) -> None:
+    text = f"""
+services:
+  x: {{ipv6_addresses: ["{ONE}"], applications: [{{port: 1, sid: ["{SID_A}"]}}]}}
+  y: {{ipv6_addresses: ["{ONE}"], applications: [{{port: 2, sid: ["{SID_B}"]}}]}}
+"""
+    maps.steering.apply(configured(tmp_path, text), None)
+    assert maps.path(ONE, 1) == [SID_A] and maps.path(ONE, 2) == [SID_B]
+
+
+def test_slots_are_shared_and_rest_before_they_are_used_again() -> None:
+    clock, written = Clock(), []
+    table = PolicyTable(4, lambda slot, sids: written.append((slot, sids)), clock)
+    assert table.acquire((SID_A,)) == table.acquire((SID_A,)) == 1
+    assert table.acquire((SID_B,)) == 2
+    table.release((SID_A,))
+    assert table.slot_of((SID_A,)) == 1
+    table.release((SID_A,))
+    assert table.acquire((SID_C,)) == 3, "a slot just released may still be read"
+    clock.now += 2
+    assert table.acquire((SID_A, SID_B)) == 1
+    with pytest.raises(DataplaneError, match="more than 3 different segment lists"):
+        table.acquire((SID_B, SID_A))
+    assert [slot for slot, _sids in written] == [1, 2, 3, 1]
