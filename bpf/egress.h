@@ -148,8 +148,9 @@ static __always_inline int too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, s
 
 	if (!s || icmp6_quote(skb, l3, s))
 		goto silent;
-	split = w->protocol != NEXT_TCP && !skb->gso_size && !w->hop_by_hop &&
-		(fragment_at == l3 + IPV6_HEADER || (!fragment_at && w->offset == l3 + IPV6_HEADER));
+	split = !skb->gso_size && !w->hop_by_hop &&
+		(fragment_at ? fragment_at == l3 + IPV6_HEADER && w->protocol != NEXT_TCP :
+			       w->protocol == NEXT_UDP && w->offset == l3 + IPV6_HEADER);
 	if (split) {
 		if (split_in_two(skb, l3, next, fragment_at, p, s) || bpf_clone_redirect(skb, skb->ifindex, 0))
 			goto silent;

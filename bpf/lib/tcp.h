@@ -7,12 +7,14 @@
 static __always_inline bool tcp_is_syn(struct __sk_buff *skb, __u32 tcp)
 {
 	__u64 at = tcp + 13;
-	__u8 *flags;
+	__u8 *flags, far;
 
-	if (OUTSIDE(at, 1, 1023))
-		return false;
-	flags = packet_at(skb, at, 1);
-	return flags && (*flags & TCP_FLAG_SYN);
+	if (!OUTSIDE(at, 1, 1023)) {
+		flags = packet_at(skb, at, 1);
+		if (flags)
+			return *flags & TCP_FLAG_SYN;
+	}
+	return !bpf_skb_load_bytes(skb, at, &far, 1) && (far & TCP_FLAG_SYN);
 }
 
 /*

@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,8 +80,10 @@ class Loading:
         self._socket, theirs = socket.socketpair()
         descriptor, arguments = str(theirs.fileno()), json.dumps(self._wanted)
         command = [sys.executable, "-P", "-m", "hawkwing.dataplane.loader", descriptor, arguments]
+        # A file, not a pipe: what the verifier says can be longer than a pipe holds, and nobody reads yet.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stderr=self._errors
         )
         theirs.close()
 
@@ -127,22 +130,32 @@ class Loading:
             header, descriptors, _flags, _address = socket.recv_fds(
                 self._socket, _MAX_HEADER, _MAX_DESCRIPTORS
             )
-        _out, errors = self._process.communicate()
+        self._process.wait()
+        errors = self._read_errors()
         if not header:
-            raise DataplaneError(_explain(errors.decode(errors="replace")))
+            raise DataplaneError(_explain(errors))
         names = json.loads(header)
         if "error" in names:
-            raise DataplaneError(_explain(names["error"] + "\n" + errors.decode(errors="replace")))
+            raise DataplaneError(_explain(names["error"] + "\n" + errors))
         programs, maps = names["programs"], names["maps"]
         fds = dict(zip([*programs, *maps], descriptors, strict=True))
         return Loaded({n: fds[n] for n in programs}, {n: fds[n] for n in maps})
+
+    def _read_errors(self) -> str:
+        with self._errors:
+            self._errors.seek(0)
+            return self._errors.read().decode(errors="replace")
 
     def abandon(self) -> None:
         """Ends a loader whose result is no longer wanted, or has been taken."""
         if self._process is not None and self._process.returncode is None and self._socket is not None:
             self._socket.close()
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
+
+
+def _tail(text: str, most: int = 4000) -> str:
+    return text if len(text) <= most else "... " + text[-most:]
 
 
 def _flags(role: str, raw_links: bool, xdp: bool, capacities: Capacities) -> list[str]:
@@ -182,7 +195,7 @@ def _explain(errors: str) -> str:
         return "the kernel has no memory for maps of this size" + (
             f" ({reason[-1].strip()})" if reason else ""
         )
-    return "the data plane could not be compiled or loaded: " + errors.strip()
+    return "the data plane could not be compiled or loaded: " + _tail(errors.strip())
 
 
 def _architecture_headers() -> str:
@@ -239,7 +252,7 @@ def main() -> int:
         try:
             loaded = compile_and_load(role, raw_links, xdp, Capacities(**wanted))
         except Exception as error:
-            channel.sendall(json.dumps({"error": f"{error}"}).encode())
+            channel.sendall(json.dumps({"error": _tail(f"{error}")}).encode())
             return 1
     header = {"programs": list(loaded.programs), "maps": list(loaded.maps)}
     descriptors = [*loaded.programs.values(), *loaded.maps.values()]

@@ -139,7 +139,7 @@ class Round:
         complete = direction == "ingress" and bench.complete
         try:
             verdict, packet = bench.run_here(direction, frame, self.port, complete=complete)
-        except AssertionError as error:
+        except (AssertionError, OSError) as error:
             return str(error), before
         after = bench.tallies()
         counted = bench.counted(before, direction)

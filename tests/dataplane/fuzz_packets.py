@@ -38,6 +38,7 @@ EXTENSIONS = [p.HOP_BY_HOP, p.DESTINATION, p.DESTINATION, p.FRAGMENT, p.AUTH]
 
 def whole(frame: bytes) -> bytes:
     """With all of its IPv6 or IPv4 header: the kernel refuses to run programs on less."""
+    frame = frame.ljust(14, b"\0")
     header = {b"\x86\xdd": 40, b"\x08\x00": 20}.get(frame[12:14], 0)
     return frame.ljust(14 + header, b"\0")
 
@@ -49,7 +50,12 @@ class Maker:
         self.random, self.here, self.there = random, here, there
         self.earlier: list[tuple[str, bytes]] = []
         self.heard: list[tuple[IPv6Address, int, int, int]] = []
-        self._leaving: list[Callable[[], bytes]] = [*[self.leaving] * 4, *[self.reply] * 4, self.anything]
+        self._leaving: list[Callable[[], bytes]] = [
+            *[self.leaving] * 4,
+            *[self.reply] * 4,
+            self.piece,
+            self.anything,
+        ]
         self._arriving: list[Callable[[], bytes]] = [
             *[self.with_srh] * 5,
             *[self.error] * 3,
@@ -104,13 +110,13 @@ class Maker:
             elif kind == 5:
                 frame = frame[:near] + frame[near - 8 : near] + frame[near:]
             elif kind == 6:
-                frame += self.bytes(self.random.choice([1, 2, 8, 40, 300]))
+                frame += self.noise(self.random.choice([1, 2, 8, 40, 300]))
             elif len(frame) > near:
                 bit = 1 << self.random.randrange(8)
                 frame = frame[:near] + bytes([frame[near] ^ bit]) + frame[near + 1 :]
         return frame
 
-    def bytes(self, count: int) -> bytes:
+    def noise(self, count: int) -> bytes:
         """Random bytes."""
         return self.random.randbytes(count)
 
@@ -118,12 +124,12 @@ class Maker:
         """A payload: short ones mostly, and such as come near the MTU."""
         kind = self.random.randrange(12)
         if kind < 7:
-            return self.bytes(self.random.choice([0, 1, 5, 8, 33, 100]))
+            return self.noise(self.random.choice([0, 1, 5, 8, 33, 100]))
         if kind < 11:
-            return self.bytes(
+            return self.noise(
                 self.random.choice([1160, 1232, 1340, 1400, 1452]) + self.random.randrange(-70, 50)
             )
-        return self.bytes(self.random.randrange(2600))
+        return self.noise(self.random.randrange(2600))
 
     def tcp_options(self) -> bytes:
         """Options, most with an MSS among them."""
@@ -132,7 +138,7 @@ class Maker:
             value = self.random.choice([1, 536, 1220, 1380, 1384, 1440, 8960, 65000, 65535])
             parts.insert(self.random.randrange(len(parts) + 1), p.mss(value))
         if self.chance(0.1):
-            parts.append(self.bytes(self.random.randrange(12)))
+            parts.append(self.noise(self.random.randrange(12)))
         return b"".join(parts)[:40]
 
     def transport(
@@ -155,7 +161,7 @@ class Maker:
             body = p.udp(source, target, sport, dport, self.data())
             if self.chance(0.3):
                 value = struct.pack("!H", p.ones_complement(p.pseudo(source, target, p.UDP, len(body))))
-                body = body[:6] + self.random.choice([value, bytes(2), self.bytes(2)]) + body[8:]
+                body = body[:6] + self.random.choice([value, bytes(2), self.noise(2)]) + body[8:]
             return p.UDP, body
         if kind == 16:
             return p.SCTP, p.sctp(sport, dport) + self.data()
@@ -205,6 +211,16 @@ class Maker:
         kind, body = self.transport(self.here, target, (protocol, local_port, remote_port))
         return p.ipv6(self.here, target, *self.extended(kind, body, 0.3))
 
+    def piece(self) -> bytes:
+        """A long fragment of a datagram to a service or of an answer."""
+        flow = (self.there, p.UDP, self.random.choice(PORTS), self.random.choice(PORTS))
+        target, protocol, dport, sport = self.random.choice([flow, *self.heard[-3:]])
+        offset = self.random.choice([0, 0, 0, 1232])
+        data = p.udp(self.here, target, sport, dport, self.noise(8 * self.random.randrange(150, 190)))
+        number, more = self.random.randrange(1, 5), self.chance(0.6)
+        body = p.fragment(protocol, data, offset=offset, more=more, identification=number)
+        return p.ipv6(self.here, target, p.FRAGMENT, body)
+
     def path(self) -> Sequence[IPv6Address]:
         """SIDs on the way here."""
         count = self.random.choice([0, 1, 1, 2, 2, 2, 3, 3, 4, 9, 14, 15, 16, 31, 32, 60])
@@ -236,14 +252,14 @@ class Maker:
             flags=self.random.choice([0, 0, 8, 255]),
             tag=self.random.choice([0, 7]),
         )
-        kind = p.ROUTING
+        kind, alone = p.ROUTING, 8 + 16 * len(path) + len(tlvs)
         if self.chance(0.12):
             kind, body = (
                 self.random.choice([p.HOP_BY_HOP, p.HOP_BY_HOP, p.DESTINATION]),
                 p.options(kind, body, size=self.random.choice([8, 8, 16, 64, 72])),
             )
         length = (
-            self.random.choice([0, 8, self.random.randrange(24, 90), len(body) - 1, len(body) + 9])
+            self.random.choice([0, 8, alone, alone - 1, len(body) - 1, len(body) + 9])
             if self.chance(0.1)
             else None
         )
@@ -298,7 +314,7 @@ class Maker:
             b"\3web\xc0\x0f",
             b"\1a" * self.random.choice([38, 39, 40]) + b"\0",
         ]
-        owner = self.random.choice(owners) if self.chance(0.97) else self.bytes(6)
+        owner = self.random.choice(owners) if self.chance(0.97) else self.noise(6)
         kind = self.random.randrange(10)
         ttl = self.random.getrandbits(32)
         if kind < 6:
@@ -307,7 +323,7 @@ class Maker:
             return p.record(owner, self.random.choice([1, 5, 16, 28, 46]), self.data()[:300], ttl=ttl)
         if kind == 8:
             return p.record(
-                owner, 28, self.bytes(self.random.choice([15, 16, 17])), family=self.random.choice([1, 3])
+                owner, 28, self.noise(self.random.choice([15, 16, 17])), family=self.random.choice([1, 3])
             )
         return p.aaaa(self.random.choice(LEARNABLE), owner=owner)[: self.random.randrange(12, 28)]
 
@@ -339,8 +355,8 @@ class Maker:
         count = self.random.randrange(200)
         kind = self.random.randrange(4)
         if kind == 0:
-            return self.bytes(14 + count)
+            return self.noise(14 + count)
         if kind == 1:
-            return p.ethernet(p.ETHERTYPE_IPV6, self.bytes(count))
+            return p.ethernet(p.ETHERTYPE_IPV6, self.noise(count))
         chosen = self.random.choice([0, 6, 17, 43, 43, 44, 51, 58, 60, 132])
-        return p.ipv6(self.there, self.here, chosen, self.bytes(count))
+        return p.ipv6(self.there, self.here, chosen, self.noise(count))

@@ -164,8 +164,12 @@ def path_of(tables: Tables, packet: bytes, chain: Chain) -> Sids | str:
 
 def too_big(tables: Tables, ether: bytes, packet: bytes, sids: Sids, chain: Chain, out: Outcome) -> Outcome:
     """Does not fit the MTU with its SRH: two fragments where that can be, else an ICMPv6 error."""
-    at_once = IPV6_HEADER in (chain.fragment, chain.transport)
-    divided = chain.protocol != p.TCP and not chain.ahead and at_once
+    if chain.fragment:
+        divided = chain.fragment == IPV6_HEADER and chain.protocol != p.TCP
+    else:
+        # Only of UDP is it known what a checksum still to be filled in looks like.
+        divided = chain.transport == IPV6_HEADER and chain.protocol == p.UDP
+    divided = divided and not chain.ahead
     if divided:
         if len(packet) > tables.mtu + VLAN:
             out.verdict = SHOT

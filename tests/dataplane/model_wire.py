@@ -10,8 +10,6 @@ from tests.dataplane import packets as p
 
 IPV6_HEADER = 40
 LIMITS = limits()
-REACH = 1023
-"""How far into a frame the flags of a TCP header are looked for."""
 
 
 class Srh(NamedTuple):
@@ -93,7 +91,7 @@ def read_chain(data: bytes, at: int, kind: int) -> Chain:
 
 def is_syn(packet: bytes, at: int) -> bool:
     """True where the TCP header at `at` has the SYN flag; `packet` begins with the IPv6 header."""
-    return at + 13 + 14 <= REACH and len(packet) > at + 13 and bool(packet[at + 13] & p.SYN)
+    return len(packet) > at + 13 and bool(packet[at + 13] & p.SYN)
 
 
 def clamp(packet: bytes, tcp: int, limit: int) -> bytes | None:

@@ -121,6 +121,18 @@ def test_a_checksum_left_to_the_device_is_filled_in(host: Host) -> None:
     assert first[54 + 56 + 8 :] + last[54 + 56 + 8 :] == packet[54:]
 
 
+def test_a_checksum_that_comes_to_zero_is_filled_in_as_ones(host: Host) -> None:
+    """Zero would say that there is none (RFC 768)."""
+    packet = of_length(host, p.UDP, MTU)
+    body = packet[54:-2] + packet[60:62]
+    old = struct.unpack_from("!H", packet, len(packet) - 2)[0]
+    body = body[:-2] + struct.pack("!H", p.ones_complement(body[-2:] + struct.pack("!H", old)))
+    pseudo = p.ones_complement(p.pseudo(host.here, host.there, p.UDP, MTU - 40))
+    host.bench.run("egress", packet[:54] + body[:6] + struct.pack("!H", pseudo) + body[8:], on_port=True)
+    last, first = host.bench.namespace.sent(2)
+    assert first[54 + 56 + 8 :] + last[54 + 56 + 8 :] == body[:6] + b"\xff\xff" + body[8:]
+
+
 @pytest.mark.parametrize("length", [MTU, MTU - 4])
 def test_a_first_fragment_is_cut_in_two(host: Host, length: int) -> None:
     length -= (length - 48) % 8

@@ -96,9 +96,9 @@ def test_every_byte(host: Host) -> None:
     body = segment(host, data=bytes(range(256)))
     fields = {"label": 0xABCDE, "traffic_class": 0x2E, "hop_limit": 61}
     header = p.srh(p.TCP, [*PATH, host.here], body, left=0, flags=8, tag=0x1234, tlvs=b"\1\6" + bytes(6))
-    packet = p.ipv6(host.there, host.here, p.ROUTING, header, **fields) + b"trailer"  # type: ignore[arg-type]
+    packet = p.ipv6(host.there, host.here, p.ROUTING, header, **fields) + b"trailer"
     know(host, packet)
-    out = p.ipv6(host.there, host.here, p.TCP, body, **fields) + b"trailer"  # type: ignore[arg-type]
+    out = p.ipv6(host.there, host.here, p.TCP, body, **fields) + b"trailer"
     check(host, packet, out)
 
 
@@ -160,7 +160,7 @@ WRONG = [
 @pytest.mark.parametrize("fields", WRONG, ids=str)
 def test_wrong_headers_go_up(host: Host, fields: dict[str, int]) -> None:
     know(host, over(host, p.UDP, datagram(host)))
-    check(host, over(host, p.UDP, datagram(host), **fields))
+    check(host, over(host, p.UDP, datagram(host), PATH, **fields))
 
 
 @pytest.mark.parametrize("length", [0, 1, 55])
