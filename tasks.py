@@ -98,14 +98,14 @@ def shell(_c: Context, node, name="hawk"):
 
 
 @task(iterable=["link"], help={"link": "a link's name; all links without it", "stop": "end the captures"})
-def capture(_c: Context, link=(), stop=False, name="hawk"):
+def capture(_c: Context, link=None, stop=False, name="hawk"):
     """Captures on links into pcap files; returns when it captures, goes on until --stop."""
     from lab import capture as captures
 
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
-        for file in captures.stop_all(lab) if stop else captures.start(lab, link):
+        for file in captures.stop_all(lab) if stop else captures.start(lab, link or ()):
             print(file)
 
 
@@ -187,13 +187,13 @@ def _agent(role, node, interface, config, name):
 
 
 @task(iterable=["interface"], help={"node": "host to run on", "config": "configuration file"})
-def client(_c: Context, node="host-a", interface=(), config=None, name="hawk"):
+def client(_c: Context, node="host-a", interface=None, config=None, name="hawk"):
     """Runs `hawkwing client` in a host, until Ctrl-C; by default with the lab's example paths."""
     _agent("client", node, interface, config or str(PROJECT / "lab" / "client.yaml"), name)
 
 
 @task(iterable=["interface"], help={"node": "host to run on", "config": "configuration file (optional)"})
-def server(_c: Context, node="host-b", interface=(), config=None, name="hawk"):
+def server(_c: Context, node="host-b", interface=None, config=None, name="hawk"):
     """Runs `hawkwing server` in a host, until Ctrl-C."""
     _agent("server", node, interface, config, name)
 

@@ -272,3 +272,40 @@ def test_name_that_does_not_resolve_yet_holds_up_nobody(lab: Lab, agents: Agents
     assert all(p.srh for p in capture.packets(tcp_port(80)))
     wait_until(lambda: "later.hawk.net does not resolve" in client.output(), 5.0, "it says so")
     assert client.output().count("later.hawk.net does not resolve") == 1
+
+
+def test_address_that_changes_moves_the_steering(lab: Lab, agents: Agents, capture: Capture) -> None:
+    """The zone gives the name another address: the next request goes there, steered from its first packet."""
+    zone = lab.run / "zone"
+    before = zone_text(lab.topology)
+    server = lab.processes()["dns"]
+
+    def publish(address: str) -> None:
+        zone.write_text(before + f"\nmoving 1 IN AAAA {address}\n")
+        os.kill(server, signal.SIGHUP)
+
+    publish(B)
+    try:
+        agents.client(
+            "services:\n  m:\n    domain_name: moving.hawk.net\n"
+            f"    applications: [{{port: 8080, sid: ['{R3}']}}]\n"
+        )
+        agents.server("host-c")
+        publish(C)
+
+        def moved() -> bool:
+            return http(lab, "http://moving.hawk.net:8080/") == "Hello from host-c\n"
+
+        capture.forget()
+        wait_until(
+            lambda: lab.execute("host-a", ["getent", "ahostsv6", "moving.hawk.net"]).stdout.startswith(C),
+            5.0,
+            "the zone is read again",
+        )
+        assert moved()
+        packets = [p for p in capture.packets(tcp_port(8080)) if p.destination_port == 8080]
+        assert packets and all(p.srh is not None for p in packets)
+        assert str(packets[0].srh.segments[0]) == C
+    finally:
+        zone.write_text(before)
+        os.kill(server, signal.SIGHUP)

@@ -1,7 +1,7 @@
 """Intents live: the controller computes over the lab's links, the path moves on the wire."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,7 +12,8 @@ from lab.network import Lab
 from lab.wait import wait_until
 from lab.wire import Capture
 
-from .conftest import HAWKWING, Agents, on_links
+from .conftest import HAWKWING, Agents, Endpoint, on_links
+from .test_changes import assert_nothing_lost_or_plain, ends, traffic
 from .test_steering import B, tcp_port
 
 CONTROLLER = 'hawkeye: {enabled: true, address: "fcbb:cc00:5::f", port: 5001}\n'
@@ -137,3 +138,25 @@ def test_refused_request_does_not_starve_the_others(lab: Lab, agents: Agents, co
     wait_until(lambda: bindings(lab)[80]["origin"] == "controller", 10.0, "the good one has its path")
     assert bindings(lab)[82]["origin"] == "backup"
     assert client.output().count("flex-algo") >= 1
+
+
+def test_controller_dies_and_returns_under_traffic(
+    lab: Lab, agents: Agents, controller: Control, udp: Callable[..., Endpoint]
+) -> None:
+    """Not a packet is lost or leaves plain, and the path is asked for again."""
+    agents.server("host-b")
+    agents.client(LOW_LATENCY.replace("port: 80\n", "port: 5000\n"))
+    wait_until(lambda: bindings(lab)[5000]["origin"] == "controller", 5.0, "the controller answers")
+    with ends(lab) as capture, traffic(udp) as running:
+        wait_until(lambda: running.sent > 20, 5.0, "traffic flows")
+        controller.die()
+        wait_until(lambda: "hawkeye" not in lab.processes(), 5.0, "the controller is gone")
+        now = running.sent
+        wait_until(lambda: running.sent > now + 50, 5.0, "traffic goes on")
+        restart(lab, None)
+        with Control(lab.control_socket) as fresh:
+            wait_until(fresh.requests, 15.0, "the path is asked for again")
+        now = running.sent
+        wait_until(lambda: running.sent > now + 50, 5.0, "traffic goes on")
+        running.stop()
+        assert_nothing_lost_or_plain(running, capture)
