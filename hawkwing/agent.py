@@ -173,14 +173,7 @@ class Agent:
 
     async def _follow_configuration(self) -> None:
         """Names and controller as the configuration in force wants them."""
-        steering = self._steering
-        assert steering is not None
-        if steering.names and self._names is None:
-            from hawkwing.resolver import Follower
-
-            self._names = Follower(self._learn)
-        if self._names is not None:
-            self._names.follow(steering.names)
+        await self._follow_names()
         self._start_stream()
 
     def _start_stream(self) -> None:
@@ -240,8 +233,7 @@ class Agent:
         self._plane.set_sr_domain(config.sr_domain)
         if self._steering is not None:
             self._steering.apply(config, source)
-            if self._names is not None or self._steering.names:
-                self._spawn(self._follow_names())
+            self._spawn(self._follow_names())
             if config.hawkeye != old.hawkeye:
                 self._start_stream()
             else:
@@ -259,11 +251,13 @@ class Agent:
     async def _follow_names(self) -> None:
         steering = self._steering
         assert steering is not None
-        if self._names is None:
+        if self._names is None and steering.names:
+            # DNS costs memory: only who has names pays for it.
             from hawkwing.resolver import Follower
 
             self._names = Follower(self._learn)
-        self._names.follow(steering.names)
+        if self._names is not None:
+            self._names.follow(steering.names)
 
     # --- what goes on
 
