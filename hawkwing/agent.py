@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _EPOCH = 30.0
 _EXPIRY_CHECK = 1.0
+_SAVE_PAUSE = 0.1
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -87,6 +88,8 @@ class Agent:
         self._stream: ControllerStream | None = None
         self._stream_task: asyncio.Task[None] | None = None
         self._names: Follower | None = None
+        self._saving: asyncio.TimerHandle | None = None
+        self._unsaved = False
         self._plane: DataPlane
         self._steering: Steering | None = None
 
@@ -200,6 +203,7 @@ class Agent:
     def _take_path(self, query: Any, sids: Any) -> None:
         assert self._steering is not None
         self._steering.set_controller_path(query, sids)
+        self._save_soon()
 
     def _want(self) -> None:
         if self._stream is not None and self._steering is not None:
@@ -209,7 +213,7 @@ class Agent:
         assert self._steering is not None
         if self._steering.learn(name, found, ttl):
             self._want()
-            self._save()
+            self._save_soon()
 
     def _reload_on_signal(self) -> None:
         try:
@@ -238,7 +242,7 @@ class Agent:
                 self._start_stream()
             else:
                 self._want()
-            self._save()
+            self._save_soon()
         return "the configuration was read again"
 
     @staticmethod
@@ -284,12 +288,26 @@ class Agent:
             names = self._names
             if names is not None and steering.expire(names.resolves):
                 self._want()
-                self._save()
+                self._save_soon()
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_EPOCH)
             self._plane.tick()
+
+    def _save_soon(self) -> None:
+        """At once, but many changes within a moment are written together: it is the whole state each time."""
+        if self._saving is not None:
+            self._unsaved = True
+            return
+        self._save()
+        self._saving = asyncio.get_running_loop().call_later(_SAVE_PAUSE, self._save_rest)
+
+    def _save_rest(self) -> None:
+        self._saving = None
+        if self._unsaved:
+            self._unsaved = False
+            self._save_soon()
 
     def _save(self) -> None:
         if self._steering is not None:

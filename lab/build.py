@@ -9,7 +9,7 @@ from pyroute2 import IPRoute
 from lab import netns
 from lab.linux.router import LinuxRouter, add_routes, set_sysctl
 from lab.routing import Route, routes
-from lab.topology import Host, Interface, Link, Router, Topology
+from lab.topology import Host, Link, Router, Topology
 
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _WORKERS = 8
@@ -114,8 +114,3 @@ def build(topology: Topology, namespace: Callable[[str], str]) -> None:
     in_parallel(make_node, topology.nodes)
     in_parallel(make_link, topology.links)
     in_parallel(configure, topology.nodes)
-
-
-def interfaces_of(topology: Topology) -> list[Interface]:
-    """All ends of all links."""
-    return [link.interface(node) for link in topology.links for node in link.nodes]

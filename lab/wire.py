@@ -60,11 +60,6 @@ class Packet:
     destination_port: int
     payload: bytes
 
-    @property
-    def is_first_part(self) -> bool:
-        """True unless it is a later fragment, which has no ports."""
-        return self.fragment is None or self.fragment[0] == 0
-
     def __str__(self) -> str:
         list_ = (
             f" SRH({', '.join(map(str, self.srh.segments))}; SL={self.srh.segments_left})" if self.srh else ""

@@ -19,7 +19,6 @@ _HANDLE = 1
 _XDP_IF_NOEXIST = 1
 _XDP_MODES = {"xdp": 4, "xdp-generic": 2}
 _XDP_NAME = "ingress_xdp"
-HOOKS = ("tc", *_XDP_MODES)
 
 # Of both roles on one interface the server comes first on arrival (it learns before anything is
 # stripped) and last on departure (what the client has steered is left alone).
@@ -85,11 +84,7 @@ class Attachment:
                 self._ip.tc(
                     "replace-filter",
                     "bpf",
-                    index=self.interface.index,
-                    handle=_HANDLE,
-                    parent=parent,
-                    prio=_PRIORITY[self._role, parent],
-                    protocol=_ETH_P_ALL,
+                    **self._filter(parent),
                     fd=program,
                     name=filter_name(self._role),
                     direct_action=True,
@@ -100,6 +95,16 @@ class Attachment:
 
         if xdp is not None:
             self._attach_xdp(xdp)
+
+    def _filter(self, parent: int) -> dict[str, int]:
+        """What tells our filter from all others, to put it there and to take just that one off."""
+        return {
+            "index": self.interface.index,
+            "handle": _HANDLE,
+            "parent": parent,
+            "prio": _PRIORITY[self._role, parent],
+            "protocol": _ETH_P_ALL,
+        }
 
     def _attach_xdp(self, program: int) -> None:
         flags = _XDP_IF_NOEXIST | _XDP_MODES[self._hook]
@@ -149,15 +154,7 @@ class Attachment:
             self._drop_xdp()
         for parent in (EGRESS, INGRESS):
             with suppress(NetlinkError):
-                self._ip.tc(
-                    "del-filter",
-                    "bpf",
-                    index=self.interface.index,
-                    handle=_HANDLE,
-                    parent=parent,
-                    prio=_PRIORITY[self._role, parent],
-                    protocol=_ETH_P_ALL,
-                )
+                self._ip.tc("del-filter", "bpf", **self._filter(parent))
         if not self._made_clsact.exists():
             return
         with suppress(NetlinkError):

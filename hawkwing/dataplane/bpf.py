@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT = 1, 2, 3, 4
 _PROG_TEST_RUN, _PROG_ID_TO_FD, _MAP_ID_TO_FD, _OBJECT_INFO = 10, 13, 14, 15
-_MAP_UPDATE_BATCH = 26
 _MAP_CREATE, _PROG_LOAD = 0, 5
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
@@ -186,20 +185,6 @@ class Map:
             _bpf(_MAP_DELETE, _element(self.fd, ctypes.addressof(k), 0))
         except FileNotFoundError:
             return
-
-    def set_many(self, keys: list[bytes], values: list[bytes]) -> None:
-        """Writes many elements in one call; kernels without it get them one by one."""
-        if not keys:
-            return
-        k, v = _buffer(b"".join(keys)), _buffer(b"".join(values))
-        attributes = struct.pack(
-            "=QQQQIIQQ", 0, 0, ctypes.addressof(k), ctypes.addressof(v), len(keys), self.fd, 0, 0
-        )
-        try:
-            _bpf(_MAP_UPDATE_BATCH, _buffer(attributes))
-        except OSError:
-            for key, value in zip(keys, values, strict=True):
-                self.set(key, value)
 
     def each_key(self) -> Iterator[bytes]:
         """The keys; an element that comes or goes meanwhile may be missed."""

@@ -14,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -202,14 +201,6 @@ def _architecture_headers() -> str:
     return str(next(Path("/usr/include").glob("*-linux-gnu*/asm"), Path("/usr/include/asm")).parent)
 
 
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """LLVM's complaints belong to the error text, whichever descriptor they are printed on."""
-    sys.stdout.flush()
-    os.dup2(2, 1)
-    yield
-
-
 def compile_and_load(role: str, raw_links: bool, xdp: bool, capacities: Capacities) -> Loaded:
     """Compiles for one role and loads every program; only for a process that may keep LLVM in memory."""
     os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
@@ -248,12 +239,13 @@ def main() -> int:
     channel = socket.socket(fileno=int(sys.argv[1]))
     wanted = json.loads(sys.argv[2])
     role, raw_links, xdp = wanted.pop("role"), wanted.pop("raw_links"), wanted.pop("xdp")
-    with _stdout_to_stderr():
-        try:
-            loaded = compile_and_load(role, raw_links, xdp, Capacities(**wanted))
-        except Exception as error:
-            channel.sendall(json.dumps({"error": _tail(f"{error}")}).encode())
-            return 1
+    # LLVM's complaints belong to the error text, whichever descriptor they are printed on.
+    os.dup2(2, 1)
+    try:
+        loaded = compile_and_load(role, raw_links, xdp, Capacities(**wanted))
+    except Exception as error:
+        channel.sendall(json.dumps({"error": _tail(f"{error}")}).encode())
+        return 1
     header = {"programs": list(loaded.programs), "maps": list(loaded.maps)}
     descriptors = [*loaded.programs.values(), *loaded.maps.values()]
     socket.send_fds(channel, [json.dumps(header).encode()], descriptors)

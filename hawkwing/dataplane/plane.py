@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
 from hawkwing.dataplane.attacher import Attacher
-from hawkwing.dataplane.bpf import BPF_NOEXIST, Map
+from hawkwing.dataplane.bpf import Map
 from hawkwing.dataplane.claim import Claim
 from hawkwing.dataplane.flows import FlowTable, Sweeper
 from hawkwing.dataplane.layout import limits, reasons, structures
@@ -20,7 +20,7 @@ DIRECTIONS = ("egress", "ingress")
 _U32 = struct.Struct("=I")
 _ROUTE = struct.Struct("=IHBx")
 _SERVICE = struct.Struct("=II")
-BY_AGENT, BY_DNS = 1, 2
+BY_AGENT = 1
 
 
 class Count(NamedTuple):
@@ -124,15 +124,9 @@ class DataPlane:
         """Writes a path into a slot that no route points at, or clears it."""
         self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids))
 
-    def add_service(
-        self, address: IPv6Address, group: int, origin: int = BY_AGENT, only_new: bool = False
-    ) -> None:
-        """Makes an address a known destination; with `only_new` one that is known stays as it is."""
-        try:
-            flags = BPF_NOEXIST if only_new else 0
-            self.maps["services"].set(address.packed, service_value(group, origin), flags)
-        except FileExistsError:
-            return
+    def add_service(self, address: IPv6Address, group: int) -> None:
+        """Makes an address a known destination, whoever knew it before."""
+        self.maps["services"].set(address.packed, service_value(group))
 
     def attach(self, names: Sequence[str], hook: str = "tc", attacher: Attacher | None = None) -> None:
         """On all of the interfaces, or on none: DataplaneError says why. `hook` is tc, xdp or xdp-generic."""

@@ -1,11 +1,14 @@
 """Paths from the controller, over real gRPC on its own host."""
 
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from fake_hawkeye.control import Control
+from hawkwing.dataplane.claim import runtime_folder
+from lab import netns
 from lab.controller import restart
 from lab.network import Lab
 from lab.process import stop
@@ -173,3 +176,21 @@ def way_without_server(lab: Lab, capture: Capture) -> list[tuple[str, str, int |
     lab.execute("host-a", ["curl", "-s", "-m", "0.2", "http://wb.hawk.net/"])
     requests = capture.packets(lambda p: tcp_port(80)(p) and p.destination_port == 80)
     return on_links(requests)[:7]
+
+
+def test_killed_clients_path_is_taken_over_without_a_controller(
+    lab: Lab, agents: Agents, capture: Capture, hawkeye: Control
+) -> None:
+    """The last good answer outlives both the agent and the controller."""
+    agents.server("host-b")
+    first = agents.client(WITH_BACKUP)
+    wait_until(hawkeye.requests, 5.0, "the agent asks the controller")
+    hawkeye.set_path(B, INTENTS, UPPER)
+    until_way(lab, capture, "vpp1-vpp2", "the pushed path is used")
+    kept = runtime_folder(netns.path(lab.namespace("host-a"))) / "client-eth0.state"
+    wait_until(lambda: kept.exists() and R2 in kept.read_text(), 5.0, "the answer is written down")
+    first.signal(signal.SIGKILL)
+    first.wait()
+    stop([lab.processes()["hawkeye"]])
+    agents.client(WITH_BACKUP)
+    assert way(lab, capture) == UPPER_WAY
