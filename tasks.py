@@ -23,14 +23,29 @@ def one_sentence() -> Iterator[None]:
         raise Exit(f"hawkwing lab: {error}", 1) from None
 
 
-def _lab(name, topology=None):
+def _lab(name, topology=None, routers=None, vpp_prefix=None):
     from lab.network import DEFAULT_TOPOLOGY, Lab
 
-    return Lab(name, Path(topology) if topology else DEFAULT_TOPOLOGY)
+    return Lab(name, Path(topology) if topology else DEFAULT_TOPOLOGY, _routers(routers), vpp_prefix)
 
 
-@task(help={"name": "the lab's name; labs of different names live side by side", "topology": "YAML file"})
-def up(_c: Context, name="hawk", topology=None):
+def _routers(kind):
+    if kind not in (None, "linux", "vpp"):
+        raise Exit(f"hawkwing lab: there are no routers of kind {kind!r}: use linux or vpp", 1)
+    return kind
+
+
+ROUTERS = {
+    "routers": "linux or vpp, for all of them (default: as the topology says)",
+    "vpp-prefix": "where VPP is, if not on the PATH (or HAWKWING_VPP_PREFIX)",
+}
+
+
+@task(
+    help={"name": "the lab's name; labs of different names live side by side", "topology": "YAML file"}
+    | ROUTERS
+)
+def up(_c: Context, name="hawk", topology=None, routers=None, vpp_prefix=None):
     """Builds the network and starts its services; returns when every host reaches every other."""
     import time
 
@@ -40,7 +55,7 @@ def up(_c: Context, name="hawk", topology=None):
     if missing:
         raise Exit("hawkwing lab: " + "\n".join(missing), 1)
     with one_sentence():
-        lab = _lab(name, topology)
+        lab = _lab(name, topology, routers, vpp_prefix)
         begun = time.monotonic()
         if not lab.up():
             print(f"lab {name} is up already")
@@ -75,25 +90,34 @@ def status(_c: Context, name="hawk"):
         print_status(lab)
 
 
-@task(name="exec", positional=["node", "command"], help={"name": "the lab's name"})
-def exec_(_c: Context, node, command, name="hawk"):
-    """Runs a command in a node; ends with the command's own exit status."""
+KERNEL = {"name": "the lab's name", "kernel": "on a VPP router: in its namespace, not in VPP's CLI"}
+
+
+@task(name="exec", positional=["node", "command"], help=KERNEL)
+def exec_(_c: Context, node, command, kernel=False, name="hawk"):
+    """Runs a command in a node, on a VPP router in VPP's CLI; ends with the command's own exit status."""
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
-        code = lab.foreground(node, ["sh", "-c", command])
+        outcome = None if kernel else lab.console_output(node, command)
+        if outcome is None:
+            code = lab.foreground(node, ["sh", "-c", command])
+        else:
+            code, text = outcome
+            print(text, end="" if text.endswith("\n") else "\n", file=sys.stderr if code else sys.stdout)
     raise SystemExit(code)
 
 
-@task(positional=["node"], help={"name": "the lab's name"})
-def shell(_c: Context, node, name="hawk"):
-    """Opens a shell in a node."""
+@task(positional=["node"], help=KERNEL)
+def shell(_c: Context, node, kernel=False, name="hawk"):
+    """Opens a shell in a node, VPP's CLI on a VPP router."""
     import os
 
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
-        code = lab.foreground(node, [os.environ.get("SHELL", "/bin/sh")])
+        console = None if kernel else lab.console(node)
+        code = lab.foreground(node, console or [os.environ.get("SHELL", "/bin/sh")])
     raise SystemExit(code)
 
 
@@ -209,13 +233,13 @@ def hawkeye(_c: Context, table=None, push=None, name="hawk"):
         print(push_path(lab, push) if push else restart(lab, _caller() / table if table else None))
 
 
-@task(help={"keep": "leave the lab up and say how to look around"})
-def demo(_c: Context, keep=False):
+@task(help={"keep": "leave the lab up and say how to look around"} | ROUTERS)
+def demo(_c: Context, keep=False, routers=None, vpp_prefix=None):
     """Steers a request through nine routers by two paths and shows what was captured on each link."""
     from lab.demo import run
 
     with one_sentence():
-        raise SystemExit(run(keep))
+        raise SystemExit(run(keep, _routers(routers), vpp_prefix))
 
 
 def _pytest(c: Context, *arguments: str) -> None:
@@ -242,10 +266,12 @@ def dataplane(c: Context):
     _pytest(c, "tests/dataplane")
 
 
-@task
-def integration(c: Context):
+@task(help=ROUTERS)
+def integration(c: Context, routers=None, vpp_prefix=None):
     """Tests in the lab, asserted on the wire."""
-    _pytest(c, "tests/integration")
+    chosen = [f"--routers={_routers(routers)}"] if routers else []
+    chosen += [f"--vpp-prefix={vpp_prefix}"] if vpp_prefix else []
+    _pytest(c, "tests/integration", *chosen)
 
 
 def linting(c: Context) -> None:

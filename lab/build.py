@@ -1,59 +1,22 @@
-"""Makes namespaces, links and routers of a topology; everything it makes lives in the namespaces."""
+"""Makes namespaces, links and nodes of a topology; everything it makes lives in the namespaces."""
 
-from collections.abc import Callable, Iterable
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pyroute2 import IPRoute
 
 from lab import netns
-from lab.linux.router import LinuxRouter, add_routes, set_sysctl
-from lab.routing import Route, routes
-from lab.topology import Host, Link, Router, Topology
+from lab.kinds import NodeKind
+from lab.linux.kernel import links, set_sysctl
+from lab.routing import routes
+from lab.topology import Interface, Link, Topology
 
-_IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _WORKERS = 8
 T = TypeVar("T")
-
-
-class RouterKind(Protocol):
-    """The seam for kinds of routers: the kernel's own, or another."""
-
-    def prepare(self) -> None:
-        """Inside the router's namespace, before there are interfaces."""
-
-    def configure(self, ip: IPRoute, indexes: dict[str, int], routes: list[Route]) -> None:
-        """Inside the router's namespace, once its links are up and have their addresses."""
-
-
-def router_of(node: Router) -> RouterKind:
-    """The implementation that a router's node asks for."""
-    if node.router == "linux":
-        return LinuxRouter(node)
-    raise ValueError(f"{node.name}: routers of kind {node.router!r} can't be built here")
-
-
-class HostKind:
-    """A host: its service address beside the link's, and a default route."""
-
-    def __init__(self, node: Host) -> None:
-        self._node = node
-
-    def prepare(self) -> None:
-        """Hosts take the kernel's defaults."""
-
-    def configure(self, ip: IPRoute, indexes: dict[str, int], host_routes: list[Route]) -> None:
-        """The service address sits on the link, where source address selection finds it."""
-        add_address(
-            ip, indexes["eth0"], self._node.service_address.ip, self._node.service_address.network.prefixlen
-        )
-        add_routes(ip, indexes, host_routes)
-
-
-def add_address(ip: IPRoute, index: int, address: object, length: int) -> None:
-    """An address that is usable at once."""
-    flags = _IFA_F_NODAD | (_IFA_F_NOPREFIXROUTE if length == 48 else 0)
-    ip.addr("add", index=index, address=str(address), prefixlen=length, flags=flags)
 
 
 def in_parallel(work: Callable[[T], None], items: Iterable[T]) -> None:
@@ -63,13 +26,9 @@ def in_parallel(work: Callable[[T], None], items: Iterable[T]) -> None:
             future.result()
 
 
-def build(topology: Topology, namespace: Callable[[str], str]) -> None:
-    """Builds the whole network; `namespace` gives a node's namespace name."""
+def build(topology: Topology, namespace: Callable[[str], str], kinds: Mapping[str, NodeKind]) -> None:
+    """Builds the whole network; `namespace` gives a node's namespace name, `kinds` what it is made of."""
     all_routes = routes(topology)
-    kinds = {
-        node.name: HostKind(node) if isinstance(node, Host) else router_of(node)
-        for node in topology.nodes.values()
-    }
 
     def make_node(name: str) -> None:
         netns.create(namespace(name))
@@ -84,12 +43,11 @@ def build(topology: Topology, namespace: Callable[[str], str]) -> None:
     def make_link(link: Link) -> None:
         one, other = (link.interface(node) for node in link.nodes)
         with netns.held(namespace(other.node)) as far:
+            peer = {"ifname": other.name, "address": other.hardware_address, "net_ns_fd": far}
 
             def add() -> None:
                 with IPRoute() as ip:
-                    ip.link(
-                        "add", ifname=one.name, kind="veth", peer={"ifname": other.name, "net_ns_fd": far}
-                    )
+                    ip.link("add", ifname=one.name, kind="veth", address=one.hardware_address, peer=peer)
 
             netns.run_inside(namespace(one.node), add)
 
@@ -98,14 +56,11 @@ def build(topology: Topology, namespace: Callable[[str], str]) -> None:
 
         def inside() -> None:
             with IPRoute() as ip:
-                indexes = {link.get_attr("IFLA_IFNAME"): link["index"] for link in ip.get_links()}
+                indexes = links(ip)
                 ip.link("set", index=1, state="up")
                 for interface in interfaces:
-                    # A neighbour that was asked before its end was up is asked again soon, not in a second.
-                    set_sysctl(f"net/ipv6/neigh/{interface.name}/retrans_time_ms", 20)
-                    add_address(
-                        ip, indexes[interface.name], interface.address.ip, interface.address.network.prefixlen
-                    )
+                    if any(kinds[end].needs_checksums for end in interface.link.nodes):
+                        _finish_checksums(interface)
                     ip.link("set", index=indexes[interface.name], state="up")
                 kinds[name].configure(ip, indexes, all_routes[name])
 
@@ -114,3 +69,11 @@ def build(topology: Topology, namespace: Callable[[str], str]) -> None:
     in_parallel(make_node, topology.nodes)
     in_parallel(make_link, topology.links)
     in_parallel(configure, topology.nodes)
+
+
+def _finish_checksums(interface: Interface) -> None:
+    """The kernel leaves checksums to the device; a veth's other end is not always the kernel's."""
+    argv = ["ethtool", "-K", interface.name, "tx", "off", "rx", "off"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(argv)} failed in {interface.node}: {done.stderr.strip()}")

@@ -2,17 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from ipaddress import IPv6Address
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from lab import netns
 from lab.impair import heal, impair
-from lab.linux.router import packets_seen
-from lab.network import Lab
+from lab.network import Lab, RouterName
 from lab.process import Process
 from lab.topology import Host, Topology
 from lab.wait import wait_until
@@ -56,11 +53,12 @@ class Names:
         return self._names.get(address, str(address))
 
 
-def run(keep: bool) -> int:
+def run(keep: bool, routers: RouterName | None = None, vpp_prefix: str | None = None) -> int:
     """Runs it; the exit status."""
     console = Console(highlight=False)
-    lab = Lab(NAME)
-    console.print("[bold]Building the network[/]: 5 hosts and 9 SRv6 routers in network namespaces")
+    lab = Lab(NAME, routers=routers, vpp_prefix=vpp_prefix)
+    made_of = " made of VPP" if routers == "vpp" else ""
+    console.print(f"[bold]Building the network[/]: 5 hosts and 9 SRv6 routers{made_of} in network namespaces")
     lab.down()
     lab.up()
     try:
@@ -161,10 +159,8 @@ class _Show:
         return {router.service_sids["fw"]: router.name for router in routers if "fw" in router.service_sids}
 
     def _seen_by_firewalls(self) -> dict[str, int]:
-        seen = {}
-        for sid, router in self._firewalls().items():
-            seen[self._names(sid)] = netns.run_inside(self._lab.namespace(router), partial(packets_seen, sid))
-        return seen
+        counted = self._lab.sid_packets()
+        return {self._names(sid): counted[router][sid] for sid, router in self._firewalls().items()}
 
     def _tell(self, title: str, packets: Sequence[Packet]) -> None:
         self._console.print(_table(title, packets, self._names))

@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.vpp import installation as vpp
+
 OLDEST_KERNEL = (5, 15)
 TOOLS = ("ip", "tc", "ethtool", "tcpdump", "iperf3", "curl", "ping")
 
@@ -194,10 +196,11 @@ def _headers() -> str:
 
 
 def _vpp() -> str:
-    path = shutil.which("vpp")
-    if path is None:
-        raise MissingError("vpp is not on the PATH")
-    return path
+    try:
+        installation = vpp.find()
+        return f"{installation.version()}, {installation.program}"
+    except vpp.VppMissingError as error:
+        raise MissingError(str(error)) from error
 
 
 # --- probes inside the namespace --------------------------------------------------------

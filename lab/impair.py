@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv6Address
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from fake_hawkeye.control import Control
-from lab import netns
-from lab.build import add_address
-from lab.linux.router import set_sysctl
 from lab.network import Lab, LabError
 from lab.reroute import reroute
-from lab.topology import Host, Interface, Link
+from lab.topology import Interface, Link
 
 _BURST_SECONDS, _LEAST_BURST = 0.01, 32 * 1024
 _QUEUE = "50ms"
@@ -75,8 +69,8 @@ def fail(lab: Lab, link: str) -> list[str]:
             state.failed.append(found.name)
             state.save()
         for interface in _ends(found):
-            _inside(lab, interface, _take_down)
-        changed = reroute(lab.topology, lab.namespace, state.failed)
+            _set_link(lab, interface, up=False)
+        changed = reroute(lab.topology, lab.namespace, lab.kinds, state.failed)
     return [f"{found.name}: down at both ends", _rerouted(changed), _tell(lab, found, up=False)]
 
 
@@ -86,7 +80,7 @@ def heal(lab: Lab, link: str | None = None) -> list[str]:
         names = [_find(lab, link).name] if link else list(dict.fromkeys([*state.failed, *state.impaired]))
         links = [_find(lab, name) for name in names]
         done = [sentence for found in links for sentence in _mend(lab, state, found)]
-        done.append(_rerouted(reroute(lab.topology, lab.namespace, state.failed)))
+        done.append(_rerouted(reroute(lab.topology, lab.namespace, lab.kinds, state.failed)))
     for found in links:
         done.append(
             _tell(lab, found, up=True, latency=found.latency, bandwidth=found.bandwidth, loss=found.loss)
@@ -97,7 +91,7 @@ def heal(lab: Lab, link: str | None = None) -> list[str]:
 def _mend(lab: Lab, state: _State, link: Link) -> list[str]:
     done = [f"{link.name}: up at both ends"]
     for interface in _ends(link):
-        _inside(lab, interface, _bring_up)
+        _set_link(lab, interface, up=True)
     if link.name in state.impaired:
         done += _shape(lab, link, {})
         del state.impaired[link.name]
@@ -134,27 +128,8 @@ def _ends(link: Link) -> list[Interface]:
     return [link.interface(node) for node in link.nodes]
 
 
-def _inside(lab: Lab, interface: Interface, work: Callable[[Lab, IPRoute, int, Interface], None]) -> None:
-    def body() -> None:
-        with IPRoute() as ip:
-            work(lab, ip, ip.link_lookup(ifname=interface.name)[0], interface)
-
-    netns.run_inside(lab.namespace(interface.node), body)
-
-
-def _take_down(lab: Lab, ip: IPRoute, index: int, interface: Interface) -> None:
-    set_sysctl(f"net/ipv6/conf/{interface.name}/keep_addr_on_down", 1)
-    ip.link("set", index=index, state="down")
-
-
-def _bring_up(lab: Lab, ip: IPRoute, index: int, interface: Interface) -> None:
-    ip.link("set", index=index, state="up")
-    node = lab.topology.nodes[interface.node]
-    wanted = [interface.address, *([node.service_address] if isinstance(node, Host) else [])]
-    present = {IPv6Address(entry.get_attr("IFA_ADDRESS")) for entry in ip.get_addr(family=10, index=index)}
-    for address in wanted:
-        if address.ip not in present:
-            add_address(ip, index, address.ip, address.network.prefixlen)
+def _set_link(lab: Lab, interface: Interface, up: bool) -> None:
+    lab.inside(interface.node, lambda: lab.kinds[interface.node].set_link(interface, up))
 
 
 # --- worse

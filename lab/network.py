@@ -6,21 +6,31 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from ipaddress import IPv6Address
 from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
 
 from hawkwing.dataplane.claim import runtime_folder
 from lab import netns
 from lab.build import build
+from lab.kinds import NodeKind, RouterKind
+from lab.linux.host import LinuxHost
+from lab.linux.router import LinuxRouter
 from lab.probe import unreachable
 from lab.process import Process, command_inside, marked_environment, members, stop
 from lab.services.dns import zone_text
-from lab.topology import Host, Topology, load_topology
+from lab.topology import Host, Router, Topology, load_topology
+from lab.vpp.installation import PREFIX_VARIABLE, VppMissingError
+from lab.vpp.installation import find as find_vpp
+from lab.vpp.startup import shared_memory
 
 PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_TOPOLOGY = Path(__file__).with_name("hawk.yaml")
 RUNS = Path(os.environ.get("HAWKWING_LABS", "/run/hawkwing-lab"))
+RouterName = Literal["linux", "vpp"]
+T = TypeVar("T")
 
 
 class LabError(Exception):
@@ -30,7 +40,14 @@ class LabError(Exception):
 class Lab:
     """Up, down, and what is done in between. All state is in the kernel and in the run directory."""
 
-    def __init__(self, name: str = "hawk", topology_file: Path = DEFAULT_TOPOLOGY) -> None:
+    def __init__(
+        self,
+        name: str = "hawk",
+        topology_file: Path = DEFAULT_TOPOLOGY,
+        routers: RouterName | None = None,
+        vpp_prefix: str | None = None,
+    ) -> None:
+        """`routers`: all of one kind, whatever the topology says; a lab that is up stays as it is."""
         if not name.replace("-", "").isalnum() or len(name) > 32:
             raise LabError(f"a lab's name has letters, digits and hyphens, at most 32: not {name!r}")
         self.name = name
@@ -38,14 +55,82 @@ class Lab:
         self._record = self.run / "lab.json"
         kept = self.run / "topology.yaml"
         self.topology_file = kept if kept.exists() and topology_file == DEFAULT_TOPOLOGY else topology_file
+        self._asked = routers, vpp_prefix
+        built = self._recorded()
+        self._routers: RouterName | None = built.get("routers") if built else routers
+        self._vpp_prefix: str | None = built.get("vpp_prefix") if built else vpp_prefix
         self._topology: Topology | None = None
+        self._kinds: dict[str, NodeKind] = {}
 
     @property
     def topology(self) -> Topology:
         """The topology, read from its file when it is first needed."""
         if self._topology is None:
-            self._topology = load_topology(self.topology_file)
+            self._topology = self._load()
         return self._topology
+
+    def _load(self) -> Topology:
+        topology = load_topology(self.topology_file)
+        return topology.with_routers(self._routers) if self._routers else topology
+
+    # --- what nodes are made of
+
+    @property
+    def kinds(self) -> Mapping[str, NodeKind]:
+        """Every node's kind; LabError where a router wants VPP and there is none."""
+        if not self._kinds:
+            self._kinds = {name: self._kind_of(node) for name, node in self.topology.nodes.items()}
+        return self._kinds
+
+    def _kind_of(self, node: Host | Router) -> NodeKind:
+        if isinstance(node, Host):
+            return LinuxHost(node)
+        if node.router == "linux":
+            return LinuxRouter(node)
+        try:
+            installation = find_vpp(self._vpp_prefix)
+        except VppMissingError as error:
+            raise LabError(str(error)) from error
+        # The library for VPP's API is only needed where there is a VPP.
+        from lab.vpp.router import VppRouter
+
+        return VppRouter(node, self, installation)
+
+    def router_kind(self, node: str) -> RouterKind:
+        """That of a router."""
+        kind = self.kinds[node]
+        if isinstance(kind, LinuxHost):
+            raise LabError(f"{node} is a host, not a router")
+        return cast(RouterKind, kind)
+
+    def console(self, node: str) -> list[str] | None:
+        """The command of a router's own console; None where a shell is all there is."""
+        self.namespace(node)
+        return None if node in self._host_names() else self.router_kind(node).console()
+
+    def console_output(self, node: str, command: str) -> tuple[int, str] | None:
+        """Exit status and output of a command for a router's own console; None where it has none."""
+        self.namespace(node)
+        return None if node in self._host_names() else self.router_kind(node).execute(command)
+
+    def _host_names(self) -> set[str]:
+        return {host.name for host in self.topology.hosts}
+
+    def inside(self, node: str, work: Callable[[], T]) -> T:
+        """What `work` gives, done by a thread in the node's network namespace."""
+        return netns.run_inside(self.namespace(node), work)
+
+    def sid_packets(self) -> dict[str, dict[IPv6Address, int]]:
+        """By router, how many packets each of its SIDs has processed."""
+        return {
+            router.name: self.inside(router.name, self.router_kind(router.name).sid_packets)
+            for router in self.topology.routers
+        }
+
+    def set_mtu(self, node: str, peer: str, octets: int) -> None:
+        """The largest packet that a node's end of the link to `peer` takes."""
+        interface = self.topology.nodes[node].interface_to(peer)
+        self.inside(node, lambda: self.kinds[node].set_mtu(interface, octets))
 
     def namespace(self, node: str) -> str:
         """The name of a node's network namespace."""
@@ -58,12 +143,16 @@ class Lab:
 
     def up(self) -> bool:
         """Builds the lab and starts its services; False where it was up. A broken one is built anew."""
-        wanted = load_topology(self.topology_file)
         with self._locked():
             if self.is_up():
+                self._require_asked_routers()
                 return False
+            self._routers, self._vpp_prefix = self._asked
+            wanted = self._load()
             self._down()
             self._topology = wanted
+            self._kinds.clear()
+            _ = self.kinds
             self._claim()
             try:
                 self._build()
@@ -79,10 +168,7 @@ class Lab:
 
     def is_up(self) -> bool:
         """True when it was built to the end, all namespaces are there and all services live."""
-        try:
-            record = json.loads(self._record.read_text())
-        except (OSError, ValueError):
-            return False
+        record = self._recorded()
         alive = set(members(self.name))
         return (
             bool(record.get("ready"))
@@ -90,19 +176,32 @@ class Lab:
             and all(self._pid(service) in alive for service in record["services"])
         )
 
+    def _require_asked_routers(self) -> None:
+        asked, built = self._asked[0], {router.router for router in self.topology.routers}
+        if asked and built != {asked}:
+            raise LabError(
+                f"lab {self.name} is up already, with routers of kind {' and '.join(sorted(built))}: "
+                "take it down first, with './run lab.down'"
+            )
+
+    def _recorded(self) -> dict[str, Any]:
+        try:
+            record = json.loads(self._record.read_text())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
     def remains(self) -> list[str]:
         """What is left of this lab on the machine; empty after `down`."""
         found = [f"process {pid}" for pid in members(self.name)]
         found += [f"namespace {name}" for name in self._recorded_namespaces() if netns.path(name).exists()]
+        found += [f"file {file}" for name in self._recorded_namespaces() for file in shared_memory(name)]
         if self.run.exists():
             found.append(f"directory {self.run}")
         return found
 
     def _recorded_namespaces(self) -> list[str]:
-        try:
-            return list(json.loads(self._record.read_text())["namespaces"])
-        except (OSError, ValueError, KeyError):
-            return []
+        return list(self._recorded().get("namespaces", []))
 
     def _claim(self) -> None:
         """Writes down what will be ours before it exists, so that a killed `up` can be tidied up."""
@@ -119,13 +218,20 @@ class Lab:
 
     def _write_record(self, namespaces: Sequence[str], ready: bool) -> None:
         services = [node.name for node in self.topology.hosts if node.dns or node.web or node.hawkeye]
-        record = {"namespaces": namespaces, "services": services, "ready": ready}
+        services += [node.name for node in self.topology.routers if node.router == "vpp"]
+        record = {
+            "namespaces": namespaces,
+            "services": services,
+            "ready": ready,
+            "routers": self._routers,
+            "vpp_prefix": self._vpp_prefix or os.environ.get(PREFIX_VARIABLE),
+        }
         self._record.write_text(json.dumps(record, indent=1))
 
     def _build(self) -> None:
         for host in self.topology.hosts:
             self._write_etc(host)
-        build(self.topology, self.namespace)
+        build(self.topology, self.namespace, self.kinds)
         started = [process for host in self.topology.hosts for process in self._start_services(host)]
         missing = unreachable(self.topology, self.namespace, timeout=5.0)
         if missing:
@@ -204,6 +310,8 @@ class Lab:
                 # What killed agents have left; their namespace's number may come again.
                 shutil.rmtree(runtime_folder(netns.path(name)), ignore_errors=True)
             netns.remove(name)
+            for file in shared_memory(name):
+                file.unlink(missing_ok=True)
         with suppress(OSError):
             runtime_folder().parent.rmdir()
         # Holders of a namespace are gone; what is in it ends with it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2s
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -56,6 +57,21 @@ class Interface:
     peer_node: str
     peer_interface: str
     peer_address: IPv6Interface
+
+    @property
+    def hardware_address(self) -> str:
+        """A locally administered MAC address, the same in every lab of this topology."""
+        return _hardware_address(self.node, self.name)
+
+    @property
+    def peer_hardware_address(self) -> str:
+        return _hardware_address(self.peer_node, self.peer_interface)
+
+
+def _hardware_address(node: str, interface: str) -> str:
+    return ":".join(
+        ["02", *(f"{octet:02x}" for octet in blake2s(f"{node}:{interface}".encode()).digest()[:5])]
+    )
 
 
 class Endpoint(Model):
@@ -316,6 +332,14 @@ class Topology(Model):
     def link(self, one: str, other: str) -> Link:
         """The link between two nodes, in either order; KeyError if there is none."""
         return self.nodes[one].interface_to(other).link
+
+    def with_routers(self, kind: Literal["linux", "vpp"]) -> Topology:
+        """The same network with all of its routers made of one kind."""
+        nodes = {
+            name: node.model_copy(update={"router": kind}) if isinstance(node, Router) else node
+            for name, node in self.nodes.items()
+        }
+        return Topology(name=self.name, nodes=nodes, links=self.links)
 
     def neighbours(self, node: str) -> tuple[str, ...]:
         return tuple(interface.peer_node for interface in self.nodes[node].interfaces)

@@ -3,6 +3,7 @@
 import mmap
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address
@@ -22,6 +23,7 @@ _ADDRESS = struct.Struct("=2xHiHB")
 _ADDRESS_AT = 32
 _OUTGOING = 4
 _HOP_BY_HOP, _TCP, _UDP, _ROUTING, _FRAGMENT, _ICMPV6, _DESTINATION = 0, 6, 17, 43, 44, 58, 60
+_QUIET, _LONGEST_SETTLING = 0.01, 0.3
 _ND_TYPES = range(133, 138)
 _MLD_TYPES = (130, 131, 132, 143)
 
@@ -199,9 +201,18 @@ class Capture:
         self._seen.sort(key=lambda packet: packet.time)
         return [packet for packet in self._seen if wanted(packet)]
 
+    def settled(self, wanted: Callable[[Packet], bool] = lambda _packet: True) -> list[Packet]:
+        """All packets, once nothing new comes by; routers that are processes of their own take their time."""
+        end = time.monotonic() + _LONGEST_SETTLING
+        known = -1
+        while known != len(self.packets()) and time.monotonic() < end:
+            known = len(self._seen)
+            time.sleep(_QUIET)
+        return self.packets(wanted)
+
     def forget(self) -> None:
-        """Lets go of everything captured so far."""
-        self.packets()
+        """Lets go of everything captured so far, and of what is still on its way."""
+        self.settled()
         self._seen.clear()
 
     def close(self) -> None:

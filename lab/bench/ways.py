@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 from hawkwing.sids import wire_order
 from lab import netns
 from lab.bench.traffic import DATAGRAM_PORT, PORT, Traffic
-from lab.linux.router import set_sysctl
+from lab.linux.kernel import set_sysctl
 from lab.network import Lab
 from lab.process import Process
 from lab.wire import Capture, Packet

@@ -1,26 +1,27 @@
-"""A router of the kernel's own: forwarding, loopback, and behaviour End (RFC 8986, 4.1) for its SID."""
+"""A router of the kernel's own: forwarding, loopback, and behaviour End (RFC 8986, 4.1) for its SIDs."""
+
+from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
-from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from lab.linux.kernel import KernelNode, set_sysctl
 from lab.routing import Route
 from lab.topology import Router
 
-
-def set_sysctl(name: str, value: int | str) -> None:
-    """Writes a sysctl of the calling thread's network namespace."""
-    Path("/proc/sys", *name.split("/")).write_text(str(value))
+_AF_INET6, _MAIN_TABLE, _SEG6LOCAL = 10, 254, 7
 
 
-class LinuxRouter:
+class LinuxRouter(KernelNode):
     """What `lab.build` asks of every kind of router; all calls run inside the router's namespace."""
 
     def __init__(self, node: Router) -> None:
-        self._node = node
+        super().__init__(node)
+        self._router = node
 
     def prepare(self) -> None:
         """Before there are interfaces: what they are to inherit."""
@@ -28,40 +29,56 @@ class LinuxRouter:
             set_sysctl(f"net/ipv6/conf/{scope}/forwarding", 1)
             set_sysctl(f"net/ipv6/conf/{scope}/seg6_enabled", 1)
 
-    def configure(self, ip: IPRoute, indexes: dict[str, int], routes: list[Route]) -> None:
-        """After its links are up: addresses, SIDs and routes."""
-        loopback = self._node.loopback
+    def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
+        """The loopback's address first."""
+        loopback = self._router.loopback
         ip.addr("add", index=1, address=str(loopback.ip), prefixlen=loopback.network.prefixlen)
-        any_link = indexes[self._node.interfaces[0].name]
-        for sid in self._node.sids:
-            if sid in self._node.service_sids.values():
-                add_function(sid, self._node.interfaces[0].name)
-            else:
-                ip.route("add", dst=f"{sid}/128", oif=any_link, encap={"type": "seg6local", "action": "End"})
-        add_routes(ip, indexes, routes)
+        super().configure(ip, indexes, routes)
+
+    def settle_own(self, ip: IPRoute, indexes: dict[str, int], alive: Sequence[str]) -> bool:
+        """A SID is bound to a device and goes down with it, whichever it is."""
+        if not alive:
+            return False
+        present = {
+            route.get_attr("RTA_DST"): route.get_attr("RTA_OIF")
+            for route in ip.get_routes(family=_AF_INET6, table=_MAIN_TABLE)
+            if route.get_attr("RTA_ENCAP_TYPE") == _SEG6LOCAL
+        }
+        moved = [sid for sid in self._router.sids if present.get(str(sid)) != indexes[alive[0]]]
+        if moved:
+            _add_sids(moved, alive[0])
+        return bool(moved)
+
+    def sid_packets(self) -> dict[IPv6Address, int]:
+        """What the kernel has counted at each SID since it was set."""
+        argv = ["ip", "-6", "-s", "-oneline", "route", "show", "table", "main"]
+        text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+        return {
+            IPv6Address(line.split()[0]): int(match[1])
+            for line in text.splitlines()
+            if " seg6local " in line and (match := re.search(r"\bpackets (\d+)", line))
+        }
+
+    def description(self) -> str:
+        """The kernel is the machine's, and no more need be said."""
+        return "linux"
+
+    def console(self) -> list[str] | None:
+        """A shell in the namespace is the console."""
+        return None
+
+    def execute(self, command: str) -> tuple[int, str] | None:
+        """Commands run in the namespace."""
+        return None
 
 
-def add_function(sid: IPv6Address, interface: str) -> None:
-    """A service function: behaviour End that counts the packets it has seen (pyroute2 can't ask for that)."""
-    action = ["encap", "seg6local", "action", "End", "count", "dev", interface]
-    subprocess.run(["ip", "-6", "route", "replace", f"{sid}/128", "proto", "static", *action], check=True)
-
-
-def packets_seen(sid: IPv6Address) -> int:
-    """What a service function has counted; called inside its router's namespace."""
-    argv = ["ip", "-6", "-s", "route", "show", f"{sid}/128"]
-    text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-    match = re.search(r"\bpackets (\d+)", text)
-    if match is None:
-        raise RuntimeError(f"the function {sid} counts nothing: {text.strip() or 'it is not there'}")
-    return int(match[1])
-
-
-def add_routes(ip: IPRoute, indexes: dict[str, int], routes: list[Route]) -> None:
-    """Static routes, with all their next hops where there are several."""
-    for route in routes:
-        hops = [{"gateway": str(hop.address), "oif": indexes[hop.interface]} for hop in route.next_hops]
-        if len(hops) == 1:
-            ip.route("add", dst=str(route.prefix), **hops[0])
-        else:
-            ip.route("add", dst=str(route.prefix), multipath=hops)
+def _add_sids(sids: Iterable[IPv6Address], interface: str) -> None:
+    """Behaviour End that counts its packets, all in one call (pyroute2 can't ask for counters)."""
+    text = "".join(
+        f"route replace {sid}/128 proto static encap seg6local action End count dev {interface}\n"
+        for sid in sids
+    )
+    argv = ["ip", "-6", "-batch", "-"]
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"the kernel took no SIDs on {interface}: {done.stderr.strip()}")

@@ -14,8 +14,10 @@ import pytest
 
 from lab import netns
 from lab.doctor import missing_features
-from lab.network import Lab
+from lab.network import DEFAULT_TOPOLOGY, Lab, RouterName
 from lab.process import Process
+from lab.vpp.installation import VppMissingError
+from lab.vpp.installation import find as find_vpp
 from lab.wire import Capture, Packet
 
 HAWKWING = [sys.executable, "-m", "hawkwing"]
@@ -30,12 +32,34 @@ def able_machine() -> None:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def new_lab(request: pytest.FixtureRequest) -> Callable[..., Lab]:
+    """`new_lab("name")` is a lab not yet up, of the routers asked for; skips where there are none."""
+    asked: RouterName = request.config.getoption("--routers")
+    prefix: str | None = request.config.getoption("--vpp-prefix")
+
+    def make(name: str, routers: RouterName | None = None, topology: Path = DEFAULT_TOPOLOGY) -> Lab:
+        if "vpp" in (asked, routers):
+            require_vpp(prefix)
+        return Lab(f"{name}-{os.getpid()}", topology, routers or asked, prefix)
+
+    return make
+
+
+def require_vpp(prefix: str | None) -> None:
+    """Skips, with the reason, where VPP is missing."""
+    try:
+        find_vpp(prefix)
+    except VppMissingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def lab(new_lab: Callable[..., Lab]) -> Iterator[Lab]:
     """The development network under a name of its own; after the session nothing of it may be left.
 
     def test_x(lab): lab.execute("host-a", ["ping", "-c1", "fcbb:cc00:2::a"])
     """
-    lab = Lab(f"test-{os.getpid()}")
+    lab = new_lab("test")
     lab.up()
     try:
         yield lab
@@ -164,3 +188,8 @@ def on_links(packets: list[Packet]) -> list[tuple[str, str, int | None]]:
 def have_tool(name: str) -> bool:
     """Is the program installed?"""
     return shutil.which(name) is not None
+
+
+def on_vpp(lab: Lab) -> bool:
+    """Are any of the lab's routers VPP's?"""
+    return any(router.router == "vpp" for router in lab.topology.routers)

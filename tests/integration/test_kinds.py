@@ -12,7 +12,7 @@ from lab import netns
 from lab.network import Lab
 from lab.wire import Capture
 
-from .conftest import HAWKWING, Agents, Endpoint, srh_bytes
+from .conftest import HAWKWING, Agents, Endpoint, on_vpp, srh_bytes
 from .test_sizes import config, forget_path_mtu, sids
 from .test_steering import BY_ADDRESS, R3, UDP, A, B, C, http
 
@@ -161,10 +161,17 @@ def test_flood_of_flows_costs_others_nothing(lab: Lab, agents: Agents, udp: Call
     assert len(replies) == 2 and all(p.srh is not None for p in replies)
 
 
+def require_checksum_offload(lab: Lab) -> None:
+    """Without it the kernel doesn't cut UDP behind extension headers, its own seg6's neither (ENOMEM)."""
+    if on_vpp(lab):
+        pytest.skip("links to VPP are without the checksum offload that UDP_SEGMENT needs behind an SRH")
+
+
 def test_udp_segmentation_offload_is_carried(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """What QUIC senders use: one call, many datagrams, all with the SRH."""
+    require_checksum_offload(lab)
     agents.server("host-b")
     agents.client(config(sids(2)))
     near, far = udp("host-a"), udp("host-b", 5000)
@@ -182,6 +189,7 @@ def test_segments_too_large_for_the_path_are_told(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """Segments that don't fit any more can't be cut: the sender gets the Packet Too Big it asked for."""
+    require_checksum_offload(lab)
     agents.server("host-b")
     agents.client(config(sids(2)))
     near, far = udp("host-a"), udp("host-b", 5000)
@@ -269,9 +277,9 @@ def test_interface_without_ethernet(lab: Lab, agents: Agents) -> None:
 def test_jumbo_frames(lab: Lab, agents: Agents, udp: Callable[..., Endpoint]) -> None:
     hops = [("host-a", "site-a"), ("site-a", "vpp1"), ("vpp1", "vpp3"), ("vpp3", "vpp5"), ("vpp5", "vpp6")]
     hops += [("vpp6", "site-b"), ("site-b", "host-b")]
-    ends = [(lab.topology.link(*hop).interface(node)) for hop in hops for node in hop]
+    ends = [*hops, *((there, here) for here, there in hops)]
     for end in ends:
-        lab.execute(end.node, ["ip", "link", "set", end.name, "mtu", "9000"])
+        lab.set_mtu(*end, 9000)
     try:
         agents.server("host-b")
         agents.client(config(sids(4)) + "      - port: 80\n        sid: [" + ", ".join(sids(4)) + "]\n")
@@ -290,7 +298,7 @@ def test_jumbo_frames(lab: Lab, agents: Agents, udp: Callable[..., Endpoint]) ->
         assert result.stdout.strip() == "5000000"
     finally:
         for end in ends:
-            lab.execute(end.node, ["ip", "link", "set", end.name, "mtu", "1500"])
+            lab.set_mtu(*end, 1500)
         forget_path_mtu(lab)
 
 

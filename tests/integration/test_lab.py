@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +26,9 @@ def invoke(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.fixture
-def other() -> Iterator[Lab]:
+def other(new_lab: Callable[..., Lab]) -> Iterator[Lab]:
     """A second lab's name; taken down afterwards whatever happened."""
-    made = Lab(f"other-{os.getpid()}")
+    made = new_lab("other")
     yield made
     made.down()
     assert made.remains() == []
@@ -47,8 +47,10 @@ def test_two_labs_side_by_side_and_up_again_does_nothing(lab: Lab, other: Lab) -
     assert lab.is_up()
 
 
-def test_killed_half_way_it_is_built_anew_or_taken_away(other: Lab) -> None:
-    argv = [sys.executable, "-m", "invoke", "lab.up", "--name", other.name]
+def test_killed_half_way_it_is_built_anew_or_taken_away(other: Lab, request: pytest.FixtureRequest) -> None:
+    routers, prefix = (request.config.getoption(name) for name in ("--routers", "--vpp-prefix"))
+    argv = [sys.executable, "-m", "invoke", "lab.up", "--name", other.name, "--routers", routers]
+    argv += ["--vpp-prefix", prefix] if prefix else []
     for again in (True, False):
         process = subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         some = [f"{other.name}-{node}" for node in other.topology.nodes][3]
@@ -101,8 +103,11 @@ def test_names_are_answered_over_udp_and_tcp(lab: Lab) -> None:
 def test_commands(lab: Lab) -> None:
     name = ["--name", lab.name]
     assert invoke("lab.exec", "host-a", "exit 37", *name).returncode == 37
-    shown = invoke("lab.exec", "vpp2", "ip -6 route show fcbb:bb00:2::2", *name)
-    assert shown.returncode == 0 and "seg6local action End" in shown.stdout
+    on_vpp = lab.topology.router("vpp2").router == "vpp"
+    command = "show sr localsid" if on_vpp else "ip -6 route show fcbb:bb00:2::2"
+    shown = invoke("lab.exec", "vpp2", command, *name)
+    assert shown.returncode == 0 and ("fcbb:bb00:2::2" if on_vpp else "action End") in shown.stdout
+    assert ("Behavior" if on_vpp else "seg6local") in shown.stdout
     status = invoke("lab.status", *name)
     assert status.returncode == 0 and "fcbb:bb00:6::2" in status.stdout and "ready: yes" in status.stdout
     wrong = invoke("lab.exec", "vpp9", "true", *name)
@@ -114,7 +119,7 @@ def test_commands(lab: Lab) -> None:
 def test_capture_to_files(lab: Lab) -> None:
     begun = invoke("lab.capture", "--link", "vpp1-vpp2", "--name", lab.name)
     assert begun.returncode == 0, begun.stderr
-    assert lab.execute("vpp1", ["ping", "-c1", "-W1", "2001:db8:12::2"]).returncode == 0
+    assert lab.execute("host-a", ["ping", "-c1", "-W1", "2001:db8:12::2"]).returncode == 0
     ended = invoke("lab.capture", "--stop", "--name", lab.name)
     (file,) = ended.stdout.split()
     text = subprocess.run(["tcpdump", "-nr", file], capture_output=True, text=True, check=True).stdout

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from lab.network import Lab
+from lab.vpp.objects import MOST_SEGMENTS
 from lab.wire import Capture
 
-from .conftest import Agents, Endpoint
+from .conftest import Agents, Endpoint, on_vpp
 from .test_steering import R1, R3, R5, R6, UDP, B
 
 # Around every edge: the MTU less SRHs of 1 to 8 SIDs, the MTU itself, fragments, the largest.
@@ -75,10 +76,12 @@ def forget_path_mtu(lab: Lab) -> None:
         lab.execute(host, ["ip", "-6", "route", "flush", "cache"])
 
 
-@pytest.mark.parametrize("count", [1, 2, 8, 15])
+@pytest.mark.parametrize("count", [1, 2, 8, 12, 15])
 def test_every_datagram_arrives_and_is_steered(
     lab: Lab, agents: Agents, udp: Callable[..., Endpoint], count: int
 ) -> None:
+    if on_vpp(lab) and count > MOST_SEGMENTS - 1:
+        pytest.skip(f"VPP's End reads lists of at most {MOST_SEGMENTS} segments")
     agents.server("host-b")
     agents.client(config(sids(count)))
     near, far = udp("host-a"), udp("host-b", 5000)
@@ -161,8 +164,9 @@ def test_smaller_mtu_inside_the_path_is_discovered(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """A router's error quotes our packet with its SRH; the stack takes it as about the application's."""
-    for node, interface in (("vpp3", "vpp5"), ("vpp5", "vpp3")):
-        lab.execute(node, ["ip", "link", "set", interface, "mtu", "1400"])
+    ends = (("vpp3", "vpp5"), ("vpp5", "vpp3"))
+    for end in ends:
+        lab.set_mtu(*end, 1400)
     try:
         forget_path_mtu(lab)
         agents.server("host-b")
@@ -191,6 +195,6 @@ def test_smaller_mtu_inside_the_path_is_discovered(
         size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()
         assert size.strip() == "1000000" and answer.endswith(" 1000000")
     finally:
-        for node, interface in (("vpp3", "vpp5"), ("vpp5", "vpp3")):
-            lab.execute(node, ["ip", "link", "set", interface, "mtu", "1500"])
+        for end in ends:
+            lab.set_mtu(*end, 1500)
         forget_path_mtu(lab)

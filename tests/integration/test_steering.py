@@ -79,7 +79,7 @@ def test_first_packet_to_a_fresh_name_goes_hop_by_hop(lab: Lab, agents: Agents, 
     capture.forget()
     assert http(lab, "http://wb.hawk.net/") == "Hello from host-b\n"
 
-    packets = capture.packets(tcp_port(80))
+    packets = capture.settled(tcp_port(80))
     requests = [p for p in packets if p.destination_port == 80]
     replies = [p for p in packets if p.source_port == 80]
     # The SYN is the first packet ever to this address; it is steered on each link.

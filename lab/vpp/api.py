@@ -1,0 +1,97 @@
+"""A connection to the binary API of one VPP instance, through the library vpp-papi."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vpp_papi import VPPApiClient, VppEnum
+
+from lab.wait import wait_until
+
+#: The parts of the API that the lab speaks; reading all of them costs a tenth of a second each time.
+_FILES = (
+    "memclnt",
+    "vlib",
+    "vpe",
+    "interface",
+    "ip",
+    "ip_neighbor",
+    "ip6_nd",
+    "sr",
+    "af_packet",
+)
+_CLIENT_NAME = "hawkwing-lab"
+
+
+class VppError(RuntimeError):
+    """VPP refused something, or gave no answer."""
+
+
+def enum(name: str) -> Any:
+    """An enumeration of the API, such as vl_api_rx_mode_t; known once a connection was made."""
+    return getattr(VppEnum, name)
+
+
+class Api:
+    """Calls by name: `api.call("sw_interface_set_flags", sw_if_index=1, flags=1)`. A context manager."""
+
+    def __init__(self, socket: Path, folder: Path) -> None:
+        self._socket = socket
+        files = [file for name in _FILES for file in sorted(folder.rglob(f"{name}.api.json"))]
+        self._client = VPPApiClient(apifiles=[str(file) for file in files], server_address=str(socket))
+        try:
+            self._client.connect(_CLIENT_NAME)
+        except OSError as error:
+            raise VppError(f"no VPP answers at {socket}: {error.strerror or error}") from error
+
+    def call(self, message: str, **fields: Any) -> Any:
+        """The reply to a request; VppError with VPP's number where it refuses."""
+        reply = self.ask(message, **fields)
+        if getattr(reply, "retval", 0) < 0:
+            raise VppError(f"VPP at {self._socket} refused {message}: error {reply.retval}")
+        return reply
+
+    def dump(self, message: str, **fields: Any) -> list[Any]:
+        """All that it lists."""
+        found = self.ask(message, **fields)
+        # Newer messages give the end of the list along with it.
+        return list(found[1]) if isinstance(found, tuple) and not hasattr(found, "_fields") else list(found)
+
+    def ask(self, message: str, **fields: Any) -> Any:
+        """The answer, whether VPP agrees or not."""
+        function: Callable[..., Any] | None = getattr(self._client.api, message, None)
+        if function is None:
+            raise VppError(f"VPP at {self._socket} is a version without {message}")
+        try:
+            return function(**fields)
+        except (OSError, VPPApiClient.VPPIOError) as error:
+            raise VppError(f"VPP at {self._socket} gave no answer to {message}: {error}") from error
+
+    def has(self, message: str) -> bool:
+        """Does this version of VPP know the message?"""
+        return hasattr(self._client.api, message)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._client.disconnect()
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def wait_for_api(socket: Path, ended: Callable[[], str | None], timeout: float) -> None:
+    """Until an instance listens; VppError where `ended` tells why it will not."""
+
+    def listening() -> bool:
+        why = ended()
+        if why is not None:
+            raise VppError(why)
+        return socket.exists()
+
+    wait_until(listening, timeout, f"VPP to listen at {socket}")

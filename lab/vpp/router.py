@@ -1,0 +1,164 @@
+"""A router of the lab as a VPP instance on the node's links; the kernel below only carries frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from lab.kinds import Place
+from lab.linux.kernel import links, set_sysctl
+from lab.process import Process
+from lab.routing import Route
+from lab.topology import Interface, Router
+from lab.vpp import objects
+from lab.vpp.api import Api, wait_for_api
+from lab.vpp.installation import Installation
+from lab.vpp.objects import Address, Gateway, HostInterface, LocalSid, Loopback, Neighbour, StaticRoute
+from lab.vpp.startup import API_SOCKET, CLI_SOCKET, startup_text
+
+_READY_TIMEOUT = 20.0
+_LINK_MTU = 1500
+
+
+class VppRouter:
+    """What `lab.build` asks of every kind of router; the instance is found again by its run directory."""
+
+    # af_packet gives VPP the frame as it is, and VPP gives it on as it is.
+    needs_checksums = True
+
+    def __init__(self, node: Router, place: Place, installation: Installation) -> None:
+        self._node = node
+        self._place = place
+        self._installation = installation
+        self._process: Process | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Its sockets and its start-up configuration."""
+        return self._place.run / "vpp" / self._node.name
+
+    def prepare(self) -> None:
+        """Starts the instance: it comes up while the links are being made."""
+        # The kernel must neither answer nor forward what is VPP's.
+        for scope in ("all", "default"):
+            set_sysctl(f"net/ipv6/conf/{scope}/disable_ipv6", 1)
+        self.folder.mkdir(parents=True)
+        configuration = self.folder / "startup.conf"
+        cores = sorted(os.sched_getaffinity(0))
+        text = startup_text(
+            self._place.namespace(self._node.name),
+            self.folder,
+            cores[self._number() % len(cores)],
+            self._installation.plugins,
+            self._installation.present_plugins,
+        )
+        configuration.write_text(text)
+        environment = [f"{name}={value}" for name, value in self._installation.environment.items()]
+        argv = ["env", *environment, str(self._installation.program), "-c", str(configuration)]
+        self._process = self._place.start(self._node.name, self._node.name, argv)
+
+    def _number(self) -> int:
+        """Which of the instances it is, for spreading them over the cores."""
+        return len(list(self.folder.parent.iterdir()))
+
+    def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
+        """Everything through the binary API."""
+        wait_for_api(self.folder / API_SOCKET, self._ended, _READY_TIMEOUT)
+        with self._api() as api:
+            loopback = Loopback()
+            loopback.add(api)
+            Address(loopback, self._node.loopback).add(api)
+            objects.set_up(api, loopback, True)
+            for interface in self._node.interfaces:
+                port = _port(interface)
+                port.add(api)
+                objects.set_mtu(api, port, _LINK_MTU)
+                objects.set_up(api, port, True)
+                Address(port, interface.address).add(api)
+                objects.advertise_nothing(api, port)
+                Neighbour(port, interface.peer_address.ip, interface.peer_hardware_address).add(api)
+            for sid in self._node.sids:
+                LocalSid(sid).add(api)
+            for route in routes:
+                self._route(route).add(api)
+
+    def _ended(self) -> str | None:
+        if self._process is None or self._process.poll() is None:
+            return None
+        lines = self._process.output().strip().splitlines() or ["it said nothing"]
+        return f"VPP of {self._node.name} ended at its start: {lines[-1]}; all of it in {self._process.log}"
+
+    @contextmanager
+    def _api(self) -> Iterator[Api]:
+        with Api(self.folder / API_SOCKET, self._installation.api) as api:
+            yield api
+
+    def _route(self, route: Route) -> StaticRoute:
+        ports = {interface.name: _port(interface) for interface in self._node.interfaces}
+        gateways = (Gateway(ports[h.interface], h.address) for h in route.next_hops if h.address is not None)
+        return StaticRoute(route.prefix, frozenset(gateways))
+
+    def settle(self, routes: Sequence[Route], ours: Collection[IPv6Network], failed: Collection[str]) -> bool:
+        """Routes by difference; SIDs hang on no link here."""
+        with self._api() as api:
+            wanted = {route.prefix: self._route(route) for route in routes}
+            indexes = {
+                interface.name: objects.interface_index(api, _port(interface).vpp_name)
+                for interface in self._node.interfaces
+            }
+            present = objects.present_routes(api, set(ours))
+            changed = False
+            for route in routes:
+                hops = {(indexes[hop.interface], hop.address) for hop in route.next_hops}
+                if present.get(route.prefix) != hops:
+                    wanted[route.prefix].add(api)
+                    changed = True
+            for prefix in present.keys() - wanted.keys():
+                StaticRoute(prefix, frozenset()).remove(api)
+                changed = True
+            return changed
+
+    def set_link(self, interface: Interface, up: bool) -> None:
+        """The device below and VPP's interface on it; addresses and neighbours stay."""
+        with IPRoute() as ip:
+            ip.link("set", index=links(ip)[interface.name], state="up" if up else "down")
+        with self._api() as api:
+            objects.set_up(api, _port(interface), up)
+
+    def set_mtu(self, interface: Interface, octets: int) -> None:
+        """Both of the device below and of VPP's interface."""
+        with IPRoute() as ip:
+            ip.link("set", index=links(ip)[interface.name], mtu=octets)
+        with self._api() as api:
+            objects.set_mtu(api, _port(interface), octets)
+
+    def sid_packets(self) -> dict[IPv6Address, int]:
+        """VPP counts at every SID."""
+        with self._api() as api:
+            return objects.sid_packets(api)
+
+    def description(self) -> str:
+        """As the running instance tells it."""
+        with self._api() as api:
+            return f"VPP {api.call('show_version').version.removeprefix('v')}"
+
+    def console(self) -> list[str] | None:
+        """VPP's own, on the instance's socket."""
+        environment = [f"{name}={value}" for name, value in self._installation.environment.items()]
+        return ["env", *environment, str(self._installation.console), "-s", str(self.folder / CLI_SOCKET)]
+
+    def execute(self, command: str) -> tuple[int, str] | None:
+        """VPP's CLI gives no exit status of its own but for commands that it refuses."""
+        with self._api() as api:
+            answer = api.ask("cli_inband", cmd=command)
+            refused = answer.retval != 0
+            return int(refused), answer.reply or (f"{command}: VPP doesn't do that\n" if refused else "")
+
+
+def _port(interface: Interface) -> HostInterface:
+    return HostInterface(interface.name, interface.hardware_address)
