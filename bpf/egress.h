@@ -176,6 +176,12 @@ silent:
 static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
 {
 	__u32 bytes = skb->len, reason, slot = HW_NO_SLOT, mtu = 0, group = 0;
+#ifdef HW_CLIENT
+	struct settings *set = get_settings();
+	struct service *service;
+	__u64 hash = 0, *word;
+	__u16 *ports;
+#endif
 	struct ipv6_header *ip6;
 	struct scratch *s = scratch_room();
 	struct walk *w;
@@ -195,19 +201,27 @@ static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
 		reason = HW_TRUNCATED;
 		goto left;
 	}
-#ifdef HW_CLIENT
-	{
-		struct service *service = services.lookup((struct address *)ip6->destination);
-
-		if (!service) {
-			reason = HW_NO_SERVICE;
-			goto left;
-		}
-		group = service->group;
-	}
-#endif
 	next = ip6->next_header;
 	__builtin_memset(w, 0, sizeof(*w));
+#ifdef HW_CLIENT
+	ports = packet_at(skb, l3 + IPV6_HEADER, 4);
+	if (set && ports && (next == NEXT_TCP || next == NEXT_UDP)) {
+		hash = route_hash(ip6, ports[1], next, set->memory_seed);
+		word = recall(hash);
+		if (word && !((*word ^ hash) & ~SLOT_MASK)) {
+			slot = *word & SLOT_MASK;
+			w->protocol = next;
+			w->offset = l3 + IPV6_HEADER;
+			goto found;
+		}
+	}
+	service = services.lookup((struct address *)ip6->destination);
+	if (!service) {
+		reason = HW_NO_SERVICE;
+		goto left;
+	}
+	group = service->group;
+#endif
 	switch (walk(skb, l3 + IPV6_HEADER, next, w)) {
 	case WALK_OK:
 		break;
@@ -227,6 +241,11 @@ static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
 	reason = find_path(ip6, group, s, &slot);
 	if (reason != HW_STEERED)
 		goto left;
+#ifdef HW_CLIENT
+	if (hash)
+		remember(hash, slot);
+found:
+#endif
 	p = policies.lookup(&slot);
 	if (!p || !p->srh_length) {
 		reason = HW_NO_PATH;

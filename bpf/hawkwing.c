@@ -33,6 +33,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "learn.h"
 #endif
 #ifdef HW_CLIENT
+#include "recall.h"
 #include "names.h"
 #endif
 #include "egress.h"

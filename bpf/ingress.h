@@ -14,7 +14,9 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	struct srh_header *srh;
 	struct address *segment;
 	struct scratch *s = scratch_room();
+	__u32 before, after, *first;
 	__u16 payload, field;
+	__u8 word[4];
 	__u8 next;
 #ifdef HW_SERVER
 	volatile __u32 *learnable = &s->learnable;
@@ -115,20 +117,19 @@ strip:
 		    bpf_skb_store_bytes(skb, l3 + IPV6_HEADER, s->head, hop_by_hop, BPF_F_RECOMPUTE_CSUM))
 			return HW_NO_ROOM;
 	}
-	/* payload length, next header and hop limit are one word: written with the sum kept right. */
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
 	if (!ip6)
 		return HW_NO_ROOM;
-	{
-		__u8 word[4];
-
-		field = payload ? bpf_htons(payload - length) : 0;
-		__builtin_memcpy(word, &field, 2);
-		word[2] = hop_by_hop ? NEXT_HOP_BY_HOP : next;
-		word[3] = ip6->hop_limit;
-		if (bpf_skb_store_bytes(skb, l3 + 4, word, 4, BPF_F_RECOMPUTE_CSUM))
-			return HW_NO_ROOM;
-	}
+	/* Payload length, next header and hop limit are one word: the sum over the packet is kept right. */
+	first = (__u32 *)ip6;
+	__builtin_memcpy(word, first + 1, 4);
+	__builtin_memcpy(&before, word, 4);
+	field = payload ? bpf_htons(payload - length) : 0;
+	__builtin_memcpy(word, &field, 2);
+	word[2] = hop_by_hop ? NEXT_HOP_BY_HOP : next;
+	__builtin_memcpy(&after, word, 4);
+	first[1] = after;
+	bpf_csum_update(skb, csum_difference(before, after));
 	return HW_STRIPPED;
 }
 

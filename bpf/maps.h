@@ -12,6 +12,7 @@ BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 
 #ifdef HW_CLIENT
 BPF_ARRAY(trusted_lists, u64, HW_TRUSTED_LISTS);
+BPF_ARRAY(recalled, u64, HW_RECALLED);
 BPF_F_TABLE("hash", struct address, struct service, services, HW_SERVICES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct route_key, u32, routes, HW_ROUTES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", u64, u32, names, HW_NAMES, BPF_F_NO_PREALLOC);

@@ -52,7 +52,7 @@ static __always_inline bool trusted_before(struct __sk_buff *skb, struct setting
 
 	if (!ip6 || !segments || last_entry >= HW_MAX_SEGMENTS)
 		return trusted_list(skb, set, l3, list, last_entry);
-	hash = mix(mix(set->domain_seed, ip6->source[0] | (__u64)ip6->source[1] << 32),
+	hash = mix(mix(set->memory_seed, ip6->source[0] | (__u64)ip6->source[1] << 32),
 		   ip6->source[2] | (__u64)ip6->source[3] << 32);
 	hash = mix(mix(hash, ip6->destination[0] | (__u64)ip6->destination[1] << 32),
 		   ip6->destination[2] | (__u64)ip6->destination[3] << 32);

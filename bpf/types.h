@@ -24,6 +24,8 @@
 #define HW_SOURCES 65536
 #define HW_IDLE_EPOCHS 10
 #define HW_TRUSTED_LISTS 1024
+#define HW_RECALLED 4096
+#define HW_SLOT_BITS 20
 
 /* An IPv6 address as on the wire. */
 struct address {
@@ -91,7 +93,7 @@ struct settings {
 	__u64 hash_seed;
 	__u32 prefixes;			/* of the SR domain; 0: everyone is trusted */
 	__u32 epoch;			/* counts half minutes, modulo 256 */
-	__u64 domain_seed;		/* another one with each change of the SR domain */
+	__u64 memory_seed;		/* another one with each change of the SR domain or of routes */
 	struct prefix sr_domain[8];
 };
 

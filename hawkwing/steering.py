@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from hawkwing.config import Application, Config
-from hawkwing.dataplane.plane import DataPlane, route_key
+from hawkwing.dataplane.plane import DataPlane
 from hawkwing.intents import PathQuery
 from hawkwing.policies import EMPTY_SLOT, PolicyTable, SidList
 from hawkwing.sids import name_hash
@@ -281,15 +281,14 @@ class Steering:
         for binding in self._bindings.pop(address, {}).values():
             self._unask(binding)
         if group is not None:
-            self._plane.maps["services"].delete(address.packed)
+            self._plane.remove_service(address)
             self._clear(group, ())
             del self._address_groups[address]
 
     def _clear(self, group: Group, keep: Iterable[int]) -> None:
         """Takes away the routes of a group to ports that it no longer has."""
         for port in set(group.paths) - set(keep):
-            for protocol in _PROTOCOLS:
-                self._plane.maps["routes"].delete(route_key(group.number, port, protocol))
+            self._plane.remove_route(group.number, port, _PROTOCOLS)
             self._policies.release(group.paths.pop(port))
 
     def _set_route(self, group: Group, port: int, sids: SidList) -> None:
@@ -298,9 +297,7 @@ class Steering:
         if old == sids:
             return
         slot = self._policies.acquire(sids) if sids else EMPTY_SLOT
-        for protocol in _PROTOCOLS:
-            key = route_key(group.number, port, protocol)
-            self._plane.maps["routes"].set(key, slot.to_bytes(4, "little"))
+        self._plane.set_route(group.number, port, _PROTOCOLS, slot)
         group.paths[port] = sids
         if old:
             self._policies.release(old)

@@ -145,4 +145,10 @@ static __always_inline __u16 fold(__u64 sum)
 	return sum;
 }
 
+/* What the sum over a packet grows by when one of its words changes (RFC 1624). */
+static __always_inline __u16 csum_difference(__u32 before, __u32 after)
+{
+	return fold((__u64)(__u32)~before + after);
+}
+
 #endif

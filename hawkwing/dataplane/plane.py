@@ -95,12 +95,17 @@ class DataPlane:
         settings.hash_seed = self.hash_seed
         settings.prefixes = len(prefixes)
         settings.epoch = self._epoch
-        settings.domain_seed = secrets.randbits(64)
         for entry, prefix in zip(settings.sr_domain, prefixes, strict=False):
             entry.mask[:] = struct.unpack("=4I", prefix.netmask.packed)
             entry.network[:] = struct.unpack("=4I", prefix.network_address.packed)
-        self.maps["settings"].set(_U32.pack(0), bytes(settings))
+        self._settings = settings
+        self.forget()
         self.sr_domain = tuple(prefixes)
+
+    def forget(self) -> None:
+        """The programs look up anew what they remember of routes and of lists that were believed."""
+        self._settings.memory_seed = secrets.randbits(64)
+        self.maps["settings"].set(_U32.pack(0), bytes(self._settings))
 
     def tick(self) -> None:
         """Every half minute: flows age, and learned paths that nobody uses are let go."""
@@ -126,7 +131,32 @@ class DataPlane:
 
     def add_service(self, address: IPv6Address, group: int) -> None:
         """Makes an address a known destination, whoever knew it before."""
-        self.maps["services"].set(address.packed, service_value(group))
+        if self._change("services", address.packed, service_value(group)):
+            self.forget()
+
+    def remove_service(self, address: IPv6Address) -> None:
+        """Makes an address an unknown destination."""
+        self.maps["services"].delete(address.packed)
+        self.forget()
+
+    def set_route(self, group: int, port: int, protocols: Iterable[int], slot: int) -> None:
+        """Has a group's packets to a port take the path in a slot; at once, also in place of another one."""
+        stale = [self._change("routes", route_key(group, port, p), _U32.pack(slot)) for p in protocols]
+        if any(stale):
+            self.forget()
+
+    def remove_route(self, group: int, port: int, protocols: Iterable[int]) -> None:
+        """Leaves a group's packets to a port alone."""
+        for protocol in protocols:
+            self.maps["routes"].delete(route_key(group, port, protocol))
+        self.forget()
+
+    def _change(self, table: str, key: bytes, value: bytes) -> bool:
+        """False where the key is new: then no program can remember what it meant before."""
+        if self.maps[table].add(key, value):
+            return False
+        self.maps[table].set(key, value)
+        return True
 
     def attach(self, names: Sequence[str], hook: str = "tc", attacher: Attacher | None = None) -> None:
         """On all of the interfaces, or on none: DataplaneError says why. `hook` is tc, xdp or xdp-generic."""

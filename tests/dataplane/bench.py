@@ -21,7 +21,7 @@ from pyroute2 import IPRoute
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.layout import reasons, structures
 from hawkwing.dataplane.loader import Loaded
-from hawkwing.dataplane.plane import DIRECTIONS, DataPlane, route_key
+from hawkwing.dataplane.plane import DIRECTIONS, DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.sids import name_hash
 from tests.dataplane.packets import ROUTING, UDP, ipv6, srh, tcp, udp
@@ -246,7 +246,7 @@ class Bench:
     def route(self, group: int, protocol: int, port: int, slot: int, sids: Sequence[IPv6Address]) -> None:
         """A path for a group's port; the slot is empty where there are no SIDs."""
         self.plane.set_policy(slot, sids)
-        self.plane.maps["routes"].set(route_key(group, port, protocol), struct.pack("=I", slot))
+        self.plane.set_route(group, port, [protocol], slot)
 
     def learn(
         self,

@@ -55,6 +55,7 @@ class Round:
         self.random = Random(f"{seed}/{number}")
         self.role = "client" if number % 2 else "server"
         self.bench = benches[self.role]
+        self.slots: dict[int, tuple[bytes, ...]] = {}
         here, there = (HOST_A, HOST_B) if self.role == "client" else (HOST_B, HOST_A)
         self.maker = Maker(self.random, here, there)
         self.port = self.bench.namespace.port if self.random.random() < 0.6 else 0
@@ -78,11 +79,13 @@ class Round:
         for slot, port in enumerate(PORTS, 1):
             count = port - COUNTED if port > COUNTED else self.random.choice([0, 1, 2, 2, 3, 6])
             sids = SIDS[: count if count <= 15 else 2]
+            if port == 82:
+                continue
+            self.slots[port] = tuple(sid.packed for sid in sids)
             for protocol in (p.TCP, p.UDP, p.SCTP):
                 for group in (GROUP, GROUP + 1):
-                    if port != 82:
-                        bench.route(group, protocol, port, slot, sids)
-                        tables.routes[group, port, protocol] = tuple(sid.packed for sid in sids)
+                    bench.route(group, protocol, port, slot, sids)
+                    tables.routes[group, port, protocol] = self.slots[port]
 
     def _set_local(self, here: IPv6Address) -> None:
         local = [here, DNS] if self.random.random() < 0.3 else [here]
@@ -99,7 +102,22 @@ class Round:
         """The agent's part: what was found trustworthy before has to be checked once more."""
         if self.random.random() < 0.5:
             self._set_local(self.maker.here)
-        self._set_domain(self.random.choice(DOMAINS))
+        if self.role == "server" or self.random.random() < 0.5:
+            self._set_domain(self.random.choice(DOMAINS))
+        if self.role == "client" and self.random.random() < 0.5:
+            self._change_routes()
+
+    def _change_routes(self) -> None:
+        """Paths that move, or go: what a program remembers of them must go with them."""
+        plane, tables = self.bench.plane, self.tables
+        for group, port, protocol in sorted(tables.routes):
+            chance, other = self.random.random(), self.random.choice(sorted(self.slots))
+            if chance < 0.2:
+                plane.remove_route(group, port, [protocol])
+                del tables.routes[group, port, protocol]
+            elif chance < 0.7:
+                plane.set_route(group, port, [protocol], 1 + PORTS.index(other))
+                tables.routes[group, port, protocol] = self.slots[other]
 
     def run(self, report: Report, last: int = ROUND) -> None:
         """The cases up to `last`; ends at the first that differs."""

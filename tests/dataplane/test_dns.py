@@ -31,7 +31,7 @@ def expect(client: Host, message: bytes, *addresses: IPv6Address, ttl: int = 300
     learned = ["NAME_LEARNED"] * len(addresses)
     for packet, outcome in ((over_ipv6(message), "NO_ROUTING_HEADER"), (over_ipv4(message), "NOT_IPV6")):
         for address in addresses:
-            client.bench.plane.maps["services"].delete(address.packed)
+            client.bench.plane.remove_service(address)
         known = client.bench.entries("services")
         client.bench.expect("ingress", packet, outcome, *learned)
         assert client.bench.announced() == [(address, GROUP, ttl) for address in addresses]

@@ -1,12 +1,25 @@
 """What becomes of packets that leave: client by destination and port, server by learned flow."""
 
+import sys
 from ipaddress import IPv4Address
 
 import pytest
 
+from hawkwing.dataplane.plane import route_key
 from tests.dataplane import packets as p
 from tests.dataplane.packets import steered
-from tests.dataplane.scene import COUNTED, HOST_B, HOST_C, LOCAL_PORT, PATHLESS, SIDS, STEERED, UNKNOWN, Host
+from tests.dataplane.scene import (
+    COUNTED,
+    GROUP,
+    HOST_B,
+    HOST_C,
+    LOCAL_PORT,
+    PATHLESS,
+    SIDS,
+    STEERED,
+    UNKNOWN,
+    Host,
+)
 
 
 def test_every_byte_of_a_steered_packet(client: Host) -> None:
@@ -221,11 +234,45 @@ def test_room_refused_by_the_kernel(host: Host) -> None:
     host.bench.expect("egress", packet, "NO_ROOM", verdict=2, gso_size=500)
 
 
+def test_a_remembered_route_is_forgotten_with_each_change(client: Host) -> None:
+    """The first packet to a destination and port is looked up; what was found holds until it changes."""
+    bench, packet = client.bench, client.out(p.UDP, client.udp())
+    two, three = steered(packet, SIDS[:2]), steered(packet, SIDS[:3])
+    before = recalled(client)
+    bench.expect("egress", packet, "STEERED", out=two)
+    assert recalled(client) == before + 1
+    bench.expect("egress", packet, "STEERED", out=two)
+    assert recalled(client) == before + 1
+    # Behind the agent's back: the memory is asked, not the table.
+    bench.plane.maps["routes"].delete(route_key(GROUP, STEERED, p.UDP))
+    bench.expect("egress", packet, "STEERED", out=two)
+    bench.plane.forget()
+    bench.expect("egress", packet, "NO_APPLICATION")
+    bench.plane.set_route(GROUP, STEERED, [p.UDP], client.slot(2))
+    bench.expect("egress", packet, "STEERED", out=two)
+    bench.plane.set_route(GROUP, STEERED, [p.UDP], client.slot(3))
+    bench.expect("egress", packet, "STEERED", out=three)
+    bench.plane.remove_route(GROUP, STEERED, [p.UDP])
+    bench.expect("egress", packet, "NO_APPLICATION")
+    bench.plane.set_route(GROUP, STEERED, [p.UDP], client.slot(3))
+    bench.expect("egress", packet, "STEERED", out=three)
+    bench.plane.add_service(HOST_B, GROUP + 1)
+    bench.expect("egress", packet, "NO_APPLICATION")
+    bench.plane.remove_service(HOST_B)
+    bench.expect("egress", packet, "NO_SERVICE")
+
+
+def recalled(client: Host) -> int:
+    """How many words the client's memory holds."""
+    table = client.bench.plane.maps["recalled"]
+    return sum(any(table.get(at.to_bytes(4, sys.byteorder)) or b"") for at in range(table.info.max_entries))
+
+
 def test_an_agents_change_counts_at_once(client: Host) -> None:
     packet = client.out(p.UDP, client.udp())
     client.bench.plane.set_policy(1, SIDS[3:6])
     client.bench.expect("egress", packet, "STEERED", out=steered(packet, SIDS[3:6]))
     client.bench.plane.set_policy(1, [])
     client.bench.expect("egress", packet, "NO_PATH")
-    client.bench.plane.maps["services"].delete(HOST_B.packed)
+    client.bench.plane.remove_service(HOST_B)
     client.bench.expect("egress", packet, "NO_SERVICE")
