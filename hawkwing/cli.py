@@ -164,10 +164,14 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     from hawkwing.dataplane.attacher import Attacher
     from hawkwing.dataplane.interfaces import check_interfaces
     from hawkwing.dataplane.loader import Capacities, Loading
+    from hawkwing.dataplane.memory import available, require_room
 
     interfaces = list(dict.fromkeys(arguments.interface))
     raw = check_interfaces(interfaces)
-    capacities = Capacities(flows=arguments.flows) if arguments.command == "server" else Capacities()
+    capacities = Capacities()
+    if arguments.command == "server":
+        capacities = Capacities(flows=arguments.flows)
+        require_room(capacities.flows, capacities.flow_bytes, available())
     loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
     attacher = Attacher()
     try:

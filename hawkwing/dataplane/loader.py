@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from hawkwing.dataplane import bpf, cache
-from hawkwing.dataplane.layout import limits
+from hawkwing.dataplane.layout import limits, structures
 from hawkwing.dataplane.source import flattened, source_folder
 from hawkwing.errors import DataplaneError
 
@@ -45,6 +45,11 @@ class Capacities:
         """Of the flow table: three ways of four are in use when it holds `flows`."""
         ways = limits()["HW_WAYS"]
         return -(-self.flows * 4 // (3 * ways))
+
+    @property
+    def flow_bytes(self) -> int:
+        """What the flow table takes."""
+        return self.buckets * ctypes.sizeof(structures()["flow_bucket"])
 
 
 class Loaded(NamedTuple):

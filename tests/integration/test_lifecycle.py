@@ -1,6 +1,8 @@
 """Start and stop: nothing is left, nothing of others is touched, every mistake gets one sentence."""
 
+import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from lab.wait import wait_until
 from lab.wire import Capture
 
 from .conftest import HAWKWING, Agents, filters
-from .test_steering import BY_ADDRESS, BY_NAME, http, tcp_port
+from .test_steering import BY_ADDRESS, BY_NAME, B, http, tcp_port
 
 CLSACT = "tc qdisc add dev eth0 clsact"
 FOREIGN = f"{CLSACT}; tc filter add dev eth0 egress prio 7 protocol ipv6 u32 match u32 0 0 flowid 1:1"
@@ -97,6 +99,37 @@ def test_wrong_configuration(lab: Lab) -> None:
     assert f"{file}:5: services.a.applications[0].port" in lines[0]
     assert f"{file}:6: services.a.applications[0].sid[0]" in lines[1]
     assert filters(lab, "host-a") == ""
+
+
+def test_table_too_large_for_the_memory(lab: Lab, agents: Agents, capture: Capture) -> None:
+    """What is steered before stays steered."""
+    group = Path("/sys/fs/cgroup/memory" if Path("/sys/fs/cgroup/memory").is_dir() else "/sys/fs/cgroup")
+    group /= f"hawkwing-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        limit = next(
+            file for name in ("memory.max", "memory.limit_in_bytes") if (file := group / name).exists()
+        )
+        limit.write_text(str(200 << 20))
+    except (OSError, StopIteration):
+        pytest.skip("no control group for memory can be made here")
+    try:
+        agents.server("host-b")
+        agents.client(BY_ADDRESS)
+        enter = f"echo $$ > {group}/cgroup.procs; exec {' '.join(HAWKWING)} server -i eth0 --flows 5000000"
+        refused = lab.execute("host-c", ["sh", "-c", enter])
+        assert refused.returncode == 1
+        (line,) = refused.stderr.splitlines()
+        assert "a table for 5,000,000 flows takes" in line and "MB are available" in line
+        accepted = enter.replace("5000000", "1000")
+        process = lab.start("host-c", "few-flows", ["sh", "-c", accepted])
+        process.wait_for("ready")
+        assert process.stop() == 0
+        capture.forget()
+        http(lab, f"http://[{B}]/")
+        assert all(packet.srh for packet in capture.settled(tcp_port(80)))
+    finally:
+        group.rmdir()
 
 
 def test_without_rights(lab: Lab) -> None:
