@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lab.bench import floor, flows, hooks, lifecycle, programs, report, scale
+from lab.bench import floor, flows, hooks, lifecycle, programs, report, scale, vpp
 from lab.bench.figures import Series
 from lab.bench.traffic import Traffic
 from lab.bench.ways import WAYS, check, one_path, sids, way
@@ -30,12 +30,33 @@ class _Effort:
     hooks: int
     starts: int
     pushes: int
+    routers: int
 
 
 _FULL = _Effort(
-    20_000, 10_000, throughput=8, streams=(1, 4), programs=5, floor=7, hooks=3, starts=5, pushes=100
+    20_000,
+    10_000,
+    throughput=8,
+    streams=(1, 4),
+    programs=5,
+    floor=7,
+    hooks=3,
+    starts=5,
+    pushes=100,
+    routers=3,
 )
-_QUICK = _Effort(4_000, 2_000, throughput=1, streams=(1,), programs=1, floor=1, hooks=0, starts=1, pushes=20)
+_QUICK = _Effort(
+    4_000,
+    2_000,
+    throughput=1,
+    streams=(1,),
+    programs=1,
+    floor=1,
+    hooks=0,
+    starts=1,
+    pushes=20,
+    routers=1,
+)
 _SECONDS = 1.0
 """A turn of throughput: many short ones, because a machine's own speed changes within seconds."""
 
@@ -47,17 +68,20 @@ def run(output: Path | None, quick: bool) -> int:
     effort = _QUICK if quick else _FULL
     machine = report.environment()
     begun = time.monotonic()
+    results = report.Results(quick)
+    results.routers = _routers(machine, effort, console)
     lab = Lab(f"bench-{os.getpid()}")
     try:
         console.print("Building the network")
         lab.up()
-        results = _measure(lab, effort, console, report.Results(quick))
+        _measure(lab, effort, console, results)
     finally:
         lab.down()
+        # Also of a run that broke off: minutes of figures are not thrown away.
+        lasted = time.monotonic() - begun
+        report.show(results, machine, console)
+        file.write_text(report.as_json(results, machine, lasted) + "\n")
     left = lab.remains()
-    lasted = time.monotonic() - begun
-    report.show(results, machine, console)
-    file.write_text(report.as_json(results, machine, lasted) + "\n")
     note = "; one short round: for a look, not for comparison" if quick else ""
     console.print(
         f"{lasted:.0f} s{note}; every round is in {file}; left over: {', '.join(left) or 'nothing'}"
@@ -65,7 +89,7 @@ def run(output: Path | None, quick: bool) -> int:
     return 1 if left else 0
 
 
-def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Results) -> report.Results:
+def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Results) -> None:
     one_path(lab)
     traffic = Traffic(lab)
     results.links = check(lab, traffic)
@@ -88,7 +112,17 @@ def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Result
     console.print("Memory")
     results.memory = [lifecycle.memory(lab)]
     traffic.close()
-    return results
+
+
+def _routers(machine: dict[str, object], effort: _Effort, console: Console) -> list[Series]:
+    """Labs of their own, before the other is there."""
+    version = vpp.version()
+    if version is None:
+        console.print("Routers made of VPP: left out, there is none here (./run doctor says why)")
+        return []
+    machine["vpp"] = version
+    console.print("Routers made of VPP, and the kernel's")
+    return vpp.measure(_SECONDS, effort.routers)
 
 
 def _throughput(lab: Lab, traffic: Traffic, effort: _Effort) -> list[Series]:

@@ -21,6 +21,8 @@ from lab.bench.hooks import HOOKS
 from lab.bench.lifecycle import COLD, WARM
 from lab.bench.programs import ACKNOWLEDGEMENTS, BULK, FOREIGN, UDP
 from lab.bench.scale import APPLY, LOAD, QUANTILES, RESULTS
+from lab.bench.vpp import KERNEL as KERNEL_ROUTERS
+from lab.bench.vpp import ROUTERS, VPP
 from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED, WAYS
 
 Ratio = tuple[str, str]
@@ -30,6 +32,7 @@ FLOW_WAYS = [flows_name(FEW), flows_name(MANY)]
 FLOW_RATIOS: list[Ratio] = [(FLOW_WAYS[1], FLOW_WAYS[0])]
 LOADS = [BULK, ACKNOWLEDGEMENTS, UDP, FOREIGN]
 HOOK_RATIOS: list[Ratio] = [("xdp", "tc"), ("xdp-generic", "tc")]
+ROUTER_RATIOS: list[Ratio] = [(VPP, KERNEL_ROUTERS)]
 MEMORY = ["client", "client with controller", "server"]
 
 
@@ -49,6 +52,7 @@ class Results:
     scale: list[Series] = field(default_factory=list)
     pushes: list[Series] = field(default_factory=list)
     memory: list[Series] = field(default_factory=list)
+    routers: list[Series] = field(default_factory=list)
 
 
 def environment() -> dict[str, object]:
@@ -90,6 +94,7 @@ def as_json(results: Results, machine: dict[str, object], seconds: float) -> str
             "scale": part(results.scale),
             "pushes": part(results.pushes),
             "memory": part(results.memory),
+            "routers": part(results.routers, ROUTER_RATIOS),
         },
         indent=1,
     )
@@ -121,6 +126,8 @@ def show(results: Results, machine: dict[str, object], console: Console) -> None
     console.print(_table("Scale", results.scale, (LOAD, APPLY, RESULTS)))
     console.print(_table("Pushed paths", results.pushes, list(QUANTILES)))
     console.print(_table("Memory", results.memory, MEMORY))
+    if results.routers:
+        console.print(_table("The lab by its routers", results.routers, ROUTERS, ROUTER_RATIOS))
 
 
 def terminal() -> Console:

@@ -97,7 +97,8 @@ def _around(program: Path, explicit: bool) -> Installation:
         raise VppMissingError(f"{program} is not the whole of VPP: it lacks {' and '.join(lacking)}")
     assert plugins is not None and api is not None
     # Packages put libraries where the loader looks; what was built under a prefix may need a hint.
-    libraries = tuple(sorted({plugins.parent, *root.glob("lib*")})) if explicit else ()
+    folders = {plugins.parent, *(folder for name in ("lib", "lib64") if (folder := root / name).is_dir())}
+    libraries = tuple(sorted(folders)) if explicit else ()
     return Installation(program, console, plugins, api, libraries)
 
 

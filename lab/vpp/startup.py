@@ -14,7 +14,7 @@ def startup_text(name: str, folder: Path, core: int, plugins: Path, wanted: Iter
     """`name` sets its shared memory apart, `folder` takes its sockets, `core` is the one it runs on.
 
     No poll-sleep-usec: its interfaces interrupt, so that it sleeps in epoll between packets and still answers
-    at once; with a fixed sleep each hop adds that much and nine instances keep half a core awake.
+    at once; a fixed sleep would be added at each hop.
     """
     enabled = "\n".join(f"  plugin {plugin} {{ enable }}" for plugin in wanted)
     return f"""\

@@ -156,6 +156,55 @@ class TestDevelopmentNetwork:
             hawk.links[0].igp = 20  # type: ignore[misc]
 
 
+class TestKindsOfRouters:
+    def test_the_kernels_unless_said_otherwise(self, hawk: Topology) -> None:
+        assert {router.router for router in hawk.routers} == {"linux"}
+
+    def test_one_of_its_own_kind(self, tmp_path: Path) -> None:
+        small = load(tmp_path, lambda document: document["nodes"]["r1"].update(router="vpp"))
+        assert (small.router("r1").router, small.router("r2").router) == ("vpp", "linux")
+
+    def test_all_of_one_kind(self, hawk: Topology) -> None:
+        changed = hawk.with_routers("vpp")
+        assert {router.router for router in changed.routers} == {"vpp"}
+        assert [router.name for router in changed.routers] == [router.name for router in hawk.routers]
+        assert changed.hosts == hawk.hosts and changed.links == hawk.links
+        for router in hawk.routers:
+            assert changed.router(router.name).interfaces == router.interfaces
+            assert changed.router(router.name).sids == router.sids
+
+    def test_the_original_stays_as_it_was(self, hawk: Topology) -> None:
+        before = hawk.model_dump()
+        changed = hawk.with_routers("vpp")
+        assert hawk.model_dump() == before and changed != hawk
+        assert changed.with_routers("linux") == hawk == load_topology(HAWK)
+
+
+class TestHardwareAddresses:
+    def test_of_one_device_and_not_a_manufacturers(self, hawk: Topology) -> None:
+        for node in hawk.nodes.values():
+            for interface in node.interfaces:
+                octets = bytes.fromhex(interface.hardware_address.replace(":", " "))
+                assert len(octets) == 6 and interface.hardware_address == octets.hex(":")
+                assert octets[0] & 0x01 == 0, "unicast"
+                assert octets[0] & 0x02 == 0x02, "locally administered"
+
+    def test_all_different(self, hawk: Topology) -> None:
+        interfaces = [interface for node in hawk.nodes.values() for interface in node.interfaces]
+        assert len({interface.hardware_address for interface in interfaces}) == len(interfaces) == 28
+
+    def test_both_ends_know_the_same(self, hawk: Topology) -> None:
+        for link in hawk.links:
+            one, other = (link.interface(node) for node in link.nodes)
+            assert one.peer_hardware_address == other.hardware_address
+            assert other.peer_hardware_address == one.hardware_address
+
+    def test_the_same_whatever_routers_are_made_of(self, hawk: Topology) -> None:
+        interface = hawk.router("vpp1").interface_to("vpp2")
+        same = hawk.with_routers("vpp").router("vpp1").interface_to("vpp2")
+        assert same.hardware_address == interface.hardware_address
+
+
 def test_small_loads(tmp_path: Path) -> None:
     small = load(tmp_path, lambda document: None)
     assert small.nodes["r1"].interfaces[1].name == "r2"
