@@ -15,7 +15,7 @@ def find_link(lab: Lab, name: str) -> Link:
         if name in (link.name, "-".join(reversed(link.nodes))):
             return link
     known = ", ".join(link.name for link in lab.topology.links)
-    raise LabError(f"there is no link {name!r}: the lab has {known}")
+    raise LabError(f"there is no link {name!r} in lab {lab.name}: it has {known}")
 
 
 def start(lab: Lab, names: Sequence[str]) -> list[str]:

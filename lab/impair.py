@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fake_hawkeye.control import Control
+from lab.capture import find_link
 from lab.network import Lab, LabError
 from lab.reroute import reroute
 from lab.topology import Interface, Link
@@ -52,7 +53,7 @@ def impair(
         raise LabError("say what to change: latency, bandwidth or loss")
     if (latency or 0) < 0 or (bandwidth is not None and bandwidth < 1) or not 0 <= (loss or 0) < 100:
         raise LabError("latency is 0 or more, bandwidth 1 or more, and loss from 0 to under 100")
-    found = _find(lab, link)
+    found = find_link(lab, link)
     with _state(lab) as state:
         metrics = state.impaired.setdefault(found.name, {})
         metrics |= changes
@@ -63,7 +64,7 @@ def impair(
 
 def fail(lab: Lab, link: str) -> list[str]:
     """Takes a link down at both ends; what is left of the network finds its ways without it."""
-    found = _find(lab, link)
+    found = find_link(lab, link)
     with _state(lab) as state:
         if found.name not in state.failed:
             state.failed.append(found.name)
@@ -77,8 +78,8 @@ def fail(lab: Lab, link: str) -> list[str]:
 def heal(lab: Lab, link: str | None = None) -> list[str]:
     """Makes a link, or all that failed or were impaired, as the topology has it."""
     with _state(lab) as state:
-        names = [_find(lab, link).name] if link else list(dict.fromkeys([*state.failed, *state.impaired]))
-        links = [_find(lab, name) for name in names]
+        names = [find_link(lab, link).name] if link else list(dict.fromkeys([*state.failed, *state.impaired]))
+        links = [find_link(lab, name) for name in names]
         done = [sentence for found in links for sentence in _mend(lab, state, found)]
         done.append(_rerouted(reroute(lab.topology, lab.namespace, lab.kinds, state.failed)))
     for found in links:
@@ -99,14 +100,6 @@ def _mend(lab: Lab, state: _State, link: Link) -> list[str]:
         state.failed.remove(link.name)
     state.save()
     return done
-
-
-def _find(lab: Lab, name: str) -> Link:
-    for link in lab.topology.links:
-        if name in (link.name, "-".join(reversed(link.nodes))):
-            return link
-    known = ", ".join(link.name for link in lab.topology.links)
-    raise LabError(f"there is no link {name!r} in lab {lab.name}: it has {known}")
 
 
 @contextmanager

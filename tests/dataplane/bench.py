@@ -8,7 +8,7 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from errno import EBADMSG, EINVAL
@@ -16,13 +16,15 @@ from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import pytest
 from pyroute2 import IPRoute
 
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.layout import reasons, structures
-from hawkwing.dataplane.loader import Loaded
+from hawkwing.dataplane.loader import Capacities, Loaded, Loading
 from hawkwing.dataplane.plane import DIRECTIONS, DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
+from hawkwing.errors import DataplaneError
 from hawkwing.sids import name_hash
 from tests.dataplane.packets import ROUTING, UDP, ipv6, srh, tcp, udp
 
@@ -91,6 +93,26 @@ class Namespace:
         finally:
             self.sniffer.settimeout(1)
         raise AssertionError(f"more than {count} frames were sent; the next: {frames[-1].hex()}")
+
+
+def results(loaders: Mapping[str, Loading]) -> dict[str, Loaded]:
+    """What was loaded; skips, with the reason, where BCC or headers are missing."""
+    try:
+        return {name: loader.result() for name, loader in loaders.items()}
+    except DataplaneError as error:
+        if "missing" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+def with_xdp(capacities: Capacities, namespace: Namespace) -> "dict[str, Bench]":
+    """Both roles with their XDP programs."""
+    loaders = {role: Loading(role, capacities, xdp=True) for role in ("client", "server")}
+    try:
+        return {role: Bench(role, loaded, namespace) for role, loaded in results(loaders).items()}
+    finally:
+        for loader in loaders.values():
+            loader.abandon()
 
 
 class Bench:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from hawkwing.dataplane.loader import Capacities, Loading
-from hawkwing.errors import DataplaneError
-from tests.dataplane.bench import Bench, Namespace
+from tests.dataplane.bench import Bench, Namespace, results
 from tests.dataplane.scene import HOST_A, HOST_B, Host, fill_client, fill_flows, fill_server
 
 
@@ -43,12 +42,7 @@ def loaders(namespace: Namespace) -> Iterator[dict[str, Loading]]:
 @pytest.fixture(scope="session")
 def benches(loaders: dict[str, Loading], namespace: Namespace) -> dict[str, Bench]:
     """The loaded benches by name: client, server, small."""
-    try:
-        loaded = {name: loader.result() for name, loader in loaders.items()}
-    except DataplaneError as error:
-        if "missing" in str(error):
-            pytest.skip(str(error))
-        raise
+    loaded = results(loaders)
     roles = {"client": "client", "server": "server", "small": "server"}
     return {name: Bench(roles[name], loaded[name], namespace) for name in loaded}
 

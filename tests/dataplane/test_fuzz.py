@@ -3,10 +3,8 @@
 import pytest
 
 from hawkwing.dataplane.layout import reasons
-from hawkwing.dataplane.loader import Loading
-from hawkwing.errors import DataplaneError
-from tests.dataplane.bench import Bench, Namespace
-from tests.dataplane.fuzz import CAPACITIES, ROLES, run
+from tests.dataplane.bench import Bench, Namespace, with_xdp
+from tests.dataplane.fuzz import CAPACITIES, run
 
 CASES, PARTS = 10_000, 4
 RARE = {"NO_ROOM", "NOT_STRIPPED", "FLOWS_FULL", "FLOW_REPLACED"}
@@ -16,16 +14,7 @@ RARE = {"NO_ROOM", "NOT_STRIPPED", "FLOWS_FULL", "FLOW_REPLACED"}
 @pytest.fixture(scope="session")
 def fuzzed(namespace: Namespace) -> dict[str, Bench]:
     """Both roles with their XDP programs and little room for paths."""
-    loaders = {role: Loading(role, CAPACITIES, xdp=True) for role in ROLES}
-    try:
-        return {role: Bench(role, loader.result(), namespace) for role, loader in loaders.items()}
-    except DataplaneError as error:
-        if "missing" in str(error):
-            pytest.skip(str(error))
-        raise
-    finally:
-        for loader in loaders.values():
-            loader.abandon()
+    return with_xdp(CAPACITIES, namespace)
 
 
 @pytest.mark.parametrize("seed", range(PARTS))

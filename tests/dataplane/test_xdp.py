@@ -8,10 +8,9 @@ import pytest
 
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.layout import limits, structures
-from hawkwing.dataplane.loader import Capacities, Loading
-from hawkwing.errors import DataplaneError
+from hawkwing.dataplane.loader import Capacities
 from tests.dataplane import packets as p
-from tests.dataplane.bench import Bench, Namespace
+from tests.dataplane.bench import Bench, Namespace, with_xdp
 from tests.dataplane.packets import aaaa, dns_answer
 from tests.dataplane.scene import HOST_A, HOST_B, HOST_C, NAME, ROUTER, SIDS, Host, fill_client, fill_server
 
@@ -24,16 +23,7 @@ PATH = SIDS[:2]
 @pytest.fixture(scope="module")
 def loaded(namespace: Namespace) -> dict[str, Bench]:
     """Both roles with the XDP program."""
-    loaders = {role: Loading(role, Capacities(), xdp=True) for role in ("client", "server")}
-    try:
-        return {role: Bench(role, loader.result(), namespace) for role, loader in loaders.items()}
-    except DataplaneError as error:
-        if "missing" in str(error):
-            pytest.skip(str(error))
-        raise
-    finally:
-        for loader in loaders.values():
-            loader.abandon()
+    return with_xdp(Capacities(), namespace)
 
 
 @pytest.fixture(params=["client", "server"])
