@@ -19,6 +19,7 @@ from hawkwing import __version__, addresses, explain, handover, status
 from hawkwing.config import Config, load_config
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.attacher import Attacher
+from hawkwing.dataplane.claim import claimed
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _EPOCH = 30.0
 _EXPIRY_CHECK = 1.0
-_SAVE_PAUSE = 0.1
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -88,8 +88,7 @@ class Agent:
         self._stream: ControllerStream | None = None
         self._stream_task: asyncio.Task[None] | None = None
         self._names: Follower | None = None
-        self._saving: asyncio.TimerHandle | None = None
-        self._unsaved = False
+        self._saver: handover.Saver | None = None
         self._plane: DataPlane
         self._steering: Steering | None = None
 
@@ -102,6 +101,14 @@ class Agent:
             # Before anything is attached: what can be wrong with the controller's settings.
             self._source()
             self._credentials_readable(self._config)
+        # From here to the end: of another agent nothing may be shared, or discarded.
+        with claimed(options.role, options.interfaces):
+            self._run_alone()
+        where = ", ".join(options.interfaces)
+        log.info("stopped: steering stays on %s" if options.keep else "stopped: nothing is left on %s", where)
+
+    def _run_alone(self) -> None:
+        options = self._options
         handover.tidy(options.role, options.interfaces[0])
         inherited = handover.running_maps(options.role, options.interfaces[0])
         loaded = self._loading.result(inherited)
@@ -111,6 +118,7 @@ class Agent:
         try:
             if options.role == "client":
                 self._steering = Steering(self._plane)
+                self._saver = handover.Saver(self._steering, options.interfaces[0])
                 self._steering.apply(self._config, self._source())
                 handover.restore(self._steering, options.interfaces[0])
             self._plane.attach(options.interfaces, options.hook, self._attacher)
@@ -125,8 +133,6 @@ class Agent:
             else:
                 handover.discard(options.role, options.interfaces[0])
                 self._plane.detach()
-        where = ", ".join(options.interfaces)
-        log.info("stopped: steering stays on %s" if kept else "stopped: nothing is left on %s", where)
 
     def _source(self) -> IPv6Address | None:
         if not self._config.hawkeye.enabled:
@@ -164,7 +170,8 @@ class Agent:
                 await self._end_tasks()
 
     async def _end_tasks(self) -> None:
-        self._save()
+        if self._saver is not None:
+            self._saver.close()
         if self._names is not None:
             await self._names.close()
         tasks = [*self._tasks, *([self._stream_task] if self._stream_task else [])]
@@ -197,7 +204,8 @@ class Agent:
             self._take_path,
             credentials=credentials.read(hawkeye.tls) if hawkeye.tls else None,
         )
-        self._want()
+        self._steering.query_changes()  # all that is wanted is handed over once
+        self._stream.want(self._steering.queries())
         self._stream_task = asyncio.get_running_loop().create_task(self._stream.run())
 
     def _take_path(self, query: Any, sids: Any) -> None:
@@ -207,7 +215,7 @@ class Agent:
 
     def _want(self) -> None:
         if self._stream is not None and self._steering is not None:
-            self._stream.want(self._steering.queries())
+            self._stream.change(*self._steering.query_changes())
 
     def _learn(self, name: str, found: Sequence[IPv6Address], ttl: float) -> None:
         assert self._steering is not None
@@ -296,22 +304,8 @@ class Agent:
             self._plane.tick()
 
     def _save_soon(self) -> None:
-        """At once, but many changes within a moment are written together: it is the whole state each time."""
-        if self._saving is not None:
-            self._unsaved = True
-            return
-        self._save()
-        self._saving = asyncio.get_running_loop().call_later(_SAVE_PAUSE, self._save_rest)
-
-    def _save_rest(self) -> None:
-        self._saving = None
-        if self._unsaved:
-            self._unsaved = False
-            self._save_soon()
-
-    def _save(self) -> None:
-        if self._steering is not None:
-            handover.save(self._steering, self._options.interfaces[0])
+        if self._saver is not None:
+            self._saver.soon()
 
     # --- answers to the command line
 

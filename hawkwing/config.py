@@ -1,15 +1,12 @@
 """The configuration: its models and rules, reading it from YAML, and environment variables over it.
 
-Rules within one value are functions that return the value or raise ValueError with a sentence. Rules between
-values are the `rules` of each model: they run on what was written, even where parts of it are wrong, so that
-one run names every fault.
+Rules within one value are the functions of `config_values`. Rules between values are the `rules` of each
+model: they run on what was written, even where parts of it are wrong, so that one run names every fault.
 """
 
 from __future__ import annotations
 
-import difflib
 import gc
-import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Address, IPv6Network
@@ -20,7 +17,6 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     ModelWrapValidatorHandler,
     PlainValidator,
@@ -29,12 +25,28 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from hawkwing.config_values import (
+    did_you_mean,
+    forget_what_was_read,
+    read_address,
+    read_controller_address,
+    read_controller_port,
+    read_domain,
+    read_file_name,
+    read_flag,
+    read_flex_algo,
+    read_intent_type,
+    read_intent_value,
+    read_port,
+    read_prefix,
+    read_text,
+    shown,
+)
 from hawkwing.errors import ConfigError
 from hawkwing.intents import Intent, IntentType, hawkeye_refusals, order_problem
 from hawkwing.sids import MAX_SIDS
 from hawkwing.yaml_lines import Fault, Place, dotted, problem_lines, read_yaml_file
 
-MAX_VALUE = 2**31 - 1  # int32 in the controller's protocol
 ENVIRONMENT: Mapping[str, Place] = MappingProxyType(
     {
         "HAWKWING_CLIENT_IPV6_ADDRESS": ("client_ipv6_address",),
@@ -47,159 +59,9 @@ _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 _T = TypeVar("_T")
 
 
-# --- single values ---------------------------------------------------------------------------------
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "nothing"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    text = str(value)
-    text = text if text.isprintable() and text.strip() else ascii(text)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _whole(what: str, low: int, high: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
-            raise ValueError(f'"{value}" is read as text, write {int(value)} without quotes')
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{_shown(value)} is not {what}, use {low} to {high}")
-        return value
-
-    return parse
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{_shown(value)} is neither true nor false")
-    return value
-
-
-def _text(value: object) -> str:
-    if isinstance(value, (bool, int)):
-        raise ValueError(f"{_shown(value)} is not read as text, put it in quotes")
-    if not isinstance(value, str):
-        raise ValueError(f"must be text, but here is {_shown(value)}")
-    if not value.strip():
-        raise ValueError("is empty")
-    if not value.isprintable():
-        raise ValueError(f"{_shown(value)} has characters that can't be printed")
-    return value
-
-
-def _ipv6(value: object, loopback: bool = False) -> IPv6Address:
-    if isinstance(value, Mapping) and len(value) == 1 and str(next(iter(value))).endswith(":"):
-        raise ValueError("an address that ends in :: must be in quotes, YAML takes it for a key")
-    text = _shown(value)
-    if "%" in text:
-        raise ValueError(f"{text} has a zone (the part from %), write the address without it")
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        hint = ", write the address without a prefix length" if "/" in text else ""
-        raise ValueError(f"{text} is not an IPv6 address{hint}") from None
-    if not isinstance(address, IPv6Address):
-        raise ValueError(f"{text} is an IPv4 address, only IPv6 can be used")
-    for wrong, kind in (
-        (address.ipv4_mapped is not None, "an IPv4 address in IPv6 form"),
-        (address.is_multicast, "a multicast address"),
-        (address.is_unspecified, "the unspecified address"),
-        (address.is_loopback and not loopback, "the loopback address"),
-    ):
-        if wrong:
-            raise ValueError(f"{text} is {kind}, which can't be used here")
-    return address
-
-
-def _controller_ipv6(value: object) -> IPv6Address:
-    return _ipv6(value, loopback=True)  # a controller may well run on this host
-
-
-def _file(value: object) -> Path:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{_shown(value)} is not the name of a file")
-    return Path(value)
-
-
-def _prefix(value: object) -> IPv6Network:
-    text = _shown(value)
-    if isinstance(value, IPv6Network):
-        return value
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-        if not isinstance(value, str) or "%" in text:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"{text} is not an IPv6 prefix such as fcbb:bb00::/32") from None
-    if not isinstance(network, IPv6Network):
-        raise ValueError(f"{text} is an IPv4 prefix, only IPv6 can be used")
-    if IPv6Address(text.partition("/")[0]) != network.network_address:
-        raise ValueError(f"{text} has bits set beyond its length, the prefix is {network}")
-    return network
-
-
-def _domain(value: object) -> str:
-    """The name as it is on the wire: lower case, no dot at the end, non-ASCII letters as xn--."""
-    text = _text(value)
-    try:
-        ipaddress.ip_address(text.removesuffix("."))
-    except ValueError:
-        pass
-    else:
-        raise ValueError(f"{text} is an address and not a name, put IPv6 addresses under ipv6_addresses")
-    name = text
-    if not text.isascii():
-        # The standard library knows the older IDNA only, which reads these four differently.
-        if len(text) > 253 or re.search("[ßς\u200c\u200d]", text):
-            raise ValueError(f"{_shown(text)} can't be turned into a DNS name, write its xn-- form")
-        try:
-            name = text.encode("idna").decode("ascii")
-        except UnicodeError:
-            raise ValueError(f"{_shown(text)} can't be turned into a DNS name") from None
-    name = name.lower().removesuffix(".")
-    if len(name) > 253:
-        raise ValueError(f"{_shown(text)} is {len(name)} characters long, a DNS name has at most 253")
-    for label in name.split("."):
-        if not label:
-            raise ValueError(
-                f"{_shown(text)} is not a DNS name, it has nothing between two dots or at an end"
-            )
-        if len(label) > 63:
-            raise ValueError(
-                f"{_shown(label)} is {len(label)} characters long, a part of a name has at most 63"
-            )
-        if wrong := re.search(r"[^a-z0-9_-]", label):
-            raise ValueError(f"{_shown(text)} is not a DNS name, it has the character {wrong[0]!r} in it")
-    return name
-
-
-def _intent_type(value: object) -> IntentType:
-    if isinstance(value, IntentType):
-        return value
-    names = [kind.value for kind in IntentType]
-    if value not in names:
-        raise ValueError(f"{_shown(value)} is not an intent{_did_you_mean(str(value), names)}")
-    return IntentType(value)
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), known, n=1)
-    return f", did you mean {close[0]}?" if close else f", use one of {', '.join(known)}"
-
-
-_port = _whole("a port", 0, 65535)
-_value = _whole("a value for an intent", 0, MAX_VALUE)
-Address = Annotated[IPv6Address, BeforeValidator(_ipv6)]
+Address = Annotated[IPv6Address, PlainValidator(read_address)]
 AddressSet = Annotated[tuple[Address, ...], AfterValidator(lambda listed: tuple(dict.fromkeys(listed)))]
-Value = Annotated[int, BeforeValidator(_value)]
+Value = Annotated[int, PlainValidator(read_intent_value)]
 
 
 # --- models ----------------------------------------------------------------------------------------
@@ -213,7 +75,7 @@ def _try(parse: Callable[[object], _T], value: object) -> _T | None:
 
 
 def _get(item: object, key: str) -> Any:
-    return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
+    return item.get(key) if isinstance(item, dict) else getattr(item, key, None)
 
 
 def _list(item: object, key: str) -> Sequence[Any]:
@@ -222,7 +84,8 @@ def _list(item: object, key: str) -> Sequence[Any]:
 
 
 def _absent(item: object, key: str) -> bool:
-    return _get(item, key) in (None, [], (), {})
+    value = _get(item, key)
+    return value is None or (isinstance(value, (list, tuple, dict)) and not value)
 
 
 Rules = Iterator[tuple[Place, str]]
@@ -243,10 +106,10 @@ class _Model(BaseModel):
             return raw
         faults: list[tuple[Place, str]] = []
         model: Self | None = None
-        if isinstance(raw, Mapping):
-            raw = {
-                key: value for key, value in raw.items() if value is not None or key not in cls.model_fields
-            }
+        if isinstance(raw, dict):
+            if None in raw.values():
+                known = cls.model_fields
+                raw = {key: value for key, value in raw.items() if value is not None or key not in known}
             faults.extend(cls.rules(raw))
         try:
             model = handler(raw)
@@ -275,24 +138,24 @@ def _sentence(details: ErrorDetails, keys: Sequence[str]) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        return f"is not a known key{_did_you_mean(str(details['loc'][-1]), keys)}"
+        return f"is not a known key{did_you_mean(str(details['loc'][-1]), keys)}"
     if kind == "tuple_type":
-        return f"must be a list, but here is {_shown(value)}"
+        return f"must be a list, but here is {shown(value)}"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return f"must have keys and values of its own, but here is {_shown(value)}"
-    return f"{_shown(value)} can't be used here"
+        return f"must have keys and values of its own, but here is {shown(value)}"
+    return f"{shown(value)} can't be used here"
 
 
 class _IntentEntry(_Model):
-    intent: Annotated[IntentType, BeforeValidator(_intent_type)]
-    functions: tuple[Annotated[str, BeforeValidator(_text)], ...] = ()
-    flex_algo_number: Annotated[int, BeforeValidator(_whole("a Flex-Algorithm", 1, 255))] | None = None
+    intent: Annotated[IntentType, PlainValidator(read_intent_type)]
+    functions: tuple[Annotated[str, PlainValidator(read_text)], ...] = ()
+    flex_algo_number: Annotated[int, PlainValidator(read_flex_algo)] | None = None
     min_value: Value | None = None
     max_value: Value | None = None
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
-        kind = _try(_intent_type, raw.get("intent"))
+        kind = _try(read_intent_type, raw.get("intent"))
         for key, owner in (("functions", IntentType.SFC), ("flex_algo_number", IntentType.FLEX_ALGO)):
             if kind is owner and _absent(raw, key):
                 yield (key,), f"is missing, {owner.value} needs it"
@@ -302,26 +165,38 @@ class _IntentEntry(_Model):
             for key in ("min_value", "max_value"):
                 if key in raw:
                     yield (key,), f"can't be given with {kind.value}"
-        low, high = _try(_value, raw.get("min_value")), _try(_value, raw.get("max_value"))
+        low, high = (
+            _try(read_intent_value, raw.get("min_value")),
+            _try(read_intent_value, raw.get("max_value")),
+        )
         if low is not None and high is not None and low > high:
             yield ("min_value",), f"{low} is above the max_value {high}"
+
+
+_intents_read: dict[str, Intent] = {}  # by what was written: a large file has few different ones
 
 
 def _read_intent(raw: object) -> Intent:
     if isinstance(raw, Intent):
         return raw
-    entry = _IntentEntry.model_validate(raw)
-    return Intent(entry.intent, entry.min_value, entry.max_value, entry.functions, entry.flex_algo_number)
+    written = repr(raw)
+    intent = _intents_read.get(written)
+    if intent is None:
+        entry = _IntentEntry.model_validate(raw)
+        intent = _intents_read[written] = Intent(
+            entry.intent, entry.min_value, entry.max_value, entry.functions, entry.flex_algo_number
+        )
+    return intent
 
 
 def _type_of(raw: object) -> IntentType | None:
-    return raw.type if isinstance(raw, Intent) else _try(_intent_type, _get(raw, "intent"))
+    return raw.type if isinstance(raw, Intent) else _try(read_intent_type, _get(raw, "intent"))
 
 
 class Application(_Model):
     """What is sent to one port of a service: over which SIDs, in travel order, or by which intents."""
 
-    port: Annotated[int, BeforeValidator(_port)]
+    port: Annotated[int, PlainValidator(read_port)]
     sid: tuple[Address, ...] = ()
     intents: tuple[Annotated[Intent, PlainValidator(_read_intent)], ...] = ()
 
@@ -340,7 +215,7 @@ class Application(_Model):
 class Service(_Model):
     """A destination, by name or by addresses, and its applications; `domain_name` is in lower case."""
 
-    domain_name: Annotated[str, BeforeValidator(_domain)] | None = None
+    domain_name: Annotated[str, PlainValidator(read_domain)] | None = None
     ipv6_addresses: AddressSet = ()
     applications: tuple[Application, ...] = ()
 
@@ -352,7 +227,7 @@ class Service(_Model):
             yield (("applications",) if "applications" in raw else ()), "needs at least one application"
         first: dict[int, int] = {}
         for index, application in enumerate(_list(raw, "applications")):
-            port = _try(_port, _get(application, "port"))
+            port = _try(read_port, _get(application, "port"))
             if port is not None and first.setdefault(port, index) != index:
                 yield (
                     ("applications", index, "port"),
@@ -363,9 +238,9 @@ class Service(_Model):
 class Tls(_Model):
     """TLS towards the controller: PEM files, relative ones beside the configuration file."""
 
-    ca: Annotated[Path, BeforeValidator(_file)] | None = None
-    certificate: Annotated[Path, BeforeValidator(_file)] | None = None
-    key: Annotated[Path, BeforeValidator(_file)] | None = None
+    ca: Annotated[Path, PlainValidator(read_file_name)] | None = None
+    certificate: Annotated[Path, PlainValidator(read_file_name)] | None = None
+    key: Annotated[Path, PlainValidator(read_file_name)] | None = None
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
@@ -382,9 +257,9 @@ class Tls(_Model):
 class Hawkeye(_Model):
     """The controller; `port` is a TCP port. With `tls`, even an empty one, the connection is encrypted."""
 
-    enabled: Annotated[bool, BeforeValidator(_flag)] = False
-    address: Annotated[IPv6Address, BeforeValidator(_controller_ipv6)] | None = None
-    port: Annotated[int, BeforeValidator(_whole("a port of a controller", 1, 65535))] | None = None
+    enabled: Annotated[bool, PlainValidator(read_flag)] = False
+    address: Annotated[IPv6Address, PlainValidator(read_controller_address)] | None = None
+    port: Annotated[int, PlainValidator(read_controller_port)] | None = None
     tls: Tls | None = None
 
     @classmethod
@@ -400,27 +275,27 @@ class Config(_Model):
     client_ipv6_address: Address | None = None
     hawkeye: Hawkeye = Hawkeye()
     services: dict[str, Service] = {}
-    sr_domain: tuple[Annotated[IPv6Network, BeforeValidator(_prefix)], ...] = ()
+    sr_domain: tuple[Annotated[IPv6Network, PlainValidator(read_prefix)], ...] = ()
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
         taken: dict[tuple[object, int], str] = {}
         services = raw.get("services")
-        for name, service in services.items() if isinstance(services, Mapping) else ():
+        for name, service in services.items() if isinstance(services, dict) else ():
             if not str(name).strip():
                 yield ("services", name), "has an empty name"
             places: list[tuple[Place, object]] = [
-                (("ipv6_addresses", index), _try(_ipv6, address))
+                (("ipv6_addresses", index), _try(read_address, address))
                 for index, address in enumerate(_list(service, "ipv6_addresses"))
             ]
-            places.append((("domain_name",), _try(_domain, _get(service, "domain_name"))))
-            parsed = (_try(_port, _get(item, "port")) for item in _list(service, "applications"))
+            places.append((("domain_name",), _try(read_domain, _get(service, "domain_name"))))
+            parsed = (_try(read_port, _get(item, "port")) for item in _list(service, "applications"))
             ports = dict.fromkeys(port for port in parsed if port is not None)
             for place, target in places:
                 for port in ports if target is not None else ():
                     other = taken.setdefault((target, port), name)
                     if other != name:
-                        text = f"{target} with port {port} is already in the service {_shown(other)}"
+                        text = f"{target} with port {port} is already in the service {shown(other)}"
                         yield ("services", name, *place), text
 
 
@@ -437,6 +312,8 @@ def load_config(
     try:
         return _load(path, environ, require_services)
     finally:
+        forget_what_was_read()
+        _intents_read.clear()
         if collecting:
             gc.enable()
 
@@ -472,7 +349,7 @@ def _load(path: Path, environ: Mapping[str, str], require_services: bool) -> Con
 
 
 def _kind(value: object) -> str:
-    return _shown(value) if isinstance(value, (list, dict)) else "a single value"
+    return shown(value) if isinstance(value, (list, dict)) else "a single value"
 
 
 def _override(data: dict[str, Any], environ: Mapping[str, str]) -> dict[Place, str]:

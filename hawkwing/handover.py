@@ -4,10 +4,12 @@ A client leaves a small file: which addresses its names have, and the controller
 server's learned flows live in its maps; the next one finds them through the programs still attached.
 """
 
+import asyncio
 import json
 import logging
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -15,10 +17,14 @@ from hawkwing.dataplane import bpf
 from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.intents import Intent, IntentType, PathQuery
+from hawkwing.policies import SidList
 from hawkwing.steering import Steering
 
 log = logging.getLogger(__name__)
 _INHERITED_TTL = 60.0
+_AT_ONCE = 10
+_PAUSE = 0.1
+_REST = 4  # seconds of rest for each second of writing
 
 
 def _file(role: str, interface: str) -> Path:
@@ -64,27 +70,71 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
     return maps
 
 
-def save(steering: Steering, interface: str) -> None:
-    """Writes down what a successor can't know."""
-    state = {
-        "names": {name: [str(a) for a in found] for name, found in steering.learned().items()},
-        "answers": [
-            {
-                "source": str(query.source),
-                "destination": str(query.destination),
-                "intents": [_intent_fields(intent) for intent in query.intents],
-                "sids": [str(sid) for sid in sids],
-            }
-            for query, sids in steering.answers().items()
-        ],
+class Saver:
+    """Writes down what a client's successor can't know, beside the work that goes on."""
+
+    def __init__(self, steering: Steering, interface: str) -> None:
+        self._steering = steering
+        self._file = _file("client", interface)
+        self._unsaved = False
+        self._task: asyncio.Task[None] | None = None
+
+    def soon(self) -> None:
+        """Something has changed: written at once, but many changes within a moment are written together."""
+        self._unsaved = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._save_while_unsaved())
+
+    def close(self) -> None:
+        """Writes for the last time."""
+        if self._task is not None:
+            self._task.cancel()
+        self._write("".join(_state(self._steering)))
+
+    async def _save_while_unsaved(self) -> None:
+        while self._unsaved:
+            self._unsaved = False
+            begun = time.monotonic()
+            pieces = []
+            for number, piece in enumerate(_state(self._steering)):
+                pieces.append(piece)
+                if number % _AT_ONCE == 0:
+                    # It is the whole state each time, and paths that packets wait for don't wait for it.
+                    await asyncio.sleep(0)
+            self._write("".join(pieces))
+            await asyncio.sleep(max(_PAUSE, _REST * (time.monotonic() - begun)))
+
+    def _write(self, text: str) -> None:
+        temporary = self._file.with_suffix(".new")
+        try:
+            temporary.write_text(text)
+            temporary.rename(self._file)
+        except OSError as error:
+            log.warning("a restart would lose learned addresses: %s: %s", self._file, error.strerror)
+
+
+def _state(steering: Steering) -> Iterator[str]:
+    """The file's text in pieces, each of which takes a moment only to make."""
+    yield '{"names": {'
+    comma = ""
+    for name, found in steering.learned().items():
+        yield f"{comma}{json.dumps(name)}: {json.dumps([str(address) for address in found])}"
+        comma = ", "
+    yield '}, "answers": ['
+    comma = ""
+    for query, sids in steering.answers():
+        yield comma + json.dumps(_answer(query, sids))
+        comma = ", "
+    yield "]}"
+
+
+def _answer(query: PathQuery, sids: SidList) -> dict[str, object]:
+    return {
+        "source": str(query.source),
+        "destination": str(query.destination),
+        "intents": [_intent_fields(intent) for intent in query.intents],
+        "sids": [str(sid) for sid in sids],
     }
-    file = _file("client", interface)
-    temporary = file.with_suffix(".new")
-    try:
-        temporary.write_text(json.dumps(state))
-        temporary.rename(file)
-    except OSError as error:
-        log.warning("a restart would lose learned addresses: %s: %s", file, error.strerror)
 
 
 def restore(steering: Steering, interface: str) -> None:

@@ -73,6 +73,7 @@ class Steering:
         self._address_groups: dict[IPv6Address, Group] = {}
         self._bindings: dict[IPv6Address, dict[int, Binding]] = {}
         self._by_query: dict[PathQuery, list[Binding]] = {}
+        self._query_changes: dict[PathQuery, bool] = {}
         self._answers: dict[PathQuery, SidList] = {}
         self._services_by_name: dict[str, list[str]] = {}
         self._services_by_address: dict[IPv6Address, list[str]] = {}
@@ -141,12 +142,12 @@ class Steering:
     def set_controller_path(self, query: PathQuery, sids: SidList) -> None:
         """The controller's answer to this very query; applications that ask the same share it."""
         self._answers[query] = sids
-        for binding in self._by_query.get(query, ()):
-            if binding.controller_path == sids:
-                continue
+        changed = [b for b in self._by_query.get(query, ()) if b.controller_path != sids]
+        for binding in changed:
             binding.controller_path = sids
             binding.since = time.time()
             self._set_route(self._address_groups[binding.address], binding.application.port, binding.path)
+        for binding in changed:
             log.info(
                 "%s port %d at %s: path from the controller: %s",
                 binding.service,
@@ -159,9 +160,16 @@ class Steering:
         """What the controller is to be asked."""
         return list(self._by_query)
 
-    def answers(self) -> dict[PathQuery, SidList]:
-        """The last good answers to what is still asked."""
-        return {query: sids for query, sids in self._answers.items() if query in self._by_query}
+    def query_changes(self) -> tuple[list[PathQuery], list[PathQuery]]:
+        """What the controller is to be asked since the last call, and what it is no longer to be asked."""
+        changes, self._query_changes = self._query_changes, {}
+        return [q for q, asked in changes.items() if asked], [q for q, asked in changes.items() if not asked]
+
+    def answers(self) -> Iterator[tuple[PathQuery, SidList]]:
+        """The last good answers, as they were at the first of them, to what is still asked."""
+        for query, sids in list(self._answers.items()):
+            if query in self._by_query:
+                yield query, sids
 
     def learned(self) -> dict[str, list[IPv6Address]]:
         """The addresses of each name, as far as they are known."""
@@ -260,7 +268,10 @@ class Steering:
             if binding.query is not None:
                 # Whoever asks what was answered before has its answer.
                 binding.controller_path = self._answers.get(binding.query, ())
-                self._by_query.setdefault(binding.query, []).append(binding)
+                if binding.query not in self._by_query:
+                    self._by_query[binding.query] = []
+                    self._note_query(binding.query, asked=True)
+                self._by_query[binding.query].append(binding)
             if old is not None:
                 if old.path == binding.path:
                     binding.since = old.since
@@ -276,6 +287,12 @@ class Steering:
             self._by_query[binding.query] = asking
         else:
             del self._by_query[binding.query]
+            self._note_query(binding.query, asked=False)
+
+    def _note_query(self, query: PathQuery, asked: bool) -> None:
+        # What comes and goes between two calls of `query_changes`, or goes and comes back, is no change.
+        if self._query_changes.pop(query, asked) is asked:
+            self._query_changes[query] = asked
 
     def _remove_address(self, address: IPv6Address, group: Group | None) -> None:
         for binding in self._bindings.pop(address, {}).values():

@@ -23,12 +23,17 @@ Place = tuple[
 ]  # keys and list indexes from the top, as in ("services", "web", "applications", 0)
 
 _TAG = "tag:yaml.org,2002:"
+_MERGE, _STR = _TAG + "merge", _TAG + "str"
+_TAGS = {yaml.ScalarNode: _STR, yaml.SequenceNode: _TAG + "seq", yaml.MappingNode: _TAG + "map"}
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
 _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _MAX_DIGITS = 18
 _MAX_DEPTH = 50
 _MAX_REPEATED = 100_000  # values reached through aliases: a few lines of nested aliases can ask for billions
+
+_Keys = dict[str, tuple[yaml.ScalarNode, yaml.Node]]  # what a mapping holds, each with the node of its key
 
 
 class YamlError(Exception):
@@ -50,18 +55,40 @@ class Fault(NamedTuple):
 
 @dataclass
 class Document:
-    """Plain values (dict, list, str, int, bool, None), the line of each place, and faults met on the way."""
+    """Plain values (dict, list, str, int, bool, None), faults met on the way, and where each value stands."""
 
+    root: yaml.Node
     data: Any = None
-    lines: dict[Place, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     unread: set[Place] = field(default_factory=set)  # places whose value is None because of a fault
+    keys: dict[int, _Keys] = field(default_factory=dict)  # of each mapping, by its node's identity
 
     def line_of(self, place: Place) -> int:
         """The line of a place, or of what it would be in if the file doesn't have it."""
-        while place and place not in self.lines:
-            place = place[:-1]
-        return self.lines.get(place, 1)
+        return self._find(place)[0]
+
+    def holds(self, place: Place) -> bool:
+        """Is there something in the file at this place?"""
+        return self._find(place)[1] == len(place)
+
+    def _find(self, place: Place) -> tuple[int, int]:
+        """The line of as much of the place as there is, and how many of its parts that are."""
+        # Asked for faults only: to write down each line while reading would take longer than reading.
+        node, line = self.root, _line(self.root)
+        for depth, part in enumerate(place):
+            below = self._child(node, part)
+            if below is None:
+                return line, depth
+            line, node = below
+        return line, len(place)
+
+    def _child(self, node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
+        if isinstance(node, yaml.MappingNode) and part in self.keys[id(node)]:
+            key, child = self.keys[id(node)][str(part)]
+            return _line(key), child
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            return _line(node.value[part]), node.value[part]
+        return None
 
 
 class _Loader(yaml.SafeLoader):
@@ -72,6 +99,17 @@ class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
     """libyaml's, ten times as fast; what is wrong is told by the other, whose sentences are better."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    # The three are called for each node. The base class's look for resolvers by path, too: there are none.
+    def descend_resolver(self, _parent: object, _index: object) -> None: ...
+    def ascend_resolver(self) -> None: ...
+
+    def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
+        if kind is yaml.ScalarNode and implicit[0]:
+            for tag, pattern in self.yaml_implicit_resolvers.get(value[:1], ()):
+                if pattern.match(value):
+                    return tag
+        return _TAGS[kind]
 
 
 def _resolve(kind: str, pattern: str, first: list[str]) -> None:
@@ -120,7 +158,7 @@ def read_yaml(text: str) -> Document:
         node = _compose_with_sentences(text)
     if node is None:
         raise YamlError(1, "is empty")
-    return _Walk().document(node)
+    return _Walk(node).document()
 
 
 def _compose(text: str, kind: type[yaml.SafeLoader]) -> yaml.Node | None:
@@ -163,84 +201,97 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> YamlError:
 
 
 class _Walk:
-    def __init__(self) -> None:
-        self.result = Document()
+    def __init__(self, root: yaml.Node) -> None:
+        self.result = Document(root)
+        self.place: list[str | int] = []  # where the walk is
         self.open: list[int] = []  # identities of the nodes being walked, to notice one inside itself
         self.seen: set[int] = set()
         self.repeated = 0
-        self.flat: dict[int, dict[str, tuple[int, yaml.Node]]] = {}
 
-    def document(self, node: yaml.Node) -> Document:
-        self.result.lines[()] = _line(node)
-        self.result.data = self.value(node, ())
+    def document(self) -> Document:
+        self.result.data = self.value(self.result.root)
         return self.result
 
-    def value(self, node: yaml.Node, place: Place) -> Any:
+    def value(self, node: yaml.Node) -> Any:
         self.guard(node)
         if isinstance(node, yaml.ScalarNode):
-            return self.scalar(node, place)
+            return self.scalar(node)
         self.open.append(id(node))
         value: Any
         if isinstance(node, yaml.MappingNode):
-            self.tag_is(node, place, "map")
+            self.tag_is(node, "map")
+            children = self.mapping(node)
             value = {}
-            for key, (line, child) in self.mapping(node, place).items():
-                self.result.lines[*place, key] = line
-                value[key] = self.value(child, (*place, key))
+            self.place.append("")
+            for key, (_, child) in children.items():
+                self.place[-1] = key
+                value[key] = self.value(child)
         else:
-            self.tag_is(node, place, "seq")
+            self.tag_is(node, "seq")
             value = []
+            self.place.append(0)
             for index, child in enumerate(node.value):
-                self.result.lines[*place, index] = _line(child)
-                value.append(self.value(child, (*place, index)))
+                self.place[-1] = index
+                value.append(self.value(child))
+        self.place.pop()
         self.open.pop()
         return value
 
     def guard(self, node: yaml.Node) -> None:
-        if id(node) in self.open:
+        identity = id(node)
+        again = identity in self.seen
+        if again and identity in self.open:
             raise YamlError(_line(node), "holds an alias of itself, which has no end")
         if len(self.open) >= _MAX_DEPTH:
             raise YamlError(_line(node), "is nested too deeply to be read")
-        if id(node) in self.seen:
-            self.repeated += 1
-            if self.repeated > _MAX_REPEATED:
-                raise YamlError(_line(node), "repeats too much through aliases")
-        self.seen.add(id(node))
+        if not again:
+            self.seen.add(identity)
+            return
+        self.repeated += 1
+        if self.repeated > _MAX_REPEATED:
+            raise YamlError(_line(node), "repeats too much through aliases")
 
-    def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, tuple[int, yaml.Node]]:
+    def mapping(self, node: yaml.MappingNode) -> _Keys:
         """The keys of a mapping with its merge keys (<<) resolved: own keys win, then the first merged."""
-        if id(node) in self.flat:
-            return self.flat[id(node)]
-        self.flat[id(node)] = {}  # what a mapping that merges itself gets to see
-        own: dict[str, tuple[int, yaml.Node]] = {}
-        merged: dict[str, tuple[int, yaml.Node]] = {}
-        for key_node, child in node.value:
+        known = self.result.keys
+        if id(node) in known:
+            return known[id(node)]
+        known[id(node)] = {}  # what a mapping that merges itself gets to see
+        own: _Keys = {}
+        merged: _Keys = {}
+        for pair in node.value:
+            key_node, child = pair
             if not isinstance(key_node, yaml.ScalarNode):
-                self.fault(_line(key_node), place, "has a key that is not a single word or text")
+                self.fault(_line(key_node), "has a key that is not a single word or text")
                 continue
-            key, line = _text(key_node), _line(key_node)
-            if key_node.tag == _TAG + "merge":
-                self.merge(child, place, merged)
+            key = _text(key_node)
+            if key_node.tag == _MERGE:
+                self.merge(child, merged)
             elif key in own:
-                self.fault(line, (*place, key), f"is given twice, on line {own[key][0]} and on line {line}")
+                first, line = _line(own[key][0]), _line(key_node)
+                self.fault(line, f"is given twice, on line {first} and on line {line}", key)
             else:
-                own[key] = (line, child)
-        self.flat[id(node)] = {**own, **{key: what for key, what in merged.items() if key not in own}}
-        return self.flat[id(node)]
+                own[key] = pair
+        for key, pair in merged.items():
+            own.setdefault(key, pair)
+        known[id(node)] = own
+        return own
 
-    def merge(self, child: yaml.Node, place: Place, merged: dict[str, tuple[int, yaml.Node]]) -> None:
+    def merge(self, child: yaml.Node, merged: _Keys) -> None:
         for source in child.value if isinstance(child, yaml.SequenceNode) else [child]:
             if not isinstance(source, yaml.MappingNode):
-                self.fault(_line(source), (*place, "<<"), "can only merge keys and values")
+                self.fault(_line(source), "can only merge keys and values", "<<")
             else:
                 self.guard(source)
                 self.open.append(id(source))
-                for key, what in self.mapping(source, place).items():
-                    merged.setdefault(key, what)
+                for key, pair in self.mapping(source).items():
+                    merged.setdefault(key, pair)
                 self.open.pop()
 
-    def scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
+    def scalar(self, node: yaml.ScalarNode) -> Any:
         text = _text(node)
+        if node.tag == _STR:
+            return text
         match node.tag.removeprefix(_TAG):
             case "null":
                 return None
@@ -249,22 +300,22 @@ class _Walk:
             case "int" if _INT.match(text) and len(text) <= _MAX_DIGITS:
                 return int(text)
             case "int":
-                self.fault(_line(node), place, "is no number that can be read here")
-            case "str" | "merge":
+                self.fault(_line(node), "is no number that can be read here")
+            case "merge":
                 return text
             case _:
-                self.tag_is(node, place, "str")
-        self.result.unread.add(place)
+                self.tag_is(node, "str")
+        self.result.unread.add(tuple(self.place))
         return None
 
-    def tag_is(self, node: yaml.Node, place: Place, expected: str) -> None:
+    def tag_is(self, node: yaml.Node, expected: str) -> None:
         if node.tag != _TAG + expected:
             shown = node.tag.replace(_TAG, "!!")
             shown = shown if shown.isprintable() else ascii(shown)
-            self.fault(_line(node), place, f"has the YAML tag {shown}, which means nothing here")
+            self.fault(_line(node), f"has the YAML tag {shown}, which means nothing here")
 
-    def fault(self, line: int, place: Place, sentence: str) -> None:
-        self.result.faults.append(Fault(line, place, sentence))
+    def fault(self, line: int, sentence: str, *below: str) -> None:
+        self.result.faults.append(Fault(line, (*self.place, *below), sentence))
 
 
 def _line(node: yaml.Node) -> int:
@@ -272,8 +323,8 @@ def _line(node: yaml.Node) -> int:
 
 
 def _text(node: yaml.ScalarNode) -> str:
-    text = str(node.value)
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    text: str = node.value
+    if not text.isascii() and _HALF_CHARACTER.search(text):
         raise YamlError(_line(node), "has half a character in it (\\ud800 to \\udfff)")
     return text
 
@@ -285,7 +336,7 @@ def problem_lines(
     problems = []
     for fault in sorted(dict.fromkeys(faults), key=lambda fault: fault.line):
         known = fault.place
-        while known and known not in variables and known not in document.lines:
+        while known and known not in variables and not document.holds(known):
             known = known[:-1]
         where = variables.get(known) or f"{path}:{fault.line}"
         problems.append(f"{where}: {dotted(fault.place)}{': ' if fault.place else ''}{fault.sentence}")

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Literal
@@ -106,15 +106,32 @@ def _status_is_lost(error: grpc.RpcError) -> bool:
 
 @dataclass
 class _Session:
-    """One stream: what was asked on it and when (event loop's seconds), what was answered."""
+    """One stream: what is to be asked, what was asked and when (event loop's seconds), what was answered.
+
+    Kept up with each question and answer: nobody goes through thousands of queries because of one.
+    """
 
     one_by_one: bool
+    unasked: dict[PathQuery, None] = field(default_factory=dict)
     asked: dict[PathQuery, float] = field(default_factory=dict)
+    unanswered: dict[PathQuery, None] = field(default_factory=dict)
     answered: set[PathQuery] = field(default_factory=set)
     ready: bool = False
 
-    def unanswered(self) -> list[PathQuery]:
-        return [query for query in self.asked if query not in self.answered]
+    def ask(self, query: PathQuery, now: float) -> None:
+        del self.unasked[query]
+        self.asked[query] = now
+        if query not in self.answered:
+            self.unanswered[query] = None
+
+    def answer(self, query: PathQuery) -> None:
+        self.answered.add(query)
+        self.unanswered.pop(query, None)
+
+    def forget(self, query: PathQuery) -> None:
+        for listed in (self.unasked, self.asked, self.unanswered):
+            listed.pop(query, None)
+        self.answered.discard(query)
 
 
 @dataclass
@@ -182,18 +199,26 @@ class ControllerStream:
 
     def want(self, queries: Collection[PathQuery]) -> None:
         """Sets what is asked; new queries go out at once. ValueError, and no change, if one can't be sent."""
-        self._wanted = {query: self._wanted.get(query) or to_request(query) for query in queries}
-        self._holds = {query: hold for query, hold in self._holds.items() if query in self._wanted}
-        # A query dropped and wanted again is asked again.
-        self._session.asked = {q: at for q, at in self._session.asked.items() if q in self._wanted}
-        self._session.answered &= self._wanted.keys()
+        wanted = dict.fromkeys(queries)
+        self.change(wanted, [query for query in self._wanted if query not in wanted])
+
+    def change(self, wanted: Iterable[PathQuery], dropped: Iterable[PathQuery]) -> None:
+        """Asks for some more and for some no longer, as `want` would; a query in neither stays as it is."""
+        requests = {query: to_request(query) for query in wanted if query not in self._wanted}
+        for query in dropped:
+            self._wanted.pop(query, None)
+            self._holds.pop(query, None)
+            # A query dropped and wanted again is asked again.
+            self._session.forget(query)
+        self._wanted.update(requests)
+        self._session.unasked.update(dict.fromkeys(requests))
         self._changed.set()
 
     async def run(self) -> None:
         """Holds the stream until cancelled; raises nothing else."""
         one_by_one = False
         while True:
-            self._session = session = _Session(one_by_one)
+            self._session = session = _Session(one_by_one, dict.fromkeys(self._wanted))
             try:
                 await self._connect_and_converse(session)
             except Exception as error:
@@ -231,8 +256,12 @@ class ControllerStream:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        for task in done:
-            task.result()
+        try:
+            for task in done:
+                task.result()
+        finally:
+            # Else the exception and this frame keep each other and the call, whose closed channel dials on.
+            del tasks, done, task
 
     async def _listen(self, call: grpc.aio.StreamStreamCall, session: _Session) -> None:
         while (result := await call.read()) is not grpc.aio.EOF:
@@ -246,10 +275,10 @@ class ControllerStream:
                 self._changed.clear()
                 due, pause = self._due(session)
                 for query in due:
-                    if (request := self._wanted.get(query)) is not None:
-                        session.asked[query] = asyncio.get_running_loop().time()
+                    if query in session.unasked:  # not dropped meanwhile
+                        session.ask(query, asyncio.get_running_loop().time())
                         self.counters["requests"] += 1
-                        await call.write(request)
+                        await call.write(self._wanted[query])
                 if not due:
                     # Not wait_for: on Python 3.11 it can swallow being cancelled.
                     with contextlib.suppress(TimeoutError):
@@ -258,19 +287,19 @@ class ControllerStream:
 
     def _due(self, session: _Session) -> tuple[list[PathQuery], float | None]:
         """What to ask now; if nothing, the seconds until the next look (None: until a change)."""
-        unasked = [query for query in self._wanted if query not in session.asked]
-        free = [query for query in unasked if query not in self._holds]
-        if free and not session.one_by_one:
-            return free, None
-        if not unasked:
+        free = (query for query in session.unasked if query not in self._holds)
+        if not session.one_by_one and (due := list(free)):
+            return due, None
+        if not session.unasked:
             return [], None
         now = asyncio.get_running_loop().time()
-        waited = min((now - session.asked[query] for query in session.unanswered()), default=PATIENCE)
+        last = next(reversed(session.unanswered), None)
+        waited = PATIENCE if last is None else now - session.asked[last]
         if waited < PATIENCE:
             return [], PATIENCE - waited
-        if free:
-            return free[:1], None
-        first = min(unasked, key=lambda query: self._holds[query].until)
+        if (query := next(free, None)) is not None:
+            return [query], None
+        first = min(session.unasked, key=lambda query: self._holds[query].until)
         pause = self._holds[first].until - now
         return ([first], None) if pause <= 0 else ([], pause)
 
@@ -299,7 +328,7 @@ class ControllerStream:
             _log.exception("taking over the path for %s failed", query)
 
     def _answered(self, query: PathQuery, session: _Session) -> None:
-        session.answered.add(query)
+        session.answer(query)
         self._holds.pop(query, None)
         self._backoff.reset()
         self._changed.set()
@@ -342,12 +371,11 @@ class ControllerStream:
 
     def _culprit(self, session: _Session) -> PathQuery | None:
         """The query whose refusal ended the stream, if it is certain enough."""
-        unanswered = session.unanswered()
-        if len(unanswered) == 1:
-            return unanswered[0]
+        if len(session.unanswered) == 1:
+            return next(iter(session.unanswered))
         last = next(reversed(session.asked), None)
         asked_alone = session.one_by_one or last in self._holds
-        return last if asked_alone and last in unanswered else None
+        return last if asked_alone and last in session.unanswered else None
 
     def _hold(self, query: PathQuery, reason: str) -> None:
         before = self._holds.get(query)

@@ -2,7 +2,8 @@
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -12,6 +13,15 @@ from hawkwing.errors import DataplaneError
 def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
     """Where the agents of a network namespace keep their locks and sockets: one folder a namespace."""
     return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(namespace.stat().st_ino)
+
+
+@contextmanager
+def claimed(role: str, interfaces: Sequence[str]) -> Iterator[None]:
+    """Makes us the one agent of a role on all of the interfaces; DataplaneError names another one."""
+    with ExitStack() as held:
+        for name in interfaces:
+            held.callback(Claim(role, name).release)
+        yield
 
 
 class Claim:

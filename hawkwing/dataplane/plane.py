@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.bpf import Map
-from hawkwing.dataplane.claim import Claim
 from hawkwing.dataplane.flows import FlowTable, Sweeper
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
@@ -72,7 +71,6 @@ class DataPlane:
         self.hash_seed: int = before.hash_seed if inherited else secrets.randbits(64)
         self._epoch: int = before.epoch if inherited else 0
         self._attached: tuple[tuple[str, ...], str] | None = None
-        self._claims: list[Claim] = []
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
         self.flows: FlowTable | None = None
@@ -162,12 +160,7 @@ class DataPlane:
         """On all of the interfaces, or on none: DataplaneError says why. `hook` is tc, xdp or xdp-generic."""
         attacher = attacher or Attacher()
         try:
-            for name in names:
-                self._claims.append(Claim(self.role, name))
             attacher.attach(self.role, names, hook, self.programs)
-        except DataplaneError:
-            self._release()
-            raise
         finally:
             attacher.abandon()
         self._attached = (tuple(names), hook)
@@ -175,19 +168,12 @@ class DataPlane:
     def leave(self) -> None:
         """Lets go of everything, but what is on the interfaces goes on steering."""
         self._attached = None
-        self._release()
 
     def detach(self) -> None:
         """Takes every program off its interface."""
         if self._attached is not None:
             Attacher().detach(self.role, *self._attached)
             self._attached = None
-        self._release()
-
-    def _release(self) -> None:
-        for claim in self._claims:
-            claim.release()
-        self._claims.clear()
 
     def counters(self) -> dict[str, dict[str, Count]]:
         """Per direction and reason what has become of packets; reasons never met are left out."""

@@ -154,6 +154,17 @@ def test_a_byte_order_mark_is_fine(here: Path) -> None:
     assert load_config(here) == load_config(EXAMPLE)
 
 
+def test_what_was_read_is_shared_and_then_forgotten(here: Path) -> None:
+    text = APPLICATION + "".join(
+        f"      - port: {port}\n        sid: [fcbb::1]\n        intents: [{{intent: low-latency}}]\n"
+        for port in (80, 81)
+    )
+    first, second = load(here, text).services["web"].applications
+    assert first.sid[0] is second.sid[0] and first.intents[0] is second.intents[0]
+    (third, _) = load(here, text).services["web"].applications
+    assert third == first and third.sid[0] is not first.sid[0] and third.intents[0] is not first.intents[0]
+
+
 def test_a_config_is_frozen() -> None:
     with pytest.raises(ValidationError):
         load_config(EXAMPLE).hawkeye.port = 1
@@ -488,6 +499,13 @@ def test_both_faults_of_a_key_given_twice(here: Path) -> None:
     assert problems(here, text) == [
         f"hawk.yaml:6: {APP}.port: 99999 is not a port, use 0 to 65535",
         f"hawk.yaml:7: {APP}.port: is given twice, on line 6 and on line 7",
+    ]
+
+
+def test_what_looks_alike_to_a_dictionary_is_read_anew(here: Path) -> None:
+    lines = "".join(f"          - {{intent: low-jitter, max_value: {value}}}\n" for value in (1, "true"))
+    assert problems(here, INTENTS + lines) == [
+        f"hawk.yaml:8: {INTENT}[1].max_value: true is not a value for an intent, use 0 to 2147483647"
     ]
 
 

@@ -1,0 +1,288 @@
+"""From names to questions and from results to maps: what each change costs, in look-ups and not in time."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_hawkeye.service import to_result
+from hawkwing import handover
+from hawkwing.agent import Agent, Options
+from hawkwing.config import Application, Config, Hawkeye, Service
+from hawkwing.controller import intent_pb2 as pb
+from hawkwing.controller.stream import ControllerStream, _Session
+from hawkwing.intents import Intent, IntentType, PathQuery
+from hawkwing.steering import GRACE, Steering
+
+SOURCE, CONTROLLER, SID = IPv6Address("fd00::1"), IPv6Address("fd00::9"), IPv6Address("fcbb:bb00:1::2")
+LATENCY = (Intent(IntentType.LOW_LATENCY),)
+
+
+class Table:
+    """A map that takes everything."""
+
+    class info:  # noqa: N801
+        max_entries = 65536
+
+    def set(self, key: bytes, value: bytes) -> None: ...
+    def delete(self, key: bytes) -> None: ...
+
+
+class Plane:
+    """A data plane without a kernel: what is done to it, by name, in order."""
+
+    def __init__(self) -> None:
+        self.maps = {"policies": Table(), "names": Table()}
+        self.hash_seed = 1
+        self.done: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: self.done.append(name)
+
+
+class Clock:
+    """Time that stands still until it is moved."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def name(number: int) -> str:
+    return f"n{number}.example"
+
+
+def address(number: int) -> IPv6Address:
+    return IPv6Address(f"fd00:1::{number + 1:x}")
+
+
+def asked(number: int) -> PathQuery:
+    return PathQuery(SOURCE, address(number), LATENCY)
+
+
+def named(count: int) -> Config:
+    apps = (Application(port=80, sid=(SID,), intents=LATENCY), Application(port=81, intents=LATENCY))
+    return Config(
+        hawkeye=Hawkeye(enabled=True, address=CONTROLLER, port=5001),
+        services={name(n): Service(domain_name=name(n), applications=apps) for n in range(count)},
+    )
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How often a query was looked up, kept or compared in a dict or a set: one number."""
+    count = [0]
+    real = PathQuery.__hash__
+
+    def counting(query: PathQuery) -> int:
+        count[0] += 1
+        return real(query)
+
+    monkeypatch.setattr(PathQuery, "__hash__", counting)
+    return count
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(handover, "runtime_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def client(config: Config) -> tuple[Agent, Steering, ControllerStream, Plane, Clock]:
+    """An agent with everything but a kernel and a controller."""
+    plane, clock = Plane(), Clock()
+    steering = Steering(plane, clock)  # type: ignore[arg-type]
+    agent = Agent(Options("client", ["eth0"], None), config, None)  # type: ignore[arg-type]
+    stream = ControllerStream(CONTROLLER, 5001, agent._take_path)
+    agent._steering, agent._stream = steering, stream
+    agent._saver = handover.Saver(steering, "eth0")
+    steering.apply(config, SOURCE)
+    agent._want()
+    return agent, steering, stream, plane, clock
+
+
+# --- what is handed to the stream
+
+
+def test_names_one_after_the_other_cost_as_much_each_as_the_first_few(
+    hashed: list[int], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[PathQuery] = []
+    real = ControllerStream.change
+
+    def change(stream: ControllerStream, wanted: Any, dropped: Any) -> None:
+        handed.extend([*wanted, *dropped])
+        real(stream, wanted, dropped)
+
+    monkeypatch.setattr(ControllerStream, "change", change)
+
+    def looks(count: int) -> int:
+        agent, steering, stream, _, clock = client(named(count))
+        handed.clear()
+        hashed[0] = 0
+
+        async def learn() -> None:
+            for number in range(count):
+                agent._learn(name(number), [address(number)], 10.0)
+            assert list(stream._wanted) == steering.queries() == [asked(n) for n in range(count)]
+            for number in range(count):
+                clock.now += 10 + GRACE + 1
+                for other in range(number + 1, count):
+                    steering._expiry[name(other)][address(other)] = clock.now + 1
+                assert steering.expire(lambda _: True)
+                agent._want()
+            assert list(stream._wanted) == steering.queries() == []
+
+        asyncio.run(learn())
+        assert len(handed) == 2 * count
+        return hashed[0]
+
+    few, many = looks(50), looks(500)
+    assert many <= 11 * few
+
+
+def test_changes_of_queries_are_told_once_and_net() -> None:
+    steering = Steering(Plane())  # type: ignore[arg-type]
+    steering.apply(named(3), SOURCE)
+    steering.learn(name(0), [address(0)], 10.0)
+    steering.learn(name(1), [address(1)], 10.0)
+    assert steering.query_changes() == ([asked(0), asked(1)], [])
+    assert steering.query_changes() == ([], [])
+    steering.apply(named(1), SOURCE)
+    steering.apply(named(3), SOURCE)
+    assert steering.query_changes() == ([], [asked(1)])  # its address went with its name
+    steering.learn(name(1), [address(1)], 10.0)
+    steering.learn(name(2), [address(2)], 10.0)
+    steering.apply(named(2), SOURCE)
+    assert steering.query_changes() == ([asked(1)], [])  # the third came and went
+    steering.apply(named(2), None)
+    steering.apply(named(2), SOURCE)
+    assert steering.query_changes() == ([], [])  # all went and came back
+    assert set(steering.queries()) == {asked(0), asked(1)}
+
+
+def test_a_change_that_cannot_be_sent_changes_nothing() -> None:
+    stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: None)
+    stream.want([asked(0)])
+    too_big = PathQuery(SOURCE, address(1), (Intent(IntentType.LOW_LATENCY, max_value=2**31),))
+    with pytest.raises(ValueError, match="2147483648"):
+        stream.change([asked(2), too_big], [asked(0)])
+    assert list(stream._wanted) == list(stream._session.unasked) == [asked(0)]
+
+
+# --- on the stream
+
+
+class Call:
+    """A stream to a controller that answers each question at once."""
+
+    def __init__(self) -> None:
+        self.requests: list[pb.PathRequest] = []
+        self._results: asyncio.Queue[pb.PathResult] = asyncio.Queue()
+
+    async def write(self, request: pb.PathRequest) -> None:
+        self.requests.append(request)
+        self._results.put_nowait(to_result(request, [SID]))
+
+    async def read(self) -> pb.PathResult:
+        return await self._results.get()
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_questions_and_answers_cost_as_much_each_as_the_first_few(
+    hashed: list[int], one_by_one: bool, at_once: bool
+) -> None:
+    async def converse(count: int) -> None:
+        answered: asyncio.Queue[PathQuery] = asyncio.Queue()
+        stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: answered.put_nowait(query))
+        call = Call()
+        if at_once:
+            stream.want([asked(number) for number in range(count)])
+        stream._session = session = _Session(one_by_one, dict.fromkeys(stream._wanted))
+        talk = asyncio.create_task(stream._converse(call, session))  # type: ignore[arg-type]
+        for number in range(count):
+            if not at_once:
+                stream.change([asked(number)], [])
+            assert await answered.get() == asked(number)
+        talk.cancel()
+        await asyncio.wait({talk})
+        assert len(call.requests) == count
+        assert not session.unasked and not session.unanswered
+
+    def looks(count: int) -> int:
+        hashed[0] = 0
+        asyncio.run(converse(count))
+        return hashed[0]
+
+    few, many = looks(50), looks(500)
+    assert many <= 11 * few
+
+
+def test_a_query_dropped_before_its_turn_is_not_asked_and_leaves_nothing_behind() -> None:
+    class Slow(Call):
+        async def write(self, request: pb.PathRequest) -> None:
+            await asyncio.sleep(0.01)
+            self.requests.append(request)
+
+    async def converse() -> None:
+        stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: None)
+        stream.want([asked(0), asked(1), asked(2)])
+        call = Slow()
+        talk = asyncio.create_task(stream._converse(call, stream._session))  # type: ignore[arg-type]
+        await asyncio.sleep(0.005)
+        stream.change([], [asked(0), asked(1)])
+        await asyncio.sleep(0.05)
+        talk.cancel()
+        await asyncio.wait({talk})
+        assert [r.ipv6_destination_address for r in call.requests] == [str(address(0)), str(address(2))]
+        assert list(stream._session.asked) == list(stream._session.unanswered) == [asked(2)]
+
+    asyncio.run(converse())
+
+
+# --- from a result to the maps
+
+
+def test_a_result_is_in_the_maps_before_anything_is_written_down(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent, steering, _, plane, _ = client(named(1))
+
+    async def results() -> None:
+        agent._learn(name(0), [address(0)], 10.0)
+        plane.done.clear()
+        agent._take_path(asked(0), (SID, SID))
+        # Both of its applications; the second takes the slot that the first wrote.
+        assert plane.done == ["set_policy", "set_route", "set_route"]
+        assert not (folder / "client-eth0.state").exists()
+        await asyncio.sleep(0.05)
+        assert str(address(0)) in (folder / "client-eth0.state").read_text()
+
+    asyncio.run(results())
+    successor = Steering(Plane())  # type: ignore[arg-type]
+    successor.apply(named(1), SOURCE)
+    handover.restore(successor, "eth0")
+    assert list(successor.answers()) == list(steering.answers()) == [(asked(0), (SID, SID))]
+    assert successor.learned() == {name(0): [address(0)]}
+
+
+def test_paths_go_on_while_a_large_state_is_written_down(folder: Path) -> None:
+    count = 2000
+    agent, steering, _, _, _ = client(named(count))
+
+    async def results() -> int:
+        for number in range(count):
+            agent._learn(name(number), [address(number)], 10.0)
+            steering.set_controller_path(asked(number), (SID,))
+        turns = 0
+        while not (folder / "client-eth0.state").exists():
+            await asyncio.sleep(0)
+            turns += 1
+        return turns
+
+    assert asyncio.run(results()) > 100
