@@ -99,7 +99,7 @@ def exec_(_c: Context, node, command, kernel=False, name="hawk"):
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
-        outcome = None if kernel else lab.console_output(node, command)
+        outcome = None if kernel else lab.kind(node).execute(command)
         if outcome is None:
             code = lab.foreground(node, ["sh", "-c", command])
         else:
@@ -116,7 +116,7 @@ def shell(_c: Context, node, kernel=False, name="hawk"):
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
-        console = None if kernel else lab.console(node)
+        console = None if kernel else lab.kind(node).console()
         code = lab.foreground(node, console or [os.environ.get("SHELL", "/bin/sh")])
     raise SystemExit(code)
 

@@ -53,6 +53,12 @@ class NodeKind(Protocol):
     def set_mtu(self, interface: Interface, octets: int) -> None:
         """The largest packet that its end of a link takes."""
 
+    def console(self) -> list[str] | None:
+        """The command of its own interactive console; None where a shell in its namespace is one."""
+
+    def execute(self, command: str) -> tuple[int, str] | None:
+        """Exit status and output of a command for its own console; None where it has none."""
+
 
 class RouterKind(NodeKind, Protocol):
     """What routers have beyond that."""
@@ -62,9 +68,3 @@ class RouterKind(NodeKind, Protocol):
 
     def description(self) -> str:
         """What it is made of, with its version where that isn't the kernel's."""
-
-    def console(self) -> list[str] | None:
-        """The command of its own interactive console; None where a shell in its namespace is one."""
-
-    def execute(self, command: str) -> tuple[int, str] | None:
-        """Exit status and output of a command for its own console; None where it has none."""

@@ -96,25 +96,17 @@ class Lab:
 
         return VppRouter(node, self, installation)
 
+    def kind(self, node: str) -> NodeKind:
+        """That of one node; LabError where there is no such node."""
+        self.namespace(node)
+        return self.kinds[node]
+
     def router_kind(self, node: str) -> RouterKind:
         """That of a router."""
-        kind = self.kinds[node]
+        kind = self.kind(node)
         if isinstance(kind, LinuxHost):
             raise LabError(f"{node} is a host, not a router")
         return cast(RouterKind, kind)
-
-    def console(self, node: str) -> list[str] | None:
-        """The command of a router's own console; None where a shell is all there is."""
-        self.namespace(node)
-        return None if node in self._host_names() else self.router_kind(node).console()
-
-    def console_output(self, node: str, command: str) -> tuple[int, str] | None:
-        """Exit status and output of a command for a router's own console; None where it has none."""
-        self.namespace(node)
-        return None if node in self._host_names() else self.router_kind(node).execute(command)
-
-    def _host_names(self) -> set[str]:
-        return {host.name for host in self.topology.hosts}
 
     def inside(self, node: str, work: Callable[[], T]) -> T:
         """What `work` gives, done by a thread in the node's network namespace."""
@@ -152,7 +144,7 @@ class Lab:
             self._down()
             self._topology = wanted
             self._kinds.clear()
-            _ = self.kinds
+            _ = self.kinds  # where VPP is missing it ends here, before anything is made
             self._claim()
             try:
                 self._build()

@@ -173,14 +173,6 @@ class Map:
         k, v = _buffer(key), _buffer(value)
         _bpf(_MAP_UPDATE, _element(self.fd, ctypes.addressof(k), ctypes.addressof(v), flags))
 
-    def add(self, key: bytes, value: bytes) -> bool:
-        """Writes an element that isn't there; False, and nothing written, where it is."""
-        try:
-            self.set(key, value, BPF_NOEXIST)
-        except FileExistsError:
-            return False
-        return True
-
     def push(self, value: bytes) -> None:
         """Puts a value on a stack or queue map."""
         v = _buffer(value)

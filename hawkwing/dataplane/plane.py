@@ -129,8 +129,8 @@ class DataPlane:
 
     def add_service(self, address: IPv6Address, group: int) -> None:
         """Makes an address a known destination, whoever knew it before."""
-        if self._change("services", address.packed, service_value(group)):
-            self.forget()
+        self.maps["services"].set(address.packed, service_value(group))
+        self.forget()
 
     def remove_service(self, address: IPv6Address) -> None:
         """Makes an address an unknown destination."""
@@ -139,22 +139,15 @@ class DataPlane:
 
     def set_route(self, group: int, port: int, protocols: Iterable[int], slot: int) -> None:
         """Has a group's packets to a port take the path in a slot; at once, also in place of another one."""
-        stale = [self._change("routes", route_key(group, port, p), _U32.pack(slot)) for p in protocols]
-        if any(stale):
-            self.forget()
+        for protocol in protocols:
+            self.maps["routes"].set(route_key(group, port, protocol), _U32.pack(slot))
+        self.forget()
 
     def remove_route(self, group: int, port: int, protocols: Iterable[int]) -> None:
         """Leaves a group's packets to a port alone."""
         for protocol in protocols:
             self.maps["routes"].delete(route_key(group, port, protocol))
         self.forget()
-
-    def _change(self, table: str, key: bytes, value: bytes) -> bool:
-        """False where the key is new: then no program can remember what it meant before."""
-        if self.maps[table].add(key, value):
-            return False
-        self.maps[table].set(key, value)
-        return True
 
     def attach(self, names: Sequence[str], hook: str = "tc", attacher: Attacher | None = None) -> None:
         """On all of the interfaces, or on none: DataplaneError says why. `hook` is tc, xdp or xdp-generic."""

@@ -97,6 +97,14 @@ class KernelNode:
                 if address.ip not in present:
                     add_address(ip, index, address.ip, address.network.prefixlen)
 
+    def console(self) -> list[str] | None:
+        """A shell in the namespace is the console."""
+        return None
+
+    def execute(self, command: str) -> tuple[int, str] | None:
+        """Commands run in the namespace."""
+        return None
+
     def set_mtu(self, interface: Interface, octets: int) -> None:
         """The interface's own."""
         with IPRoute() as ip:

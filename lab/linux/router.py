@@ -63,14 +63,6 @@ class LinuxRouter(KernelNode):
         """The kernel is the machine's, and no more need be said."""
         return "linux"
 
-    def console(self) -> list[str] | None:
-        """A shell in the namespace is the console."""
-        return None
-
-    def execute(self, command: str) -> tuple[int, str] | None:
-        """Commands run in the namespace."""
-        return None
-
 
 def _add_sids(sids: Iterable[IPv6Address], interface: str) -> None:
     """Behaviour End that counts its packets, all in one call (pyroute2 can't ask for counters)."""

@@ -40,6 +40,8 @@ class Api:
 
     def __init__(self, socket: Path, folder: Path) -> None:
         self._socket = socket
+        #: Numbers of interfaces by name, as far as they were asked for.
+        self.interface_numbers: dict[str, int] = {}
         files = [file for name in _FILES for file in sorted(folder.rglob(f"{name}.api.json"))]
         self._client = VPPApiClient(apifiles=[str(file) for file in files], server_address=str(socket))
         try:

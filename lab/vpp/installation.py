@@ -79,8 +79,10 @@ def find(prefix: str | None = None) -> Installation:
 def _around(program: Path, explicit: bool) -> Installation:
     root = program.parent.parent
     console = program.with_name("vppctl")
-    plugins = _first(root, "lib/*/vpp_plugins", "lib/vpp_plugins", "lib64/vpp_plugins")
-    api = _first(root, "share/vpp/api")
+    places = ("lib/*/vpp_plugins", "lib/vpp_plugins", "lib64/vpp_plugins")
+    found = (file.parent for place in places for file in sorted(root.glob(f"{place}/{_PLUGINS[0]}")))
+    plugins = next(found, None)
+    api = root / "share/vpp/api"
     lacking = [
         what
         for what, there in (
@@ -89,22 +91,14 @@ def _around(program: Path, explicit: bool) -> Installation:
                 f"a folder lib/vpp_plugins under {root} with af_packet_plugin.so (package vpp-plugin-core)",
                 plugins,
             ),
-            (f"the folder {root}/share/vpp/api (package vpp)", api),
+            (f"the folder {root}/share/vpp/api (package vpp)", api.is_dir()),
         )
         if not there
     ]
     if lacking:
         raise VppMissingError(f"{program} is not the whole of VPP: it lacks {' and '.join(lacking)}")
-    assert plugins is not None and api is not None
+    assert plugins is not None
     # Packages put libraries where the loader looks; what was built under a prefix may need a hint.
     folders = {plugins.parent, *(folder for name in ("lib", "lib64") if (folder := root / name).is_dir())}
     libraries = tuple(sorted(folders)) if explicit else ()
     return Installation(program, console, plugins, api, libraries)
-
-
-def _first(root: Path, *patterns: str) -> Path | None:
-    for pattern in patterns:
-        for folder in sorted(root.glob(pattern)):
-            if pattern == "share/vpp/api" or (folder / "af_packet_plugin.so").exists():
-                return folder
-    return None

@@ -34,10 +34,12 @@ class VppObject(Protocol):
 
 def interface_index(api: Api, name: str) -> int:
     """The number of an interface such as host-vpp2 or loop0; VppError where there is none."""
-    found = _find_interface(api, name)
-    if found is None:
-        raise VppError(f"VPP has no interface {name}")
-    return int(found.sw_if_index)
+    if name not in api.interface_numbers:
+        found = _find_interface(api, name)
+        if found is None:
+            raise VppError(f"VPP has no interface {name}")
+        api.interface_numbers[name] = int(found.sw_if_index)
+    return api.interface_numbers[name]
 
 
 def _find_interface(api: Api, name: str) -> Any:
@@ -108,6 +110,7 @@ class HostInterface:
     def remove(self, api: Api) -> None:
         """The device stays."""
         api.call("af_packet_delete", host_if_name=self.device)
+        api.interface_numbers.pop(self.vpp_name, None)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Loopback:
     def remove(self, api: Api) -> None:
         """With its addresses."""
         api.call("delete_loopback", sw_if_index=interface_index(api, self.vpp_name))
+        api.interface_numbers.pop(self.vpp_name, None)
 
 
 @dataclass(frozen=True)
@@ -218,22 +222,20 @@ class StaticRoute:
 
     def query(self, api: Api) -> bool:
         """With these next hops and no others."""
-        by_index = {interface_index(api, gateway.interface.vpp_name): gateway for gateway in self.gateways}
-        wanted = {(index, gateway.address) for index, gateway in by_index.items()}
-        return present_routes(api, {self.prefix}).get(self.prefix) == wanted
+        return present_routes(api, {self.prefix}).get(self.prefix) == self.next_hops(api)
+
+    def next_hops(self, api: Api) -> set[tuple[int, IPv6Address]]:
+        """Interface number and address of each, as `present_routes` has them."""
+        return {(interface_index(api, hop.interface.vpp_name), hop.address) for hop in self.gateways}
 
     def remove(self, api: Api) -> None:
         """With all of its next hops."""
         self._change(api, False)
 
     def _change(self, api: Api, is_add: bool) -> None:
-        paths = [self._path(api, gateway) for gateway in sorted(self.gateways, key=lambda g: g.address)]
-        route = {
-            "table_id": _NO_TABLE,
-            "prefix": str(self.prefix),
-            "n_paths": len(paths) if is_add else 0,
-            "paths": paths if is_add else [],
-        }
+        gateways = sorted(self.gateways, key=lambda gateway: gateway.address) if is_add else []
+        paths = [self._path(api, gateway) for gateway in gateways]
+        route = {"table_id": _NO_TABLE, "prefix": str(self.prefix), "n_paths": len(paths), "paths": paths}
         api.call("ip_route_add_del", is_add=is_add, is_multipath=False, route=route)
 
     def _path(self, api: Api, gateway: Gateway) -> dict[str, Any]:

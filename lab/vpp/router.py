@@ -53,18 +53,18 @@ class VppRouter:
         text = startup_text(
             self._place.namespace(self._node.name),
             self.folder,
-            cores[self._number() % len(cores)],
+            # Names that follow one another get one core after the other.
+            cores[sum(self._node.name.encode()) % len(cores)],
             self._installation.plugins,
             self._installation.present_plugins,
         )
         configuration.write_text(text)
-        environment = [f"{name}={value}" for name, value in self._installation.environment.items()]
-        argv = ["env", *environment, str(self._installation.program), "-c", str(configuration)]
+        argv = self._command(self._installation.program, "-c", configuration)
         self._process = self._place.start(self._node.name, self._node.name, argv)
 
-    def _number(self) -> int:
-        """Which of the instances it is, for spreading them over the cores."""
-        return len(list(self.folder.parent.iterdir()))
+    def _command(self, program: Path, *arguments: str | Path) -> list[str]:
+        environment = [f"{name}={value}" for name, value in self._installation.environment.items()]
+        return ["env", *environment, *map(str, (program, *arguments))]
 
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
         """Everything through the binary API."""
@@ -106,22 +106,15 @@ class VppRouter:
     def settle(self, routes: Sequence[Route], ours: Collection[IPv6Network], failed: Collection[str]) -> bool:
         """Routes by difference; SIDs hang on no link here."""
         with self._api() as api:
-            wanted = {route.prefix: self._route(route) for route in routes}
-            indexes = {
-                interface.name: objects.interface_index(api, _port(interface).vpp_name)
-                for interface in self._node.interfaces
-            }
+            wanted = [self._route(route) for route in routes]
             present = objects.present_routes(api, set(ours))
-            changed = False
-            for route in routes:
-                hops = {(indexes[hop.interface], hop.address) for hop in route.next_hops}
-                if present.get(route.prefix) != hops:
-                    wanted[route.prefix].add(api)
-                    changed = True
-            for prefix in present.keys() - wanted.keys():
+            different = [route for route in wanted if present.get(route.prefix) != route.next_hops(api)]
+            for route in different:
+                route.add(api)
+            stale = present.keys() - {route.prefix for route in wanted}
+            for prefix in stale:
                 StaticRoute(prefix, frozenset()).remove(api)
-                changed = True
-            return changed
+            return bool(different or stale)
 
     def set_link(self, interface: Interface, up: bool) -> None:
         """The device below and VPP's interface on it; addresses and neighbours stay."""
@@ -149,8 +142,7 @@ class VppRouter:
 
     def console(self) -> list[str] | None:
         """VPP's own, on the instance's socket."""
-        environment = [f"{name}={value}" for name, value in self._installation.environment.items()]
-        return ["env", *environment, str(self._installation.console), "-s", str(self.folder / CLI_SOCKET)]
+        return self._command(self._installation.console, "-s", self.folder / CLI_SOCKET)
 
     def execute(self, command: str) -> tuple[int, str] | None:
         """VPP's CLI gives no exit status of its own but for commands that it refuses."""
