@@ -15,9 +15,8 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 #endif
 #ifdef HW_SERVER
 	struct settings *set = get_settings();
-	struct flow_bucket *bucket;
-	struct flow_key flow = {};
-	__u64 way;
+	struct flow_id id;
+	__u64 word;
 #endif
 	struct fragment_key fragment;
 
@@ -39,18 +38,14 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 		return HW_NO_APPLICATION;
 #endif
 #ifdef HW_SERVER
-	copy16(flow.remote, ip6->destination);
-	copy16(flow.local, ip6->source);
-	flow.remote_port = w->destination_port;
-	flow.local_port = w->source_port;
-	flow.protocol = w->protocol;
 	if (!set)
 		return HW_NO_FLOW;
-	flow_find(&flow, flow_hash(&flow, set->hash_seed), &s->place);
-	bucket = flow_at(&s->place, &way);
-	if (!s->place.found || !bucket)
+	id = flow_identify(set, ip6->destination, ip6->source, flow_ports(w->destination_port, w->source_port),
+			   w->protocol);
+	word = flow_known(&id);
+	if (!word)
 		return HW_NO_FLOW;
-	*slot = (__u32)bucket->words[way];
+	*slot = word & HW_SLOT_MASK;
 #else
 	*slot = *found;
 #endif
@@ -59,71 +54,110 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 	return HW_STEERED;
 }
 
+/* 0 stands for a payload above 65,535 bytes (BIG TCP); then nothing is to be counted. */
+static __always_inline void add_payload(struct ipv6_header *ip6, __u32 length)
+{
+	if (ip6->payload_length)
+		ip6->payload_length = bpf_htons(bpf_ntohs(ip6->payload_length) + length);
+}
+
+/*
+ * in: IPv6(A, B) room X   out: IPv6(A, S1) SRH(B, Sk .. S1; SL=k) X
+ * Of up to three SIDs, and all of it within reach: single words cost less than the helper's call.
+ */
+static __always_inline bool write_short_srh(struct __sk_buff *skb, __u32 l3, struct policy *p, __u32 length)
+{
+	struct ipv6_header *ip6 = packet_at(skb, l3, IPV6_HEADER + HW_SRH_SHORT);
+	__u64 *ready = (void *)p->srh;
+	__u64 *words = (void *)(ip6 + 1);
+
+	if (unlikely(!ip6 || length > HW_SRH_SHORT))
+		return false;
+	words[0] = ready[0];
+	*(__u8 *)words = ip6->next_header;
+	copy16(words + 1, ip6->destination);
+	words[3] = ready[3];
+	words[4] = ready[4];
+	if (length > HW_SRH_FIXED + 2 * 16) {
+		words[5] = ready[5];
+		words[6] = ready[6];
+	}
+	if (length > HW_SRH_FIXED + 3 * 16) {
+		words[7] = ready[7];
+		words[8] = ready[8];
+	}
+	copy16(ip6->destination, p->first_segment);
+	ip6->next_header = NEXT_ROUTING;
+	add_payload(ip6, length);
+	return true;
+}
+
+/* The same of any length; 0, or -1 where a write failed. */
+static __always_inline int write_srh(struct __sk_buff *skb, __u32 l3, struct policy *p, __u64 length)
+{
+	__u32 at = l3 + IPV6_HEADER;
+	struct ipv6_header *ip6;
+	struct srh_header *srh;
+
+	if (likely(write_short_srh(skb, l3, p, length)))
+		return 0;
+	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) || bpf_skb_store_bytes(skb, at, p->srh, length, 0))
+		return -1;
+	ip6 = packet_at(skb, l3, IPV6_HEADER);
+	srh = packet_at(skb, at, HW_SRH_FIXED + 16);
+	if (!ip6 || !srh)
+		return -1;
+	srh->next_header = ip6->next_header;
+	copy16(srh + 1, ip6->destination);
+	copy16(ip6->destination, p->first_segment);
+	ip6->next_header = NEXT_ROUTING;
+	add_payload(ip6, length);
+	return 0;
+}
+
+/*
+ * in: IPv6(A, B) room Hop-by-Hop X   out: IPv6(A, S1) Hop-by-Hop SRH(B, Sk .. S1; SL=k) X
+ * The Hop-by-Hop header stays first (RFC 8200, section 4.1). 0, or -1 where a write failed.
+ */
+static __always_inline int write_srh_behind_options(struct __sk_buff *skb, __u32 l3, struct policy *p,
+						    __u64 length, __u64 options)
+{
+	__u32 at = l3 + IPV6_HEADER;
+	struct scratch *s = scratch_room();
+	struct ipv6_header *ip6;
+	__u8 next;
+
+	if (!s || OUTSIDE(options, 8, HW_MAX_HOP_BY_HOP) || bpf_skb_load_bytes(skb, at + length, s->head, options))
+		return -1;
+	next = s->head[0];
+	s->head[0] = NEXT_ROUTING;
+	if (OUTSIDE(options, 8, HW_MAX_HOP_BY_HOP) || bpf_skb_store_bytes(skb, at, s->head, options, 0))
+		return -1;
+	at += options;
+	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) || bpf_skb_store_bytes(skb, at, p->srh, length, 0))
+		return -1;
+	ip6 = packet_at(skb, l3, IPV6_HEADER);
+	if (!ip6)
+		return -1;
+	add_payload(ip6, length);
+	if (bpf_skb_store_bytes(skb, at, &next, 1, 0) || bpf_skb_load_bytes(skb, l3 + 24, s->head, 16) ||
+	    bpf_skb_store_bytes(skb, at + HW_SRH_FIXED, s->head, 16, 0) ||
+	    bpf_skb_store_bytes(skb, l3 + 24, p->first_segment, 16, 0))
+		return -1;
+	return 0;
+}
+
 /* in: IPv6(A, B) X   out: IPv6(A, S1) SRH(B, Sk .. S1; SL=k) X */
 static __always_inline int insert_srh(struct __sk_buff *skb, __u32 l3, struct policy *p, __u64 hop_by_hop, __u64 flags)
 {
-	__u32 at = l3 + IPV6_HEADER, grown;
-	__u64 length = p->srh_length, *words, *ready = (void *)p->srh;
-	struct ipv6_header *ip6;
-	struct srh_header *srh;
-	int i;
-	struct scratch *s = NULL;
-	__u8 next = 0;
+	__u64 length = p->srh_length;
 
 	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) ||
 	    bpf_skb_adjust_room(skb, length, BPF_ADJ_ROOM_NET, flags))
 		return -1;
-	if (hop_by_hop) {
-		/* The Hop-by-Hop header stays first; the SRH goes behind it. */
-		s = scratch_room();
-		if (!s || OUTSIDE(hop_by_hop, 8, HW_MAX_HOP_BY_HOP) ||
-		    bpf_skb_load_bytes(skb, at + length, s->head, hop_by_hop))
-			return -1;
-		next = s->head[0];
-		s->head[0] = NEXT_ROUTING;
-		if (OUTSIDE(hop_by_hop, 8, HW_MAX_HOP_BY_HOP) ||
-		    bpf_skb_store_bytes(skb, at, s->head, hop_by_hop, 0))
-			return -1;
-		at += hop_by_hop;
-	}
-	words = hop_by_hop ? NULL : packet_at(skb, at, HW_SRH_SHORT);
-	if (words && length <= HW_SRH_SHORT) {
-		/* A list of up to three SIDs costs less as words than the helper's call. */
-#pragma unroll
-		for (i = 0; i < HW_SRH_SHORT / 8; i++) {
-			if (i * 8 < length)
-				words[i] = ready[i];
-		}
-	} else if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) ||
-		   bpf_skb_store_bytes(skb, at, p->srh, length, 0)) {
-		return -1;
-	}
-	ip6 = packet_at(skb, l3, IPV6_HEADER);
-	if (!ip6)
-		return -1;
-	if (!hop_by_hop) {
-		next = ip6->next_header;
-		ip6->next_header = NEXT_ROUTING;
-	}
-	grown = bpf_ntohs(ip6->payload_length) + length;
-	/* 0 stands for a payload above 65,535 bytes (BIG TCP); then nothing is to be counted. */
-	ip6->payload_length = ip6->payload_length ? bpf_htons(grown) : 0;
-	if (hop_by_hop) {
-		if (bpf_skb_store_bytes(skb, at, &next, 1, 0) ||
-		    bpf_skb_load_bytes(skb, l3 + 24, s->head, 16) ||
-		    bpf_skb_store_bytes(skb, at + HW_SRH_FIXED, s->head, 16, 0) ||
-		    bpf_skb_store_bytes(skb, l3 + 24, p->first_segment, 16, 0))
-			return -1;
-		return 0;
-	}
-	srh = packet_at(skb, at, HW_SRH_FIXED + 16);
-	ip6 = packet_at(skb, l3, IPV6_HEADER);
-	if (!srh || !ip6)
-		return -1;
-	srh->next_header = next;
-	copy16((void *)(srh + 1), ip6->destination);
-	copy16(ip6->destination, p->first_segment);
-	return 0;
+	if (hop_by_hop)
+		return write_srh_behind_options(skb, l3, p, length, hop_by_hop);
+	return write_srh(skb, l3, p, length);
 }
 
 /* Bytes of the largest packet this skb becomes on the wire, from the IPv6 header on. */
@@ -173,14 +207,79 @@ silent:
 	return TC_ACT_SHOT;
 }
 
-static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
+/* What becomes of a packet whose path isn't known at once: a client has tables to ask. */
+#ifdef HW_CLIENT
+#define HW_NOT_KNOWN HW_REASON_COUNT
+#endif
+#ifdef HW_SERVER
+#define HW_NOT_KNOWN HW_NO_FLOW
+
+/* The slot of the flow, or HW_NO_SLOT. */
+static __always_inline __u32 known_slot(struct ipv6_header *ip6, __u16 *ports, __u8 protocol)
+{
+	struct settings *set = get_settings();
+	struct flow_id id;
+	__u64 word;
+
+	if (!set)
+		return HW_NO_SLOT;
+	id = flow_identify(set, ip6->destination, ip6->source, flow_ports(ports[1], ports[0]), protocol);
+	word = flow_known(&id);
+	return word ? word & HW_SLOT_MASK : HW_NO_SLOT;
+}
+#endif
+
+/*
+ * The short way of most packets: TCP but SYN, or UDP, right behind IPv6, whose path is known at once and which
+ * fit as they are. HW_REASON_COUNT: it has to go the long way.
+ */
+static __always_inline int steer_ordinary(struct __sk_buff *skb, __u32 l3, __u32 *slot)
+{
+	struct ipv6_header *ip6 = packet_at(skb, l3, IPV6_HEADER + 8);
+	__u8 *transport = (void *)(ip6 + 1), next;
+	__u32 header = 8, grown, mtu = 0;
+	struct policy *p;
+	__u64 length;
+
+	if (unlikely(!ip6))
+		return HW_REASON_COUNT;
+	next = ip6->next_header;
+	if (likely(next == NEXT_TCP)) {
+		if (unlikely(!packet_at(skb, l3, IPV6_HEADER + 14) || (transport[13] & TCP_FLAG_SYN)))
+			return HW_REASON_COUNT;
+		header = (transport[12] >> 4) * 4;
+	} else if (unlikely(next != NEXT_UDP)) {
+		return HW_REASON_COUNT;
+	}
+	*slot = known_slot(ip6, (void *)transport, next);
+	if (unlikely(*slot == HW_NO_SLOT))
+		return HW_NOT_KNOWN;
+	p = policies.lookup(slot);
+	if (unlikely(!p || !p->srh_length))
+		return HW_REASON_COUNT;
+	length = p->srh_length;
+	grown = skb->len - l3 + length;
+	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
+	if (grown > IPV6_MIN_MTU) {
+		__u32 gso = skb->gso_size, wire = gso ? IPV6_HEADER + header + gso + (__u32)length : grown;
+
+		bpf_check_mtu(skb, 0, &mtu, 0, 0);
+		if (unlikely(wire > mtu || grown > IPV6_HEADER + 0xffff))
+			return HW_REASON_COUNT;
+	}
+	if (unlikely(insert_srh(skb, l3, p, 0, BPF_F_ADJ_ROOM_FIXED_GSO)))
+		return HW_NO_ROOM;
+	return HW_STEERED;
+}
+
+/* The long way: what is cut, told about, behind other headers, or asked for the first time. */
+static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 {
 	__u32 bytes = skb->len, reason, slot = HW_NO_SLOT, mtu = 0, group = 0;
 #ifdef HW_CLIENT
 	struct settings *set = get_settings();
 	struct service *service;
-	__u64 hash = 0, *word;
-	__u16 *ports;
+	__u64 generation;
 #endif
 	struct ipv6_header *ip6;
 	struct scratch *s = scratch_room();
@@ -204,17 +303,10 @@ static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
 	next = ip6->next_header;
 	__builtin_memset(w, 0, sizeof(*w));
 #ifdef HW_CLIENT
-	ports = packet_at(skb, l3 + IPV6_HEADER, 4);
-	if (set && ports && (next == NEXT_TCP || next == NEXT_UDP)) {
-		hash = route_hash(ip6, ports[1], next, set->memory_seed);
-		word = recall(hash);
-		if (word && !((*word ^ hash) & ~SLOT_MASK)) {
-			slot = *word & SLOT_MASK;
-			w->protocol = next;
-			w->offset = l3 + IPV6_HEADER;
-			goto found;
-		}
-	}
+	if (!set)
+		return TC_ACT_UNSPEC;
+	/* Before anything is looked up: what is then remembered is at least as old. */
+	generation = *(volatile __u64 *)&set->generation;
 	service = services.lookup((struct address *)ip6->destination);
 	if (!service) {
 		reason = HW_NO_SERVICE;
@@ -242,9 +334,8 @@ static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
 	if (reason != HW_STEERED)
 		goto left;
 #ifdef HW_CLIENT
-	if (hash)
-		remember(hash, slot);
-found:
+	if (w->offset == l3 + IPV6_HEADER)
+		remember((void *)ip6->destination, w->destination_port, w->protocol, generation, slot);
 #endif
 	p = policies.lookup(&slot);
 	if (!p || !p->srh_length) {
@@ -272,16 +363,31 @@ found:
 		    bytes - l3 - IPV6_HEADER <= 0xffff)
 			return too_big(skb, l3, mtu, p, w, slot, next);
 	}
-	if (insert_srh(skb, l3, p, w->hop_by_hop, flags)) {
-		count(HW_EGRESS, HW_NO_ROOM, bytes);
-		return TC_ACT_SHOT;
-	}
+	if (insert_srh(skb, l3, p, w->hop_by_hop, flags))
+		goto dropped;
 	count(HW_EGRESS, HW_STEERED, bytes);
 	count_path(slot, bytes);
 	return TC_ACT_UNSPEC;
+dropped:
+	count(HW_EGRESS, HW_NO_ROOM, bytes);
+	return TC_ACT_SHOT;
 left:
 	count(HW_EGRESS, reason, bytes);
 	return TC_ACT_UNSPEC;
+}
+
+static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
+{
+	__u32 bytes = skb->len, reason = HW_REASON_COUNT, slot = HW_NO_SLOT;
+
+	if (likely(skb->protocol == bpf_htons(ETH_P_IPV6)))
+		reason = steer_ordinary(skb, l3, &slot);
+	if (unlikely(reason == HW_REASON_COUNT))
+		return steer(skb, l3);
+	count(HW_EGRESS, reason, bytes);
+	if (likely(reason == HW_STEERED))
+		count_path(slot, bytes);
+	return unlikely(reason == HW_NO_ROOM) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 #endif

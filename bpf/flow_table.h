@@ -2,49 +2,85 @@
 #ifndef HAWKWING_FLOW_TABLE_H
 #define HAWKWING_FLOW_TABLE_H
 
-/* Looks the flow up; `place` says whether and where it stands. */
-static __always_inline void flow_find(const struct flow_key *key, __u64 hash, volatile struct flow_place *place)
+/* The word of a way; its bounds are the verifier's. */
+static __always_inline __u64 *flow_at(volatile struct flow_place *place)
 {
-	__u32 tag = flow_tag(hash), way;
+	__u32 index = place->bucket;
+	__u64 way = place->way & (HW_WAYS - 1);
+	struct flow_bucket *bucket = flows.lookup(&index);
+
+	if (!bucket)
+		return NULL;
+	/* LLVM would add before it compares. */
+	BARRIER(bucket);
+	return &bucket->words[way];
+}
+
+/*
+ * The word of a known flow, else 0. Its value, not its place: to the verifier all ways of a
+ * bucket then lead to the same state.
+ */
+static __always_inline __u64 flow_known(const struct flow_id *id)
+{
+	__u64 word;
+	__u32 way;
 	int home;
 
-	place->found = 0;
 	for (home = 0; home < 2; home++) {
-		__u32 index = flow_home(hash, home);
+		__u32 index = flow_home(id->mark, home);
 		struct flow_bucket *bucket = flows.lookup(&index);
 
-		if (!bucket)
-			return;
+		if (unlikely(!bucket))
+			return 0;
+#pragma unroll
 		for (way = 0; way < HW_WAYS; way++) {
-			if (bucket->words[way] >> 32 == tag && same_flow(&bucket->keys[way], key)) {
-				place->bucket = index;
-				place->way = way;
-				place->found = 1;
-				return;
+			if (bucket->marks[way] == id->mark) {
+				word = *(volatile __u64 *)&bucket->words[way];
+				if (likely(flow_owns(word, id->rest)))
+					return word;
 			}
 		}
 	}
+	return 0;
 }
 
-/* The bucket of a place, and its way within bounds. */
-static __always_inline struct flow_bucket *flow_at(volatile struct flow_place *place, __u64 *way)
+/* The place of a flow's word, or NULL. */
+static __always_inline __u64 *flow_find(const struct flow_id *id, volatile struct flow_place *place)
 {
-	__u32 index = place->bucket;
+	__u32 way;
+	int home;
 
-	*way = place->way & (HW_WAYS - 1);
-	return flows.lookup(&index);
+	for (home = 0; home < 2; home++) {
+		__u32 index = flow_home(id->mark, home);
+		struct flow_bucket *bucket = flows.lookup(&index);
+
+		if (!bucket)
+			return NULL;
+#pragma unroll
+		for (way = 0; way < HW_WAYS; way++) {
+			if (bucket->marks[way] == id->mark && flow_owns(bucket->words[way], id->rest)) {
+				place->bucket = index;
+				place->way = way;
+				goto found;
+			}
+		}
+	}
+	return NULL;
+found:
+	return flow_at(place);
 }
 
 /* Counts the taken ways of a home and notes a free one as the place, where there is one. */
-static __always_inline __u32 flow_taken(__u64 hash, int home, volatile struct flow_place *place)
+static __always_inline __u32 flow_taken(__u64 mark, int home, volatile struct flow_place *place)
 {
-	__u32 index = flow_home(hash, home), way, taken = 0, free = HW_WAYS;
+	__u32 index = flow_home(mark, home), way, taken = 0, free = HW_WAYS;
 	struct flow_bucket *bucket = flows.lookup(&index);
 
 	if (!bucket)
 		return HW_WAYS;
-	for (way = 0; way < HW_WAYS; way++) {
-		if (bucket->words[way])
+	/* The first of the free ones will be taken: it is the first to be compared. */
+	for (way = HW_WAYS; way-- > 0;) {
+		if (bucket->marks[way])
 			taken++;
 		else
 			free = way;
@@ -55,28 +91,25 @@ static __always_inline __u32 flow_taken(__u64 hash, int home, volatile struct fl
 }
 
 /* Of two full homes, the way of an idle flow or of the source with the most flows. */
-static __always_inline void flow_choose_victim(__u64 hash, const struct settings *set,
-					       volatile struct flow_place *place)
+static __always_inline void flow_choose_victim(__u64 mark, __u8 epoch, volatile struct flow_place *place)
 {
-	__u8 epoch = set->epoch;
 	__u32 way;
 	int home;
 
 	for (home = 0; home < 2; home++) {
-		__u32 index = flow_home(hash, home);
+		__u32 index = flow_home(mark, home);
 		struct flow_bucket *bucket = flows.lookup(&index);
 
 		if (!bucket)
 			return;
 		for (way = 0; way < HW_WAYS; way++) {
-			__u32 source, weight, *flows_of;
+			__u32 source = flow_source(bucket->words[way]), weight, *flows_of;
 
-			source = source_index(bucket->keys[way].remote, set->hash_seed);
 			flows_of = sources.lookup(&source);
 			if (!flows_of)
 				return;
 			weight = *flows_of;
-			if ((__u8)(epoch - bucket->epochs[way]) >= HW_IDLE_EPOCHS)
+			if ((__u8)(epoch - flow_epoch(bucket->words[way])) >= HW_IDLE_EPOCHS)
 				weight = 0xfffffffe;
 			if (weight > place->weight) {
 				place->bucket = index;
@@ -92,44 +125,46 @@ static __always_inline void flow_choose_victim(__u64 hash, const struct settings
  * Chooses where a new flow goes. The first home while it is half empty, so that most
  * look-ups end there; then the emptier one, so that none is full before its time.
  */
-static __always_inline void flow_choose(__u64 hash, const struct settings *set, volatile struct flow_place *place)
+static __always_inline void flow_choose(__u64 mark, __u8 epoch, volatile struct flow_place *place)
 {
 	__u32 first, second;
 
 	place->source = HW_NO_SLOT;
 	place->weight = 0xffffffff;
-	first = flow_taken(hash, 0, place);
+	first = flow_taken(mark, 0, place);
 	if (first <= HW_WAYS / 2)
 		return;
-	second = flow_taken(hash, 1, place);
+	second = flow_taken(mark, 1, place);
 	if (second < first)
 		return;
-	first = flow_taken(hash, 0, place);
+	first = flow_taken(mark, 0, place);
 	if (first < HW_WAYS)
 		return;
 	place->weight = 0;
-	flow_choose_victim(hash, set, place);
+	flow_choose_victim(mark, epoch, place);
 }
 
 /* Makes an entry for a flow that has none; false where no room can be made for its source. */
-static __always_inline bool flow_add(const struct flow_key *key, __u64 hash, __u32 slot, const struct settings *set,
+static __always_inline bool flow_add(const struct flow_id *id, __u32 slot, __u8 epoch,
 				     volatile struct flow_place *place)
 {
-	__u32 source = source_index(key->remote, set->hash_seed), *mine, *theirs;
+	__u32 source = flow_source(id->rest), index, *mine, *theirs;
 	struct flow_bucket *bucket;
 	__u64 way;
 
 	mine = sources.lookup(&source);
 	if (!mine)
 		return false;
-	flow_choose(hash, set, place);
+	flow_choose(id->mark, epoch, place);
 	if (!place->weight || place->weight < *mine)
 		return false;
-	bucket = flow_at(place, &way);
+	index = place->bucket;
+	way = place->way & (HW_WAYS - 1);
+	bucket = flows.lookup(&index);
 	if (!bucket)
 		return false;
-	/* Readers on other CPUs find no flow here until the word stands again. */
-	*(volatile __u64 *)&bucket->words[way] = 0;
+	/* Readers on other CPUs find no flow here until the mark stands again. */
+	*(volatile __u64 *)&bucket->marks[way] = 0;
 	source = place->source;
 	if (source != HW_NO_SLOT) {
 		theirs = sources.lookup(&source);
@@ -137,9 +172,8 @@ static __always_inline bool flow_add(const struct flow_key *key, __u64 hash, __u
 			__sync_fetch_and_add(theirs, -1);
 		count(HW_INGRESS, HW_FLOW_REPLACED, 0);
 	}
-	bucket->keys[way] = *key;
-	bucket->epochs[way] = set->epoch;
-	*(volatile __u64 *)&bucket->words[way] = (__u64)flow_tag(hash) << 32 | slot;
+	*(volatile __u64 *)&bucket->words[way] = flow_word(id->rest, slot, epoch);
+	*(volatile __u64 *)&bucket->marks[way] = id->mark;
 	__sync_fetch_and_add(mine, 1);
 	return true;
 }

@@ -37,6 +37,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "names.h"
 #endif
 #include "egress.h"
+#include "arrived.h"
 #include "ingress.h"
 #ifdef HW_XDP
 #include "xdp.h"

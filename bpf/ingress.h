@@ -3,6 +3,68 @@
 #define HAWKWING_INGRESS_H
 
 /*
+ * Writes payload length (host order) and next header. They are one word with the hop limit: what the device
+ * summed over the packet is kept right.
+ */
+static __always_inline void correct_header(struct __sk_buff *skb, struct ipv6_header *ip6, __u16 payload, __u8 next)
+{
+	__u32 before, after, *first = (__u32 *)ip6;
+	__u16 length = bpf_htons(payload);
+	__u8 word[4];
+
+	before = first[1];
+	__builtin_memcpy(word, &before, 4);
+	__builtin_memcpy(word, &length, 2);
+	word[2] = next;
+	__builtin_memcpy(&after, word, 4);
+	first[1] = after;
+	bpf_csum_update(skb, csum_difference(before, after));
+}
+
+/*
+ * Brings the headers of a packet with a routing header into the linear part; false where they were there, or
+ * can't be brought.
+ */
+static __always_inline bool pull_headers(struct __sk_buff *skb, __u32 at)
+{
+	struct srh_header *srh = packet_pull(skb, at, HW_SRH_FIXED);
+	__u32 length;
+
+	if (!srh)
+		return false;
+	length = (srh->ext_length + 1) * 8 + 8;
+	return !packet_at(skb, at, length) && packet_pull(skb, at, length);
+}
+
+/* The short way of most packets; HW_REASON_COUNT: it has to go the long one. */
+static __always_inline int strip_arrived(struct __sk_buff *skb, __u32 l3)
+{
+	struct ipv6_header *ip6;
+	struct arrived a;
+	int i;
+
+#pragma nounroll
+	for (i = 0; i < 2; i++) {
+		ip6 = packet_at(skb, l3, IPV6_HEADER);
+		if (!ip6 || ip6->next_header != NEXT_ROUTING)
+			return HW_REASON_COUNT;
+		if (likely(has_arrived(ip6, (void *)(long)skb->data_end, &a)))
+			goto strip;
+		if (!pull_headers(skb, l3 + IPV6_HEADER))
+			return HW_REASON_COUNT;
+	}
+	return HW_REASON_COUNT;
+strip:
+	if (bpf_skb_adjust_room(skb, -(__s32)a.length, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return HW_NOT_STRIPPED;
+	ip6 = packet_at(skb, l3, IPV6_HEADER);
+	if (!ip6)
+		return HW_NO_ROOM;
+	correct_header(skb, ip6, a.payload, a.next);
+	return HW_STRIPPED;
+}
+
+/*
  * in: IPv6(C, D) SRH(D, Sk .. S1; SL=0) X   out: IPv6(C, D) X
  * Returns what became of it; `removed` is set to the bytes taken out.
  */
@@ -14,16 +76,13 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	struct srh_header *srh;
 	struct address *segment;
 	struct scratch *s = scratch_room();
-	__u32 before, after, *first;
-	__u16 payload, field;
-	__u8 word[4];
+	__u16 payload;
 	__u8 next;
 #ifdef HW_SERVER
 	volatile __u32 *learnable = &s->learnable;
-	struct flow_bucket *bucket;
-	struct flow_key flow = {};
-	__u64 hash = 0, flows_hash = 0, way;
+	struct flow_id id = {};
 	struct walk *w;
+	__u64 *flow = NULL;
 #endif
 
 	srh = packet_pull(skb, at, HW_SRH_FIXED);
@@ -38,7 +97,7 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	next = srh->next_header;
 	if ((last_entry + 1) * 16 + HW_SRH_FIXED > length || at + length > skb->len)
 		return HW_SRH_MALFORMED;
-	segment = packet_pull(skb, list, 16 * HW_MAX_SEGMENTS < length ? 16 * HW_MAX_SEGMENTS : length - HW_SRH_FIXED);
+	segment = packet_pull(skb, list, 16 * HW_MAX_LIST < length ? 16 * HW_MAX_LIST : length - HW_SRH_FIXED);
 	segment = packet_at(skb, list, 16);
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
 	if (!segment || !ip6)
@@ -48,60 +107,31 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		return HW_SRH_MALFORMED;
 	if (!same16(segment, ip6->destination))
 		return HW_SRH_MALFORMED;
-#ifdef HW_CLIENT
-	if (!local_addresses.lookup((struct address *)ip6->destination))
-		return HW_NOT_LOCAL;
-#endif
 
 #ifdef HW_SERVER
 	w = &s->walk;
 	__builtin_memset(w, 0, sizeof(*w));
 	*learnable = walk(skb, at + length, next, w) == WALK_OK && w->source_port && !w->later_fragment &&
 		     last_entry > 0;
+	segment = packet_at(skb, list, 16);
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
-	if (!ip6)
+	if (!segment || !ip6)
 		return HW_TRUNCATED;
 	if (*learnable) {
-		copy16(flow.remote, ip6->source);
-		copy16(flow.local, ip6->destination);
-		flow.remote_port = w->source_port;
-		flow.local_port = w->destination_port;
-		flow.protocol = w->protocol;
-		segment = packet_at(skb, list, 16);
-		if (!segment)
-			return HW_TRUNCATED;
-		hash = srh_hash(segment, (void *)(long)skb->data_end, last_entry, set->hash_seed);
-		flows_hash = flow_hash(&flow, set->hash_seed);
-		flow_find(&flow, flows_hash, &s->place);
-		bucket = flow_at(&s->place, &way);
-		if (s->place.found && bucket) {
-			__u32 slot = (__u32)bucket->words[way];
-			struct policy *p = policies.lookup(&slot);
-
-			/*
-			 * Seen in this epoch with this list: the address is ours and the list was
-			 * found trustworthy. A new epoch begins when an address or the domain changes.
-			 */
-			if (p && p->list_hash == hash && bucket->epochs[way] == (__u8)set->epoch)
-				goto strip;
-		}
+		id = flow_identify(set, ip6->source, ip6->destination,
+				   flow_ports(w->source_port, w->destination_port), w->protocol);
+		flow = flow_find(&id, &s->place);
 	}
 #endif
-#ifdef HW_SERVER
-	if (!local_addresses.lookup((struct address *)ip6->destination))
+	if (!is_local(set, ip6->destination))
 		return HW_NOT_LOCAL;
-	if (set->prefixes && !trusted_list(skb, set, l3, list, last_entry))
+	if (!trusted_list(set, ip6->source, segment, (void *)(long)skb->data_end, last_entry))
 		return HW_UNTRUSTED;
-#else
-	if (set->prefixes && !trusted_before(skb, set, l3, list, last_entry))
-		return HW_UNTRUSTED;
-#endif
 #ifdef HW_SERVER
 	if (*learnable)
-		learn(skb, set, &flow, flows_hash, s, list, last_entry, hash);
+		learn(skb, set->epoch, &id, flow, s, list, last_entry);
 	else if (!w->later_fragment)
 		count(HW_INGRESS, HW_NOTHING_TO_LEARN, skb->len);
-strip:
 #endif
 	if (hop_by_hop) {
 		if (OUTSIDE(hop_by_hop, 8, HW_MAX_HOP_BY_HOP) ||
@@ -120,16 +150,7 @@ strip:
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
 	if (!ip6)
 		return HW_NO_ROOM;
-	/* Payload length, next header and hop limit are one word: the sum over the packet is kept right. */
-	first = (__u32 *)ip6;
-	__builtin_memcpy(word, first + 1, 4);
-	__builtin_memcpy(&before, word, 4);
-	field = payload ? bpf_htons(payload - length) : 0;
-	__builtin_memcpy(word, &field, 2);
-	word[2] = hop_by_hop ? NEXT_HOP_BY_HOP : next;
-	__builtin_memcpy(&after, word, 4);
-	first[1] = after;
-	bpf_csum_update(skb, csum_difference(before, after));
+	correct_header(skb, ip6, payload ? payload - length : 0, hop_by_hop ? NEXT_HOP_BY_HOP : next);
 	return HW_STRIPPED;
 }
 
@@ -253,9 +274,17 @@ static __always_inline int meet(struct __sk_buff *skb, __u32 l3, struct scratch 
 
 static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 {
-	struct scratch *s = scratch_room();
+	__u32 bytes = skb->len, reason = HW_REASON_COUNT;
+	struct scratch *s;
 	int verdict;
 
+	if (likely(skb->protocol == bpf_htons(ETH_P_IPV6)))
+		reason = strip_arrived(skb, l3);
+	if (reason != HW_REASON_COUNT) {
+		count(HW_INGRESS, reason, bytes);
+		return reason == HW_NO_ROOM ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	}
+	s = scratch_room();
 	if (!s)
 		return TC_ACT_UNSPEC;
 	*(volatile __u32 *)&s->dns_at = 0;

@@ -5,24 +5,23 @@
 BPF_ARRAY(settings, struct settings, 1);
 BPF_PERCPU_ARRAY(tallies, struct tally, HW_DIRECTIONS * HW_REASON_COUNT);
 BPF_PERCPU_ARRAY(path_tallies, struct tally, HW_POLICIES);
-BPF_ARRAY(policies, struct policy, HW_POLICIES);
+BPF_F_TABLE("array", u32, struct policy, policies, HW_POLICIES, BPF_F_MMAPABLE);
 BPF_F_TABLE("hash", struct address, u32, local_addresses, 4096, BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct fragment_key, u32, fragments, 16384);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 
 #ifdef HW_CLIENT
-BPF_ARRAY(trusted_lists, u64, HW_TRUSTED_LISTS);
-BPF_ARRAY(recalled, u64, HW_RECALLED);
+BPF_PERCPU_ARRAY(recalled, struct recalled_route, 1 << HW_RECALLED_BITS);
 BPF_F_TABLE("hash", struct address, struct service, services, HW_SERVICES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct route_key, u32, routes, HW_ROUTES, BPF_F_NO_PREALLOC);
-BPF_F_TABLE("hash", u64, u32, names, HW_NAMES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct name_key, u32, names, HW_NAMES, BPF_F_NO_PREALLOC);
 BPF_RINGBUF_OUTPUT(learned_names, 16);
 #endif
 
 #ifdef HW_SERVER
 BPF_F_TABLE("array", u32, struct flow_bucket, flows, HW_BUCKETS, BPF_F_MMAPABLE);
-BPF_ARRAY(sources, u32, HW_SOURCES);
-BPF_F_TABLE("hash", u64, u32, paths, HW_POLICIES, BPF_F_NO_PREALLOC);
+BPF_ARRAY(sources, u32, 1 << HW_SOURCE_BITS);
+BPF_F_TABLE("hash", struct path_key, u32, paths, HW_POLICIES, BPF_F_NO_PREALLOC);
 BPF_STACK(free_slots, u32, HW_POLICIES);
 #endif
 

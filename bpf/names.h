@@ -5,24 +5,21 @@
 /* A DNS answer of `length` bytes at `offset`: its addresses belong to the service asked for. */
 static __always_inline void learn_names(struct __sk_buff *skb, __u32 offset, __u64 length)
 {
-	struct settings *set = get_settings();
 	struct scratch *s = scratch_room();
 	__u32 i, ttl = 0;
 	__u32 *group;
-	__u64 hash;
 	__u8 *m;
 
-	if (!s || !set)
+	if (!s)
 		return;
 	if (length > HW_MAX_DNS)
 		length = HW_MAX_DNS;
 	if (OUTSIDE(length, DNS_HEADER, HW_MAX_DNS) || bpf_skb_load_bytes(skb, offset, s->dns, length))
 		return;
 	m = s->dns;
-	hash = dns_question(m, length, set->hash_seed, &s->position);
-	if (!hash)
+	if (!dns_question(m, length, &s->name, &s->position))
 		return;
-	group = names.lookup(&hash);
+	group = names.lookup(&s->name);
 	if (!group)
 		return;
 	for (i = 0; i < HW_MAX_ANSWERS; i++) {

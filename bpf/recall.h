@@ -1,36 +1,52 @@
 /*
- * The client's memory of routes: one word in place of two look-ups in hash tables. In its lower
- * bits is the slot that a destination, protocol and port were found to have, in the others a
- * keyed hash of them. All of it is forgotten when the agent draws a new settings.memory_seed.
+ * The client's memory of routes: one comparison in place of two look-ups in hash tables.
+ * Each CPU has its own, so that nobody reads what another is writing. All of it is forgotten
+ * when settings.generation grows.
  */
 #ifndef HAWKWING_RECALL_H
 #define HAWKWING_RECALL_H
 
-#define SLOT_MASK ((1ULL << HW_SLOT_BITS) - 1)
-
-/* The hash of a route, never 0; `port` in wire order. */
-static __always_inline __u64 route_hash(const struct ipv6_header *ip6, __u16 port, __u8 protocol, __u64 seed)
+/* Where the route of a destination and port is remembered, if it is. */
+static __always_inline struct recalled_route *recall(const __u64 *destination, __u32 port_protocol)
 {
-	const __u32 *d = ip6->destination;
-	__u64 hash = mix(mix(seed, d[0] | (__u64)d[1] << 32), d[2] | (__u64)d[3] << 32);
-
-	return mix(hash, port | (__u32)protocol << 16) | 1ULL << 63;
-}
-
-/* Where the route of this hash is remembered, if it is. */
-static __always_inline __u64 *recall(__u64 hash)
-{
-	__u32 at = hash & (HW_RECALLED - 1);
+	__u64 h = (destination[0] ^ destination[1] ^ port_protocol) * 0x9e3779b97f4a7c15ULL;
+	__u32 at = h >> (64 - HW_RECALLED_BITS);
 
 	return recalled.lookup(&at);
 }
 
-static __always_inline void remember(__u64 hash, __u32 slot)
+static __always_inline __u32 port_and_protocol(__u16 port, __u8 protocol)
 {
-	__u64 *word = recall(hash);
+	return port | (__u32)protocol << 16;
+}
 
-	if (word && slot <= SLOT_MASK)
-		*word = (hash & ~SLOT_MASK) | slot;
+/* The slot that packets to this destination and port (wire order) are remembered to have, or HW_NO_SLOT. */
+static __always_inline __u32 known_slot(const struct ipv6_header *ip6, const __u16 *ports, __u8 protocol)
+{
+	const __u64 *destination = (void *)ip6->destination;
+	__u32 key = port_and_protocol(ports[1], protocol);
+	struct recalled_route *r = recall(destination, key);
+	struct settings *set = get_settings();
+
+	if (unlikely(!r || !set) || (r->destination[0] ^ destination[0]) | (r->destination[1] ^ destination[1]) |
+	    (r->port_protocol ^ key) | (r->generation ^ set->generation))
+		return HW_NO_SLOT;
+	return r->slot;
+}
+
+static __always_inline void remember(const __u64 *destination, __u16 port, __u8 protocol, __u64 generation,
+				     __u32 slot)
+{
+	__u32 key = port_and_protocol(port, protocol);
+	struct recalled_route *r = recall(destination, key);
+
+	if (!r)
+		return;
+	r->destination[0] = destination[0];
+	r->destination[1] = destination[1];
+	r->port_protocol = key;
+	r->generation = generation;
+	r->slot = slot;
 }
 
 #endif

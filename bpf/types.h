@@ -21,11 +21,13 @@
 #define HW_MAX_LABELS 40
 #define HW_MAX_NAME 255
 #define HW_WAYS 8
-#define HW_SOURCES 65536
 #define HW_IDLE_EPOCHS 10
-#define HW_TRUSTED_LISTS 1024
-#define HW_RECALLED 4096
+#define HW_RECALLED_BITS 10
+#define HW_OWN_ADDRESSES 4
+#define HW_FLOW_KEYS 12
 #define HW_SLOT_BITS 20
+#define HW_EPOCH_BITS 8
+#define HW_SOURCE_BITS 16
 
 /* An IPv6 address as on the wire. */
 struct address {
@@ -37,10 +39,14 @@ struct address {
  * header and segment[0], which belong to the packet, are blank.
  */
 struct policy {
-	__u64 list_hash;		/* learned paths: hash of the list as it arrived */
 	__u32 srh_length;		/* bytes; 0: the slot is empty */
 	__u32 reserved;
 	__u8 first_segment[16];
+	__u8 srh[264];
+};
+
+/* A learned path's key: its SRH as in `policy`, zeros behind it. */
+struct path_key {
 	__u8 srh[264];
 };
 
@@ -57,24 +63,25 @@ struct route_key {
 	__u8 zero;
 };
 
-/* A flow as the server sees it; ports in wire order. */
-struct flow_key {
-	__u8 remote[16];
-	__u8 local[16];
-	__u16 remote_port;
-	__u16 local_port;
-	__u8 protocol;
-	__u8 zero[3];
+/*
+ * A route that was found: what a client's packets to this destination and port take,
+ * as long as nothing has changed (settings.generation).
+ */
+struct recalled_route {
+	__u64 destination[2];		/* wire order */
+	__u64 generation;
+	__u32 port_protocol;		/* port in wire order; the protocol above it */
+	__u32 slot;
 };
 
 /*
- * Eight flows of the server's table (lib/flows.h). A word is a tag of the flow's
- * hash in its upper half and the slot of its path in the lower; 0: the way is free.
+ * Eight flows of the server's table (lib/flows.h). A mark is 64 bits of the flow's
+ * hash; 0: the way is free. A word is, from its lowest bits up, the slot of the path, the
+ * epoch when the flow was last seen, an index of its source and 20 more bits of the hash.
  */
 struct flow_bucket {
+	__u64 marks[8];
 	__u64 words[8];
-	struct flow_key keys[8];
-	__u8 epochs[8];			/* when the flow was last seen, see settings.epoch */
 };
 
 /* Fragments after the first carry no ports: they follow their first one's path. */
@@ -84,16 +91,23 @@ struct fragment_key {
 	__u32 identification;
 };
 
+/* A domain name as in a DNS question, in lower case, zeros behind it. */
+struct name_key {
+	__u8 name[256];
+};
+
 struct prefix {
-	__u32 mask[4];			/* wire order */
-	__u32 network[4];
+	__u64 mask[2];			/* wire order */
+	__u64 network[2];
 };
 
 struct settings {
-	__u64 hash_seed;
-	__u32 prefixes;			/* of the SR domain; 0: everyone is trusted */
+	__u64 flow_keys[12];		/* secrets of the flows' hash */
 	__u32 epoch;			/* counts half minutes, modulo 256 */
-	__u64 memory_seed;		/* another one with each change of the SR domain or of routes */
+	__u32 own_addresses;		/* how many of `own` are in use */
+	__u64 generation;		/* grows with each change of services or routes */
+	struct address own[4];		/* some of the host's addresses, to spare most packets a look-up */
+	__u64 prefixes;			/* of the SR domain; 0: everyone is trusted */
 	struct prefix sr_domain[8];
 };
 

@@ -38,15 +38,3 @@ def sids_in_srh(srh: bytes) -> tuple[IPv6Address, ...]:
     count = srh[4]
     listed = [IPv6Address(srh[8 + 16 * i : 24 + 16 * i]) for i in range(1, count + 1)]
     return tuple(wire_order(listed))
-
-
-def name_hash(name: str, seed: int) -> int:
-    """The keyed hash of a domain name that bpf/lib/dns.h computes from a DNS question; never 0."""
-    mask = (1 << 64) - 1
-    value = seed
-    for label in name.rstrip(".").lower().split("."):
-        encoded = label.encode("ascii")
-        for byte in (len(encoded), *encoded):
-            value = ((value ^ byte) * 0x9E3779B97F4A7C15) & mask
-            value ^= value >> 32
-    return value or 1

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from hawkwing.config import Application, Config
-from hawkwing.dataplane.plane import DataPlane
+from hawkwing.dataplane.plane import DataPlane, name_key
 from hawkwing.intents import PathQuery
 from hawkwing.policies import EMPTY_SLOT, PolicyTable, SidList
-from hawkwing.sids import name_hash
 
 log = logging.getLogger(__name__)
 _PROTOCOLS = (6, 17)
@@ -195,13 +194,10 @@ class Steering:
     def _forget_name(self, name: str) -> None:
         group = self._name_groups.pop(name)
         del self._names_by_number[group.number]
-        self._plane.maps["names"].delete(self._name_key(name))
+        self._plane.maps["names"].delete(name_key(name))
         for address in self._expiry.pop(name, {}):
             self._not_at(name, address)
         self._clear(group, ())
-
-    def _name_key(self, name: str) -> bytes:
-        return name_hash(name, self._plane.hash_seed).to_bytes(8, "little")
 
     def _sync_name(self, name: str) -> None:
         group = self._name_groups.get(name)
@@ -216,7 +212,7 @@ class Steering:
                 ports.add(application.port)
         self._clear(group, ports)
         if fresh:
-            self._plane.maps["names"].set(self._name_key(name), group.number.to_bytes(4, "little"))
+            self._plane.maps["names"].set(name_key(name), group.number.to_bytes(4, "little"))
 
     def _services_at(self, address: IPv6Address) -> Iterator[str]:
         yield from self._services_by_address.get(address, ())

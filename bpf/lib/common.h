@@ -16,6 +16,9 @@
 #define IPV6_MIN_MTU 1280
 #define FRAGMENT_HEADER 8
 
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
 /*
  * A length outside its bounds. Two compares of one 64-bit register, right before
  * the use: LLVM would merge or move them, and the verifier lose what they say.
@@ -58,9 +61,8 @@ struct fragment_header {
 	__u32 identification;
 };
 
-/* A way of the flow table. `found` is kept with it to be read back, as all else here. */
+/* A way of the flow table. */
 struct flow_place {
-	__u32 found;
 	__u32 bucket;
 	__u32 way;
 	__u32 weight;
@@ -91,9 +93,11 @@ struct scratch {
 	__u32 position;
 	__u32 dns_at;			/* where a UDP header may be that of a DNS answer; 0: nowhere */
 	__u32 learnable;
+	__u32 last_entry;		/* of the SRH that arrived */
 	struct flow_place place;
 	struct walk walk;
 	struct policy policy;
+	struct name_key name;
 };
 
 static __always_inline void *packet_at(struct __sk_buff *skb, __u64 offset, __u32 length)
@@ -111,7 +115,7 @@ static __always_inline void *packet_pull(struct __sk_buff *skb, __u32 offset, __
 {
 	void *p = packet_at(skb, offset, length);
 
-	if (p || offset + length > skb->len)
+	if (likely(p) || offset + length > skb->len)
 		return p;
 	if (bpf_skb_pull_data(skb, offset + length))
 		return NULL;

@@ -16,14 +16,15 @@ static __always_inline __u16 dns_u16(const __u8 *m, __u32 i)
 	return DNS_AT(m, i) << 8 | DNS_AT(m, i + 1);
 }
 
-/* Keyed hash of the question's name in lower case; 0: no whole answer to one AAAA question. */
-static __always_inline __u64 dns_question(const __u8 *m, __u32 length, __u64 seed, volatile __u32 *position)
+/* Copies the name asked for, in lower case; false: no whole answer to one AAAA question. */
+static __always_inline bool dns_question(const __u8 *m, __u32 length, struct name_key *key,
+					 volatile __u32 *position)
 {
 	__u32 i, at = DNS_HEADER;
-	__u64 h = seed;
 
 	if (length < DNS_HEADER + 5 || !(m[2] & 0x80) || (m[2] & 0x7a) || (m[3] & 0x0f) || dns_u16(m, 4) != 1)
-		return 0;
+		return false;
+	__builtin_memset(key, 0, sizeof(*key));
 	/* Lengths of labels are below 'A': lower case can be made of every byte, without a branch. */
 	for (i = 0; i <= HW_MAX_NAME; i++) {
 		__s32 c = DNS_AT(m, at);
@@ -32,13 +33,12 @@ static __always_inline __u64 dns_question(const __u8 *m, __u32 length, __u64 see
 		if (!c)
 			break;
 		c |= (((64 - c) & (c - 91)) >> 31) & 0x20;
-		h = (h ^ (__u32)c) * 0x9e3779b97f4a7c15ULL;
-		h ^= h >> 32;
+		key->name[i & 0xff] = c;
 	}
 	if (i > HW_MAX_NAME || at + 4 > length || dns_u16(m, at) != DNS_TYPE_AAAA || dns_u16(m, at + 2) != 1)
-		return 0;
+		return false;
 	*position = at + 4;
-	return h ? h : 1;
+	return true;
 }
 
 /*

@@ -1,6 +1,13 @@
 /*
  * The server's flow table: buckets of eight ways in an array, each flow at home in
- * two of them. 48 bytes a flow, and nothing is written but what has changed.
+ * two of them. 16 bytes a flow, nothing is written but what has changed, and a known
+ * flow is one or two neighbouring cache lines away.
+ *
+ * A flow is known by 84 bits of a keyed hash of its 5-tuple. The first 64 are pairwise
+ * independent, whatever the flows are and as long as the keys are secret: two sums of
+ * products, "multilinear-HM" of Lemire and Kaser, "Strongly universal string hashing is
+ * fast" (The Computer Journal 57, 2014), the second with the keys shifted by two. So two flows
+ * that somebody chose are taken for one another once in 2^63 times.
  *
  * When all sixteen ways are taken, room is made at the cost of an idle flow, else
  * of the source that has the most flows, which may be the newcomer's own. So a
@@ -9,45 +16,79 @@
 #ifndef HAWKWING_FLOWS_H
 #define HAWKWING_FLOWS_H
 
-static __always_inline __u64 mix(__u64 h, __u64 value)
+#define HW_SLOT_MASK ((1ULL << HW_SLOT_BITS) - 1)
+#define HW_SOURCE_SHIFT (HW_SLOT_BITS + HW_EPOCH_BITS)
+#define HW_REST_SHIFT (HW_SOURCE_SHIFT + HW_SOURCE_BITS)
+
+/* What the table knows of a flow. */
+struct flow_id {
+	__u64 mark;			/* never 0 */
+	__u64 rest;			/* the bits of a word that don't change: more of the hash, and the source */
+};
+
+#define FLOW_PAIR(k, a, b) do { \
+	__u64 a_ = (a), b_ = (b); \
+	first += (a_ + key[k]) * (b_ + key[(k) + 1]); \
+	second += (a_ + key[(k) + 2]) * (b_ + key[(k) + 3]); \
+} while (0)
+
+/* `remote` and `local` are addresses as on the wire; `ports`: see flow_ports. */
+static __always_inline struct flow_id flow_identify(const struct settings *set, const __u32 *remote,
+						    const __u32 *local, __u32 ports, __u8 protocol)
 {
-	h = (h ^ value) * 0x9e3779b97f4a7c15ULL;
-	return h ^ (h >> 32);
+	const __u64 *key = set->flow_keys;
+	__u64 first = 0, second = 0, source;
+	struct flow_id id;
+
+	FLOW_PAIR(0, remote[0], remote[1]);
+	FLOW_PAIR(2, remote[2], remote[3]);
+	source = first >> (64 - HW_SOURCE_BITS);
+	FLOW_PAIR(4, local[0], local[1]);
+	FLOW_PAIR(6, local[2], local[3]);
+	FLOW_PAIR(8, ports, protocol);
+	/* One to one; without it, flows that follow a pattern would crowd in some of the buckets. */
+	id.mark = (first & 0xffffffff00000000ULL) | second >> 32;
+	id.mark = (id.mark ^ id.mark >> 32) * 0x9e3779b97f4a7c15ULL;
+	id.mark ^= id.mark >> 32;
+	if (!id.mark)
+		id.mark = 1;
+	id.rest = (first ^ second) << HW_REST_SHIFT | source << HW_SOURCE_SHIFT;
+	return id;
 }
 
-static __always_inline __u64 flow_hash(const struct flow_key *key, __u64 seed)
+/* The two homes of a flow: each half of the mark is spread evenly over the buckets. */
+static __always_inline __u32 flow_home(__u64 mark, int which)
 {
-	const __u64 *a = (const void *)key;
-	__u64 h = mix(mix(mix(mix(seed, a[0]), a[1]), a[2]), a[3]);
-
-	return mix(h, a[4]);
-}
-
-static __always_inline __u32 flow_tag(__u64 hash)
-{
-	return (__u32)hash | 1;
-}
-
-/* The two homes of a flow; each half of the hash is spread evenly over the buckets. */
-static __always_inline __u32 flow_home(__u64 hash, int which)
-{
-	__u64 half = which ? mix(hash, 1) >> 32 : hash >> 32;
+	__u64 half = which ? (__u32)mark : mark >> 32;
 
 	return (half * HW_BUCKETS) >> 32;
 }
 
-static __always_inline __u32 source_index(const __u8 *address, __u64 seed)
+/* Both ends' ports, in wire order, as one number. */
+static __always_inline __u32 flow_ports(__u16 remote, __u16 local)
 {
-	const __u64 *a = (const void *)address;
-
-	return mix(mix(mix(seed, a[0]), a[1]), 2) >> 48;
+	return remote | (__u32)local << 16;
 }
 
-static __always_inline bool same_flow(const struct flow_key *x, const struct flow_key *y)
+static __always_inline __u64 flow_word(__u64 rest, __u32 slot, __u8 epoch)
 {
-	const __u64 *a = (const void *)x, *b = (const void *)y;
+	return rest | (__u64)epoch << HW_SLOT_BITS | slot;
+}
 
-	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]));
+/* Is this the word of the flow with these bits? */
+static __always_inline bool flow_owns(__u64 word, __u64 rest)
+{
+	return !((word ^ rest) >> HW_SOURCE_SHIFT);
+}
+
+static __always_inline __u8 flow_epoch(__u64 word)
+{
+	return word >> HW_SLOT_BITS;
+}
+
+static __always_inline __u32 flow_source(__u64 word)
+{
+	return (word >> HW_SOURCE_SHIFT) & ((1 << HW_SOURCE_BITS) - 1);
 }
 
 #endif

@@ -1,29 +1,41 @@
-/* The Segment Routing Header, RFC 8754 section 2: checking, hashing, reversing. */
+/* The Segment Routing Header, RFC 8754 section 2: comparing and reversing. */
 #ifndef HAWKWING_SRH_H
 #define HAWKWING_SRH_H
 
-/*
- * A keyed hash over the SIDs in [1..last_entry] of the list at `list`; in order,
- * since the same SIDs in another order are another path. 0 is never returned.
- */
-static __always_inline __u64 srh_hash(void *list, void *end, __u32 last_entry, __u64 seed)
+/* Is segment `i` of `count` of the list that arrived the one that `p` has in its place? */
+static __always_inline bool srh_same_segment(const struct policy *p, const void *list, __u32 i, __u32 count)
 {
-	__u64 h = seed ^ last_entry;
+	const __u64 *there = list + i * 16;
+	const __u64 *back = (void *)&p->srh[HW_SRH_FIXED + ((count + 1 - i) & (HW_MAX_SEGMENTS - 1)) * 16];
+
+	return !((there[0] ^ back[0]) | (there[1] ^ back[1]));
+}
+
+/* Is the way back over the `count` SIDs behind segment[0] of `list` the one that `p` has? */
+static __always_inline bool srh_is_way_back(const struct policy *p, const void *list, const void *end, __u32 count,
+					    volatile __u32 *kept)
+{
 	int i;
 
+	if (p->srh[4] != count)
+		return false;
+	/* Short lists with offsets known to the compiler. */
+	if (count == 1)
+		return list + 32 <= end && srh_same_segment(p, list, 1, 1);
+	if (count == 2)
+		return list + 48 <= end && srh_same_segment(p, list, 1, 2) && srh_same_segment(p, list, 2, 2);
+	if (count == 3)
+		return list + 64 <= end && srh_same_segment(p, list, 1, 3) && srh_same_segment(p, list, 2, 3) &&
+		       srh_same_segment(p, list, 3, 3);
+	/* Kept in memory: to the verifier every number then looks alike. */
+	*kept = count;
 	for (i = 1; i < HW_MAX_SEGMENTS; i++) {
-		__u32 *w = list + i * 16;
-
-		if (i > last_entry)
+		if (i > *kept)
 			break;
-		if ((void *)(w + 4) > end)
-			return 0;
-		h = (h ^ w[0] ^ ((__u64)w[1] << 32)) * 0x9e3779b97f4a7c15ULL;
-		h ^= h >> 29;
-		h = (h ^ w[2] ^ ((__u64)w[3] << 32)) * 0xbf58476d1ce4e5b9ULL;
-		h ^= h >> 32;
+		if (list + i * 16 + 16 > end || !srh_same_segment(p, list, i, *kept))
+			return false;
 	}
-	return h ? h : 1;
+	return *kept < HW_MAX_SEGMENTS;
 }
 
 /*
@@ -36,13 +48,11 @@ static __always_inline int srh_reverse(struct __sk_buff *skb, __u32 list, __u32 
 
 	if (last_entry < 1 || last_entry >= HW_MAX_SEGMENTS)
 		return -1;
-	srh->next_header = 0;
+	__builtin_memset(p, 0, sizeof(*p));
 	srh->ext_length = 2 * (last_entry + 1);
 	srh->type = 4;
 	srh->segments_left = last_entry;
 	srh->last_entry = last_entry;
-	srh->flags = 0;
-	srh->tag = 0;
 	for (i = 1; i < HW_MAX_SEGMENTS; i++) {
 		__u64 to;
 

@@ -3,25 +3,11 @@
 import mmap
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv6Address
-from typing import NamedTuple
 
 from hawkwing.dataplane.bpf import Map
 from hawkwing.dataplane.layout import limits, structures
 
 _U32 = struct.Struct("=I")
-_KEY = struct.Struct("=16s16s2s2sB3x")
-
-
-class Flow(NamedTuple):
-    """A learned flow: whose it is and the slot of its way back."""
-
-    remote: IPv6Address
-    local: IPv6Address
-    remote_port: int
-    local_port: int
-    protocol: int
-    slot: int
 
 
 class FlowTable:
@@ -31,37 +17,26 @@ class FlowTable:
         bucket = structures()["flow_bucket"]
         self.ways = limits()["HW_WAYS"]
         self.buckets = table.info.max_entries
-        self._size = table.info.value_size
-        self._keys_at = bucket.keys.offset
-        self._words = struct.Struct(f"={self.ways}Q")
-        self._memory = mmap.mmap(table.fd, self._size * self.buckets, prot=mmap.PROT_READ)
+        self._slot_mask = (1 << limits()["HW_SLOT_BITS"]) - 1
+        self._bucket = struct.Struct(f"={2 * self.ways}Q")
+        assert self._bucket.size == table.info.value_size and bucket.words.offset == 8 * self.ways
+        self._memory = mmap.mmap(table.fd, self._bucket.size * self.buckets, prot=mmap.PROT_READ)
+
+    def entries(self) -> Iterator[tuple[int, int]]:
+        """Mark and word of every flow, see `struct flow_bucket`; one that changes meanwhile may be missed."""
+        ways = self.ways
+        for bucket in self._bucket.iter_unpack(self._memory):
+            for mark, word in zip(bucket[:ways], bucket[ways:], strict=True):
+                if mark:
+                    yield mark, word
 
     def slots(self) -> Iterator[int]:
         """The path slot of every flow."""
-        for at in range(0, self._size * self.buckets, self._size):
-            for word in self._words.unpack_from(self._memory, at):
-                if word:
-                    yield word & 0xFFFFFFFF
+        mask = self._slot_mask
+        return (word & mask for _mark, word in self.entries())
 
     def __len__(self) -> int:
-        return sum(1 for _slot in self.slots())
-
-    def flows(self) -> Iterator[Flow]:
-        """Every flow; one that changes meanwhile may be missed."""
-        for at in range(0, self._size * self.buckets, self._size):
-            for way, word in enumerate(self._words.unpack_from(self._memory, at)):
-                if not word:
-                    continue
-                key_at = at + self._keys_at + way * _KEY.size
-                remote, local, remote_port, local_port, protocol = _KEY.unpack_from(self._memory, key_at)
-                yield Flow(
-                    IPv6Address(remote),
-                    IPv6Address(local),
-                    int.from_bytes(remote_port, "big"),
-                    int.from_bytes(local_port, "big"),
-                    protocol,
-                    word & 0xFFFFFFFF,
-                )
+        return sum(1 for _entry in self.entries())
 
     def close(self) -> None:
         """Unmaps it."""

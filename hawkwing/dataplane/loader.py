@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -134,8 +135,10 @@ class Loading:
             header, descriptors, _flags, _address = socket.recv_fds(
                 self._socket, _MAX_HEADER, _MAX_DESCRIPTORS
             )
-        self._process.wait()
+        status = self._process.wait()
         errors = self._read_errors()
+        if not header and status == -signal.SIGKILL:
+            raise DataplaneError("the compiler of the data plane was killed: it needs some 150 MB of memory")
         if not header:
             raise DataplaneError(_explain(errors))
         names = json.loads(header)

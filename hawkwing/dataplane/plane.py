@@ -36,12 +36,11 @@ class LearnedPath(NamedTuple):
     sids: tuple[IPv6Address, ...]
 
 
-def policy_bytes(sids: Sequence[IPv6Address], list_hash: int = 0) -> bytes:
+def policy_bytes(sids: Sequence[IPv6Address]) -> bytes:
     """`struct policy` for a segment list; an empty one clears the slot."""
     policy = structures()["policy"]()
     if sids:
         srh = ready_srh(sids)
-        policy.list_hash = list_hash
         policy.srh_length = len(srh)
         policy.first_segment[:] = sids[0].packed
         ctypes.memmove(ctypes.addressof(policy) + type(policy).srh.offset, srh, len(srh))
@@ -58,6 +57,13 @@ def service_value(group: int, origin: int = BY_AGENT) -> bytes:
     return _SERVICE.pack(group, origin)
 
 
+def name_key(name: str) -> bytes:
+    """`struct name_key`: a domain name as in a DNS question (RFC 1035, section 3.1), in lower case."""
+    labels = [label.encode("ascii") for label in name.rstrip(".").lower().split(".")]
+    wire = b"".join(bytes([len(label)]) + label for label in labels)
+    return wire.ljust(ctypes.sizeof(structures()["name_key"]), b"\0")
+
+
 class DataPlane:
     """Programs and maps of one role; `attach` puts them on interfaces, `close` takes everything back."""
 
@@ -68,8 +74,10 @@ class DataPlane:
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
         before = structures()["settings"].from_buffer_copy(self.maps["settings"].get(_U32.pack(0)) or b"")
         inherited = "settings" in loaded.inherited
-        self.hash_seed: int = before.hash_seed if inherited else secrets.randbits(64)
+        keys = list(before.flow_keys)
+        self.flow_keys = keys if inherited else [secrets.randbits(64) for _ in keys]
         self._epoch: int = before.epoch if inherited else 0
+        self._generation: int = before.generation
         self._attached: tuple[tuple[str, ...], str] | None = None
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
@@ -90,19 +98,21 @@ class DataPlane:
         # A new epoch: what is known of flows is checked once more.
         self._epoch = (self._epoch + 1) % 256
         settings = structures()["settings"]()
-        settings.hash_seed = self.hash_seed
+        settings.flow_keys[:] = self.flow_keys
         settings.prefixes = len(prefixes)
         settings.epoch = self._epoch
         for entry, prefix in zip(settings.sr_domain, prefixes, strict=False):
-            entry.mask[:] = struct.unpack("=4I", prefix.netmask.packed)
-            entry.network[:] = struct.unpack("=4I", prefix.network_address.packed)
+            entry.mask[:] = struct.unpack("=2Q", prefix.netmask.packed)
+            entry.network[:] = struct.unpack("=2Q", prefix.network_address.packed)
         self._settings = settings
+        self._name_own_addresses()
         self.forget()
         self.sr_domain = tuple(prefixes)
 
     def forget(self) -> None:
-        """The programs look up anew what they remember of routes and of lists that were believed."""
-        self._settings.memory_seed = secrets.randbits(64)
+        """The programs look up anew what they remember of routes."""
+        self._generation += 1
+        self._settings.generation = self._generation
         self.maps["settings"].set(_U32.pack(0), bytes(self._settings))
 
     def tick(self) -> None:
@@ -114,14 +124,26 @@ class DataPlane:
     def set_local_addresses(self, addresses: Iterable[IPv6Address]) -> None:
         """The host's own addresses: only for them is an SRH removed."""
         wanted = set(addresses)
-        table = self.maps["local_addresses"]
+        gone, table = self._local - wanted, self.maps["local_addresses"]
         for address in wanted - self._local:
             table.set(address.packed, _U32.pack(1))
-        for address in self._local - wanted:
+        for address in gone:
             table.delete(address.packed)
-        if self._local - wanted:
-            self.set_sr_domain(self.sr_domain)
         self._local = wanted
+        if gone:
+            # What is known of flows to these addresses is checked once more.
+            self.set_sr_domain(self.sr_domain)
+        else:
+            self._name_own_addresses()
+            self.forget()
+
+    def _name_own_addresses(self) -> None:
+        """Some of them stand in the settings, those first that most packets come to."""
+        own = self._settings.own
+        named = sorted(self._local, key=lambda address: (address.is_link_local, address))[: len(own)]
+        self._settings.own_addresses = len(named)
+        for entry, address in zip(own, named, strict=False):
+            entry.bytes[:] = address.packed
 
     def set_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path into a slot that no route points at, or clears it."""

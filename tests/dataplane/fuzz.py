@@ -14,7 +14,7 @@ from ipaddress import IPv6Address, IPv6Network
 from random import Random
 
 from hawkwing.dataplane import bpf
-from hawkwing.dataplane.layout import reasons
+from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.loader import Capacities, Loading
 from tests.dataplane import packets as p
 from tests.dataplane.bench import MTU, Bench, Namespace
@@ -34,6 +34,7 @@ DOMAINS: list[list[str]] = [
     ["::/0"],
     [f"{HOST_A}/128", f"{HOST_B}/128", *(f"{sid}/128" for sid in SIDS[:6])],
 ]
+SLOT_BITS, EPOCH_BITS = limits()["HW_SLOT_BITS"], limits()["HW_EPOCH_BITS"]
 FINAL = frozenset(reason.name for reason in reasons() if reason.kind != "also")
 
 
@@ -205,10 +206,10 @@ class Round:
             return None if services == tables.services else _differ("services", tables.services, services)
         paths = {path.slot: tuple(sid.packed for sid in path.sids) for path in plane.learned_paths()}
         flows = {
-            (f.remote.packed, f.local.packed, f.protocol, f.remote_port, f.local_port): paths.get(f.slot)
-            for f in plane.flows.flows()
+            (mark, word >> SLOT_BITS + EPOCH_BITS): paths.get(word % (1 << SLOT_BITS))
+            for mark, word in plane.flows.entries()
         }
-        wanted = {tuple(flow): path for flow, path in tables.flows.items()}
+        wanted = {flow.marked(plane.flow_keys): path for flow, path in tables.flows.items()}
         return None if flows == wanted else _differ("flows", wanted, flows)
 
 

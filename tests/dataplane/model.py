@@ -6,6 +6,7 @@ what a role knows and is changed by what packets teach.
 
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,6 +39,24 @@ class Flow(NamedTuple):
     protocol: int
     remote_port: int
     local_port: int
+
+    def marked(self, keys: Sequence[int]) -> tuple[int, int]:
+        """The flow's mark in the server's table, and what stands in its word above slot and epoch.
+
+        Multilinear-HM (Lemire and Kaser 2014): 64-bit keys, 32-bit words as the processor reads them.
+        """
+        ports = struct.pack("!HH", self.remote_port, self.local_port)
+        words = struct.unpack("=10I", self.remote + self.local + ports + struct.pack("=I", self.protocol))
+
+        def upper(shift: int, count: int = 10) -> int:
+            ahead = list(zip(words[:count], keys[shift:], strict=False))
+            return sum((a + k) * (b + m) for (a, k), (b, m) in zip(ahead[::2], ahead[1::2], strict=True))
+
+        first, second = upper(0) % 2**64, upper(2) % 2**64
+        source = upper(0, 4) % 2**64 >> 48
+        mark = first >> 32 << 32 | second >> 32
+        mark = (mark ^ mark >> 32) * 0x9E3779B97F4A7C15 % 2**64
+        return mark ^ mark >> 32, (first ^ second) % 2**20 << 16 | source
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """What becomes of packets that arrive: an SRH that ends here is removed, nothing else is touched."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
@@ -105,6 +105,28 @@ def test_tlvs(host: Host, tlvs: bytes) -> None:
     if host.bench.role == "server":
         found = host.bench.way_back(host.there, host.here, p.UDP, 50000, 8888)
         assert found == [SIDS[1], SIDS[0]]
+
+
+@pytest.mark.parametrize("owned", range(7))
+def test_any_of_the_hosts_addresses(host: Host, owned: int) -> None:
+    """Some addresses are compared at once, others looked up; none is the unspecified one."""
+    others = [IPv6Address(f"fd00::{number:x}") for number in range(owned)]
+    host.bench.local(*others)
+
+    def packet(target: IPv6Address) -> tuple[bytes, bytes]:
+        inner = p.udp(host.there, target, 50000, 8888)
+        header = p.srh(p.UDP, [*SIDS[:2], target], inner, left=0)
+        return p.ipv6(host.there, target, p.ROUTING, header), p.ipv6(host.there, target, p.UDP, inner)
+
+    for target in others:
+        arriving, out = packet(target)
+        host.bench.expect("ingress", arriving, "STRIPPED", *learned(host), out=out)
+        host.bench.expect("ingress", arriving, "STRIPPED", out=out)
+    for target in (host.here, IPv6Address("::")):
+        host.bench.expect("ingress", packet(target)[0], "NOT_LOCAL")
+    host.bench.local()
+    for target in others:
+        host.bench.expect("ingress", packet(target)[0], "NOT_LOCAL")
 
 
 def test_no_sids(host: Host) -> None:

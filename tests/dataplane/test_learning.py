@@ -5,6 +5,8 @@ from ipaddress import IPv6Address
 
 import pytest
 
+from hawkwing.dataplane import bpf
+from hawkwing.dataplane.loader import Capacities
 from tests.dataplane import packets as p
 from tests.dataplane.packets import steered
 from tests.dataplane.scene import HOST_A, HOST_B, HOST_C, SIDS, Host
@@ -85,6 +87,21 @@ def test_a_changed_path(server: Host) -> None:
         server.bench.expect("egress", answer, "STEERED", out=steered(answer, path[::-1]))
     assert server.bench.flows() == 1
     assert server.bench.entries("paths") == 4
+
+
+@pytest.mark.parametrize("count", range(1, 15))
+def test_one_changed_segment(server: Host, count: int) -> None:
+    """Wherever it stands; and a list that became one shorter or longer."""
+    path = SIDS[:count]
+    changed = [[*path[:at], SIDS[14], *path[at + 1 :]] for at in range(count)]
+    for other in [*changed, path[1:], [*path, SIDS[14]]]:
+        if not other:
+            continue
+        learn(server, request(path), "LEARNED")
+        learn(server, request(path))
+        learn(server, request(other), "LEARNED")
+        answer = reply()
+        server.bench.expect("egress", answer, "STEERED", out=steered(answer, other[::-1]))
 
 
 def test_flows_share_a_path(server: Host) -> None:
@@ -267,3 +284,28 @@ def test_idle_flows_make_room_first(small_server: Host) -> None:
         learn(small_server, request(SIDS[:2], source=HOST_C, sport=port), "LEARNED", "FLOW_REPLACED")
     for port in range(1, 9):
         assert bench.way_back(HOST_C, HOST_B, p.UDP, port, OWN) == [SIDS[1], SIDS[0]]
+
+
+CROWDING = (
+    *(0x1E3ED8BB88E4BD91, 0x29A15D8558A5C938, 0xE916F697A148CA37, 0x9408D07BA01CB454),
+    *(0x76C1830AB6064BA0, 0xA068F0F2709395B7, 0xE30A1059D01A33C8, 0xCB79804615DCE9F4),
+    *(0xB4D78DADF8929951, 0xCC70CAA4B52A95CF, 0x7096B84044960CB7, 0x3218C39D5C6E559E),
+)
+"""With these secrets, sums of products alone lost one in twenty of the flows below."""
+
+
+def test_flows_in_a_pattern_fill_the_table(server: Host) -> None:
+    """As many as there is room for, from addresses one after the other: next to none is lost."""
+    plane, usual = server.bench.plane, server.bench.plane.flow_keys
+    count, last_word = Capacities().flows, 14 + 8 + 12
+    frame = bytearray(request(SIDS[:2]))
+    try:
+        plane.flow_keys = list(CROWDING)
+        plane.set_sr_domain(())
+        for number in range(count):
+            struct.pack_into("!I", frame, last_word, number)
+            bpf.test_run(plane.programs["ingress_ethernet"], bytes(frame))
+        assert server.bench.flows() > count * 0.999
+    finally:
+        plane.flow_keys = usual
+        plane.set_sr_domain(())

@@ -58,8 +58,8 @@ class Maps:
         policy = self.plane.maps["policies"].get(slot) if slot else None
         if policy is None:
             return None
-        (length,) = struct.unpack_from("=I", policy, 8)
-        listed = [IPv6Address(policy[32 + at : 48 + at]) for at in range(24, length, 16)]
+        (length,) = struct.unpack_from("=I", policy)
+        listed = [IPv6Address(policy[24 + at : 40 + at]) for at in range(24, length, 16)]
         return list(reversed(listed)) or None
 
     def entries(self) -> tuple[int, int, int]:

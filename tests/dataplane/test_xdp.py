@@ -233,7 +233,11 @@ def epochs(bench: Bench) -> list[int]:
     table, kind, found = bench.plane.maps["flows"], structures()["flow_bucket"], []
     for index in range(table.info.max_entries):
         bucket: Any = kind.from_buffer_copy(table.get(struct.pack("=I", index)) or b"")
-        found += [age for word, age in zip(bucket.words, bucket.epochs, strict=True) if word]
+        found += [
+            word >> limits()["HW_SLOT_BITS"] & 255
+            for mark, word in zip(bucket.marks, bucket.words, strict=True)
+            if mark
+        ]
     return found
 
 

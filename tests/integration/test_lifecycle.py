@@ -116,12 +116,12 @@ def test_table_too_large_for_the_memory(lab: Lab, agents: Agents, capture: Captu
     try:
         agents.server("host-b")
         agents.client(BY_ADDRESS)
-        enter = f"echo $$ > {group}/cgroup.procs; exec {' '.join(HAWKWING)} server -i eth0 --flows 5000000"
+        enter = f"echo $$ > {group}/cgroup.procs; exec {' '.join(HAWKWING)} server -i eth0 --flows 20000000"
         refused = lab.execute("host-c", ["sh", "-c", enter])
         assert refused.returncode == 1
         (line,) = refused.stderr.splitlines()
-        assert "a table for 5,000,000 flows takes" in line and "MB are available" in line
-        accepted = enter.replace("5000000", "1000")
+        assert "a table for 20,000,000 flows takes" in line and "MB are available" in line
+        accepted = enter.replace("20000000", "1000")
         process = lab.start("host-c", "few-flows", ["sh", "-c", accepted])
         process.wait_for("ready")
         assert process.stop() == 0

@@ -36,7 +36,6 @@ class Plane:
 
     def __init__(self) -> None:
         self.maps = {"policies": Table(), "names": Table()}
-        self.hash_seed = 1
         self.done: list[str] = []
 
     def __getattr__(self, name: str) -> Callable[..., None]:

@@ -1,0 +1,77 @@
+/*
+ * Arrived with an SRH that ends here, and nothing special otherwise: TCP but SYN, or UDP but DNS, right
+ * behind an SRH right behind IPv6, that the role believes; on a server, of a flow it knows. Most packets
+ * are of this kind. tc and XDP know them alike and take a short way, all others go the long one (ingress.h).
+ */
+#ifndef HAWKWING_ARRIVED_H
+#define HAWKWING_ARRIVED_H
+
+struct arrived {
+	__u64 length;			/* bytes of the SRH */
+	__u16 payload;			/* of the packet without it; host order */
+	__u8 next;			/* behind it */
+};
+
+/* SYNs are told how much fits, and DNS answers are read: the long way. */
+static __always_inline bool is_plain_transport(void *transport, void *end, __u8 next)
+{
+	__u8 *bytes = transport;
+
+	if (unlikely(transport + 8 > end))
+		return false;
+	if (likely(next == NEXT_TCP))
+		return transport + 14 <= end && !(bytes[13] & TCP_FLAG_SYN);
+	return next == NEXT_UDP && *(__u16 *)transport != bpf_htons(DNS_PORT);
+}
+
+#ifdef HW_SERVER
+/* Seen in this epoch with this list: the list was then believed. */
+static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u16 *ports, __u8 protocol, void *list, void *end,
+					  __u32 sids, const struct settings *set)
+{
+	struct scratch *s = scratch_room();
+	struct flow_id id = flow_identify(set, ip6->source, ip6->destination, flow_ports(ports[0], ports[1]), protocol);
+	__u64 word = flow_known(&id);
+	struct policy *p;
+	__u32 slot;
+
+	if (unlikely(!word || flow_epoch(word) != (__u8)set->epoch))
+		return false;
+	slot = word & HW_SLOT_MASK;
+	p = policies.lookup(&slot);
+	return likely(p && s) && srh_is_way_back(p, list, end, sids, &s->last_entry);
+}
+#endif
+
+/* `ip6` points into the packet, which ends at `end`. */
+static __always_inline bool has_arrived(struct ipv6_header *ip6, void *end, struct arrived *a)
+{
+	struct srh_header *srh = (void *)(ip6 + 1);
+	struct settings *set = get_settings();
+	void *list = srh + 1, *transport;
+	__u32 last_entry;
+	__u16 payload;
+
+	if (unlikely(!set || list + 16 > end || ip6->next_header != NEXT_ROUTING || srh->type != 4 ||
+		     srh->segments_left))
+		return false;
+	a->next = srh->next_header;
+	a->length = (srh->ext_length + 1) * 8;
+	last_entry = srh->last_entry;
+	payload = bpf_ntohs(ip6->payload_length);
+	if (OUTSIDE(a->length, HW_SRH_FIXED + 16, HW_SRH_MAX) ||
+	    unlikely((last_entry + 1) * 16 + HW_SRH_FIXED > a->length || payload < a->length ||
+		     !same16(list, ip6->destination)))
+		return false;
+	a->payload = payload - a->length;
+	transport = (void *)srh + a->length;
+	if (unlikely(!is_plain_transport(transport, end, a->next)))
+		return false;
+#ifdef HW_SERVER
+	return last_entry && is_known_flow(ip6, transport, a->next, list, end, last_entry, set);
+#else
+	return is_local(set, ip6->destination) && trusted_list(set, ip6->source, list, end, last_entry);
+#endif
+}
+
+#endif
