@@ -10,23 +10,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lab.bench import floor, flows, hooks, lifecycle, programs, report, scale, vpp
+from lab.bench import floor, flows, hooks, lifecycle, programs, report, scale, throughput, vpp
 from lab.bench.figures import Series
+from lab.bench.switch import check, switchable
 from lab.bench.traffic import Traffic
-from lab.bench.ways import WAYS, check, one_path, sids, way
+from lab.bench.ways import one_path, sids
 from lab.network import Lab
 
 
 @dataclass(frozen=True)
 class _Effort:
-    """Rounds of each part; a turn in one sends so many `datagrams` or runs so many test `packets`."""
+    """Rounds of each part. A turn in programs and hooks sends so many `datagrams`."""
 
     datagrams: int
-    packets: int
-    throughput: int
+    throughput: throughput.Rounds
     streams: tuple[int, ...]
     programs: int
     floor: int
+    flows: int
     hooks: int
     starts: int
     pushes: int
@@ -35,11 +36,11 @@ class _Effort:
 
 _FULL = _Effort(
     20_000,
-    10_000,
-    throughput=8,
+    throughput=throughput.Rounds(tcp=150, cut=60, udp=30),
     streams=(1, 4),
     programs=5,
-    floor=7,
+    floor=40,
+    flows=24,
     hooks=3,
     starts=5,
     pushes=100,
@@ -47,18 +48,20 @@ _FULL = _Effort(
 )
 _QUICK = _Effort(
     4_000,
-    2_000,
-    throughput=1,
+    throughput=throughput.Rounds(tcp=24, cut=12, udp=2),
     streams=(1,),
     programs=1,
-    floor=1,
+    floor=12,
+    flows=12,
     hooks=0,
     starts=1,
     pushes=20,
     routers=1,
 )
 _SECONDS = 1.0
-"""A turn of throughput: many short ones, because a machine's own speed changes within seconds."""
+"""A turn of iperf3."""
+_SHORT, _DATAGRAMS, _PACKETS = 0.05, 2_000, 3_000
+"""A turn in front of the floor, and of test runs: many short ones, because a machine's speed changes."""
 
 
 def run(output: Path | None, quick: bool) -> int:
@@ -92,18 +95,19 @@ def run(output: Path | None, quick: bool) -> int:
 def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Results) -> None:
     one_path(lab)
     traffic = Traffic(lab)
-    results.links = check(lab, traffic)
-    console.print("Throughput: unsteered, the kernel's seg6 and HawkWing in turn")
-    results.throughput = _throughput(lab, traffic, effort)
+    console.print("Throughput: unsteered, the kernel's seg6, the wired floor and HawkWing in turn")
+    with switchable(lab) as to:
+        results.links = check(lab, traffic, to)
+        results.throughput = throughput.measure(lab, traffic, to, effort.streams, effort.throughput)
     console.print("Nanoseconds a run of each program")
     results.programs = programs.measure(lab, traffic, _SECONDS, effort.datagrams, effort.programs)
     console.print("The least that a program can do, in HawkWing's place")
-    results.floor = floor.measure(lab, traffic, effort.datagrams, _SECONDS / 4, effort.floor)
+    results.floor = floor.measure(lab, traffic, _DATAGRAMS, _SHORT, effort.floor)
     if effort.hooks:
         console.print("Hooks for arriving packets")
         results.hooks = hooks.measure(lab, traffic, _SECONDS, effort.datagrams, effort.hooks)
     console.print("A thousand and a million learned flows")
-    results.flows, results.flows_known = flows.measure(sids(lab), effort.packets, effort.floor)
+    results.flows, results.flows_known = flows.measure(sids(lab), _PACKETS, effort.flows)
     console.print("Start, cold and warm")
     results.starts = [lifecycle.starts(lab, traffic, effort.starts)]
     console.print("Ten thousand services, and pushed paths")
@@ -123,19 +127,3 @@ def _routers(machine: dict[str, object], effort: _Effort, console: Console) -> l
     machine["vpp"] = version
     console.print("Routers made of VPP, and the kernel's")
     return vpp.measure(_SECONDS, effort.routers)
-
-
-def _throughput(lab: Lab, traffic: Traffic, effort: _Effort) -> list[Series]:
-    tcp = {n: Series(f"TCP, {n} stream{'s' if n > 1 else ''}", "Gbit/s") for n in effort.streams}
-    arrived = Series("UDP 64 B, arrived", "1000/s")
-    read = Series("UDP 64 B, read by the receiver", "1000/s")
-    for number in range(effort.throughput):
-        # Each comes first, second and third in turn.
-        for name in WAYS[number % len(WAYS) :] + WAYS[: number % len(WAYS)]:
-            with way(lab, name):
-                for streams, series in tcp.items():
-                    series.add(name, traffic.tcp(_SECONDS, streams))
-                rates = traffic.udp(_SECONDS)
-                arrived.add(name, rates.arrived / 1000)
-                read.add(name, rates.read / 1000)
-    return [*tcp.values(), arrived, read]

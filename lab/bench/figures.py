@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from statistics import median
 
 
@@ -12,6 +13,18 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """
     pairs = [a / b for a, b in zip(above, below, strict=False) if a > 0 and b > 0]
     return median(pairs) if pairs else float("nan")
+
+
+def bounds(above: Sequence[float], below: Sequence[float]) -> tuple[float, float]:
+    """Between which the median of the rounds' ratios lies with 95 % certainty, by order statistics alone.
+
+    nan where there are fewer than a dozen rounds: an interval would say next to nothing.
+    """
+    pairs = sorted(a / b for a, b in zip(above, below, strict=False) if a > 0 and b > 0)
+    if len(pairs) < 12:
+        return float("nan"), float("nan")
+    rank = int((len(pairs) - 1.96 * sqrt(len(pairs))) / 2)
+    return pairs[rank - 1], pairs[-rank]
 
 
 @dataclass
@@ -35,6 +48,10 @@ class Series:
         """`way` divided by `other`, see `ratio`."""
         return ratio(self.rounds.get(way, ()), self.rounds.get(other, ()))
 
+    def bounds(self, way: str, other: str) -> tuple[float, float]:
+        """Of the ratio of `way` to `other`, see `bounds`."""
+        return bounds(self.rounds.get(way, ()), self.rounds.get(other, ()))
+
     def as_json(self, ratios: Sequence[tuple[str, str]] = ()) -> dict[str, object]:
         """Everything, with the ratios asked for."""
         return {
@@ -42,6 +59,7 @@ class Series:
             "unit": self.unit,
             "median": {way: rounded(self.median(way)) for way in self.rounds},
             "ratio": {f"{a}/{b}": rounded(self.ratio(a, b)) for a, b in ratios},
+            "ratio_95": {f"{a}/{b}": [rounded(end) for end in self.bounds(a, b)] for a, b in ratios},
             "rounds": {way: [rounded(value) for value in values] for way, values in self.rounds.items()},
         }
 
@@ -61,8 +79,14 @@ def shown(value: float) -> str:
 def row(series: Series, ways: Sequence[str], ratios: Sequence[tuple[str, str]] = ()) -> list[str]:
     """A table's row: name with unit, the ways' medians, the ratios."""
     medians = [shown(series.median(way)) for way in ways]
-    quotients = [f"{value:.2f}" if value == value else "-" for value in (series.ratio(*r) for r in ratios)]
-    return [f"{series.name}, {series.unit}", *medians, *quotients]
+    return [f"{series.name}, {series.unit}", *medians, *(_quotient(series, *pair) for pair in ratios)]
+
+
+def _quotient(series: Series, way: str, other: str) -> str:
+    value, (low, high) = series.ratio(way, other), series.bounds(way, other)
+    if value != value:
+        return "-"
+    return f"{value:.2f}" if low != low else f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def per_run(before: tuple[int, int], after: tuple[int, int]) -> float:

@@ -18,7 +18,6 @@ from hawkwing.dataplane import loader
 from hawkwing.dataplane.attach import EGRESS, INGRESS
 from hawkwing.dataplane.source import source_folder
 from hawkwing.sids import ready_srh
-from lab import netns
 from lab.bench.figures import Series, per_run
 from lab.bench.programs import attached, reading, statistics
 from lab.bench.traffic import DATAGRAM, Traffic
@@ -120,13 +119,14 @@ def source_text(listed: list[IPv6Address], destination: IPv6Address) -> str:
 
 
 class Floor:
-    """The programs, compiled by BCC; this process keeps LLVM in memory, the measured ones don't."""
+    """The programs of a host, compiled by BCC; this process keeps LLVM in memory, the measured ones don't."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, here: str = "host-a", there: str = "host-b") -> None:
         os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
         from bcc import BPF
 
-        text = source_text(sids(lab), lab.topology.host("host-b").address)
+        listed = sids(lab) if here == "host-a" else sids(lab)[::-1]
+        text = source_text(listed, lab.topology.host(there).address)
         flags = [f"-I{loader._architecture_headers()}", "-I/usr/include"]
         self._module = BPF(text=text, cflags=flags)
         names = ("empty", "bare_egress", "bare_ingress", "wired_egress", "wired_ingress")
@@ -156,14 +156,14 @@ def in_front(lab: Lab, direction: str, fd: int) -> Iterator[None]:
                 **more,
             )
 
-    netns.run_inside(
-        lab.namespace(node),
+    lab.inside(
+        node,
         lambda: change("add-filter", fd=fd, name="bench", direct_action=True),
     )
     try:
         yield
     finally:
-        netns.run_inside(lab.namespace(node), lambda: change("del-filter"))
+        lab.inside(node, lambda: change("del-filter"))
 
 
 def measure(lab: Lab, traffic: Traffic, datagrams: int, seconds: float, rounds: int) -> list[Series]:

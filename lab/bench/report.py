@@ -21,12 +21,13 @@ from lab.bench.hooks import HOOKS
 from lab.bench.lifecycle import COLD, WARM
 from lab.bench.programs import ACKNOWLEDGEMENTS, BULK, FOREIGN, UDP
 from lab.bench.scale import APPLY, LOAD, QUANTILES, RESULTS
+from lab.bench.switch import WAYS
 from lab.bench.vpp import KERNEL as KERNEL_ROUTERS
 from lab.bench.vpp import ROUTERS, VPP
-from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED, WAYS
+from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED
 
 Ratio = tuple[str, str]
-THROUGHPUT_RATIOS: list[Ratio] = [(HAWKWING, KERNEL), (HAWKWING, UNSTEERED), (KERNEL, UNSTEERED)]
+THROUGHPUT_RATIOS: list[Ratio] = [(HAWKWING, KERNEL), (WIRED, KERNEL), (HAWKWING, UNSTEERED)]
 FLOOR_RATIOS: list[Ratio] = [(HAWKWING, BARE), (HAWKWING, WIRED)]
 FLOW_WAYS = [flows_name(FEW), flows_name(MANY)]
 FLOW_RATIOS: list[Ratio] = [(FLOW_WAYS[1], FLOW_WAYS[0])]

@@ -6,7 +6,6 @@ import socket
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab import netns
 from lab.network import Lab
 from lab.process import Process
 from lab.wait import wait_until
@@ -41,9 +40,7 @@ class Traffic:
         self._foreign_receiver, self._foreign_sender = self._pair(FOREIGN_PORT)
 
     def _listening(self) -> bool:
-        table = netns.run_inside(
-            self._lab.namespace("host-b"), lambda: Path("/proc/thread-self/net/tcp6").read_text()
-        )
+        table = self._lab.inside("host-b", lambda: Path("/proc/thread-self/net/tcp6").read_text())
         return f":{PORT:04X} " in table
 
     def _pair(self, port: int) -> tuple[socket.socket, socket.socket]:
@@ -61,8 +58,8 @@ class Traffic:
             made.settimeout(2)
             return made
 
-        there = netns.run_inside(self._lab.namespace("host-b"), bound)
-        return there, netns.run_inside(self._lab.namespace("host-a"), connected)
+        there = self._lab.inside("host-b", bound)
+        return there, self._lab.inside("host-a", connected)
 
     def close(self) -> None:
         """Ends the server."""
@@ -70,9 +67,8 @@ class Traffic:
             one.close()
         self._server.stop()
 
-    def _iperf3(self, seconds: float, *options: str) -> dict[str, Any]:
-        argv = [*self._client, "-t", f"{seconds:g}", "--json", *options]
-        result = self._lab.execute("host-a", argv, timeout=seconds + 20)
+    def _iperf3(self, *options: str) -> dict[str, Any]:
+        result = self._lab.execute("host-a", [*self._client, "--json", *options], timeout=30)
         try:
             told = json.loads(result.stdout)
         except ValueError:
@@ -83,13 +79,14 @@ class Traffic:
 
     def tcp(self, seconds: float, streams: int = 1) -> float:
         """Gigabits a second as received."""
-        end = self._iperf3(seconds, "-P", str(streams))
+        end = self._iperf3("-t", f"{seconds:g}", "-P", str(streams))
         return float(end["sum_received"]["bits_per_second"]) / 1e9
 
-    def udp(self, seconds: float) -> UdpRates:
-        """64-byte datagrams as fast as one sender goes."""
+    def udp(self, seconds: float = 0, megabytes: int = 0) -> UdpRates:
+        """64-byte datagrams as fast as one sender goes; so long, or so much."""
+        amount = ["-n", f"{megabytes}M"] if megabytes else ["-t", f"{seconds:g}"]
         before = self.arrived()
-        end = self._iperf3(seconds, "-u", "-b", "0", "-l", str(DATAGRAM))
+        end = self._iperf3("-u", "-b", "0", "-l", str(DATAGRAM), *amount)
         arrived = self.arrived() - before
         lasted = float(end["sum"]["seconds"])
         sent, lost = float(end["sum"]["packets"]), float(end["sum"]["lost_packets"])
@@ -97,9 +94,7 @@ class Traffic:
 
     def arrived(self) -> int:
         """Packets that have come to host-b's interface so far."""
-        table = netns.run_inside(
-            self._lab.namespace("host-b"), lambda: Path("/proc/thread-self/net/dev").read_text()
-        )
+        table = self._lab.inside("host-b", lambda: Path("/proc/thread-self/net/dev").read_text())
         line = next(line for line in table.splitlines() if line.strip().startswith("eth0:"))
         return int(line.split()[2])
 

@@ -11,15 +11,12 @@ from ipaddress import IPv6Address
 from pyroute2 import IPRoute
 
 from hawkwing.sids import wire_order
-from lab import netns
-from lab.bench.traffic import DATAGRAM_PORT, PORT, Traffic
+from lab.bench.traffic import DATAGRAM_PORT, PORT
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab
 from lab.process import Process
-from lab.wire import Capture, Packet
 
 UNSTEERED, KERNEL, HAWKWING = "unsteered", "kernel seg6", "HawkWing"
-WAYS = (UNSTEERED, KERNEL, HAWKWING)
 VIA = ("vpp3", "vpp6")
 SR_DOMAIN = "fcbb::/16"
 CONFIG = """\
@@ -94,11 +91,11 @@ def kernel_seg6(lab: Lab) -> Iterator[None]:
     ends = (("host-a", "host-b", listed), ("host-b", "host-a", listed[::-1]))
     try:
         for here, there, segments in ends:
-            netns.run_inside(lab.namespace(here), _seg6_route("add", lab, here, there, segments))
+            lab.inside(here, _seg6_route("add", lab, here, there, segments))
         yield
     finally:
         for here, there, segments in ends:
-            netns.run_inside(lab.namespace(here), _seg6_route("del", lab, here, there, segments))
+            lab.inside(here, _seg6_route("del", lab, here, there, segments))
 
 
 def _seg6_route(
@@ -121,19 +118,6 @@ def _seg6_route(
     return work
 
 
-@contextmanager
-def way(lab: Lab, name: str) -> Iterator[None]:
-    """The lab with one of the ways switched on."""
-    if name == KERNEL:
-        with kernel_seg6(lab):
-            yield
-    elif name == HAWKWING:
-        with agents(lab):
-            yield
-    else:
-        yield
-
-
 def one_path(lab: Lab) -> None:
     """Leaves the unsteered way no choice: across the ring by vpp3 and vpp5 only."""
     for router, neighbour, host in (("vpp1", "vpp3", "host-b"), ("vpp6", "vpp5", "host-a")):
@@ -149,32 +133,4 @@ def one_path(lab: Lab) -> None:
                 index = ip.link_lookup(ifname=name)[0]
                 ip.route("add", dst=f"{address}/128", gateway=gateway, oif=index)
 
-        netns.run_inside(lab.namespace(router), work)
-
-
-def check(lab: Lab, traffic: Traffic) -> list[str]:
-    """Sends a datagram there and back each way and compares the links and headers; the links crossed."""
-    crossed: dict[str, list[str]] = {}
-    for name in WAYS:
-        with way(lab, name), Capture(lab.topology, lab.namespace) as capture:
-            traffic.ask_once()
-            packets = capture.packets(lambda p: DATAGRAM_PORT in (p.source_port, p.destination_port))
-        crossed[name] = [packet.link for packet in packets]
-        wrong = [str(packet) for packet in packets if not _as_expected(lab, packet, name)]
-        if wrong:
-            raise RuntimeError(f"{name} does not steer as it should: {wrong[0]}")
-    links = crossed[UNSTEERED]
-    for name, others in crossed.items():
-        if others != links:
-            raise RuntimeError(
-                f"{name} crosses {', '.join(others) or 'nothing'}, unsteered {', '.join(links)}"
-            )
-    return links[: len(links) // 2]
-
-
-def _as_expected(lab: Lab, packet: Packet, name: str) -> bool:
-    if name == UNSTEERED:
-        return packet.srh is None
-    there = packet.destination_port == DATAGRAM_PORT
-    listed = sids(lab) if there else sids(lab)[::-1]
-    return packet.srh is not None and list(packet.srh.segments[:0:-1]) == listed
+        lab.inside(router, work)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
 from lab.doctor import missing_features
 from lab.network import DEFAULT_TOPOLOGY, Lab, RouterName
 from lab.process import Process
@@ -154,7 +153,7 @@ class Endpoint:
             made.bind((address, port))
             return made
 
-        self.socket = netns.run_inside(lab.namespace(host), make)
+        self.socket = lab.inside(host, make)
         self.address = IPv6Address(address)
         self.port: int = self.socket.getsockname()[1]
 

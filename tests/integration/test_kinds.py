@@ -8,7 +8,6 @@ from ipaddress import IPv6Address
 
 import pytest
 
-from lab import netns
 from lab.network import Lab
 from lab.wire import Capture
 
@@ -33,7 +32,7 @@ def raw_socket(lab: Lab, host: str) -> socket.socket:
         made.setsockopt(socket.IPPROTO_IPV6, 36, 1)  # IPV6_HDRINCL
         return made
 
-    return netns.run_inside(lab.namespace(host), make)
+    return lab.inside(host, make)
 
 
 def packet(source: str, destination: str, following: int, rest: bytes) -> bytes:
@@ -70,9 +69,7 @@ def test_any_next_header_survives_stripping(lab: Lab, agents: Agents, protocol: 
     body = bytes(range(48))
     receiver = None
     if protocol != 59:
-        receiver = netns.run_inside(
-            lab.namespace("host-b"), lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, protocol)
-        )
+        receiver = lab.inside("host-b", lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, protocol))
         receiver.settimeout(3)
     with raw_socket(lab, "host-a") as sender:
         srh = srh_bytes(protocol, 1, [B, R3])
@@ -249,7 +246,7 @@ def test_interface_without_ethernet(lab: Lab, agents: Agents) -> None:
             )  # TUNSETIFF, IFF_TUN | IFF_NO_PI
             return fd
 
-        tun = netns.run_inside(lab.namespace("host-c"), open_tun)
+        tun = lab.inside("host-c", open_tun)
         file = lab.run / "tun.yaml"
         file.write_text(ONE_SERVICE.format(addresses="'fd00:7::2'"))
         process = lab.start(
@@ -261,7 +258,7 @@ def test_interface_without_ethernet(lab: Lab, agents: Agents) -> None:
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
                 s.sendto(b"x", ("fd00:7::2", 5000))
 
-        netns.run_inside(lab.namespace("host-c"), send)
+        lab.inside("host-c", send)
         import os
 
         seen = b""
@@ -321,7 +318,7 @@ def test_several_interfaces(lab: Lab, agents: Agents) -> None:
                 s.sendto(b"x", ("fd00:8::2", 5000))
                 s.sendto(b"x", (B, 5000))
 
-        netns.run_inside(lab.namespace("host-c"), send)
+        lab.inside("host-c", send)
         status = lab.execute("host-c", [*HAWKWING, "status", "--json"]).stdout
         import json
 

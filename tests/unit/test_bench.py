@@ -4,12 +4,13 @@ import json
 from ipaddress import IPv6Address
 from math import isnan, nan
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from hawkwing.config import load_config
 from hawkwing.sids import ready_srh
-from lab.bench import figures, floor, flows, report, ways
+from lab.bench import figures, floor, flows, report, switch, ways
 from lab.bench.figures import Series
 from lab.bench.traffic import DATAGRAM_PORT, FOREIGN_PORT, PORT
 from lab.network import Lab
@@ -52,6 +53,26 @@ def test_no_ratio_without_rounds() -> None:
     assert isnan(series(a=[1]).ratio("a", "b"))
 
 
+def test_bounds_of_a_median() -> None:
+    """Ranks 40 and 61 of a hundred: less than that is in the tails 2.5 times of a hundred each."""
+    ratios = [number / 100 for number in range(1, 101)]
+    Random(1).shuffle(ratios)
+    assert figures.bounds(ratios, [1.0] * 100) == pytest.approx((0.40, 0.61))
+    assert figures.bounds(ratios, [0.0, *[1.0] * 99]) != (nan, nan)
+    assert all(isnan(end) for end in figures.bounds(ratios[:11], [1.0] * 11))
+    measured = series(a=ratios, b=[2.0] * 100)
+    assert figures.row(measured, ["b"], [("a", "b")])[-1] == "0.25 (0.20 to 0.30)"
+
+
+def test_bounds_hold_as_often_as_they_say() -> None:
+    """Of medians whose truth is known, about one in twenty lies outside."""
+    chance, outside = Random(2), 0
+    for _ in range(1000):
+        low, high = figures.bounds([chance.random() for _ in range(30)], [1.0] * 30)
+        outside += not low <= 0.5 <= high
+    assert 10 <= outside <= 75
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(17.26, "17.3"), (0.9514, "0.951"), (118.4, "118"), (1072.0, "1072"), (3.0, "3"), (nan, "-")],
@@ -83,15 +104,21 @@ def test_a_program_that_hardly_ran_has_no_figure() -> None:
 def test_json_has_every_round_and_no_nan() -> None:
     results = report.Results(quick=True, links=["a-b"], flows_known={"1,000 flows": 1000})
     measured = Series("TCP, 1 stream", "Gbit/s")
-    for way, value in zip(ways.WAYS, (20.123456, 16, nan), strict=True):
+    for way, value in zip(switch.WAYS, (20.123456, 16, 15, nan), strict=True):
         measured.add(way, value)
     results.throughput = [measured]
     told = json.loads(report.as_json(results, {"kernel": "6"}, 12.34))
     (one,) = told["throughput"]
-    assert one["rounds"] == {"unsteered": [20.12], "kernel seg6": [16.0], "HawkWing": [None]}
+    assert one["rounds"] == {
+        "unsteered": [20.12],
+        "kernel seg6": [16.0],
+        "wired floor": [15.0],
+        "HawkWing": [None],
+    }
     assert one["median"]["HawkWing"] is None
-    assert one["ratio"]["kernel seg6/unsteered"] == pytest.approx(0.795, abs=0.001)
+    assert one["ratio"]["wired floor/kernel seg6"] == pytest.approx(0.9375, abs=0.0001)
     assert one["ratio"]["HawkWing/kernel seg6"] is None
+    assert one["ratio_95"]["wired floor/kernel seg6"] == [None, None]
     assert (told["environment"], told["lasted_s"], told["quick"]) == ({"kernel": "6"}, 12.3, True)
 
 

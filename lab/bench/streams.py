@@ -1,0 +1,109 @@
+"""TCP connections that stay open, through which a turn of some milliseconds sends a given amount."""
+
+import fcntl
+import os
+import selectors
+import socket
+import struct
+import termios
+import threading
+import time
+from collections.abc import Sequence
+
+from lab.bench.traffic import DATAGRAM_PORT as PORT
+from lab.linux.kernel import set_sysctl
+from lab.network import Lab
+
+_CHUNK = bytes(1 << 20)
+_PAUSE = 0.0002
+
+
+def _cores() -> tuple[int, int]:
+    """The sender's and the receiver's: a core each, else the scheduler's choice matters more than the way."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[0], cores[1 % len(cores)]
+
+
+class Streams:
+    """Host-a sends, host-b reads all that comes to the steered port that iperf3 leaves free."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._address = str(lab.topology.host("host-b").address)
+        self._open: list[socket.socket] = []
+        self._listener = lab.inside("host-b", self._listen)
+        self._wake, self._woken = os.pipe()[::-1]
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        # Between two of its turns a connection rests; it goes on where it was.
+        lab.inside("host-a", lambda: set_sysctl("net/ipv4/tcp_slow_start_after_idle", 0))
+
+    def _listen(self) -> socket.socket:
+        made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((self._address, PORT))
+        made.listen(64)
+        return made
+
+    def _read(self) -> None:
+        os.sched_setaffinity(0, {_cores()[1]})
+        buffer = bytearray(len(_CHUNK))
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self._listener, selectors.EVENT_READ)
+            waiting.register(self._woken, selectors.EVENT_READ)
+            peers: list[socket.socket] = []
+            while True:
+                for key, _events in waiting.select():
+                    if key.fd == self._woken:
+                        for peer in peers:
+                            peer.close()
+                        return
+                    if key.fileobj is self._listener:
+                        peer, _address = self._listener.accept()
+                        peers.append(peer)
+                        waiting.register(peer, selectors.EVENT_READ, peer)
+                    elif not key.data.recv_into(buffer):
+                        waiting.unregister(key.data)
+
+    def connect(self, count: int) -> list[socket.socket]:
+        """So many connections, made on the way that is switched on."""
+        made = [
+            self._lab.inside("host-a", lambda: socket.create_connection((self._address, PORT), timeout=10))
+            for _ in range(count)
+        ]
+        self._open += made
+        return made
+
+    def send(self, streams: Sequence[socket.socket], megabytes: int) -> float:
+        """Gigabits a second, from the first byte sent until the last one was acknowledged."""
+        each = max(1, megabytes // len(streams))
+        senders = [threading.Thread(target=_send, args=(stream, each)) for stream in streams]
+        begun = time.perf_counter()
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        while any(_unacknowledged(stream) for stream in streams):
+            time.sleep(_PAUSE)
+        return each * len(streams) * len(_CHUNK) * 8 / (time.perf_counter() - begun) / 1e9
+
+    def close(self) -> None:
+        """Ends the connections and the reader."""
+        os.write(self._wake, b"x")
+        self._reader.join()
+        for one in (*self._open, self._listener):
+            one.close()
+        os.close(self._wake)
+        os.close(self._woken)
+
+
+def _send(stream: socket.socket, chunks: int) -> None:
+    os.sched_setaffinity(0, {_cores()[0]})
+    for _ in range(chunks):
+        stream.sendall(_CHUNK)
+
+
+def _unacknowledged(stream: socket.socket) -> int:
+    """Bytes sent, and not acknowledged yet (SIOCOUTQ, tcp(7))."""
+    (count,) = struct.unpack("=i", fcntl.ioctl(stream, termios.TIOCOUTQ, bytes(4)))
+    return int(count)

@@ -1,0 +1,123 @@
+"""Puts one way after the other on both hosts within milliseconds, so that turns can be short and many.
+
+HawkWing's agents run all the while; what is taken off and put back is their programs, with the queueing
+discipline they hang on. The wired floor's programs hang there alike.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+
+from pyroute2 import IPRoute
+
+from hawkwing.dataplane.attach import EGRESS, INGRESS
+from lab.bench.floor import WIRED, Floor
+from lab.bench.programs import attached
+from lab.bench.traffic import DATAGRAM_PORT, Traffic
+from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED, agents, kernel_seg6, sids
+from lab.network import Lab
+from lab.wire import Capture, Packet
+
+WAYS = (UNSTEERED, KERNEL, WIRED, HAWKWING)
+_HOSTS = {"host-a": "host-b", "host-b": "host-a"}
+_PARENTS = {"egress": EGRESS, "ingress": INGRESS}
+_ETH_P_ALL = 3
+Programs = Mapping[str, Mapping[str, int]]
+"""File descriptors by host and direction."""
+
+
+def _hang(programs: Mapping[str, int]) -> None:
+    with IPRoute() as ip:
+        index = ip.link_lookup(ifname="eth0")[0]
+        ip.tc("add", "clsact", index=index)
+        for direction, fd in programs.items():
+            ip.tc(
+                "add-filter",
+                "bpf",
+                index=index,
+                handle=1,
+                parent=_PARENTS[direction],
+                prio=1,
+                protocol=_ETH_P_ALL,
+                fd=fd,
+                name="bench",
+                direct_action=True,
+            )
+
+
+def _unhang() -> None:
+    with IPRoute() as ip:
+        ip.tc("del", "clsact", index=ip.link_lookup(ifname="eth0")[0])
+
+
+@contextmanager
+def _programs(lab: Lab, programs: Programs) -> Iterator[None]:
+    """These on the hosts' interfaces."""
+    for host in _HOSTS:
+        lab.inside(host, lambda host=host: _hang(programs[host]))  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        for host in _HOSTS:
+            lab.inside(host, _unhang)
+
+
+@contextmanager
+def switchable(lab: Lab) -> Iterator[Callable[[str], None]]:
+    """What it gives is called with the next way's name. At first the lab is unsteered."""
+    with ExitStack() as stack:
+        floors = {here: Floor(lab, here, there) for here, there in _HOSTS.items()}
+        for one in floors.values():
+            stack.callback(one.close)
+        stack.enter_context(agents(lab))
+        ours = {host: {way: attached(lab, host, way) for way in _PARENTS} for host in _HOSTS}
+        for programs in ours.values():
+            for fd in programs.values():
+                stack.callback(os.close, fd)
+        for host in _HOSTS:
+            lab.inside(host, _unhang)
+        wired = {
+            host: {way: one.programs[f"wired_{way}"] for way in _PARENTS} for host, one in floors.items()
+        }
+        ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
+            UNSTEERED: nullcontext,
+            KERNEL: lambda: kernel_seg6(lab),
+            WIRED: lambda: _programs(lab, wired),
+            HAWKWING: lambda: _programs(lab, ours),
+        }
+        current = stack.enter_context(ExitStack())
+
+        def to(name: str) -> None:
+            current.close()
+            current.enter_context(ways[name]())
+
+        yield to
+
+
+def check(lab: Lab, traffic: Traffic, to: Callable[[str], None]) -> list[str]:
+    """Sends a datagram there and back each way and compares the links and headers; the links crossed."""
+    crossed: dict[str, list[str]] = {}
+    for name in WAYS:
+        to(name)
+        with Capture(lab.topology, lab.namespace) as capture:
+            traffic.ask_once()
+            packets = capture.packets(lambda p: DATAGRAM_PORT in (p.source_port, p.destination_port))
+        crossed[name] = [packet.link for packet in packets]
+        wrong = [str(packet) for packet in packets if not _as_expected(lab, packet, name)]
+        if wrong:
+            raise RuntimeError(f"{name} does not steer as it should: {wrong[0]}")
+    links = crossed[UNSTEERED]
+    for name, others in crossed.items():
+        if others != links:
+            raise RuntimeError(
+                f"{name} crosses {', '.join(others) or 'nothing'}, unsteered {', '.join(links)}"
+            )
+    return links[: len(links) // 2]
+
+
+def _as_expected(lab: Lab, packet: Packet, name: str) -> bool:
+    if name == UNSTEERED:
+        return packet.srh is None
+    there = packet.destination_port == DATAGRAM_PORT
+    listed = sids(lab) if there else sids(lab)[::-1]
+    return packet.srh is not None and list(packet.srh.segments[:0:-1]) == listed

@@ -1,0 +1,86 @@
+"""What gets through each way: TCP with and without segmentation offload, and small datagrams."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from lab.bench.figures import Series
+from lab.bench.floor import WIRED
+from lab.bench.streams import Streams
+from lab.bench.switch import WAYS
+from lab.bench.traffic import Traffic
+from lab.bench.ways import HAWKWING
+from lab.network import Lab
+
+_MEGABYTES, _MEGABYTES_CUT, _UDP_MEGABYTES = 64, 8, 2
+"""A turn's: some tens of milliseconds of TCP, a quarter of a second of UDP."""
+_WARM_UP = 4
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often all ways take a turn."""
+
+    tcp: int
+    cut: int
+    udp: int
+
+
+def _order(number: int) -> Sequence[str]:
+    """Each way comes first, second and so on in turn."""
+    first = number % len(WAYS)
+    return WAYS[first:] + WAYS[:first]
+
+
+@contextmanager
+def _cut_by_the_sender(lab: Lab) -> Iterator[None]:
+    """No segmentation offload at host-a: every packet is one of the wire."""
+
+    def offload(state: str) -> None:
+        done = lab.execute("host-a", ["ethtool", "-K", "eth0", "tso", state, "gso", state])
+        if done.returncode:
+            raise RuntimeError(f"ethtool: {done.stderr.strip()}")
+
+    offload("off")
+    try:
+        yield
+    finally:
+        offload("on")
+
+
+def measure(
+    lab: Lab, traffic: Traffic, to: Callable[[str], None], counts: Sequence[int], rounds: Rounds
+) -> list[Series]:
+    """A series for each count of streams, one without offload, and the datagrams'."""
+    plural = {count: f"{count} stream{'s' if count > 1 else ''}" for count in counts}
+    tcp = {count: Series(f"TCP, {plural[count]}", "Gbit/s") for count in counts}
+    last = counts[-1]
+    cut = Series(f"TCP, {plural[last]}, cut by the sender", "Gbit/s")
+    arrived = Series("UDP 64 B, arrived", "1000/s")
+    read = Series("UDP 64 B, read by the receiver", "1000/s")
+    with closing(Streams(lab)) as streams:
+        opened = {}
+        for way in WAYS:
+            # The wired floor says no MSS; HawkWing does.
+            to(HAWKWING if way == WIRED else way)
+            for count in counts:
+                opened[way, count] = streams.connect(count)
+
+        def turns(series: Series, count: int, times: int, megabytes: int) -> None:
+            for number in range(times):
+                for way in _order(number):
+                    to(way)
+                    streams.send(opened[way, count], _WARM_UP)
+                    series.add(way, streams.send(opened[way, count], megabytes))
+
+        for count in counts:
+            turns(tcp[count], count, rounds.tcp, _MEGABYTES)
+        with _cut_by_the_sender(lab):
+            turns(cut, last, rounds.cut, _MEGABYTES_CUT)
+    for number in range(rounds.udp):
+        for way in _order(number):
+            to(way)
+            rates = traffic.udp(megabytes=_UDP_MEGABYTES)
+            arrived.add(way, rates.arrived / 1000)
+            read.add(way, rates.read / 1000)
+    return [*tcp.values(), cut, arrived, read]
