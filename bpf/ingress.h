@@ -3,6 +3,12 @@
 #define HAWKWING_INGRESS_H
 
 /*
+ * The transport checksum covers nothing of the SRH: what the device has verified stays verified. Else the
+ * stack would sum up every byte once more.
+ */
+#define STRIP_FLAGS (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET)
+
+/*
  * Writes payload length (host order) and next header. They are one word with the hop limit: what the device
  * summed over the packet is kept right.
  */
@@ -55,7 +61,7 @@ static __always_inline int strip_arrived(struct __sk_buff *skb, __u32 l3)
 	}
 	return HW_REASON_COUNT;
 strip:
-	if (bpf_skb_adjust_room(skb, -(__s32)a.length, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO))
+	if (bpf_skb_adjust_room(skb, -(__s32)a.length, BPF_ADJ_ROOM_NET, STRIP_FLAGS))
 		return HW_NOT_STRIPPED;
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
 	if (!ip6)
@@ -139,7 +145,7 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 			return HW_TRUNCATED;
 		s->head[0] = next;
 	}
-	if (bpf_skb_adjust_room(skb, -(__s32)length, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO))
+	if (bpf_skb_adjust_room(skb, -(__s32)length, BPF_ADJ_ROOM_NET, STRIP_FLAGS))
 		return HW_NOT_STRIPPED;
 	*removed = length;
 	if (hop_by_hop) {

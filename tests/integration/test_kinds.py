@@ -1,5 +1,6 @@
 """Packets of every kind: what is not ours passes untouched, what is ours survives whole."""
 
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -7,7 +8,10 @@ from contextlib import contextmanager
 from ipaddress import IPv6Address
 
 import pytest
+from pyroute2 import IPRoute
 
+from hawkwing.dataplane import bpf
+from hawkwing.dataplane.attach import INGRESS
 from lab.network import Lab
 from lab.wire import Capture
 
@@ -79,6 +83,54 @@ def test_any_next_header_survives_stripping(lab: Lab, agents: Agents, protocol: 
         receiver.close()
     status = lab.execute("host-b", [*HAWKWING, "status"]).stdout
     assert "STRIPPED" in status
+
+
+@contextmanager
+def vouching_device(lab: Lab, host: str) -> Iterator[None]:
+    """A program ahead of all others says of every packet what a card says that has verified its sum."""
+    # bpf_csum_level(skb, BPF_CSUM_LEVEL_INC), return TC_ACT_UNSPEC
+    code = bytes.fromhex("b702000001000000 8500000087000000 b7000000ffffffff 9500000000000000")
+    program = bpf.load_program("vouch", code)
+
+    def change(command: str, **more: object) -> None:
+        with IPRoute() as ip:
+            index = ip.link_lookup(ifname="eth0")[0]
+            ip.tc(command, "bpf", index=index, handle=1, parent=INGRESS, prio=1, protocol=3, **more)
+
+    lab.inside(host, lambda: change("add-filter", fd=program, name="vouch", direct_action=True))
+    try:
+        yield
+    finally:
+        lab.inside(host, lambda: change("del-filter"))
+        os.close(program)
+
+
+def test_what_the_device_has_verified_is_not_verified_again(
+    lab: Lab, agents: Agents, udp: Callable[..., Endpoint]
+) -> None:
+    """A card vouches even for a wrong checksum, and the stack takes its word for it.
+
+    Was its word lost with the SRH, a server would sum up every byte it receives.
+    """
+    receiver = udp("host-b", 5000)
+    wrong = struct.pack("!HHHH", 4000, 5000, 8 + 5, 0xBAD)
+    srh = srh_bytes(17, 1, [B, R3])
+    agents.server("host-b")
+    with raw_socket(lab, "host-a") as sender:
+
+        def heard(number: int) -> bool:
+            body = wrong + b"srh-%d" % number
+            sender.sendto(packet(A, R3, 43, srh + body), (R3, 0))
+            try:
+                return receiver.socket.recv(100) == body[8:]
+            except TimeoutError:
+                return False
+
+        with vouching_device(lab, "host-b"):
+            # The first teaches, and goes the long way; the others the short one.
+            assert [heard(number) for number in range(3)] == [True] * 3
+        receiver.socket.settimeout(0.3)
+        assert not heard(4)
 
 
 def test_other_routing_types_and_segments_left_pass_untouched(
@@ -238,8 +290,6 @@ def test_interface_without_ethernet(lab: Lab, agents: Agents) -> None:
         import fcntl
 
         def open_tun() -> int:
-            import os
-
             fd = os.open("/dev/net/tun", os.O_RDWR)
             fcntl.ioctl(
                 fd, 0x400454CA, struct.pack("16sH22x", b"hwtun", 0x1001)
@@ -259,8 +309,6 @@ def test_interface_without_ethernet(lab: Lab, agents: Agents) -> None:
                 s.sendto(b"x", ("fd00:7::2", 5000))
 
         lab.inside("host-c", send)
-        import os
-
         seen = b""
         while seen[6:7] != b"\x2b":
             seen = os.read(tun, 2000)
