@@ -84,12 +84,6 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	struct scratch *s = scratch_room();
 	__u16 payload;
 	__u8 next;
-#ifdef HW_SERVER
-	volatile __u32 *learnable = &s->learnable;
-	struct flow_id id = {};
-	struct walk *w;
-	__u64 *flow = NULL;
-#endif
 
 	srh = packet_pull(skb, at, HW_SRH_FIXED);
 	if (!srh || !set || !s)
@@ -113,31 +107,13 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		return HW_SRH_MALFORMED;
 	if (!same16(segment, ip6->destination))
 		return HW_SRH_MALFORMED;
-
-#ifdef HW_SERVER
-	w = &s->walk;
-	__builtin_memset(w, 0, sizeof(*w));
-	*learnable = walk(skb, at + length, next, w) == WALK_OK && w->source_port && !w->later_fragment &&
-		     last_entry > 0;
-	segment = packet_at(skb, list, 16);
-	ip6 = packet_at(skb, l3, IPV6_HEADER);
-	if (!segment || !ip6)
-		return HW_TRUNCATED;
-	if (*learnable) {
-		id = flow_identify(set, ip6->source, ip6->destination,
-				   flow_ports(w->source_port, w->destination_port), w->protocol);
-		flow = flow_find(&id, &s->place);
-	}
-#endif
 	if (!is_local(set, ip6->destination))
 		return HW_NOT_LOCAL;
 	if (!trusted_list(set, ip6->source, segment, (void *)(long)skb->data_end, last_entry))
 		return HW_UNTRUSTED;
+
 #ifdef HW_SERVER
-	if (*learnable)
-		learn(skb, set->epoch, &id, flow, s, list, last_entry);
-	else if (!w->later_fragment)
-		count(HW_INGRESS, HW_NOTHING_TO_LEARN, skb->len);
+	learn_from(skb, set, s, l3, at + length, next, list, last_entry);
 #endif
 	if (hop_by_hop) {
 		if (OUTSIDE(hop_by_hop, 8, HW_MAX_HOP_BY_HOP) ||

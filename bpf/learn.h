@@ -24,10 +24,11 @@ static __always_inline __u32 path_slot(struct __sk_buff *skb, __u32 list, __u32 
 	return known ? *known : HW_NO_SLOT;
 }
 
-/* Remembers the way back for this flow; `word` is what is known of it. */
-static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struct flow_id *id, __u64 *word,
-				  struct scratch *s, __u32 list, __u32 last_entry)
+/* Remembers the way back for this flow, which may be known with another one. */
+static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struct flow_id *id, struct scratch *s,
+				  __u32 list, __u32 last_entry)
 {
+	__u64 *word;
 	__u32 slot;
 
 	if (last_entry >= HW_MAX_SEGMENTS) {
@@ -39,6 +40,7 @@ static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struc
 		count(HW_INGRESS, HW_PATHS_FULL, skb->len);
 		return;
 	}
+	word = flow_find(id, &s->place);
 	if (word) {
 		bool same = (*word & HW_SLOT_MASK) == slot;
 
@@ -50,6 +52,27 @@ static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struc
 		return;
 	}
 	count(HW_INGRESS, HW_LEARNED, skb->len);
+}
+
+/* Learns from a packet whose list is at `list`, and what follows its SRH, of kind `next`, at `behind`. */
+static __always_inline void learn_from(struct __sk_buff *skb, const struct settings *set, struct scratch *s,
+				       __u32 l3, __u32 behind, __u8 next, __u32 list, __u32 last_entry)
+{
+	struct walk *w = &s->walk;
+	struct ipv6_header *ip6;
+	struct flow_id id;
+	bool ports;
+
+	__builtin_memset(w, 0, sizeof(*w));
+	ports = walk(skb, behind, next, w) == WALK_OK && w->source_port && !w->later_fragment;
+	ip6 = packet_at(skb, l3, IPV6_HEADER);
+	if (ip6 && ports && last_entry > 0) {
+		id = flow_identify(set, ip6->source, ip6->destination,
+				   flow_ports(w->source_port, w->destination_port), w->protocol);
+		learn(skb, set->epoch, &id, s, list, last_entry);
+	} else if (!w->later_fragment) {
+		count(HW_INGRESS, HW_NOTHING_TO_LEARN, skb->len);
+	}
 }
 
 #endif

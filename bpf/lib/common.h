@@ -92,7 +92,6 @@ struct scratch {
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
 	__u32 dns_at;			/* where a UDP header may be that of a DNS answer; 0: nowhere */
-	__u32 learnable;
 	__u32 last_entry;		/* of the SRH that arrived */
 	struct flow_place place;
 	struct walk walk;
