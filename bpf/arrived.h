@@ -25,11 +25,42 @@ static __always_inline bool is_plain_transport(void *transport, void *end, __u8 
 }
 
 #ifdef HW_SERVER
+/* Is the way back over the `count` SIDs behind segment[0] of `list` the one that `p` has? */
+static __always_inline bool is_way_back(const struct policy *p, const void *list, const void *end, __u32 count)
+{
+	volatile __u32 *kept;
+	struct scratch *s;
+	int i;
+
+	if (p->srh[4] != count)
+		return false;
+	/* Short lists with offsets known to the compiler. */
+	if (count == 1)
+		return list + 32 <= end && srh_same_segment(p, list, 1, 1);
+	if (count == 2)
+		return list + 48 <= end && srh_same_segment(p, list, 1, 2) && srh_same_segment(p, list, 2, 2);
+	if (count == 3)
+		return list + 64 <= end && srh_same_segment(p, list, 1, 3) && srh_same_segment(p, list, 2, 3) &&
+		       srh_same_segment(p, list, 3, 3);
+	/* Kept in memory: to the verifier every number then looks alike. */
+	s = scratch_room();
+	if (!s)
+		return false;
+	kept = &s->last_entry;
+	*kept = count;
+	for (i = 1; i < HW_MAX_SEGMENTS; i++) {
+		if (i > *kept)
+			break;
+		if (list + i * 16 + 16 > end || !srh_same_segment(p, list, i, *kept))
+			return false;
+	}
+	return *kept < HW_MAX_SEGMENTS;
+}
+
 /* Seen in this epoch with this list: the list was then believed. */
 static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u16 *ports, __u8 protocol, void *list, void *end,
 					  __u32 sids, const struct settings *set)
 {
-	struct scratch *s = scratch_room();
 	struct flow_id id = flow_identify(set, ip6->source, ip6->destination, flow_ports(ports[0], ports[1]), protocol);
 	__u64 word = flow_known(&id);
 	struct policy *p;
@@ -39,7 +70,7 @@ static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u16 *ports,
 		return false;
 	slot = word & HW_SLOT_MASK;
 	p = policies.lookup(&slot);
-	return likely(p && s) && srh_is_way_back(p, list, end, sids, &s->last_entry);
+	return likely(p) && is_way_back(p, list, end, sids);
 }
 #endif
 

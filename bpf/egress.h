@@ -68,14 +68,15 @@ static __always_inline void add_payload(struct ipv6_header *ip6, __u32 length)
 static __always_inline bool write_short_srh(struct __sk_buff *skb, __u32 l3, struct policy *p, __u32 length)
 {
 	struct ipv6_header *ip6 = packet_at(skb, l3, IPV6_HEADER + HW_SRH_SHORT);
-	__u64 *ready = (void *)p->srh;
-	__u64 *words = (void *)(ip6 + 1);
+	__u64 *words = (void *)(ip6 + 1), *ready = (void *)p->srh, *destination = (void *)ip6->destination;
+	__u64 *first_segment = (void *)p->first_segment;
 
 	if (unlikely(!ip6 || length > HW_SRH_SHORT))
 		return false;
 	words[0] = ready[0];
 	*(__u8 *)words = ip6->next_header;
-	copy16(words + 1, ip6->destination);
+	words[1] = destination[0];
+	words[2] = destination[1];
 	words[3] = ready[3];
 	words[4] = ready[4];
 	if (length > HW_SRH_FIXED + 2 * 16) {
@@ -86,7 +87,8 @@ static __always_inline bool write_short_srh(struct __sk_buff *skb, __u32 l3, str
 		words[7] = ready[7];
 		words[8] = ready[8];
 	}
-	copy16(ip6->destination, p->first_segment);
+	destination[0] = first_segment[0];
+	destination[1] = first_segment[1];
 	ip6->next_header = NEXT_ROUTING;
 	add_payload(ip6, length);
 	return true;

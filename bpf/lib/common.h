@@ -134,9 +134,9 @@ static __always_inline void copy16(void *to, const void *from)
 
 static __always_inline bool same16(const void *a, const void *b)
 {
-	const __u32 *x = a, *y = b;
+	const __u64 *x = a, *y = b;
 
-	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]));
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]));
 }
 
 static __always_inline __u16 fold(__u64 sum)

@@ -26,10 +26,12 @@ struct flow_id {
 	__u64 rest;			/* the bits of a word that don't change: more of the hash, and the source */
 };
 
+/* One pair after the other: LLVM would load all keys first, and have no registers for them. */
 #define FLOW_PAIR(k, a, b) do { \
 	__u64 a_ = (a), b_ = (b); \
 	first += (a_ + key[k]) * (b_ + key[(k) + 1]); \
 	second += (a_ + key[(k) + 2]) * (b_ + key[(k) + 3]); \
+	asm volatile("" : "+r"(first), "+r"(second) : : "memory"); \
 } while (0)
 
 /* `remote` and `local` are addresses as on the wire; `ports`: see flow_ports. */

@@ -11,33 +11,6 @@ static __always_inline bool srh_same_segment(const struct policy *p, const void 
 	return !((there[0] ^ back[0]) | (there[1] ^ back[1]));
 }
 
-/* Is the way back over the `count` SIDs behind segment[0] of `list` the one that `p` has? */
-static __always_inline bool srh_is_way_back(const struct policy *p, const void *list, const void *end, __u32 count,
-					    volatile __u32 *kept)
-{
-	int i;
-
-	if (p->srh[4] != count)
-		return false;
-	/* Short lists with offsets known to the compiler. */
-	if (count == 1)
-		return list + 32 <= end && srh_same_segment(p, list, 1, 1);
-	if (count == 2)
-		return list + 48 <= end && srh_same_segment(p, list, 1, 2) && srh_same_segment(p, list, 2, 2);
-	if (count == 3)
-		return list + 64 <= end && srh_same_segment(p, list, 1, 3) && srh_same_segment(p, list, 2, 3) &&
-		       srh_same_segment(p, list, 3, 3);
-	/* Kept in memory: to the verifier every number then looks alike. */
-	*kept = count;
-	for (i = 1; i < HW_MAX_SEGMENTS; i++) {
-		if (i > *kept)
-			break;
-		if (list + i * 16 + 16 > end || !srh_same_segment(p, list, i, *kept))
-			return false;
-	}
-	return *kept < HW_MAX_SEGMENTS;
-}
-
 /*
  * The way back. arrived: SRH(D, Sk .. S1; SL=0)   reply: SRH(-, S1 .. Sk; SL=k), first segment Sk.
  */
