@@ -289,7 +289,7 @@ def fuzz(c: Context, count=1000000, seed=1):
     raise SystemExit(result.exited)
 
 
-@task(help={"quick": "shorter rounds", "output": "JSON file (default: bench.json)"})
+@task(help={"quick": "few rounds", "output": "JSON file (default: bench.json)"})
 def bench(_c: Context, quick=False, output="bench.json"):
     """Unsteered, the kernel's seg6 and HawkWing side by side."""
     from lab.bench import run

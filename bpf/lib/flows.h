@@ -3,11 +3,10 @@
  * two of them. 16 bytes a flow, nothing is written but what has changed, and a known
  * flow is one or two neighbouring cache lines away.
  *
- * A flow is known by 84 bits of a keyed hash of its 5-tuple. The first 64 are pairwise
- * independent, whatever the flows are and as long as the keys are secret: two sums of
- * products, "multilinear-HM" of Lemire and Kaser, "Strongly universal string hashing is
- * fast" (The Computer Journal 57, 2014), the second with the keys shifted by two. So two flows
- * that somebody chose are taken for one another once in 2^63 times.
+ * A flow is known by 84 bits of a keyed hash of its 5-tuple. The first 64 are the upper halves
+ * of two sums of products, "multilinear-HM" of Lemire and Kaser, "Strongly universal string
+ * hashing is fast" (The Computer Journal 57, 2014), the second with the keys shifted by two: as
+ * long as the keys are secret, any two flows agree in them once in 2^62 times at the most.
  *
  * When all sixteen ways are taken, room is made at the cost of an idle flow, else
  * of the source that has the most flows, which may be the newcomer's own. So a
