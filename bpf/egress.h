@@ -2,6 +2,23 @@
 #ifndef HAWKWING_EGRESS_H
 #define HAWKWING_EGRESS_H
 
+#ifdef HW_SERVER
+/* The slot of the flow that a packet with these ports (wire order) belongs to, or HW_NO_SLOT. */
+static __always_inline __u32 known_slot(struct ipv6_header *ip6, __u16 source_port, __u16 destination_port,
+					__u8 protocol)
+{
+	struct settings *set = get_settings();
+	struct flow_id id;
+	__u64 word;
+
+	if (!set)
+		return HW_NO_SLOT;
+	id = flow_identify(set, ip6->destination, ip6->source, flow_ports(destination_port, source_port), protocol);
+	word = flow_known(&id);
+	return word ? word & HW_SLOT_MASK : HW_NO_SLOT;
+}
+#endif
+
 /*
  * Which path, if any: its slot, or the reason why there is none. `ip6` points
  * into the packet and `w` has what follows it.
@@ -12,11 +29,6 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 	__u32 *found = NULL;
 #ifdef HW_CLIENT
 	struct route_key route = { .group = group, .port = w->destination_port, .protocol = w->protocol };
-#endif
-#ifdef HW_SERVER
-	struct settings *set = get_settings();
-	struct flow_id id;
-	__u64 word;
 #endif
 	struct fragment_key fragment;
 
@@ -38,14 +50,9 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 		return HW_NO_APPLICATION;
 #endif
 #ifdef HW_SERVER
-	if (!set)
+	*slot = known_slot(ip6, w->source_port, w->destination_port, w->protocol);
+	if (*slot == HW_NO_SLOT)
 		return HW_NO_FLOW;
-	id = flow_identify(set, ip6->destination, ip6->source, flow_ports(w->destination_port, w->source_port),
-			   w->protocol);
-	word = flow_known(&id);
-	if (!word)
-		return HW_NO_FLOW;
-	*slot = word & HW_SLOT_MASK;
 #else
 	*slot = *found;
 #endif
@@ -162,16 +169,23 @@ static __always_inline int insert_srh(struct __sk_buff *skb, __u32 l3, struct po
 	return write_srh(skb, l3, p, length);
 }
 
-/* Bytes of the largest packet this skb becomes on the wire, from the IPv6 header on. */
-static __always_inline __u32 wire_length(struct __sk_buff *skb, __u32 l3, struct walk *w)
+/*
+ * Bytes of the largest packet this skb becomes on the wire, from the IPv6 header on; `headers` are those in front
+ * of the payload.
+ */
+static __always_inline __u32 wire_length(struct __sk_buff *skb, __u32 l3, __u32 headers)
+{
+	return skb->gso_size ? headers + skb->gso_size : skb->len - l3;
+}
+
+/* From the IPv6 header to the payload. */
+static __always_inline __u32 headers_length(struct __sk_buff *skb, __u32 l3, struct walk *w)
 {
 	__u8 offset;
 
-	if (!skb->gso_size)
-		return skb->len - l3;
 	if (w->protocol == NEXT_TCP && !bpf_skb_load_bytes(skb, w->offset + 12, &offset, 1))
-		return w->offset - l3 + (offset >> 4) * 4 + skb->gso_size;
-	return w->offset - l3 + 8 + skb->gso_size;
+		return w->offset - l3 + (offset >> 4) * 4;
+	return w->offset - l3 + 8;
 }
 
 /* Does not fit: in two fragments if it can be, else the sender is told. */
@@ -215,20 +229,6 @@ silent:
 #endif
 #ifdef HW_SERVER
 #define HW_NOT_KNOWN HW_NO_FLOW
-
-/* The slot of the flow, or HW_NO_SLOT. */
-static __always_inline __u32 known_slot(struct ipv6_header *ip6, __u16 *ports, __u8 protocol)
-{
-	struct settings *set = get_settings();
-	struct flow_id id;
-	__u64 word;
-
-	if (!set)
-		return HW_NO_SLOT;
-	id = flow_identify(set, ip6->destination, ip6->source, flow_ports(ports[1], ports[0]), protocol);
-	word = flow_known(&id);
-	return word ? word & HW_SLOT_MASK : HW_NO_SLOT;
-}
 #endif
 
 /*
@@ -239,9 +239,10 @@ static __always_inline int steer_ordinary(struct __sk_buff *skb, __u32 l3, __u32
 {
 	struct ipv6_header *ip6 = packet_at(skb, l3, IPV6_HEADER + 8);
 	__u8 *transport = (void *)(ip6 + 1), next;
-	__u32 header = 8, grown, mtu = 0;
+	__u32 headers = IPV6_HEADER + 8, grown, mtu = 0;
 	struct policy *p;
 	__u64 length;
+	__u16 *ports;
 
 	if (unlikely(!ip6))
 		return HW_REASON_COUNT;
@@ -249,11 +250,12 @@ static __always_inline int steer_ordinary(struct __sk_buff *skb, __u32 l3, __u32
 	if (likely(next == NEXT_TCP)) {
 		if (unlikely(!packet_at(skb, l3, IPV6_HEADER + 14) || (transport[13] & TCP_FLAG_SYN)))
 			return HW_REASON_COUNT;
-		header = (transport[12] >> 4) * 4;
+		headers = IPV6_HEADER + (transport[12] >> 4) * 4;
 	} else if (unlikely(next != NEXT_UDP)) {
 		return HW_REASON_COUNT;
 	}
-	*slot = known_slot(ip6, (void *)transport, next);
+	ports = (void *)transport;
+	*slot = known_slot(ip6, ports[0], ports[1], next);
 	if (unlikely(*slot == HW_NO_SLOT))
 		return HW_NOT_KNOWN;
 	p = policies.lookup(slot);
@@ -263,10 +265,8 @@ static __always_inline int steer_ordinary(struct __sk_buff *skb, __u32 l3, __u32
 	grown = skb->len - l3 + length;
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
 	if (grown > IPV6_MIN_MTU) {
-		__u32 gso = skb->gso_size, wire = gso ? IPV6_HEADER + header + gso + (__u32)length : grown;
-
 		bpf_check_mtu(skb, 0, &mtu, 0, 0);
-		if (unlikely(wire > mtu || grown > IPV6_HEADER + 0xffff))
+		if (unlikely(wire_length(skb, l3, headers) + length > mtu || grown > IPV6_HEADER + 0xffff))
 			return HW_REASON_COUNT;
 	}
 	if (unlikely(insert_srh(skb, l3, p, 0, BPF_F_ADJ_ROOM_FIXED_GSO)))
@@ -351,7 +351,7 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 		count(HW_EGRESS, HW_MSS_CLAMPED, bytes);
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
 	if (bytes - l3 + p->srh_length > IPV6_MIN_MTU) {
-		__u32 length = wire_length(skb, l3, w) + p->srh_length;
+		__u32 length = wire_length(skb, l3, headers_length(skb, l3, w)) + p->srh_length;
 
 		mtu = 0;
 		bpf_check_mtu(skb, 0, &mtu, 0, 0);

@@ -20,11 +20,12 @@ static __always_inline __u32 port_and_protocol(__u16 port, __u8 protocol)
 	return port | (__u32)protocol << 16;
 }
 
-/* The slot that packets to this destination and port (wire order) are remembered to have, or HW_NO_SLOT. */
-static __always_inline __u32 known_slot(const struct ipv6_header *ip6, const __u16 *ports, __u8 protocol)
+/* The slot that packets to this destination and port are remembered to have, or HW_NO_SLOT; ports in wire order. */
+static __always_inline __u32 known_slot(const struct ipv6_header *ip6, __u16 source_port, __u16 destination_port,
+					__u8 protocol)
 {
 	const __u64 *destination = (void *)ip6->destination;
-	__u32 key = port_and_protocol(ports[1], protocol);
+	__u32 key = port_and_protocol(destination_port, protocol);
 	struct recalled_route *r = recall(destination, key);
 	struct settings *set = get_settings();
 

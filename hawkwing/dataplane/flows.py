@@ -15,16 +15,15 @@ class FlowTable:
 
     def __init__(self, table: Map) -> None:
         bucket = structures()["flow_bucket"]
-        self.ways = limits()["HW_WAYS"]
-        self.buckets = table.info.max_entries
+        self._ways = limits()["HW_WAYS"]
         self._slot_mask = (1 << limits()["HW_SLOT_BITS"]) - 1
-        self._bucket = struct.Struct(f"={2 * self.ways}Q")
-        assert self._bucket.size == table.info.value_size and bucket.words.offset == 8 * self.ways
-        self._memory = mmap.mmap(table.fd, self._bucket.size * self.buckets, prot=mmap.PROT_READ)
+        self._bucket = struct.Struct(f"={2 * self._ways}Q")
+        assert self._bucket.size == table.info.value_size and bucket.words.offset == 8 * self._ways
+        self._memory = mmap.mmap(table.fd, self._bucket.size * table.info.max_entries, prot=mmap.PROT_READ)
 
     def entries(self) -> Iterator[tuple[int, int]]:
         """Mark and word of every flow, see `struct flow_bucket`; one that changes meanwhile may be missed."""
-        ways = self.ways
+        ways = self._ways
         for bucket in self._bucket.iter_unpack(self._memory):
             for mark, word in zip(bucket[:ways], bucket[ways:], strict=True):
                 if mark:

@@ -85,7 +85,7 @@ def run(output: Path | None, quick: bool) -> int:
         report.show(results, machine, console)
         file.write_text(report.as_json(results, machine, lasted) + "\n")
     left = lab.remains()
-    note = "; one short round: for a look, not for comparison" if quick else ""
+    note = "; few rounds: for a look, not for comparison" if quick else ""
     console.print(
         f"{lasted:.0f} s{note}; every round is in {file}; left over: {', '.join(left) or 'nothing'}"
     )

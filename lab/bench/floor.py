@@ -8,27 +8,22 @@ HawkWing's program and end the chain, so that it does not run; `empty` does noth
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 
-from pyroute2 import IPRoute
-
 from hawkwing.dataplane import loader
-from hawkwing.dataplane.attach import EGRESS, INGRESS
 from hawkwing.dataplane.source import source_folder
 from hawkwing.sids import ready_srh
 from lab.bench.figures import Series, per_run
 from lab.bench.programs import attached, reading, statistics
 from lab.bench.traffic import DATAGRAM, Traffic
 from lab.bench.ways import HAWKWING, agents, sids
+from lab.filters import in_front
 from lab.network import Lab
 
 EMPTY, BARE, WIRED = "empty", "bare floor", "wired floor"
-_FIRST = 1
 _SCHED_CLS = 3
-_ETH_P_ALL = 3
-_NODES = {"egress": ("host-a", EGRESS), "ingress": ("host-b", INGRESS)}
+_NODES = {"egress": "host-a", "ingress": "host-b"}
 _SOURCE = """
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
@@ -137,35 +132,6 @@ class Floor:
         self._module.cleanup()
 
 
-@contextmanager
-def in_front(lab: Lab, direction: str, fd: int) -> Iterator[None]:
-    """A program ahead of all others on the measured interface of this direction."""
-    node, parent = _NODES[direction]
-
-    def change(command: str, **more: object) -> None:
-        with IPRoute() as ip:
-            index = ip.link_lookup(ifname="eth0")[0]
-            ip.tc(
-                command,
-                "bpf",
-                index=index,
-                handle=1,
-                parent=parent,
-                prio=_FIRST,
-                protocol=_ETH_P_ALL,
-                **more,
-            )
-
-    lab.inside(
-        node,
-        lambda: change("add-filter", fd=fd, name="bench", direct_action=True),
-    )
-    try:
-        yield
-    finally:
-        lab.inside(node, lambda: change("del-filter"))
-
-
 def measure(lab: Lab, traffic: Traffic, datagrams: int, seconds: float, rounds: int) -> list[Series]:
     """Series of nanoseconds a run, by direction and traffic; their ways are the programs."""
     result = []
@@ -204,11 +170,11 @@ def _turns(
     work: Callable[[], None],
 ) -> None:
     """One round: the floor's programs in HawkWing's place, then its own."""
-    ours = attached(lab, _NODES[direction][0], direction)
+    ours = attached(lab, _NODES[direction], direction)
     try:
         for way in ways:
             fd = floor.programs[way if way == EMPTY else f"{way.split()[0]}_{direction}"]
-            with in_front(lab, direction, fd):
+            with in_front(lab, _NODES[direction], direction, fd):
                 series.add(way, _during(fd, work))
         series.add(HAWKWING, _during(ours, work))
     finally:

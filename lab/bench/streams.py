@@ -11,17 +11,12 @@ import time
 from collections.abc import Sequence
 
 from lab.bench.traffic import DATAGRAM_PORT as PORT
+from lab.bench.traffic import cores
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab
 
 _CHUNK = bytes(1 << 20)
 _PAUSE = 0.0002
-
-
-def _cores() -> tuple[int, int]:
-    """The sender's and the receiver's: a core each, else the scheduler's choice matters more than the way."""
-    cores = sorted(os.sched_getaffinity(0))
-    return cores[0], cores[1 % len(cores)]
 
 
 class Streams:
@@ -46,7 +41,7 @@ class Streams:
         return made
 
     def _read(self) -> None:
-        os.sched_setaffinity(0, {_cores()[1]})
+        os.sched_setaffinity(0, {cores()[1]})
         buffer = bytearray(len(_CHUNK))
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._listener, selectors.EVENT_READ)
@@ -98,7 +93,7 @@ class Streams:
 
 
 def _send(stream: socket.socket, chunks: int) -> None:
-    os.sched_setaffinity(0, {_cores()[0]})
+    os.sched_setaffinity(0, {cores()[0]})
     for _ in range(chunks):
         stream.sendall(_CHUNK)
 

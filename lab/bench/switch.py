@@ -7,59 +7,32 @@ discipline they hang on. The wired floor's programs hang there alike.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 
-from pyroute2 import IPRoute
-
-from hawkwing.dataplane.attach import EGRESS, INGRESS
 from lab.bench.floor import WIRED, Floor
 from lab.bench.programs import attached
 from lab.bench.traffic import DATAGRAM_PORT, Traffic
 from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED, agents, kernel_seg6, sids
+from lab.filters import PARENTS, put_on, take_off
 from lab.network import Lab
 from lab.wire import Capture, Packet
 
 WAYS = (UNSTEERED, KERNEL, WIRED, HAWKWING)
 _HOSTS = {"host-a": "host-b", "host-b": "host-a"}
-_PARENTS = {"egress": EGRESS, "ingress": INGRESS}
-_ETH_P_ALL = 3
 Programs = Mapping[str, Mapping[str, int]]
 """File descriptors by host and direction."""
-
-
-def _hang(programs: Mapping[str, int]) -> None:
-    with IPRoute() as ip:
-        index = ip.link_lookup(ifname="eth0")[0]
-        ip.tc("add", "clsact", index=index)
-        for direction, fd in programs.items():
-            ip.tc(
-                "add-filter",
-                "bpf",
-                index=index,
-                handle=1,
-                parent=_PARENTS[direction],
-                prio=1,
-                protocol=_ETH_P_ALL,
-                fd=fd,
-                name="bench",
-                direct_action=True,
-            )
-
-
-def _unhang() -> None:
-    with IPRoute() as ip:
-        ip.tc("del", "clsact", index=ip.link_lookup(ifname="eth0")[0])
 
 
 @contextmanager
 def _programs(lab: Lab, programs: Programs) -> Iterator[None]:
     """These on the hosts' interfaces."""
     for host in _HOSTS:
-        lab.inside(host, lambda host=host: _hang(programs[host]))  # type: ignore[misc]
+        lab.inside(host, partial(put_on, programs[host]))
     try:
         yield
     finally:
         for host in _HOSTS:
-            lab.inside(host, _unhang)
+            lab.inside(host, take_off)
 
 
 @contextmanager
@@ -70,15 +43,13 @@ def switchable(lab: Lab) -> Iterator[Callable[[str], None]]:
         for one in floors.values():
             stack.callback(one.close)
         stack.enter_context(agents(lab))
-        ours = {host: {way: attached(lab, host, way) for way in _PARENTS} for host in _HOSTS}
+        ours = {host: {way: attached(lab, host, way) for way in PARENTS} for host in _HOSTS}
         for programs in ours.values():
             for fd in programs.values():
                 stack.callback(os.close, fd)
         for host in _HOSTS:
-            lab.inside(host, _unhang)
-        wired = {
-            host: {way: one.programs[f"wired_{way}"] for way in _PARENTS} for host, one in floors.items()
-        }
+            lab.inside(host, take_off)
+        wired = {host: {way: one.programs[f"wired_{way}"] for way in PARENTS} for host, one in floors.items()}
         ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
             UNSTEERED: nullcontext,
             KERNEL: lambda: kernel_seg6(lab),

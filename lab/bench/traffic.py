@@ -15,6 +15,12 @@ PORT, DATAGRAM_PORT, FOREIGN_PORT = 5201, 5202, 5203
 DATAGRAM = 64
 
 
+def cores() -> tuple[int, int]:
+    """The sender's and the receiver's: a core each, else the scheduler's choice matters more than the way."""
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[1 % len(usable)]
+
+
 class UdpRates(NamedTuple):
     """Packets a second: sent, come to the receiver's interface, and read by its program."""
 
@@ -30,10 +36,9 @@ class Traffic:
         self._lab = lab
         self._address = str(lab.topology.host("host-b").address)
         self._client = ["iperf3", "-c", self._address, "-p", str(PORT)]
-        # Sender and receiver on a core each: else the scheduler's choice matters more than the way.
-        cores = sorted(os.sched_getaffinity(0))
-        if len(cores) > 1:
-            self._client += ["-A", f"{cores[0]},{cores[1]}"]
+        sender, receiver = cores()
+        if sender != receiver:
+            self._client += ["-A", f"{sender},{receiver}"]
         self._server = lab.start("host-b", "iperf3", ["iperf3", "-s", "-p", str(PORT)])
         wait_until(self._listening, 5.0, "iperf3 to listen")
         self._receiver, self.sender = self._pair(DATAGRAM_PORT)
@@ -77,9 +82,9 @@ class Traffic:
             raise RuntimeError(f"iperf3 failed: {told['error']}")
         return dict(told["end"])
 
-    def tcp(self, seconds: float, streams: int = 1) -> float:
-        """Gigabits a second as received."""
-        end = self._iperf3("-t", f"{seconds:g}", "-P", str(streams))
+    def tcp(self, seconds: float) -> float:
+        """Gigabits a second as received, through one connection."""
+        end = self._iperf3("-t", f"{seconds:g}")
         return float(end["sum_received"]["bits_per_second"]) / 1e9
 
     def udp(self, seconds: float = 0, megabytes: int = 0) -> UdpRates:

@@ -4,8 +4,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -18,17 +18,36 @@ from .conftest import HAWKWING, Agents, Endpoint, filters
 from .test_steering import BY_ADDRESS, BY_NAME, R1, R2, R3, R4, R5, R6, UDP, B, C, http, tcp_port
 
 
-class Traffic:
+class Running:
+    """Work in threads until it is stopped, or its `with` block ends."""
+
+    def __init__(self, *works: Callable[[], None]) -> None:
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=work) for work in works]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends it, once what is under way has arrived."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Traffic(Running):
     """Numbered datagrams from host-a to host-b and back, about a thousand a second, until it is stopped."""
 
     def __init__(self, near: Endpoint, far: Endpoint) -> None:
         self.sent = self.returned = 0
         self._near, self._far = near.socket, far.socket
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=work) for work in (self._echo, self._send)]
         self._far.settimeout(0.5)
-        for thread in self._threads:
-            thread.start()
+        super().__init__(self._echo, self._send)
 
     def _echo(self) -> None:
         while not self._stop.is_set():
@@ -50,19 +69,10 @@ class Traffic:
                 continue
             self._stop.wait(0.001)
 
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
-
-@contextmanager
-def traffic(udp: Callable[..., Endpoint]) -> Iterator[Traffic]:
-    running = Traffic(udp("host-a"), udp("host-b", 5000))
-    try:
-        yield running
-    finally:
-        running.stop()
+def traffic(udp: Callable[..., Endpoint]) -> Traffic:
+    """To port 5000 of host-b."""
+    return Traffic(udp("host-a"), udp("host-b", 5000))
 
 
 def ends(lab: Lab) -> Capture:

@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable, ItemsView, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -21,7 +19,7 @@ from lab.wait import wait_until
 from lab.wire import Capture, Packet
 
 from .conftest import HAWKWING, Agents, Endpoint, filters, on_links
-from .test_changes import Traffic, assert_nothing_lost_or_plain, datagrams, ends, traffic
+from .test_changes import Running, Traffic, assert_nothing_lost_or_plain, datagrams, ends, traffic
 from .test_controller import LOWER, UPPER
 from .test_intents import CONTROLLER
 from .test_steering import R1, R2, R3, R5, R6, UDP, UPPER_WAY, A, B, C
@@ -382,18 +380,15 @@ def test_controller_that_goes_away_in_good_time_is_heard_to_the_end(
 # --- killed agents
 
 
-class Feed:
+class Feed(Running):
     """Datagrams from host-b to one on host-a who asked for them once, until it is stopped."""
 
     def __init__(self, near: Endpoint, far: Endpoint) -> None:
         self.sent = self.received = 0
         self._near, self._far = near, far
-        self._stop = threading.Event()
         self._near.socket.settimeout(0.2)
         self._subscriber = self.ask()
-        self._threads = [threading.Thread(target=work) for work in (self._send, self._receive)]
-        for thread in self._threads:
-            thread.start()
+        super().__init__(self._send, self._receive)
 
     def ask(self) -> tuple[Any, ...]:
         """Asks for them, once more if need be; whom host-b has heard."""
@@ -415,21 +410,10 @@ class Feed:
                 if self._stop.is_set():
                     return
 
-    def stop(self) -> None:
-        """Ends it, once what is under way has arrived."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
-
-@contextmanager
-def feed(udp: Callable[..., Endpoint]) -> Iterator[Feed]:
+def feed(udp: Callable[..., Endpoint]) -> Feed:
     """From port 5001 of host-b."""
-    running = Feed(udp("host-a"), udp("host-b", 5001))
-    try:
-        yield running
-    finally:
-        running.stop()
+    return Feed(udp("host-a"), udp("host-b", 5001))
 
 
 def assert_fed_along(path: list[str], news: Feed, capture: Capture) -> None:

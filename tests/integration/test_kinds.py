@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from ipaddress import IPv6Address
 
 import pytest
-from pyroute2 import IPRoute
 
 from hawkwing.dataplane import bpf
-from hawkwing.dataplane.attach import INGRESS
+from lab.filters import in_front
 from lab.network import Lab
 from lab.wire import Capture
 
@@ -92,16 +91,10 @@ def vouching_device(lab: Lab, host: str) -> Iterator[None]:
     code = bytes.fromhex("b702000001000000 8500000087000000 b7000000ffffffff 9500000000000000")
     program = bpf.load_program("vouch", code)
 
-    def change(command: str, **more: object) -> None:
-        with IPRoute() as ip:
-            index = ip.link_lookup(ifname="eth0")[0]
-            ip.tc(command, "bpf", index=index, handle=1, parent=INGRESS, prio=1, protocol=3, **more)
-
-    lab.inside(host, lambda: change("add-filter", fd=program, name="vouch", direct_action=True))
     try:
-        yield
+        with in_front(lab, host, "ingress", program):
+            yield
     finally:
-        lab.inside(host, lambda: change("del-filter"))
         os.close(program)
 
 
