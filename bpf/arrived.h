@@ -58,11 +58,11 @@ static __always_inline bool is_way_back(const struct policy *p, const void *list
 }
 
 /* Seen in this epoch with this list: the list was then believed. */
-static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u16 *ports, __u8 protocol, void *list, void *end,
+static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u32 ports, __u8 protocol, void *list, void *end,
 					  __u32 sids, const struct settings *set)
 {
-	struct flow_id id = flow_identify(set, ip6->source, ip6->destination, flow_ports(ports[0], ports[1]), protocol);
-	__u64 word = flow_known(&id);
+	struct flow_id id = flow_identify(set, ip6->source, ip6->destination, ports, protocol);
+	__u64 valid = flows_valid(), word = flow_known(&id);
 	struct policy *p;
 	__u32 slot;
 
@@ -70,21 +70,75 @@ static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u16 *ports,
 		return false;
 	slot = word & HW_SLOT_MASK;
 	p = policies.lookup(&slot);
-	return likely(p) && is_way_back(p, list, end, sids);
+	if (unlikely(!p || !is_way_back(p, list, end, sids)))
+		return false;
+	remember_flow(ip6->source, ip6->destination, ports, protocol, slot, valid, list - HW_SRH_FIXED, end);
+	return true;
+}
+
+/*
+ * Has the same flow come with the very same SRH, of up to 72 bytes, before? It was then well formed, believed, and of
+ * a known flow.
+ */
+static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, const void *end, struct arrived *a)
+{
+	const __u64 *words = (void *)(ip6 + 1);
+	const struct srh_header *srh = (void *)words;
+	const struct recalled_flow *r;
+	const __u8 *transport;
+	__u64 bits, length;
+	__u16 payload;
+
+	if (unlikely((void *)words + HW_SRH_SHORT > end))
+		return false;
+	length = (srh->ext_length + 1) * 8;
+	payload = bpf_ntohs(ip6->payload_length);
+	if (OUTSIDE(length, HW_SRH_FIXED + 2 * 16, HW_SRH_SHORT) || unlikely(payload < length))
+		return false;
+	transport = (void *)words + length;
+	if (unlikely((void *)transport + 14 > end))
+		return false;
+	r = recall_flow(*(__u32 *)transport);
+	if (unlikely(!r))
+		return false;
+	bits = recalled_difference(r, ip6->source, ip6->destination, *(__u32 *)transport);
+	DIFFER(bits, r->srh, words[0]);
+	DIFFER(bits, r->local[0], words[1]);
+	DIFFER(bits, r->local[1], words[2]);
+	DIFFER(bits, r->list[0], words[3]);
+	DIFFER(bits, r->list[1], words[4]);
+	if (length > HW_SRH_FIXED + 2 * 16) {
+		DIFFER(bits, r->list[2], words[5]);
+		DIFFER(bits, r->list[3], words[6]);
+	}
+	if (length > HW_SRH_FIXED + 3 * 16) {
+		DIFFER(bits, r->list[4], words[7]);
+		DIFFER(bits, r->list[5], words[8]);
+	}
+	if (bits)
+		return false;
+	a->next = srh->next_header;
+	a->length = length;
+	a->payload = payload - length;
+	return a->next != NEXT_TCP || !(transport[13] & TCP_FLAG_SYN);
 }
 #endif
 
-/* `ip6` points into the packet, which ends at `end`. */
+/* `ip6` points into the packet, which ends at `end`; a routing header follows it. */
 static __always_inline bool has_arrived(struct ipv6_header *ip6, void *end, struct arrived *a)
 {
 	struct srh_header *srh = (void *)(ip6 + 1);
-	struct settings *set = get_settings();
 	void *list = srh + 1, *transport;
+	struct settings *set;
 	__u32 last_entry;
 	__u16 payload;
 
-	if (unlikely(!set || list + 16 > end || ip6->next_header != NEXT_ROUTING || srh->type != 4 ||
-		     srh->segments_left))
+#ifdef HW_SERVER
+	if (likely(has_arrived_again(ip6, end, a)))
+		return true;
+#endif
+	set = get_settings();
+	if (unlikely(!set || list + 16 > end || srh->type != 4 || srh->segments_left))
 		return false;
 	a->next = srh->next_header;
 	a->length = (srh->ext_length + 1) * 8;
@@ -99,7 +153,7 @@ static __always_inline bool has_arrived(struct ipv6_header *ip6, void *end, stru
 	if (unlikely(!is_plain_transport(transport, end, a->next)))
 		return false;
 #ifdef HW_SERVER
-	return last_entry && is_known_flow(ip6, transport, a->next, list, end, last_entry, set);
+	return last_entry && is_known_flow(ip6, *(__u32 *)transport, a->next, list, end, last_entry, set);
 #else
 	return is_local(set, ip6->destination) && trusted_list(set, ip6->source, list, end, last_entry);
 #endif

@@ -7,15 +7,26 @@
 static __always_inline __u32 known_slot(struct ipv6_header *ip6, __u16 source_port, __u16 destination_port,
 					__u8 protocol)
 {
-	struct settings *set = get_settings();
+	__u32 ports = flow_ports(destination_port, source_port), slot;
+	struct recalled_flow *r = recall_flow(ports);
+	struct settings *set;
+	__u64 word, valid;
 	struct flow_id id;
-	__u64 word;
 
+	if (likely(r) &&
+	    likely(!(recalled_difference(r, ip6->destination, ip6->source, ports) | (r->protocol ^ protocol))))
+		return r->slot;
+	set = get_settings();
 	if (!set)
 		return HW_NO_SLOT;
-	id = flow_identify(set, ip6->destination, ip6->source, flow_ports(destination_port, source_port), protocol);
+	id = flow_identify(set, ip6->destination, ip6->source, ports, protocol);
+	valid = flows_valid();
 	word = flow_known(&id);
-	return word ? word & HW_SLOT_MASK : HW_NO_SLOT;
+	if (!word)
+		return HW_NO_SLOT;
+	slot = word & HW_SLOT_MASK;
+	remember_flow(ip6->destination, ip6->source, ports, protocol, slot, valid, NULL, NULL);
+	return slot;
 }
 #endif
 

@@ -29,11 +29,12 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "counters.h"
 #include "trust.h"
 #ifdef HW_SERVER
+#include "recall_flow.h"
 #include "flow_table.h"
 #include "learn.h"
 #endif
 #ifdef HW_CLIENT
-#include "recall.h"
+#include "recall_route.h"
 #include "names.h"
 #endif
 #include "egress.h"

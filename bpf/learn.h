@@ -47,6 +47,7 @@ static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struc
 		*word = flow_word(id->rest, slot, epoch);
 		if (same)
 			return;
+		forget_flows();
 	} else if (!flow_add(id, slot, epoch, &s->place)) {
 		count(HW_INGRESS, HW_FLOWS_FULL, skb->len);
 		return;

@@ -23,6 +23,7 @@
 #define HW_WAYS 8
 #define HW_IDLE_EPOCHS 10
 #define HW_RECALLED_BITS 10
+#define HW_RECALLED_FLOW_BITS 6
 #define HW_OWN_ADDRESSES 4
 #define HW_FLOW_KEYS 12
 #define HW_SLOT_BITS 20
@@ -82,6 +83,22 @@ struct recalled_route {
 struct flow_bucket {
 	__u64 marks[8];
 	__u64 words[8];
+};
+
+/*
+ * A flow that a server has met, its slot, and the SRH it came with (bpf/recall_flow.h). Segment[0]
+ * is `local`.
+ */
+struct recalled_flow {
+	__u64 valid;
+	__u64 remote[2];		/* wire order */
+	__u64 local[2];			/* wire order */
+	__u32 ports;			/* see flow_ports */
+	__u32 protocol;
+	__u32 slot;
+	__u32 reserved;
+	__u64 srh;			/* its first 8 bytes; 0: none is remembered */
+	__u64 list[6];			/* what follows segment[0], and maybe more */
 };
 
 /* Fragments after the first carry no ports: they follow their first one's path. */

@@ -19,7 +19,8 @@ static __always_inline int xdp_strip(struct xdp_md *ctx)
 	__u32 bytes = end - data;
 	struct arrived a;
 
-	if ((void *)(h + 1) > end || *(__u16 *)(data + 12) != bpf_htons(ETH_P_IPV6) || !has_arrived(&h->ip6, end, &a))
+	if ((void *)(h + 1) > end || *(__u16 *)(data + 12) != bpf_htons(ETH_P_IPV6) ||
+	    h->ip6.next_header != NEXT_ROUTING || !has_arrived(&h->ip6, end, &a))
 		return XDP_PASS;
 	__builtin_memcpy(&kept, h, sizeof(kept));
 	kept.ip6.payload_length = bpf_htons(a.payload);

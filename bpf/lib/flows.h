@@ -65,10 +65,14 @@ static __always_inline __u32 flow_home(__u64 mark, int which)
 	return (half * HW_BUCKETS) >> 32;
 }
 
-/* Both ends' ports, in wire order, as one number. */
+/* Both ends' ports, given in wire order, as they stand in a packet from the remote end. */
 static __always_inline __u32 flow_ports(__u16 remote, __u16 local)
 {
-	return remote | (__u32)local << 16;
+	__u16 both[2] = { remote, local };
+	__u32 ports;
+
+	__builtin_memcpy(&ports, both, 4);
+	return ports;
 }
 
 static __always_inline __u64 flow_word(__u64 rest, __u32 slot, __u8 epoch)

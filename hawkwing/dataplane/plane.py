@@ -3,6 +3,7 @@
 import ctypes
 import secrets
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
@@ -110,10 +111,15 @@ class DataPlane:
         self.sr_domain = tuple(prefixes)
 
     def forget(self) -> None:
-        """The programs look up anew what they remember of routes."""
+        """The programs look up anew what they remember of routes and flows."""
         self._generation += 1
         self._settings.generation = self._generation
         self.maps["settings"].set(_U32.pack(0), bytes(self._settings))
+        if self.role == "server":
+            # The data plane counts here too: so much at once is a change even where one of its steps is lost.
+            changes = self.maps["flow_changes"]
+            before = int.from_bytes(changes.get(_U32.pack(0)) or b"", sys.byteorder)
+            changes.set(_U32.pack(0), (before + (1 << 32)).to_bytes(8, sys.byteorder))
 
     def tick(self) -> None:
         """Every half minute: flows age, and learned paths that nobody uses are let go."""

@@ -128,7 +128,7 @@ class Bench:
         self.ring = RingBuffer(self.plane.maps["learned_names"]) if role == "client" else None
         self._names = [reason.name for reason in reasons()]
         self._batch = self._prepare_batch()
-        self._zero = [self._zeroing(name) for name in ("flows", "sources") if name in self.plane.maps]
+        self._zero = {name: self._zeroing(name) for name in ("flows", "sources") if name in self.plane.maps}
         self.complete = self._knows_checksum_complete()
 
     def _prepare_batch(self) -> tuple[Any, ...]:
@@ -235,14 +235,19 @@ class Bench:
         if "paths" in maps:
             for key in list(maps["paths"].each_key()):
                 maps["free_slots"].push(maps["paths"].get(key) or b"")
-        for request, _memory in self._zero:
-            bpf._bpf(_UPDATE_BATCH, ctypes.create_string_buffer(request, len(request)))
+        for name in self._zero:
+            self.empty(name)
         for table in ("fragments", "services", "routes", "names", "paths"):
             if table in maps:
                 for key in list(maps[table].each_key()):
                     maps[table].delete(key)
         if self.ring:
             list(self.ring.records())
+
+    def empty(self, name: str) -> None:
+        """Sets all of `flows` or `sources` to zero, which the data plane isn't told."""
+        request, _memory = self._zero[name]
+        bpf._bpf(_UPDATE_BATCH, ctypes.create_string_buffer(request, len(request)))
 
     def _zeroing(self, array: str) -> tuple[bytes, object]:
         """A request that sets all elements of an array to zero, and the memory it points at."""

@@ -86,7 +86,7 @@ class Maker:
 
     def turned(self, frame: bytes) -> bytes:
         """One byte of the addresses or ports, or of what stands there, changed."""
-        at = self.random.choice([21, 37, 53, 54, 55, 56, 57, 58, 67])
+        at = self.random.choice([21, 37, 53, 54, 55, 56, 57, 58, 67, self.random.randrange(22, 140)])
         return self.set_byte(frame, at)
 
     def set_byte(self, frame: bytes, at: int) -> bytes:

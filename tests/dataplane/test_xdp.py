@@ -228,6 +228,17 @@ def test_a_server_strips_known_flows_only(loaded: dict[str, Bench]) -> None:
     assert host.bench.flows() == 2
 
 
+@pytest.mark.parametrize("next_header", [p.NO_NEXT, p.ESP, p.UDP])
+def test_what_only_looks_like_an_srh(host: Host, next_header: int) -> None:
+    body = datagram(host, data=bytes(60))
+    header = p.srh(p.UDP, [*PATH, host.here], body, left=0)
+    packet, out = over(host, p.UDP, body), host.arrived(p.UDP, body)
+    know(host, packet)
+    for _ in range(2):
+        check(host, packet, out)
+    check(host, host.arrived(next_header, header))
+
+
 def epochs(bench: Bench) -> list[int]:
     """When the flows were last seen."""
     table, kind, found = bench.plane.maps["flows"], structures()["flow_bucket"], []

@@ -3,8 +3,8 @@
  * Each CPU has its own, so that nobody reads what another is writing. All of it is forgotten
  * when settings.generation grows.
  */
-#ifndef HAWKWING_RECALL_H
-#define HAWKWING_RECALL_H
+#ifndef HAWKWING_RECALL_ROUTE_H
+#define HAWKWING_RECALL_ROUTE_H
 
 /* Where the route of a destination and port is remembered, if it is. */
 static __always_inline struct recalled_route *recall(const __u64 *destination, __u32 port_protocol)
