@@ -1,7 +1,7 @@
-"""Programs on a node's interface by tc, ahead of all others there."""
+"""Programs on a node's interface by tc, ahead of all others there or behind them."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from pyroute2 import IPRoute
 
@@ -9,41 +9,50 @@ from hawkwing.dataplane.attach import EGRESS, INGRESS
 from lab.network import Lab
 
 PARENTS = {"egress": EGRESS, "ingress": INGRESS}
-_INTERFACE = "eth0"
 _ETH_P_ALL = 3
+_FIRST, _LAST = 1, 0xFFFF
 
 
-def _change(command: str, direction: str, **more: object) -> None:
-    """Of the first filter of a direction, in this thread's namespace."""
+def _change(command: str, interface: str, direction: str, priority: int, **more: object) -> None:
+    """Of one filter, in this thread's namespace."""
     with IPRoute() as ip:
-        index = ip.link_lookup(ifname=_INTERFACE)[0]
-        where = {"index": index, "parent": PARENTS[direction], "prio": 1, "handle": 1}
+        index = ip.link_lookup(ifname=interface)[0]
+        where = {"index": index, "parent": PARENTS[direction], "prio": priority, "handle": 1}
         ip.tc(command, "bpf", protocol=_ETH_P_ALL, **where, **more)
 
 
-def _add(direction: str, fd: int) -> None:
-    _change("add-filter", direction, fd=fd, name="lab", direct_action=True)
+def _add(interface: str, direction: str, priority: int, fd: int) -> None:
+    _change("add-filter", interface, direction, priority, fd=fd, name="lab", direct_action=True)
 
 
 @contextmanager
-def in_front(lab: Lab, node: str, direction: str, fd: int) -> Iterator[None]:
-    """A program (its descriptor) ahead of all others on an interface that has them."""
-    lab.inside(node, lambda: _add(direction, fd))
+def _beside(lab: Lab, node: str, direction: str, priority: int, fd: int) -> Iterator[None]:
+    lab.inside(node, lambda: _add("eth0", direction, priority, fd))
     try:
         yield
     finally:
-        lab.inside(node, lambda: _change("del-filter", direction))
+        lab.inside(node, lambda: _change("del-filter", "eth0", direction, priority))
 
 
-def put_on(programs: Mapping[str, int]) -> None:
+def in_front(lab: Lab, node: str, direction: str, fd: int) -> AbstractContextManager[None]:
+    """A program (its descriptor) ahead of all others on a host's interface, which has some."""
+    return _beside(lab, node, direction, _FIRST, fd)
+
+
+def behind(lab: Lab, node: str, direction: str, fd: int) -> AbstractContextManager[None]:
+    """A program behind all others on a host's interface, which has some."""
+    return _beside(lab, node, direction, _LAST, fd)
+
+
+def put_on(programs: Mapping[str, int], interface: str = "eth0") -> None:
     """One program a direction, in this thread's namespace, and the queueing discipline they hang on."""
     with IPRoute() as ip:
-        ip.tc("add", "clsact", index=ip.link_lookup(ifname=_INTERFACE)[0])
+        ip.tc("add", "clsact", index=ip.link_lookup(ifname=interface)[0])
     for direction, fd in programs.items():
-        _add(direction, fd)
+        _add(interface, direction, _FIRST, fd)
 
 
-def take_off() -> None:
+def take_off(interface: str = "eth0") -> None:
     """The queueing discipline, and every program with it, in this thread's namespace."""
     with IPRoute() as ip:
-        ip.tc("del", "clsact", index=ip.link_lookup(ifname=_INTERFACE)[0])
+        ip.tc("del", "clsact", index=ip.link_lookup(ifname=interface)[0])

@@ -16,9 +16,9 @@ _ETH_P_ALL = 0x0003
 _ETH_P_IPV6 = 0x86DD
 _SOL_PACKET, _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION = 263, 5, 6, 10
 _TPACKET_V2 = 1
-_TP_STATUS_USER = 1
+_TP_STATUS_USER, _TP_STATUS_VLAN_VALID = 1, 1 << 4
 _FRAME, _FRAMES, _MANY_FRAMES, _BLOCK = 2048, 2048, 16384, 65536
-_FRAME_HEADER = struct.Struct("=IIIHHII")
+_FRAME_HEADER = struct.Struct("=IIIHHIIH")
 _ADDRESS = struct.Struct("=2xHiHB")
 _ADDRESS_AT = 32
 _OUTGOING = 4
@@ -61,6 +61,8 @@ class Packet:
     source_port: int
     destination_port: int
     payload: bytes
+    vlan: int | None = None
+    """The VLAN identifier of the frame's tag (IEEE 802.1Q), where it has one."""
 
     def __str__(self) -> str:
         list_ = (
@@ -69,7 +71,9 @@ class Packet:
         return f"{self.link}: IPv6({self.source}, {self.destination}){list_} {self.protocol}"
 
 
-def parse(raw: bytes, link: str = "", sender: str = "", at: float = 0.0) -> Packet | None:
+def parse(
+    raw: bytes, link: str = "", sender: str = "", at: float = 0.0, vlan: int | None = None
+) -> Packet | None:
     """Reads an IPv6 packet; None for what is none, or ends inside its headers."""
     if len(raw) < 40 or raw[0] >> 4 != 6:
         return None
@@ -110,6 +114,7 @@ def parse(raw: bytes, link: str = "", sender: str = "", at: float = 0.0) -> Pack
         following,
         *ports,
         raw[position:],
+        vlan,
     )
 
 
@@ -145,9 +150,11 @@ class Tap:
         """What has come by since the last call, IPv6 only; RuntimeError where the ring was too small."""
         while True:
             at = self._next * _FRAME
-            status, _length, kept, mac, _net, seconds, nanoseconds = _FRAME_HEADER.unpack_from(self._ring, at)
+            header = _FRAME_HEADER.unpack_from(self._ring, at)
+            status, _length, kept, mac, _net, seconds, nanoseconds, tag = header
             if not status & _TP_STATUS_USER:
                 break
+            vlan = tag & 0xFFF if status & _TP_STATUS_VLAN_VALID else None
             protocol, _index, _type, kind = _ADDRESS.unpack_from(self._ring, at + _ADDRESS_AT)
             frame = self._ring[at + mac : at + mac + kept]
             struct.pack_into("=I", self._ring, at, 0)
@@ -155,7 +162,7 @@ class Tap:
             if protocol != socket.htons(_ETH_P_IPV6):
                 continue
             sender = self._here if kind == _OUTGOING else self._there
-            packet = parse(frame[14:], self._link, sender, seconds + nanoseconds / 1e9)
+            packet = parse(frame[14:], self._link, sender, seconds + nanoseconds / 1e9, vlan)
             if packet is not None:
                 yield packet
         _seen, lost = struct.unpack("=II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
