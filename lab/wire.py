@@ -222,6 +222,11 @@ class Capture:
         self.settled()
         self._seen.clear()
 
+    def clear(self) -> None:
+        """Lets go of everything captured so far."""
+        self.packets()
+        self._seen.clear()
+
     def close(self) -> None:
         """Ends all captures."""
         for tap in self._taps:

@@ -1,7 +1,6 @@
 """How soon an agent steers after its command was given, and how much memory it holds."""
 
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -17,30 +16,23 @@ COLD, WARM = "cold", "warm"
 _SETTLED = 2.0
 
 
-def _steered(packet: Packet) -> bool:
+def steered(packet: Packet) -> bool:
+    """Is it one of the single datagrams, with an SRH?"""
     return packet.srh is not None and packet.destination_port == DATAGRAM_PORT
 
 
 def start_once(lab: Lab, traffic: Traffic, cache: Path) -> float:
     """Seconds from the command to the first steered packet on the wire; a datagram leaves every ms."""
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.wait(0.001):
-            traffic.sender.send(b"now?")
-
-    sender = threading.Thread(target=send)
-    with Capture(lab.topology, lab.namespace, [lab.topology.link("host-a", "site-a")]) as capture:
-        sender.start()
+    link = lab.topology.link("host-a", "site-a")
+    with Capture(lab.topology, lab.namespace, [link]) as capture, traffic.datagrams(0.001):
+        wait_until(capture.packets, 5.0, "the first datagram")
         client: Process | None = None
         try:
             begun = time.time()
             client = agent(lab, "client", "host-a", environment={"HAWKWING_CACHE": str(cache)})
-            seen = wait_until(lambda: capture.packets(_steered), 30.0, "a steered packet", pause=0.02)
+            seen = wait_until(lambda: capture.packets(steered), 30.0, "a steered packet", pause=0.02)
             client.wait_for("ready")
         finally:
-            stop.set()
-            sender.join()
             if client is not None:
                 client.stop()
     return seen[0].time - begun

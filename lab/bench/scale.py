@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv6Address
@@ -14,6 +13,7 @@ from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.steering import Steering
 from lab.bench.figures import Series
+from lab.bench.lifecycle import steered
 from lab.bench.traffic import DATAGRAM_PORT, Traffic
 from lab.bench.ways import agent
 from lab.network import Lab
@@ -72,27 +72,24 @@ def pushes(lab: Lab, traffic: Traffic, count: int) -> Series:
     """Milliseconds from the order to push to the first packet with the new list, controller and all."""
     series = Series("from a push to the wire", "ms")
     found: list[float] = []
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.wait(0.0002):
-            traffic.sender.send(b"now?")
-
     destination = str(lab.topology.host("host-b").address)
     lists = [
         [str(lab.topology.router(name).sid), str(lab.topology.router("vpp6").sid)]
         for name in ("vpp2", "vpp3")
     ]
     client = agent(lab, "client", "host-a", with_controller=True)
-    sender = threading.Thread(target=send)
+    link = [lab.topology.link("host-a", "site-a")]
     try:
         client.wait_for("connected")
-        sender.start()
-        link = [lab.topology.link("host-a", "site-a")]
-        with Control(lab.control_socket) as control, Capture(lab.topology, lab.namespace, link) as capture:
+        with (
+            Control(lab.control_socket) as control,
+            Capture(lab.topology, lab.namespace, link) as capture,
+            traffic.datagrams(0.0002),
+        ):
+            wait_until(lambda: capture.packets(steered), 5.0, "a packet with the first path")
             for number in range(count):
                 wanted = lists[number % 2]
-                capture.forget()
+                capture.clear()
                 begun = time.time()
                 control.set_path(destination, [{"intent": "low-latency"}], wanted)
 
@@ -104,9 +101,6 @@ def pushes(lab: Lab, traffic: Traffic, count: int) -> Series:
 
                 found.append((wait_until(arrived, 5.0, "a packet with the pushed path") - begun) * 1000)
     finally:
-        stop.set()
-        if sender.ident is not None:
-            sender.join()
         client.stop()
     for name, share in QUANTILES.items():
         series.add(name, sorted(found)[min(int(len(found) * share), len(found) - 1)])

@@ -3,9 +3,13 @@
 import json
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lab.bench import datagrams
 from lab.network import Lab
 from lab.process import Process
 from lab.wait import wait_until
@@ -115,6 +119,16 @@ class Traffic:
             return
         for _ in range(count):
             sender.send(data)
+
+    @contextmanager
+    def datagrams(self, pause: float) -> Iterator[None]:
+        """Single ones to DATAGRAM_PORT, `pause` seconds between them, by a process of its own on host-a."""
+        command = [sys.executable, datagrams.__file__, self._address, str(DATAGRAM_PORT), f"{pause:g}"]
+        process = self._lab.start("host-a", "datagrams", command)
+        try:
+            yield
+        finally:
+            process.stop()
 
     def endless_tcp(self) -> Process:
         """A TCP transfer that goes on until it is stopped."""
