@@ -59,16 +59,18 @@ static __always_inline int dns_record(const __u8 *m, __u32 length, volatile __u3
 			return -1;
 		if ((c & 0xc0) == 0xc0) {
 			*position = at + 2;
-			break;
+			goto named;
 		}
 		if (c & 0xc0)
 			return -1;
 		*position = at + c + 1;
 		if (!c)
-			break;
+			goto named;
 	}
+	return -1;
+named:
 	data = *position + 10;
-	if (i == HW_MAX_LABELS || data > length)
+	if (data > length)
 		return -1;
 	type = dns_u16(m, data - 10);
 	size = dns_u16(m, data - 2);
