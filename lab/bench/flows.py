@@ -17,6 +17,7 @@ from hawkwing.dataplane.plane import DataPlane
 from hawkwing.sids import wire_order
 from lab.bench.figures import Series, per_run
 from lab.bench.programs import reading, statistics
+from lab.bench.reads import Reads
 from lab.bench.traffic import DATAGRAM
 
 FEW, MANY = 1000, 1_000_000
@@ -113,7 +114,9 @@ def measure(sids: Sequence[IPv6Address], packets: int, rounds: int) -> tuple[lis
     leave = Series("server egress, UDP 64 B of any flow", "ns a run")
     arrive = Series("server ingress, UDP 64 B of any flow", "ns a run")
     new = Series("server ingress, first datagram of a flow", "ns a run")
+    alone = Series("one read from so much memory, alone", "ns")
     servers: list[_Server] = []
+    reads = Reads(Capacities(flows=MANY).buckets, FEW, Capacities(flows=MANY).buckets)
     try:
         with statistics():
             for count in (FEW, MANY):
@@ -123,8 +126,11 @@ def measure(sids: Sequence[IPv6Address], packets: int, rounds: int) -> tuple[lis
             for _ in range(rounds):
                 _round(servers, leave, lambda server: server.egress, packets, chance)
                 _round(servers, arrive, lambda server: server.ingress, packets, chance)
-        return [leave, arrive, new], {name(server.count): server.known for server in servers}
+                alone.add(name(FEW), reads.nanoseconds(FEW))
+                alone.add(name(MANY), reads.nanoseconds(Capacities(flows=MANY).buckets))
+        return [leave, arrive, alone, new], {name(server.count): server.known for server in servers}
     finally:
+        reads.close()
         for server in servers:
             server.close()
 

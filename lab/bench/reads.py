@@ -1,0 +1,58 @@
+"""What reading costs alone, from as much memory as a flow table has: the least that a look-up can take.
+
+Where each read goes depends on what the one before has found, and nothing else is done meanwhile.
+"""
+
+import os
+
+from hawkwing.dataplane import bpf, loader
+from hawkwing.dataplane.source import source_folder
+
+_READS, _REPEAT = 64, 100
+_TABLE = """
+struct bucket { __u64 words[16]; };
+BPF_F_TABLE("array", u32, struct bucket, buckets, @ALL@, BPF_F_MMAPABLE);
+"""
+_PROGRAM = """
+int read_@USED@(struct __sk_buff *skb)
+{
+    __u64 random = bpf_get_prandom_u32(), found = 0;
+    struct bucket *bucket;
+    __u32 at;
+    int i;
+
+    for (i = 0; i < @READS@; i++) {
+        random = (random ^ found) * 6364136223846793005ULL + 1442695040888963407ULL;
+        at = ((random >> 32) * @USED@ >> 32) * (@ALL@ / @USED@);
+        bucket = buckets.lookup(&at);
+        if (!bucket)
+            return 0;
+        found = *(volatile __u64 *)bucket->words;
+    }
+    return found;
+}
+"""
+_FRAME = bytes(12) + b"\x86\xdd" + bytes(60)
+
+
+class Reads:
+    """A table of `buckets` of 128 bytes; programs read from some of them, evenly spread, or from all."""
+
+    def __init__(self, buckets: int, *used: int) -> None:
+        os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
+        from bcc import BPF
+
+        text = _TABLE + "".join(_PROGRAM.replace("@USED@", str(number)) for number in used)
+        text = text.replace("@ALL@", str(buckets)).replace("@READS@", str(_READS))
+        self._module = BPF(text=text, cflags=[f"-I{loader._architecture_headers()}", "-I/usr/include"])
+        self._programs = {
+            number: self._module.load_func(f"read_{number}".encode(), bpf.SCHED_CLS).fd for number in used
+        }
+
+    def nanoseconds(self, used: int) -> float:
+        """Of one read at random from so many buckets."""
+        return bpf.test_run(self._programs[used], _FRAME, repeat=_REPEAT).duration / _READS
+
+    def close(self) -> None:
+        """Gives table and programs back."""
+        self._module.cleanup()
