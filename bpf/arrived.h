@@ -57,12 +57,19 @@ static __always_inline bool is_way_back(const struct policy *p, const void *list
 	return *kept < HW_MAX_SEGMENTS;
 }
 
+/* As long as one of one to three SIDs: these can be remembered. */
+static __always_inline bool is_short_srh(__u64 length)
+{
+	return length == HW_SRH_FIXED + 2 * 16 || length == HW_SRH_FIXED + 3 * 16 || length == HW_SRH_SHORT;
+}
+
 /* Seen in this epoch with this list: the list was then believed. */
-static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u32 ports, __u8 protocol, void *list, void *end,
-					  __u32 sids, const struct settings *set)
+static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u32 ports, __u8 protocol, void *list,
+					  __u64 length, void *end, __u32 sids, const struct settings *set)
 {
 	struct flow_id id = flow_identify(set, ip6->source, ip6->destination, ports, protocol);
 	__u64 valid = flows_valid(), word = flow_known(&id);
+	struct recalled_flow *r;
 	struct policy *p;
 	__u32 slot;
 
@@ -72,33 +79,37 @@ static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u32 ports, 
 	p = policies.lookup(&slot);
 	if (unlikely(!p || !is_way_back(p, list, end, sids)))
 		return false;
-	remember_flow(ip6->source, ip6->destination, ports, protocol, slot, valid, list - HW_SRH_FIXED, end);
+	if (is_short_srh(length)) {
+		r = remember_flow(ip6->source, ip6->destination, ports, protocol, slot, valid);
+		if (r)
+			remember_srh(r, list - HW_SRH_FIXED, length, end);
+	}
 	return true;
 }
 
 /*
- * Has the same flow come with the very same SRH, of up to 72 bytes, before? It was then well formed, believed, and of
- * a known flow.
+ * Has the same flow come with the very same SRH before? It was then well formed, believed, and of a known
+ * flow.
  */
-static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, const void *end, struct arrived *a)
+static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, void *end, struct arrived *a)
 {
 	const __u64 *words = (void *)(ip6 + 1);
 	const struct srh_header *srh = (void *)words;
 	const struct recalled_flow *r;
-	const __u8 *transport;
 	__u64 bits, length;
+	void *transport;
 	__u16 payload;
 
-	if (unlikely((void *)words + HW_SRH_SHORT > end))
+	if (unlikely((void *)(words + 5) > end))
 		return false;
 	length = (srh->ext_length + 1) * 8;
 	payload = bpf_ntohs(ip6->payload_length);
 	if (OUTSIDE(length, HW_SRH_FIXED + 2 * 16, HW_SRH_SHORT) || unlikely(payload < length))
 		return false;
 	transport = (void *)words + length;
-	if (unlikely((void *)transport + 14 > end))
+	if (unlikely(!is_plain_transport(transport, end, srh->next_header)))
 		return false;
-	r = recall_flow(*(__u32 *)transport);
+	r = recall_flow(ip6->source, *(__u32 *)transport);
 	if (unlikely(!r))
 		return false;
 	bits = recalled_difference(r, ip6->source, ip6->destination, *(__u32 *)transport);
@@ -108,10 +119,14 @@ static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, con
 	DIFFER(bits, r->list[0], words[3]);
 	DIFFER(bits, r->list[1], words[4]);
 	if (length > HW_SRH_FIXED + 2 * 16) {
+		if ((void *)(words + 7) > end)
+			return false;
 		DIFFER(bits, r->list[2], words[5]);
 		DIFFER(bits, r->list[3], words[6]);
 	}
 	if (length > HW_SRH_FIXED + 3 * 16) {
+		if ((void *)(words + 9) > end)
+			return false;
 		DIFFER(bits, r->list[4], words[7]);
 		DIFFER(bits, r->list[5], words[8]);
 	}
@@ -120,7 +135,7 @@ static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, con
 	a->next = srh->next_header;
 	a->length = length;
 	a->payload = payload - length;
-	return a->next != NEXT_TCP || !(transport[13] & TCP_FLAG_SYN);
+	return true;
 }
 #endif
 
@@ -153,7 +168,8 @@ static __always_inline bool has_arrived(struct ipv6_header *ip6, void *end, stru
 	if (unlikely(!is_plain_transport(transport, end, a->next)))
 		return false;
 #ifdef HW_SERVER
-	return last_entry && is_known_flow(ip6, *(__u32 *)transport, a->next, list, end, last_entry, set);
+	return last_entry &&
+	       is_known_flow(ip6, *(__u32 *)transport, a->next, list, a->length, end, last_entry, set);
 #else
 	return is_local(set, ip6->destination) && trusted_list(set, ip6->source, list, end, last_entry);
 #endif

@@ -8,7 +8,7 @@ static __always_inline __u32 known_slot(struct ipv6_header *ip6, __u16 source_po
 					__u8 protocol)
 {
 	__u32 ports = flow_ports(destination_port, source_port), slot;
-	struct recalled_flow *r = recall_flow(ports);
+	struct recalled_flow *r = recall_flow(ip6->destination, ports);
 	struct settings *set;
 	__u64 word, valid;
 	struct flow_id id;
@@ -25,7 +25,7 @@ static __always_inline __u32 known_slot(struct ipv6_header *ip6, __u16 source_po
 	if (!word)
 		return HW_NO_SLOT;
 	slot = word & HW_SLOT_MASK;
-	remember_flow(ip6->destination, ip6->source, ports, protocol, slot, valid, NULL, NULL);
+	remember_flow(ip6->destination, ip6->source, ports, protocol, slot, valid);
 	return slot;
 }
 #endif

@@ -11,7 +11,7 @@ BPF_TABLE("lru_hash", struct fragment_key, u32, fragments, 16384);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 
 #ifdef HW_CLIENT
-BPF_PERCPU_ARRAY(recalled, struct recalled_route, 1 << HW_RECALLED_BITS);
+BPF_PERCPU_ARRAY(recalled_routes, struct recalled_route, 1 << HW_RECALLED_ROUTE_BITS);
 BPF_F_TABLE("hash", struct address, struct service, services, HW_SERVICES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct route_key, u32, routes, HW_ROUTES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct name_key, u32, names, HW_NAMES, BPF_F_NO_PREALLOC);

@@ -1,7 +1,9 @@
 /*
- * The server's memory of flows: one comparison in place of a hash and three look-ups. Each CPU has
- * its own, so that nobody reads what another is writing. All of it is forgotten whenever a known flow gets another
- * path or loses its entry, and whenever the agent changes anything: flow_changes then grows.
+ * The server's memory of flows: comparing costs less than the hash and the look-ups in big tables that it
+ * spares. Each CPU has its own, so that nobody reads what another is writing. All of it is forgotten whenever a known
+ * flow gets another path or loses its entry, and whenever the agent changes anything: flow_changes then grows.
+ * Two CPUs that change the same flow, or take the same place, at the same moment may leave one unsaid: what
+ * was remembered then holds until the agent's next tick.
  */
 #ifndef HAWKWING_RECALL_FLOW_H
 #define HAWKWING_RECALL_FLOW_H
@@ -33,10 +35,10 @@ static __always_inline void forget_flows(void)
 		__sync_fetch_and_add(changes, 1);
 }
 
-/* Where a flow with these ports is remembered, if it is. */
-static __always_inline struct recalled_flow *recall_flow(__u32 ports)
+/* Where a flow is remembered, if it is. */
+static __always_inline struct recalled_flow *recall_flow(const __u32 *remote, __u32 ports)
 {
-	__u32 at = (__u32)(ports * 0x9e3779b1) >> (32 - HW_RECALLED_FLOW_BITS);
+	__u32 at = (__u32)((ports ^ remote[3]) * 0x9e3779b1) >> (32 - HW_RECALLED_FLOW_BITS);
 
 	return recalled_flows.lookup(&at);
 }
@@ -56,15 +58,14 @@ static __always_inline __u64 recalled_difference(const struct recalled_flow *r, 
 	return bits;
 }
 
-/* Remembers a known flow; `srh` is the one it came with, or NULL, and the packet ends at `end`. */
-static __always_inline void remember_flow(const void *remote, const void *local, __u32 ports, __u8 protocol,
-					  __u32 slot, __u64 valid, const __u64 *srh, const void *end)
+/* Remembers a known flow, without an SRH that it came with. */
+static __always_inline struct recalled_flow *remember_flow(const __u32 *remote, const __u32 *local, __u32 ports,
+							   __u8 protocol, __u32 slot, __u64 valid)
 {
-	struct recalled_flow *r = recall_flow(ports);
-	int i;
+	struct recalled_flow *r = recall_flow(remote, ports);
 
 	if (unlikely(!r))
-		return;
+		return NULL;
 	copy16(r->remote, remote);
 	copy16(r->local, local);
 	r->ports = ports;
@@ -72,11 +73,29 @@ static __always_inline void remember_flow(const void *remote, const void *local,
 	r->slot = slot;
 	r->valid = valid;
 	r->srh = 0;
-	if (!srh || (void *)srh + HW_SRH_SHORT > end)
+	return r;
+}
+
+/* The SRH, too, whose length is one that is_short_srh knows. */
+static __always_inline void remember_srh(struct recalled_flow *r, const __u64 *srh, __u64 length, const void *end)
+{
+	if ((void *)(srh + 5) > end)
 		return;
+	r->list[0] = srh[3];
+	r->list[1] = srh[4];
+	if (length > HW_SRH_FIXED + 2 * 16) {
+		if ((void *)(srh + 7) > end)
+			return;
+		r->list[2] = srh[5];
+		r->list[3] = srh[6];
+	}
+	if (length > HW_SRH_FIXED + 3 * 16) {
+		if ((void *)(srh + 9) > end)
+			return;
+		r->list[4] = srh[7];
+		r->list[5] = srh[8];
+	}
 	r->srh = srh[0];
-	for (i = 0; i < 6; i++)
-		r->list[i] = srh[3 + i];
 }
 
 #endif

@@ -7,12 +7,12 @@
 #define HAWKWING_RECALL_ROUTE_H
 
 /* Where the route of a destination and port is remembered, if it is. */
-static __always_inline struct recalled_route *recall(const __u64 *destination, __u32 port_protocol)
+static __always_inline struct recalled_route *recall_route(const __u64 *destination, __u32 port_protocol)
 {
 	__u64 h = (destination[0] ^ destination[1] ^ port_protocol) * 0x9e3779b97f4a7c15ULL;
-	__u32 at = h >> (64 - HW_RECALLED_BITS);
+	__u32 at = h >> (64 - HW_RECALLED_ROUTE_BITS);
 
-	return recalled.lookup(&at);
+	return recalled_routes.lookup(&at);
 }
 
 static __always_inline __u32 port_and_protocol(__u16 port, __u8 protocol)
@@ -26,7 +26,7 @@ static __always_inline __u32 known_slot(const struct ipv6_header *ip6, __u16 sou
 {
 	const __u64 *destination = (void *)ip6->destination;
 	__u32 key = port_and_protocol(destination_port, protocol);
-	struct recalled_route *r = recall(destination, key);
+	struct recalled_route *r = recall_route(destination, key);
 	struct settings *set = get_settings();
 
 	if (unlikely(!r || !set) || (r->destination[0] ^ destination[0]) | (r->destination[1] ^ destination[1]) |
@@ -39,7 +39,7 @@ static __always_inline void remember(const __u64 *destination, __u16 port, __u8 
 				     __u32 slot)
 {
 	__u32 key = port_and_protocol(port, protocol);
-	struct recalled_route *r = recall(destination, key);
+	struct recalled_route *r = recall_route(destination, key);
 
 	if (!r)
 		return;

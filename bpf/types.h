@@ -22,7 +22,7 @@
 #define HW_MAX_NAME 255
 #define HW_WAYS 8
 #define HW_IDLE_EPOCHS 10
-#define HW_RECALLED_BITS 10
+#define HW_RECALLED_ROUTE_BITS 10
 #define HW_RECALLED_FLOW_BITS 6
 #define HW_OWN_ADDRESSES 4
 #define HW_FLOW_KEYS 12
@@ -98,7 +98,7 @@ struct recalled_flow {
 	__u32 slot;
 	__u32 reserved;
 	__u64 srh;			/* its first 8 bytes; 0: none is remembered */
-	__u64 list[6];			/* what follows segment[0], and maybe more */
+	__u64 list[6];			/* what follows segment[0] */
 };
 
 /* Fragments after the first carry no ports: they follow their first one's path. */

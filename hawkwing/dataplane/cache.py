@@ -21,6 +21,8 @@ _LOAD_64 = 0x18
 _PSEUDO_MAP_FD = 1
 _MOST = 16
 _INSTRUCTION = struct.Struct("<BBhi")
+_MEMORIES = frozenset({"recalled_flows", "flow_changes"})
+"""What programs only remember: made anew each time, and so no hindrance when a version changes their form."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,10 @@ def write(name: str, compiled: Compiled) -> None:
 
 
 def fitting(compiled: Compiled, inherited: Mapping[str, int]) -> dict[str, int]:
-    """The inherited maps, if each map that these programs need is among them in the same form."""
-    wanted = {entry.name: entry._replace(id=0, name="") for entry in compiled.maps}
+    """The inherited maps, if each map that these programs need to go on is among them in the same form."""
+    wanted = {
+        entry.name: entry._replace(id=0, name="") for entry in compiled.maps if entry.name not in _MEMORIES
+    }
     kernel_names = {name[:15]: name for name in wanted}
     found = {kernel_names[name]: fd for name, fd in inherited.items() if name in kernel_names}
     same = all(bpf.map_info(fd)._replace(id=0, name="") == wanted[name] for name, fd in found.items())

@@ -2,7 +2,7 @@
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from hawkwing.dataplane.bpf import Map
 from hawkwing.dataplane.layout import limits, structures
@@ -46,11 +46,14 @@ class Sweeper:
     """Gives the slots of paths that no flow uses any more back to the data plane.
 
     In two steps, half a minute apart: a path is first made unknown, so that no new flow takes it, and its
-    slot is given back only when then still no flow uses it.
+    slot is given back only when then still no flow uses it, and none is remembered with it.
     """
 
-    def __init__(self, flows: FlowTable, paths: Map, policies: Map, free_slots: Map) -> None:
+    def __init__(
+        self, flows: FlowTable, paths: Map, policies: Map, free_slots: Map, forget: Callable[[], None]
+    ) -> None:
         self._flows, self._paths, self._policies, self._free = flows, paths, policies, free_slots
+        self._forget = forget
         self._leaving: set[int] = set()
 
     def sweep(self) -> int:
@@ -64,6 +67,9 @@ class Sweeper:
         returned = self._leaving - used
         for slot in returned:
             self._policies.set(_U32.pack(slot), bytes(self._policies.info.value_size))
+        if returned:
+            self._forget()
+        for slot in returned:
             self._free.push(_U32.pack(slot))
         self._leaving &= used
         for key, slot in known.items():

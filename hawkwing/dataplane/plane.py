@@ -86,7 +86,7 @@ class DataPlane:
         if role == "server":
             self.flows = FlowTable(self.maps["flows"])
             free = self.maps["free_slots"]
-            self._sweeper = Sweeper(self.flows, self.maps["paths"], self.maps["policies"], free)
+            self._sweeper = Sweeper(self.flows, self.maps["paths"], self.maps["policies"], free, self.forget)
             if not inherited:
                 for slot in reversed(range(1, free.info.max_entries)):
                     free.push(_U32.pack(slot))

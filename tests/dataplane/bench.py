@@ -68,7 +68,7 @@ class Namespace:
         if ctypes.CDLL(None, use_errno=True).unshare(_NEW_NETWORK):
             code = ctypes.get_errno()
             raise OSError(code, f"no network namespace: {os.strerror(code)}")
-        # On one processor: each has its own memory of routes, and tests ask for what the last run left there.
+        # On one processor: each has its own memory, and tests ask for what the last run left there.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         quiet = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
         if quiet.exists():
@@ -196,6 +196,11 @@ class Bench:
                 raise
             return False
         return True
+
+    def run_xdp(self, packet: bytes) -> tuple[int, bytes]:
+        """Verdict and packet out of the XDP program, on the same processor as all other runs."""
+        program = self.plane.programs["ingress_xdp"]
+        return self.namespace.do(lambda: bpf.test_run(program, packet))[:2]
 
     def run(self, direction: str, packet: bytes, *, on_port: bool = False, gso_size: int = 0) -> Outcome:
         """Runs one packet. Arriving ones carry a sum over the whole packet where the kernel can do that."""

@@ -85,7 +85,7 @@ class Maker:
         return direction, whole(frame[:LONGEST])
 
     def turned(self, frame: bytes) -> bytes:
-        """One byte of the addresses or ports, or of what stands there, changed."""
+        """One byte of the headers changed, of those that tell flows apart above all."""
         at = self.random.choice([21, 37, 53, 54, 55, 56, 57, 58, 67, self.random.randrange(22, 140)])
         return self.set_byte(frame, at)
 

@@ -270,8 +270,8 @@ def recalled(client: Host) -> int:
     now: Any = kinds["settings"].from_buffer_copy(maps["settings"].get(bytes(4)) or b"")
     routes: list[Any] = [
         kinds["recalled_route"].from_buffer_copy(raw)
-        for at in range(maps["recalled"].info.max_entries)
-        for raw in maps["recalled"].values_per_cpu(at.to_bytes(4, sys.byteorder))
+        for at in range(maps["recalled_routes"].info.max_entries)
+        for raw in maps["recalled_routes"].values_per_cpu(at.to_bytes(4, sys.byteorder))
     ]
     return sum(route.generation == now.generation for route in routes)
 

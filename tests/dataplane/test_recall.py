@@ -1,5 +1,6 @@
 """A server's memory of flows: what it spares is not to be seen, and it outlives nothing that made it true."""
 
+import os
 import struct
 import sys
 from collections.abc import Callable
@@ -8,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from hawkwing.dataplane import bpf
 from hawkwing.dataplane.layout import structures
-from hawkwing.dataplane.loader import Capacities
+from hawkwing.dataplane.loader import Capacities, Loading
 from tests.dataplane import packets as p
 from tests.dataplane.bench import Bench, Namespace, with_xdp
 from tests.dataplane.packets import steered
@@ -18,6 +18,7 @@ from tests.dataplane.scene import HOST_A, HOST_B, HOST_C, SIDS, fill_server
 
 PEER, OWN = 50000, 8888
 DATA = bytes(range(60))
+SMALL = Capacities(policies=1024, services=4, routes=4, names=4, flows=16)
 DOMAIN = [IPv6Network("fcbb:bb00::/32"), IPv6Network("fcbb:cc00::/32")]
 HEADERS = 14 + 40
 PATHS = {40: SIDS[:1], 56: SIDS[:2], 72: SIDS[:3]}
@@ -27,7 +28,7 @@ PATHS = {40: SIDS[:1], 56: SIDS[:2], 72: SIDS[:3]}
 @pytest.fixture(scope="module")
 def loaded(namespace: Namespace) -> Bench:
     """A server with room for some twenty flows, and its XDP program."""
-    return with_xdp(Capacities(policies=1024, services=4, routes=4, names=4, flows=16), namespace)["server"]
+    return with_xdp(SMALL, namespace)["server"]
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ def outcome(bench: Bench, ready: Callable[[], None], direction: str, packet: byt
     bench.empty("flows")
     bench.plane.forget()
     ready()
-    passed = bpf.test_run(bench.plane.programs["ingress_xdp"], packet)[:2] if direction == "ingress" else ()
+    passed = bench.run_xdp(packet) if direction == "ingress" else ()
     return [passed, bench.run(direction, packet, on_port=True), bench.run("egress", reply())]
 
 
@@ -223,6 +224,8 @@ def test_nothing_but_the_same_is_taken_for_it(bench: Bench, length: int, protoco
         known()
         bench.plane.forget()
 
+    known()
+    assert remembered(bench) == 1
     for other in others:
         with_memory = outcome(bench, known, "ingress", other)
         without = outcome(bench, forgotten, "ingress", other)
@@ -230,17 +233,76 @@ def test_nothing_but_the_same_is_taken_for_it(bench: Bench, length: int, protoco
 
 
 def test_flows_remembered_at_the_same_place(bench: Bench) -> None:
-    """Each place is for a 64th of all ports: among so many others some have this one."""
-    packet, path = request(SIDS[:2]), SIDS[:2]
+    """Each place is for a 64th of all flows: among so many others some have this one."""
+    packet = request(SIDS[:2])
+    shared = 0
     for port in range(PEER + 1, PEER + 300):
         bench.empty("flows")
         bench.plane.forget()
         arrives(bench, packet, "LEARNED")
         arrives(bench, packet)
-        other = p.ipv6(HOST_B, HOST_A, p.UDP, p.udp(HOST_B, HOST_A, OWN, port))
-        bench.expect("egress", other, "NO_FLOW")
-        arrives(bench, request(path, sport=port), "LEARNED")
-        leaves(bench, path)
+        answer = p.ipv6(HOST_B, HOST_A, p.UDP, p.udp(HOST_B, HOST_A, OWN, port))
+        bench.expect("egress", answer, "NO_FLOW")
+        other = request(SIDS[3:5], sport=port)
+        arrives(bench, other, "LEARNED")
+        arrives(bench, other)
+        shared += remembered(bench) == 1
+        for _ in range(2):
+            leaves(bench, SIDS[:2])
+            bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[4], SIDS[3]]))
+            arrives(bench, packet)
+            arrives(bench, other)
+    assert 0 < shared < 30
+
+
+@pytest.mark.parametrize("size", [0, 7, 15, 16, 23, 24])
+@pytest.mark.parametrize("path", PATHS.values(), ids=map(str, PATHS))
+def test_small_datagrams_are_remembered(bench: Bench, size: int, path: list[IPv6Address]) -> None:
+    inner = p.udp(HOST_A, HOST_B, PEER, OWN, bytes(size))
+    packet = p.ipv6(HOST_A, HOST_B, p.ROUTING, p.srh(p.UDP, [*path, HOST_B], inner, left=0))
+    remember(bench, packet)
+    bench.empty("flows")
+    arrives(bench, packet)
+    arrives(bench, request(path))
+
+
+@pytest.mark.parametrize("tlvs", [0, 8, 16, 24])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
+def test_other_srhs_are_not_remembered(bench: Bench, count: int, tlvs: int) -> None:
+    """Longer ones, or of a length that no list of SIDs has, are looked at whole each time."""
+    padding = bytes([4, tlvs - 2, *range(tlvs - 2)]) if tlvs else b""
+    packet = request(SIDS[:count], tlvs=padding)
+    arrives(bench, packet, "LEARNED")
+    arrives(bench, packet)
+    # TLVs may make up for SIDs: all of it is compared, whatever it is.
+    assert remembered(bench) == (8 + 16 * (count + 1) + tlvs in PATHS)
+    arrives(bench, packet)
+    leaves(bench, SIDS[:count])
+    bench.empty("flows")
+    bench.plane.forget()
+    arrives(bench, packet, "LEARNED")
+
+
+def test_the_next_agent_takes_over_what_is_known(loaded: Bench, namespace: Namespace) -> None:
+    """Also from a version that remembered nothing, or in another form; what is remembered begins anew."""
+    bench = loaded
+    fill_server(bench)
+    bench.plane.set_sr_domain(DOMAIN)
+    packet = request(SIDS[:2])
+    remember(bench, packet)
+    left = {name: os.dup(table.fd) for name, table in bench.plane.maps.items()}
+    os.close(left.pop("flow_changes"))
+    loading = Loading("server", SMALL)
+    try:
+        taken = loading.result(left)
+    finally:
+        loading.abandon()
+    assert "flows" in taken.inherited
+    heir = Bench("server", taken, namespace)
+    assert remembered(heir) == 0
+    leaves(heir, SIDS[:2])
+    heir.plane.set_sr_domain(DOMAIN[:1])
+    heir.expect("ingress", packet, "UNTRUSTED")
 
 
 @pytest.mark.parametrize("protocol", [p.UDP, p.TCP])

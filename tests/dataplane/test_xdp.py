@@ -61,12 +61,12 @@ def check(host: Host, packet: bytes, out: bytes | None = None) -> None:
     """XDP makes `out` of the packet, by default nothing; with tc behind it the packet is as with tc alone."""
     bench = host.bench
     before = bench.tallies()
-    result = bpf.test_run(bench.plane.programs["ingress_xdp"], packet)
-    assert result.verdict == XDP_PASS
-    assert result.packet.hex() == (out or packet).hex()
+    verdict, passed = bench.run_xdp(packet)
+    assert verdict == XDP_PASS
+    assert passed.hex() == (out or packet).hex()
     assert bench.counted(before, "ingress") == ({"STRIPPED": 1} if out else {})
     alone = bench.run("ingress", packet)
-    both = bench.run("ingress", result.packet) if out else alone
+    both = bench.run("ingress", passed) if out else alone
     assert (both.verdict, both.packet.hex()) == (alone.verdict, alone.packet.hex())
 
 
