@@ -113,6 +113,8 @@ static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, voi
 	if (unlikely(!r))
 		return false;
 	bits = recalled_difference(r, ip6->source, ip6->destination, *(__u32 *)transport);
+	if (bits)
+		return false;
 	DIFFER(bits, r->srh, words[0]);
 	DIFFER(bits, r->local[0], words[1]);
 	DIFFER(bits, r->local[1], words[2]);

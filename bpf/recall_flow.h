@@ -58,14 +58,22 @@ static __always_inline __u64 recalled_difference(const struct recalled_flow *r, 
 	return bits;
 }
 
-/* Remembers a known flow, without an SRH that it came with. */
+/*
+ * Remembers a known flow, without an SRH that it came with, if it is met here a second time: flows that come
+ * by once shall not wipe the one that comes again and again, nor pay for it.
+ */
 static __always_inline struct recalled_flow *remember_flow(const __u32 *remote, const __u32 *local, __u32 ports,
 							   __u8 protocol, __u32 slot, __u64 valid)
 {
 	struct recalled_flow *r = recall_flow(remote, ports);
+	__u32 candidate = ports ^ remote[3];
 
 	if (unlikely(!r))
 		return NULL;
+	if (r->candidate != candidate) {
+		r->candidate = candidate;
+		return NULL;
+	}
 	copy16(r->remote, remote);
 	copy16(r->local, local);
 	r->ports = ports;

@@ -96,7 +96,7 @@ struct recalled_flow {
 	__u32 ports;			/* see flow_ports */
 	__u32 protocol;
 	__u32 slot;
-	__u32 reserved;
+	__u32 candidate;		/* of the flow that was last met here and not remembered */
 	__u64 srh;			/* its first 8 bytes; 0: none is remembered */
 	__u64 list[6];			/* what follows segment[0] */
 };
