@@ -88,31 +88,18 @@ static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u32 ports, 
 }
 
 /*
- * Has the same flow come with the very same SRH before? It was then well formed, believed, and of a known
- * flow.
+ * Has the same flow come with the very same SRH, of `length` bytes, before? It was then well formed, believed, and
+ * of a known flow.
  */
-static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, void *end, struct arrived *a)
+static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, const void *end, __u32 ports, __u64 length)
 {
+	const struct recalled_flow *r = recall_flow(ip6->source, ports);
 	const __u64 *words = (void *)(ip6 + 1);
-	const struct srh_header *srh = (void *)words;
-	const struct recalled_flow *r;
-	__u64 bits, length;
-	void *transport;
-	__u16 payload;
+	__u64 bits;
 
-	if (unlikely((void *)(words + 5) > end))
+	if (unlikely(!r || (void *)(words + 5) > end))
 		return false;
-	length = (srh->ext_length + 1) * 8;
-	payload = bpf_ntohs(ip6->payload_length);
-	if (OUTSIDE(length, HW_SRH_FIXED + 2 * 16, HW_SRH_SHORT) || unlikely(payload < length))
-		return false;
-	transport = (void *)words + length;
-	if (unlikely(!is_plain_transport(transport, end, srh->next_header)))
-		return false;
-	r = recall_flow(ip6->source, *(__u32 *)transport);
-	if (unlikely(!r))
-		return false;
-	bits = recalled_difference(r, ip6->source, ip6->destination, *(__u32 *)transport);
+	bits = recalled_difference(r, ip6->source, ip6->destination, ports);
 	if (bits)
 		return false;
 	DIFFER(bits, r->srh, words[0]);
@@ -132,12 +119,7 @@ static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, voi
 		DIFFER(bits, r->list[4], words[7]);
 		DIFFER(bits, r->list[5], words[8]);
 	}
-	if (bits)
-		return false;
-	a->next = srh->next_header;
-	a->length = length;
-	a->payload = payload - length;
-	return true;
+	return !bits;
 }
 #endif
 
@@ -150,24 +132,25 @@ static __always_inline bool has_arrived(struct ipv6_header *ip6, void *end, stru
 	__u32 last_entry;
 	__u16 payload;
 
-#ifdef HW_SERVER
-	if (likely(has_arrived_again(ip6, end, a)))
-		return true;
-#endif
-	set = get_settings();
-	if (unlikely(!set || list + 16 > end || srh->type != 4 || srh->segments_left))
+	if (unlikely(list + 16 > end))
 		return false;
 	a->next = srh->next_header;
 	a->length = (srh->ext_length + 1) * 8;
-	last_entry = srh->last_entry;
 	payload = bpf_ntohs(ip6->payload_length);
-	if (OUTSIDE(a->length, HW_SRH_FIXED + 16, HW_SRH_MAX) ||
-	    unlikely((last_entry + 1) * 16 + HW_SRH_FIXED > a->length || payload < a->length ||
-		     !same16(list, ip6->destination)))
+	if (OUTSIDE(a->length, HW_SRH_FIXED + 16, HW_SRH_MAX) || unlikely(payload < a->length))
 		return false;
 	a->payload = payload - a->length;
 	transport = (void *)srh + a->length;
 	if (unlikely(!is_plain_transport(transport, end, a->next)))
+		return false;
+#ifdef HW_SERVER
+	if (likely(has_arrived_again(ip6, end, *(__u32 *)transport, a->length)))
+		return true;
+#endif
+	set = get_settings();
+	last_entry = srh->last_entry;
+	if (unlikely(!set || srh->type != 4 || srh->segments_left ||
+		     (last_entry + 1) * 16 + HW_SRH_FIXED > a->length || !same16(list, ip6->destination)))
 		return false;
 #ifdef HW_SERVER
 	return last_entry &&

@@ -14,23 +14,26 @@
 	asm volatile("" : "+r"(bits) : : "memory"); \
 } while (0)
 
+static __always_inline __u64 *get_flow_changes(void)
+{
+	int zero = 0;
+
+	return flow_changes.lookup(&zero);
+}
+
 /* To be read before what is remembered is looked up: a change meanwhile then makes it invalid. */
 static __always_inline __u64 flows_valid(void)
 {
-	__u64 *changes;
-	int zero = 0;
+	__u64 *changes = get_flow_changes();
 
-	changes = flow_changes.lookup(&zero);
 	return changes ? *(volatile __u64 *)changes : 0;
 }
 
 /* To be called once the table says what is new. */
 static __always_inline void forget_flows(void)
 {
-	__u64 *changes;
-	int zero = 0;
+	__u64 *changes = get_flow_changes();
 
-	changes = flow_changes.lookup(&zero);
 	if (changes)
 		__sync_fetch_and_add(changes, 1);
 }

@@ -220,7 +220,7 @@ class Capture:
     def forget(self) -> None:
         """Lets go of everything captured so far, and of what is still on its way."""
         self.settled()
-        self._seen.clear()
+        self.clear()
 
     def clear(self) -> None:
         """Lets go of everything captured so far."""

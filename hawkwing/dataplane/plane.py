@@ -3,7 +3,6 @@
 import ctypes
 import secrets
 import struct
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from hawkwing.errors import DataplaneError
 from hawkwing.sids import ready_srh, sids_in_srh
 
 DIRECTIONS = ("egress", "ingress")
-_U32 = struct.Struct("=I")
+_U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _ROUTE = struct.Struct("=IHBx")
 _SERVICE = struct.Struct("=II")
 BY_AGENT = 1
@@ -118,8 +117,8 @@ class DataPlane:
         if self.role == "server":
             # The data plane counts here too: so much at once is a change even where one of its steps is lost.
             changes = self.maps["flow_changes"]
-            before = int.from_bytes(changes.get(_U32.pack(0)) or b"", sys.byteorder)
-            changes.set(_U32.pack(0), (before + (1 << 32)).to_bytes(8, sys.byteorder))
+            (before,) = _U64.unpack(changes.get(_U32.pack(0)) or bytes(8))
+            changes.set(_U32.pack(0), _U64.pack(before + (1 << 32)))
 
     def tick(self) -> None:
         """Every half minute: flows age, and learned paths that nobody uses are let go."""

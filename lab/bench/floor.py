@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 
-from hawkwing.dataplane import loader
-from hawkwing.dataplane.source import source_folder
 from hawkwing.sids import ready_srh
+from lab.bench.compiled import Compiled
 from lab.bench.figures import Series, per_run
 from lab.bench.programs import attached, reading, statistics
 from lab.bench.traffic import DATAGRAM, Traffic
@@ -22,7 +21,6 @@ from lab.filters import in_front
 from lab.network import Lab
 
 EMPTY, BARE, WIRED = "empty", "bare floor", "wired floor"
-_SCHED_CLS = 3
 _NODES = {"egress": "host-a", "ingress": "host-b"}
 _SOURCE = """
 #include <linux/if_ether.h>
@@ -113,23 +111,13 @@ def source_text(listed: list[IPv6Address], destination: IPv6Address) -> str:
     return text.replace("@FILL@", fill)
 
 
-class Floor:
-    """The programs of a host, compiled by BCC; this process keeps LLVM in memory, the measured ones don't."""
+class Floor(Compiled):
+    """The programs of a host."""
 
     def __init__(self, lab: Lab, here: str = "host-a", there: str = "host-b") -> None:
-        os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
-        from bcc import BPF
-
         listed = sids(lab) if here == "host-a" else sids(lab)[::-1]
         text = source_text(listed, lab.topology.host(there).address)
-        flags = [f"-I{loader._architecture_headers()}", "-I/usr/include"]
-        self._module = BPF(text=text, cflags=flags)
-        names = ("empty", "bare_egress", "bare_ingress", "wired_egress", "wired_ingress")
-        self.programs = {name: self._module.load_func(name.encode(), _SCHED_CLS).fd for name in names}
-
-    def close(self) -> None:
-        """Unloads them."""
-        self._module.cleanup()
+        super().__init__(text, ("empty", "bare_egress", "bare_ingress", "wired_egress", "wired_ingress"))
 
 
 def measure(lab: Lab, traffic: Traffic, datagrams: int, seconds: float, rounds: int) -> list[Series]:

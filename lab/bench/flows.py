@@ -116,7 +116,8 @@ def measure(sids: Sequence[IPv6Address], packets: int, rounds: int) -> tuple[lis
     new = Series("server ingress, first datagram of a flow", "ns a run")
     alone = Series("one read from so much memory, alone", "ns")
     servers: list[_Server] = []
-    reads = Reads(Capacities(flows=MANY).buckets, FEW, Capacities(flows=MANY).buckets)
+    buckets = Capacities(flows=MANY).buckets
+    reads = Reads(buckets, FEW, buckets)
     try:
         with statistics():
             for count in (FEW, MANY):
@@ -127,7 +128,7 @@ def measure(sids: Sequence[IPv6Address], packets: int, rounds: int) -> tuple[lis
                 _round(servers, leave, lambda server: server.egress, packets, chance)
                 _round(servers, arrive, lambda server: server.ingress, packets, chance)
                 alone.add(name(FEW), reads.nanoseconds(FEW))
-                alone.add(name(MANY), reads.nanoseconds(Capacities(flows=MANY).buckets))
+                alone.add(name(MANY), reads.nanoseconds(buckets))
         return [leave, arrive, alone, new], {name(server.count): server.known for server in servers}
     finally:
         reads.close()

@@ -3,10 +3,8 @@
 Where each read goes depends on what the one before has found, and nothing else is done meanwhile.
 """
 
-import os
-
-from hawkwing.dataplane import bpf, loader
-from hawkwing.dataplane.source import source_folder
+from hawkwing.dataplane import bpf
+from lab.bench.compiled import Compiled
 
 _READS, _REPEAT = 64, 100
 _TABLE = """
@@ -35,24 +33,14 @@ int read_@USED@(struct __sk_buff *skb)
 _FRAME = bytes(12) + b"\x86\xdd" + bytes(60)
 
 
-class Reads:
+class Reads(Compiled):
     """A table of `buckets` of 128 bytes; programs read from some of them, evenly spread, or from all."""
 
     def __init__(self, buckets: int, *used: int) -> None:
-        os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
-        from bcc import BPF
-
         text = _TABLE + "".join(_PROGRAM.replace("@USED@", str(number)) for number in used)
         text = text.replace("@ALL@", str(buckets)).replace("@READS@", str(_READS))
-        self._module = BPF(text=text, cflags=[f"-I{loader._architecture_headers()}", "-I/usr/include"])
-        self._programs = {
-            number: self._module.load_func(f"read_{number}".encode(), bpf.SCHED_CLS).fd for number in used
-        }
+        super().__init__(text, [f"read_{number}" for number in used])
 
     def nanoseconds(self, used: int) -> float:
         """Of one read at random from so many buckets."""
-        return bpf.test_run(self._programs[used], _FRAME, repeat=_REPEAT).duration / _READS
-
-    def close(self) -> None:
-        """Gives table and programs back."""
-        self._module.cleanup()
+        return bpf.test_run(self.programs[f"read_{used}"], _FRAME, repeat=_REPEAT).duration / _READS

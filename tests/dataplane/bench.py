@@ -267,6 +267,12 @@ class Bench:
         """How many there are in a hash table."""
         return sum(1 for _ in self.plane.maps[table].each_key())
 
+    def remembered(self, table: str, structure: str) -> list[Any]:
+        """All elements of a per-CPU array, of all CPUs."""
+        kind, memory = structures()[structure], self.plane.maps[table]
+        places = (struct.pack("=I", at) for at in range(memory.info.max_entries))
+        return [kind.from_buffer_copy(raw) for place in places for raw in memory.values_per_cpu(place)]
+
     def flows(self) -> int:
         """How many flows the server knows."""
         assert self.plane.flows is not None

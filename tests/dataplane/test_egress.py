@@ -1,6 +1,5 @@
 """What becomes of packets that leave: client by destination and port, server by learned flow."""
 
-import sys
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -268,11 +267,7 @@ def recalled(client: Host) -> int:
     """How many routes the client remembers, since it was last made to forget."""
     maps, kinds = client.bench.plane.maps, structures()
     now: Any = kinds["settings"].from_buffer_copy(maps["settings"].get(bytes(4)) or b"")
-    routes: list[Any] = [
-        kinds["recalled_route"].from_buffer_copy(raw)
-        for at in range(maps["recalled_routes"].info.max_entries)
-        for raw in maps["recalled_routes"].values_per_cpu(at.to_bytes(4, sys.byteorder))
-    ]
+    routes = client.bench.remembered("recalled_routes", "recalled_route")
     return sum(route.generation == now.generation for route in routes)
 
 

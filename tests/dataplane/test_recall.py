@@ -1,7 +1,6 @@
 """A server's memory of flows: what it spares is not to be seen, and it outlives nothing that made it true."""
 
 import os
-import struct
 import sys
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network
@@ -9,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Capacities, Loading
 from tests.dataplane import packets as p
-from tests.dataplane.bench import Bench, Namespace, with_xdp
+from tests.dataplane.bench import Bench, Namespace, results
 from tests.dataplane.packets import steered
 from tests.dataplane.scene import HOST_A, HOST_B, HOST_C, SIDS, fill_server
 
@@ -28,7 +26,11 @@ PATHS = {40: SIDS[:1], 56: SIDS[:2], 72: SIDS[:3]}
 @pytest.fixture(scope="module")
 def loaded(namespace: Namespace) -> Bench:
     """A server with room for some twenty flows, and its XDP program."""
-    return with_xdp(SMALL, namespace)["server"]
+    loading = Loading("server", SMALL, xdp=True)
+    try:
+        return Bench("server", results({"server": loading})["server"], namespace)
+    finally:
+        loading.abandon()
 
 
 @pytest.fixture
@@ -78,14 +80,8 @@ def leaves(bench: Bench, path: list[IPv6Address], protocol: int = p.UDP) -> None
 
 def remembered(bench: Bench) -> int:
     """How many flows are remembered, and still hold."""
-    maps, kind = bench.plane.maps, structures()["recalled_flow"]
-    valid = int.from_bytes(maps["flow_changes"].get(bytes(4)) or b"", sys.byteorder)
-    flows: list[Any] = [
-        kind.from_buffer_copy(raw)
-        for at in range(maps["recalled_flows"].info.max_entries)
-        for raw in maps["recalled_flows"].values_per_cpu(struct.pack("=I", at))
-    ]
-    return sum(flow.valid == valid for flow in flows)
+    valid = int.from_bytes(bench.plane.maps["flow_changes"].get(bytes(4)) or b"", sys.byteorder)
+    return sum(flow.valid == valid for flow in bench.remembered("recalled_flows", "recalled_flow"))
 
 
 def remember(bench: Bench, packet: bytes) -> None:
