@@ -16,6 +16,7 @@ from pathlib import Path
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.claim import runtime_folder
+from hawkwing.dataplane.source import meaning
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.policies import SidList
 from hawkwing.steering import Steering
@@ -43,9 +44,10 @@ def tidy(role: str, interface: str) -> None:
 
 
 def note_programs(role: str, interface: str, programs: Mapping[str, int]) -> None:
-    """Writes down which programs are attached now."""
+    """Writes down which programs are attached now, and what their maps' contents mean."""
     numbers = [bpf.program_info(fd).id for fd in programs.values()]
-    _programs_file(role, interface).write_text(json.dumps(numbers))
+    note = {"meaning": meaning(), "programs": numbers}
+    _programs_file(role, interface).write_text(json.dumps(note))
 
 
 def running_maps(role: str, interface: str) -> dict[str, int]:
@@ -54,8 +56,11 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
         return {}
     maps: dict[str, int] = {}
     try:
-        numbers = json.loads(_programs_file(role, interface).read_text())
-        for program in [bpf.program_by_id(number) for number in numbers]:
+        note = json.loads(_programs_file(role, interface).read_text())
+        if note["meaning"] != meaning():
+            log.warning("the agent before was of another version: what it had learned is learned anew")
+            return {}
+        for program in [bpf.program_by_id(number) for number in note["programs"]]:
             for number in bpf.program_info(program).map_ids:
                 fd = bpf.map_by_id(number)
                 name = bpf.map_info(fd).name
@@ -64,7 +69,7 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
                 else:
                     maps[name] = fd
             os.close(program)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         # No file: nothing was left. No such program: it went with its filter.
         return maps
     return maps

@@ -1,11 +1,14 @@
 """Where the C sources are, and one text of them: BCC rewrites map access in its main file only."""
 
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
 
 from hawkwing.errors import DataplaneError
 
+_MEANING = ("types.h", "reasons.h", "maps.h", "lib/flows.h")
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r'\s*#include "(?P<file>[^"]+)"')
 
 
@@ -17,6 +20,12 @@ def source_folder() -> Path:
         if (folder / "hawkwing.c").is_file():
             return folder
     raise DataplaneError(f"the C sources of the data plane are missing: no bpf/hawkwing.c near {package}")
+
+
+def meaning(folder: Path | None = None) -> str:
+    """Of what the maps hold: versions with the same one understand each other's."""
+    texts = [_COMMENT.sub(" ", ((folder or source_folder()) / name).read_text()) for name in _MEANING]
+    return hashlib.sha256("\0".join(" ".join(text.split()) for text in texts).encode()).hexdigest()[:16]
 
 
 def flattened(name: str = "hawkwing.c") -> str:
