@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lab.bench import floor, flows, hooks, lifecycle, programs, report, scale, throughput, vpp
 from lab.bench.figures import Series
+from lab.bench.machine import stolen_seconds
 from lab.bench.switch import check, switchable
 from lab.bench.traffic import Traffic
 from lab.bench.ways import one_path, sids
@@ -70,7 +71,7 @@ def run(output: Path | None, quick: bool) -> int:
     file = Path(os.environ.get("HAWKWING_CWD", Path.cwd())) / (output or "bench.json")
     effort = _QUICK if quick else _FULL
     machine = report.environment()
-    begun = time.monotonic()
+    begun, stolen = time.monotonic(), stolen_seconds()
     results = report.Results(quick)
     results.routers = _routers(machine, effort, console)
     lab = Lab(f"bench-{os.getpid()}")
@@ -82,6 +83,7 @@ def run(output: Path | None, quick: bool) -> int:
         lab.down()
         # Also of a run that broke off: minutes of figures are not thrown away.
         lasted = time.monotonic() - begun
+        machine["processor_seconds_stolen"] = round(stolen_seconds() - stolen, 1)
         report.show(results, machine, console)
         file.write_text(report.as_json(results, machine, lasted) + "\n")
     left = lab.remains()

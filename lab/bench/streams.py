@@ -1,4 +1,4 @@
-"""TCP connections that stay open, through which a turn of some milliseconds sends a given amount."""
+"""TCP connections through which a turn of some milliseconds sends a given amount."""
 
 import fcntl
 import os
@@ -8,11 +8,11 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from lab.bench.traffic import DATAGRAM_PORT as PORT
 from lab.bench.traffic import cores
-from lab.linux.kernel import set_sysctl
 from lab.network import Lab
 
 _CHUNK = bytes(1 << 20)
@@ -25,13 +25,10 @@ class Streams:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._address = str(lab.topology.host("host-b").address)
-        self._open: list[socket.socket] = []
         self._listener = lab.inside("host-b", self._listen)
         self._wake, self._woken = os.pipe()[::-1]
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        # Between two of its turns a connection rests; it goes on where it was.
-        lab.inside("host-a", lambda: set_sysctl("net/ipv4/tcp_slow_start_after_idle", 0))
 
     def _listen(self) -> socket.socket:
         made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
@@ -46,7 +43,7 @@ class Streams:
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._listener, selectors.EVENT_READ)
             waiting.register(self._woken, selectors.EVENT_READ)
-            peers: list[socket.socket] = []
+            peers: set[socket.socket] = set()
             while True:
                 for key, _events in waiting.select():
                     if key.fd == self._woken:
@@ -55,19 +52,21 @@ class Streams:
                         return
                     if key.fileobj is self._listener:
                         peer, _address = self._listener.accept()
-                        peers.append(peer)
+                        peers.add(peer)
                         waiting.register(peer, selectors.EVENT_READ, peer)
                     elif not key.data.recv_into(buffer):
                         waiting.unregister(key.data)
+                        peers.remove(key.data)
+                        key.data.close()
 
-    def connect(self, count: int) -> list[socket.socket]:
+    @contextmanager
+    def connected(self, count: int) -> Iterator[list[socket.socket]]:
         """So many connections, made on the way that is switched on."""
-        made = [
-            self._lab.inside("host-a", lambda: socket.create_connection((self._address, PORT), timeout=10))
-            for _ in range(count)
-        ]
-        self._open += made
-        return made
+        with ExitStack() as stack:
+            yield [stack.enter_context(self._lab.inside("host-a", self._connection)) for _ in range(count)]
+
+    def _connection(self) -> socket.socket:
+        return socket.create_connection((self._address, PORT), timeout=10)
 
     def send(self, streams: Sequence[socket.socket], megabytes: int) -> float:
         """Gigabits a second, from the first byte sent until the last one was acknowledged."""
@@ -83,11 +82,10 @@ class Streams:
         return each * len(streams) * len(_CHUNK) * 8 / (time.perf_counter() - begun) / 1e9
 
     def close(self) -> None:
-        """Ends the connections and the reader."""
+        """Ends the reader."""
         os.write(self._wake, b"x")
         self._reader.join()
-        for one in (*self._open, self._listener):
-            one.close()
+        self._listener.close()
         os.close(self._wake)
         os.close(self._woken)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.bench import datagrams
+from lab.bench.machine import plain_tcp
 from lab.network import Lab
 from lab.process import Process
 from lab.wait import wait_until
@@ -43,6 +44,8 @@ class Traffic:
         sender, receiver = cores()
         if sender != receiver:
             self._client += ["-A", f"{sender},{receiver}"]
+        for host in ("host-a", "host-b"):
+            lab.inside(host, plain_tcp)
         self._server = lab.start("host-b", "iperf3", ["iperf3", "-s", "-p", str(PORT)])
         wait_until(self._listening, 5.0, "iperf3 to listen")
         self._receiver, self.sender = self._pair(DATAGRAM_PORT)

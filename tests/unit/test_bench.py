@@ -10,7 +10,7 @@ import pytest
 
 from hawkwing.config import load_config
 from hawkwing.sids import ready_srh
-from lab.bench import figures, floor, flows, report, switch, ways
+from lab.bench import figures, floor, flows, machine, report, switch, ways
 from lab.bench.figures import Series
 from lab.bench.traffic import DATAGRAM_PORT, FOREIGN_PORT, PORT
 from lab.network import Lab
@@ -51,6 +51,18 @@ def test_rounds_that_failed_are_left_out(above: list[float], below: list[float],
 def test_no_ratio_without_rounds() -> None:
     assert isnan(figures.ratio([], []))
     assert isnan(series(a=[1]).ratio("a", "b"))
+
+
+def test_turns_that_lost_processor_time_are_taken_again() -> None:
+    """Only turns with the same count before and behind them are believed."""
+    stolen = iter([5, 9, 9, 10, 12, 12]).__next__
+    assert machine.undisturbed(iter([1.0, 2.0, 3.0]).__next__, stolen) == 3.0
+    assert isnan(machine.undisturbed(iter([1.0] * 4).__next__, iter(range(8)).__next__))
+
+
+def test_stolen_time_is_that_of_the_kernel() -> None:
+    before = machine.stolen_seconds()
+    assert 0 <= before <= machine.stolen_seconds()
 
 
 def test_bounds_of_a_median() -> None:
