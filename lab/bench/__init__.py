@@ -4,6 +4,8 @@ All in one run and in turns, because figures of different times on a machine in 
 """
 
 import os
+import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,7 @@ class _Effort:
 
 _FULL = _Effort(
     20_000,
-    throughput=throughput.Rounds(tcp=150, cut=60, udp=30),
+    throughput=throughput.Rounds(tcp=100, cut=40, udp=24),
     streams=(1, 4),
     programs=5,
     floor=40,
@@ -71,6 +73,8 @@ def run(output: Path | None, quick: bool) -> int:
     file = Path(os.environ.get("HAWKWING_CWD", Path.cwd())) / (output or "bench.json")
     effort = _QUICK if quick else _FULL
     machine = report.environment()
+    # Ended from outside it tidies up as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     begun, stolen = time.monotonic(), stolen_seconds()
     results = report.Results(quick)
     results.routers = _routers(machine, effort, console)
