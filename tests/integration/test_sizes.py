@@ -7,6 +7,7 @@ import pytest
 
 from lab.network import Lab
 from lab.vpp.objects import MOST_SEGMENTS
+from lab.wait import wait_until
 from lab.wire import Capture
 
 from .conftest import Agents, Endpoint, on_vpp
@@ -164,6 +165,10 @@ def test_smaller_mtu_inside_the_path_is_discovered(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """A router's error quotes our packet with its SRH; the stack takes it as about the application's."""
+
+    def route(host: str, destination: str) -> str:
+        return lab.execute(host, ["ip", "-6", "route", "get", destination]).stdout
+
     ends = (("vpp3", "vpp5"), ("vpp5", "vpp3"))
     for end in ends:
         lab.set_mtu(*end, 1400)
@@ -176,16 +181,17 @@ def test_smaller_mtu_inside_the_path_is_discovered(
         far.socket.settimeout(0.3)
         with pytest.raises(TimeoutError):
             far.socket.recvfrom(2000)
+        wait_until(lambda: "mtu 1312" in route("host-a", B), 5.0, "host-a to know the path's MTU")
         near.socket.sendto(bytes(1350), (B, 5000))
         far.socket.settimeout(5)
         data, peer = far.socket.recvfrom(2000)
         assert len(data) == 1350
-        assert "mtu 1312" in lab.execute("host-a", ["ip", "-6", "route", "get", B]).stdout
         forget_path_mtu(lab)
         far.socket.sendto(bytes(1350), peer)
         near.socket.settimeout(0.3)
         with pytest.raises(TimeoutError):
             near.socket.recvfrom(2000)
+        wait_until(lambda: "mtu 1312" in route("host-b", peer[0]), 5.0, "host-b to know the path's MTU")
         far.socket.sendto(bytes(1350), peer)
         near.socket.settimeout(5)
         assert len(near.socket.recvfrom(2000)[0]) == 1350
