@@ -5,7 +5,7 @@ import re
 from functools import cache
 from typing import Any, NamedTuple
 
-from hawkwing.dataplane.source import source_folder
+from hawkwing.dataplane.source import source_folder, without_comments
 
 _DEFINE = re.compile(r"^#define (HW_\w+) (0x[0-9a-f]+|\d+)\s*$", re.MULTILINE)
 _STRUCT = re.compile(r"^struct (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
@@ -41,7 +41,7 @@ def structures() -> dict[str, type[ctypes.Structure]]:
     result: dict[str, type[ctypes.Structure]] = {}
     for name, body in _STRUCT.findall((source_folder() / "types.h").read_text()):
         fields = []
-        for kind, member, count in _MEMBER.findall(re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)):
+        for kind, member, count in _MEMBER.findall(without_comments(body)):
             fields.append((member, found[kind] * int(count) if count else found[kind]))
         found[name] = result[name] = type(name, (ctypes.Structure,), {"_fields_": fields})
     return result

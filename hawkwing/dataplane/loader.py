@@ -15,11 +15,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hawkwing.dataplane import bpf, cache
 from hawkwing.dataplane.layout import limits, structures
@@ -167,8 +167,6 @@ def _tail(text: str, most: int = 4000) -> str:
 
 def _flags(role: str, raw_links: bool, xdp: bool, capacities: Capacities) -> list[str]:
     flags = [
-        f"-I{_architecture_headers()}",
-        "-I/usr/include",
         f"-DHW_{role.upper()}",
         f"-DHW_POLICIES={capacities.policies}",
         f"-DHW_SERVICES={capacities.services}",
@@ -205,18 +203,22 @@ def _explain(errors: str) -> str:
     return "the data plane could not be compiled or loaded: " + _tail(errors.strip())
 
 
-def _architecture_headers() -> str:
-    return str(next(Path("/usr/include").glob("*-linux-gnu*/asm"), Path("/usr/include/asm")).parent)
+def compiled(text: str, flags: Sequence[str] = ()) -> Any:
+    """BCC's module of a program that may include what ours do; LLVM stays in this process."""
+    os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
+    from bcc import BPF
+
+    architecture = next(Path("/usr/include").glob("*-linux-gnu*/asm"), Path("/usr/include/asm")).parent
+    return BPF(text=text, cflags=[f"-I{architecture}", "-I/usr/include", *flags])
 
 
 def compile_and_load(role: str, raw_links: bool, xdp: bool, capacities: Capacities) -> Loaded:
     """Compiles for one role and loads every program; only for a process that may keep LLVM in memory."""
-    os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
-    from bcc import BPF, lib
-
     flags = _flags(role, raw_links, xdp, capacities)
     kinds = ["ethernet", "raw"] if raw_links else ["ethernet"]
-    module = BPF(text=flattened(), cflags=flags)
+    module = compiled(flattened(), flags)
+    from bcc import lib
+
     programs = {}
     for direction in ("egress", "ingress"):
         for kind in kinds:

@@ -22,10 +22,16 @@ def source_folder() -> Path:
     raise DataplaneError(f"the C sources of the data plane are missing: no bpf/hawkwing.c near {package}")
 
 
+def without_comments(text: str) -> str:
+    """C with a space for each comment."""
+    return _COMMENT.sub(" ", text)
+
+
 def meaning(folder: Path | None = None) -> str:
     """Of what the maps hold: versions with the same one understand each other's."""
-    texts = [_COMMENT.sub(" ", ((folder or source_folder()) / name).read_text()) for name in _MEANING]
-    return hashlib.sha256("\0".join(" ".join(text.split()) for text in texts).encode()).hexdigest()[:16]
+    folder = folder or source_folder()
+    texts = [without_comments((folder / name).read_text()).split() for name in _MEANING]
+    return hashlib.sha256("\0".join(" ".join(words) for words in texts).encode()).hexdigest()[:16]
 
 
 def flattened(name: str = "hawkwing.c") -> str:

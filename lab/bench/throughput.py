@@ -17,7 +17,7 @@ from lab.network import Lab
 _MEGABYTES, _MEGABYTES_CUT, _UDP_MEGABYTES = 64, 8, 2
 """A turn's: some tens of milliseconds of TCP, a quarter of a second of UDP."""
 _WARM_UP = 16
-"""Each turn has connections of its own: what one has once taken for loss slows it for as long as it lives."""
+"""What a turn's connections send before it counts."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def measure(
     with closing(Streams(lab)) as streams:
 
         def turn(way: str, count: int, megabytes: int) -> float:
-            # The wired floor says no MSS; HawkWing does.
+            # Connections of its own: what one has once taken for loss slows it for as long as it lives.
+            # The wired floor clamps no MSS, so its connections are made on HawkWing's way.
             to(HAWKWING if way == WIRED else way)
             with streams.connected(count) as opened:
                 if way == WIRED:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.bench import datagrams
-from lab.bench.machine import plain_tcp
+from lab.linux.kernel import set_sysctl
 from lab.network import Lab
 from lab.process import Process
 from lab.wait import wait_until
@@ -24,6 +24,16 @@ def cores() -> tuple[int, int]:
     """The sender's and the receiver's: a core each, else the scheduler's choice matters more than the way."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[1 % len(usable)]
+
+
+def _plain_tcp() -> None:
+    """TCP of this thread's namespace sends what the path takes, and knows nothing of connections before.
+
+    BBR, a default of some machines, would send what it believes of the path, not what the path takes.
+    Reno is in every kernel, and allowed in every namespace.
+    """
+    set_sysctl("net/ipv4/tcp_congestion_control", "reno")
+    set_sysctl("net/ipv4/tcp_no_metrics_save", 1)
 
 
 class UdpRates(NamedTuple):
@@ -45,7 +55,7 @@ class Traffic:
         if sender != receiver:
             self._client += ["-A", f"{sender},{receiver}"]
         for host in ("host-a", "host-b"):
-            lab.inside(host, plain_tcp)
+            lab.inside(host, _plain_tcp)
         self._server = lab.start("host-b", "iperf3", ["iperf3", "-s", "-p", str(PORT)])
         wait_until(self._listening, 5.0, "iperf3 to listen")
         self._receiver, self.sender = self._pair(DATAGRAM_PORT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ _FILES = (
     "af_packet",
 )
 _CLIENT_NAME = "hawkwing-lab"
+_DECODING = threading.Lock()
 
 
 class VppError(RuntimeError):
@@ -35,6 +37,17 @@ def enum(name: str) -> Any:
     return getattr(VppEnum, name)
 
 
+class _Client(VPPApiClient):  # type: ignore[misc]
+    """One at a time decodes: the library's types, which all connections share, note in themselves whether to
+    convert, and where threads met in one, a prefix came as VPP's own structure.
+    """
+
+    def decode_incoming_msg(self, *arguments: Any, **options: Any) -> Any:
+        """As in the library; it doesn't wait for VPP."""
+        with _DECODING:
+            return super().decode_incoming_msg(*arguments, **options)
+
+
 class Api:
     """Calls by name: `api.call("sw_interface_set_flags", sw_if_index=1, flags=1)`. A context manager."""
 
@@ -43,7 +56,7 @@ class Api:
         #: Numbers of interfaces by name, as far as they were asked for.
         self.interface_numbers: dict[str, int] = {}
         files = [file for name in _FILES for file in sorted(folder.rglob(f"{name}.api.json"))]
-        self._client = VPPApiClient(apifiles=[str(file) for file in files], server_address=str(socket))
+        self._client = _Client(apifiles=[str(file) for file in files], server_address=str(socket))
         try:
             self._client.connect(_CLIENT_NAME)
         except OSError as error:

@@ -72,17 +72,6 @@ def advertise_nothing(api: Api, interface: _WithName) -> None:
     api.call("sw_interface_ip6nd_ra_config", sw_if_index=index, suppress=1, is_no=False)
 
 
-def interface_of(value: Any) -> IPv6Interface:
-    """The prefix in an answer, whether vpp-papi has converted it or not.
-
-    All connections share its types, which note in themselves whether to convert: where threads meet, one of
-    them gets VPP's own structure (vl_api_prefix_t), and bytes for addresses.
-    """
-    if hasattr(value, "len"):
-        return IPv6Interface((bytes(value.address.un.ip6), value.len))
-    return IPv6Interface(str(value))
-
-
 @dataclass(frozen=True)
 class HostInterface:
     """An af_packet interface on a device of the instance's network namespace, with the device's address."""
@@ -163,7 +152,7 @@ class Address:
         """Among the interface's."""
         index = interface_index(api, self.interface.vpp_name)
         found = api.dump("ip_address_dump", sw_if_index=index, is_ipv6=True)
-        return any(interface_of(details.prefix) == self.address for details in found)
+        return any(IPv6Interface(str(details.prefix)) == self.address for details in found)
 
     def remove(self, api: Api) -> None:
         """This one only."""
@@ -271,7 +260,7 @@ def present_routes(
     """Interface number and address of the next hops of those of the prefixes that have a route."""
     found: dict[IPv6Network, set[tuple[int, IPv6Address]]] = {}
     for details in api.dump("ip_route_dump", table={"table_id": _NO_TABLE, "is_ip6": True}):
-        prefix = interface_of(details.route.prefix).network
+        prefix = IPv6Network(str(details.route.prefix))
         if prefix in prefixes:
             hops = ((path.sw_if_index, IPv6Address(path.nh.address.ip6)) for path in details.route.paths)
             found[prefix] = set(hops)
@@ -292,7 +281,7 @@ class LocalSid:
         """Among the instance's SIDs, with this behaviour."""
         end = enum("vl_api_sr_behavior_t").SR_BEHAVIOR_API_END
         return any(
-            IPv6Address(details.addr) == self.sid and details.behavior == end and not details.end_psp
+            IPv6Address(str(details.addr)) == self.sid and details.behavior == end and not details.end_psp
             for details in api.dump("sr_localsids_dump")
         )
 
@@ -317,6 +306,6 @@ class LocalSid:
 def sid_packets(api: Api) -> dict[IPv6Address, int]:
     """How many packets each SID has processed since it was added."""
     return {
-        IPv6Address(details.addr): int(details.good_traffic_pkt_count)
+        IPv6Address(str(details.addr)): int(details.good_traffic_pkt_count)
         for details in api.dump("sr_localsids_with_packet_stats_dump")
     }

@@ -106,9 +106,11 @@ def results(loaders: Mapping[str, Loading]) -> dict[str, Loaded]:
         raise
 
 
-def with_xdp(capacities: Capacities, namespace: Namespace) -> "dict[str, Bench]":
-    """Both roles with their XDP programs."""
-    loaders = {role: Loading(role, capacities, xdp=True) for role in ("client", "server")}
+def with_xdp(
+    capacities: Capacities, namespace: Namespace, roles: Sequence[str] = ("client", "server")
+) -> "dict[str, Bench]":
+    """The roles with their XDP programs."""
+    loaders = {role: Loading(role, capacities, xdp=True) for role in roles}
     try:
         return {role: Bench(role, loaded, namespace) for role, loaded in results(loaders).items()}
     finally:

@@ -10,7 +10,7 @@ import pytest
 
 from hawkwing.dataplane.loader import Capacities, Loading
 from tests.dataplane import packets as p
-from tests.dataplane.bench import Bench, Namespace, results
+from tests.dataplane.bench import Bench, Namespace, with_xdp
 from tests.dataplane.packets import steered
 from tests.dataplane.scene import HOST_A, HOST_B, HOST_C, SIDS, fill_server
 
@@ -26,11 +26,7 @@ PATHS = {40: SIDS[:1], 56: SIDS[:2], 72: SIDS[:3]}
 @pytest.fixture(scope="module")
 def loaded(namespace: Namespace) -> Bench:
     """A server with room for some twenty flows, and its XDP program."""
-    loading = Loading("server", SMALL, xdp=True)
-    try:
-        return Bench("server", results({"server": loading})["server"], namespace)
-    finally:
-        loading.abandon()
+    return with_xdp(SMALL, namespace, ["server"])["server"]
 
 
 @pytest.fixture

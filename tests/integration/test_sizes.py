@@ -71,6 +71,11 @@ def sids(count: int) -> list[str]:
     return ([R1, R3, R5, R6] + [R5, R6] * 8)[:count]
 
 
+def route(lab: Lab, host: str, destination: str) -> str:
+    """What a host's stack knows of the way there."""
+    return lab.execute(host, ["ip", "-6", "route", "get", destination]).stdout
+
+
 def forget_path_mtu(lab: Lab) -> None:
     """Every test starts with a stack that knows nothing of the path."""
     for host in ("host-a", "host-b"):
@@ -126,8 +131,8 @@ def test_a_stream_of_large_datagrams(lab: Lab, agents: Agents, udp: Callable[...
         assert there == data
         far.socket.sendto(data, peer)
         assert near.socket.recv(2000) == data
-    routes = lab.execute("host-a", ["ip", "-6", "route", "get", B]).stdout
-    assert "mtu 1444" in routes, routes
+    found = route(lab, "host-a", B)
+    assert "mtu 1444" in found, found
 
 
 def test_connected_socket_sees_no_error(lab: Lab, agents: Agents, udp: Callable[..., Endpoint]) -> None:
@@ -165,10 +170,6 @@ def test_smaller_mtu_inside_the_path_is_discovered(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """A router's error quotes our packet with its SRH; the stack takes it as about the application's."""
-
-    def route(host: str, destination: str) -> str:
-        return lab.execute(host, ["ip", "-6", "route", "get", destination]).stdout
-
     ends = (("vpp3", "vpp5"), ("vpp5", "vpp3"))
     for end in ends:
         lab.set_mtu(*end, 1400)
@@ -181,7 +182,7 @@ def test_smaller_mtu_inside_the_path_is_discovered(
         far.socket.settimeout(0.3)
         with pytest.raises(TimeoutError):
             far.socket.recvfrom(2000)
-        wait_until(lambda: "mtu 1312" in route("host-a", B), 5.0, "host-a to know the path's MTU")
+        wait_until(lambda: "mtu 1312" in route(lab, "host-a", B), 5.0, "host-a to know the path's MTU")
         near.socket.sendto(bytes(1350), (B, 5000))
         far.socket.settimeout(5)
         data, peer = far.socket.recvfrom(2000)
@@ -191,7 +192,7 @@ def test_smaller_mtu_inside_the_path_is_discovered(
         near.socket.settimeout(0.3)
         with pytest.raises(TimeoutError):
             near.socket.recvfrom(2000)
-        wait_until(lambda: "mtu 1312" in route("host-b", peer[0]), 5.0, "host-b to know the path's MTU")
+        wait_until(lambda: "mtu 1312" in route(lab, "host-b", peer[0]), 5.0, "host-b to know the path's MTU")
         far.socket.sendto(bytes(1350), peer)
         near.socket.settimeout(5)
         assert len(near.socket.recvfrom(2000)[0]) == 1350

@@ -5,9 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from ipaddress import IPv6Interface
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +13,6 @@ from lab.bench import report, vpp
 from lab.bench.figures import Series
 from lab.vpp import startup
 from lab.vpp.installation import PREFIX_VARIABLE, VppMissingError, find
-from lab.vpp.objects import interface_of
 from lab.vpp.startup import API_SOCKET, CLI_SOCKET, STATS_SOCKET, shared_memory, startup_text
 
 VERSION = "vpp v25.06-release built by someone on somewhere"
@@ -36,15 +33,6 @@ def install(root: Path, plugins: str = "lib/vpp_plugins") -> Path:
     (root / plugins / "af_packet_plugin.so").touch()
     (root / "share/vpp/api/core").mkdir(parents=True)
     return root
-
-
-@pytest.mark.parametrize("text", ["fcbb:cc00:4::/48", "fcbb:cc00:4::f/48"])
-def test_prefix_of_an_answer_converted_or_not(text: str) -> None:
-    prefix = IPv6Interface(text)
-    raw = SimpleNamespace(
-        address=SimpleNamespace(af=1, un=SimpleNamespace(ip6=prefix.ip.packed)), len=prefix.network.prefixlen
-    )
-    assert interface_of(raw) == interface_of(prefix) == prefix
 
 
 @pytest.fixture(autouse=True)
