@@ -156,7 +156,7 @@ static __always_inline bool has_arrived(struct ipv6_header *ip6, void *end, stru
 	return last_entry &&
 	       is_known_flow(ip6, *(__u32 *)transport, a->next, list, a->length, end, last_entry, set);
 #else
-	return is_local(set, ip6->destination) && trusted_list(set, ip6->source, list, end, last_entry);
+	return is_local(set, ip6->destination) && trusted_packet(set, ip6->source, list, end, last_entry);
 #endif
 }
 

@@ -41,14 +41,14 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 #ifdef HW_CLIENT
 	struct route_key route = { .group = group, .port = w->destination_port, .protocol = w->protocol };
 #endif
-	struct fragment_key fragment;
+	struct fragment_key *fragment = &s->fragment;
 
 	if (w->fragment_at) {
-		copy16(fragment.source, ip6->source);
-		copy16(fragment.destination, ip6->destination);
-		fragment.identification = w->identification;
+		copy16(fragment->source, ip6->source);
+		copy16(fragment->destination, ip6->destination);
+		fragment->identification = w->identification;
 		if (w->later_fragment) {
-			found = fragments.lookup(&fragment);
+			found = fragments.lookup(fragment);
 			if (!found)
 				return HW_LOST_FRAGMENT;
 			*slot = *found;
@@ -68,7 +68,7 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 	*slot = *found;
 #endif
 	if (w->fragment_at)
-		fragments.update(&fragment, slot);
+		fragments.update(fragment, slot);
 	return HW_STEERED;
 }
 
@@ -276,7 +276,7 @@ static __always_inline int steer_ordinary(struct __sk_buff *skb, __u32 l3, __u32
 	grown = skb->len - l3 + length;
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
 	if (grown > IPV6_MIN_MTU) {
-		bpf_check_mtu(skb, 0, &mtu, 0, 0);
+		check_mtu(skb, 0, &mtu, 0, 0);
 		if (unlikely(wire_length(skb, l3, headers) + length > mtu || grown > IPV6_HEADER + 0xffff))
 			return HW_REASON_COUNT;
 	}
@@ -357,7 +357,7 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 	}
 
 	if (w->protocol == NEXT_TCP && !w->later_fragment && tcp_is_syn(skb, w->offset) &&
-	    !bpf_check_mtu(skb, 0, &mtu, 0, 0) &&
+	    !check_mtu(skb, 0, &mtu, 0, 0) &&
 	    tcp_clamp_mss(skb, w->offset, mtu - IPV6_HEADER - 20 - p->srh_length, &s->position))
 		count(HW_EGRESS, HW_MSS_CLAMPED, bytes);
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
@@ -365,7 +365,7 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 		__u32 length = wire_length(skb, l3, headers_length(skb, l3, w)) + p->srh_length;
 
 		mtu = 0;
-		bpf_check_mtu(skb, 0, &mtu, 0, 0);
+		check_mtu(skb, 0, &mtu, 0, 0);
 		if (length > mtu) {
 			/* TCP segmentation can be told to cut smaller pieces; all else is too big. */
 			if (!skb->gso_size || w->protocol != NEXT_TCP)

@@ -27,7 +27,7 @@ static __always_inline __u64 flow_known(const struct flow_id *id)
 	int home;
 
 	for (home = 0; home < 2; home++) {
-		__u32 index = flow_home(id->mark, home);
+		__u32 index = flow_home(id, home);
 		struct flow_bucket *bucket = flows.lookup(&index);
 
 		if (unlikely(!bucket))
@@ -51,7 +51,7 @@ static __always_inline __u64 *flow_find(const struct flow_id *id, volatile struc
 	int home;
 
 	for (home = 0; home < 2; home++) {
-		__u32 index = flow_home(id->mark, home);
+		__u32 index = flow_home(id, home);
 		struct flow_bucket *bucket = flows.lookup(&index);
 
 		if (!bucket)
@@ -70,20 +70,11 @@ found:
 	return flow_at(place);
 }
 
-/* 1 where `x` is 0, else 0: without a branch, each of which would double what the verifier goes through. */
-static __always_inline __u64 is_zero(__u64 x)
-{
-	__u64 negative = -x;
-
-	BARRIER(negative);
-	return ~(x | negative) >> 63;
-}
-
 /* Counts the taken ways of a home and notes a free one as the place, where there is one. */
-static __always_inline __u32 flow_taken(__u64 mark, int home, volatile struct flow_place *place)
+static __always_inline __u32 flow_taken(const struct flow_id *id, int home, volatile struct flow_place *place)
 {
 	__u64 free = HW_WAYS, taken = HW_WAYS, is_free;
-	__u32 index = flow_home(mark, home), way;
+	__u32 index = flow_home(id, home), way;
 	struct flow_bucket *bucket = flows.lookup(&index);
 
 	if (!bucket)
@@ -101,13 +92,13 @@ static __always_inline __u32 flow_taken(__u64 mark, int home, volatile struct fl
 }
 
 /* Of two full homes, the way of an idle flow or of the source with the most flows. */
-static __always_inline void flow_choose_victim(__u64 mark, __u8 epoch, volatile struct flow_place *place)
+static __always_inline void flow_choose_victim(const struct flow_id *id, __u8 epoch, volatile struct flow_place *place)
 {
 	__u32 way;
 	int home;
 
 	for (home = 0; home < 2; home++) {
-		__u32 index = flow_home(mark, home);
+		__u32 index = flow_home(id, home);
 		struct flow_bucket *bucket = flows.lookup(&index);
 
 		if (!bucket)
@@ -135,23 +126,23 @@ static __always_inline void flow_choose_victim(__u64 mark, __u8 epoch, volatile 
  * Chooses where a new flow goes. The first home while it is half empty, so that most
  * look-ups end there; then the emptier one, so that none is full before its time.
  */
-static __always_inline void flow_choose(__u64 mark, __u8 epoch, volatile struct flow_place *place)
+static __always_inline void flow_choose(const struct flow_id *id, __u8 epoch, volatile struct flow_place *place)
 {
 	__u32 first, second;
 
 	place->source = HW_NO_SLOT;
 	place->weight = 0xffffffff;
-	first = flow_taken(mark, 0, place);
+	first = flow_taken(id, 0, place);
 	if (first <= HW_WAYS / 2)
 		return;
-	second = flow_taken(mark, 1, place);
+	second = flow_taken(id, 1, place);
 	if (second < first)
 		return;
-	first = flow_taken(mark, 0, place);
+	first = flow_taken(id, 0, place);
 	if (first < HW_WAYS)
 		return;
 	place->weight = 0;
-	flow_choose_victim(mark, epoch, place);
+	flow_choose_victim(id, epoch, place);
 }
 
 /* Makes an entry for a flow that has none; false where no room can be made for its source. */
@@ -165,7 +156,7 @@ static __always_inline bool flow_add(const struct flow_id *id, __u32 slot, __u8 
 	mine = sources.lookup(&source);
 	if (!mine)
 		return false;
-	flow_choose(id->mark, epoch, place);
+	flow_choose(id, epoch, place);
 	if (!place->weight || place->weight < *mine)
 		return false;
 	index = place->bucket;

@@ -6,7 +6,7 @@
  * other programs on the interface still run.
  *
  * Built with HW_CLIENT or HW_SERVER; one program per direction and kind of link
- * (`_ethernet`, or `_raw` for interfaces without a link-layer header).
+ * (`_ethernet`, or `_raw` for interfaces without a link-layer header), and XDP.
  */
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
@@ -40,9 +40,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "egress.h"
 #include "arrived.h"
 #include "ingress.h"
-#ifdef HW_XDP
 #include "xdp.h"
-#endif
 
 int egress_ethernet(struct __sk_buff *skb)
 {
@@ -54,14 +52,11 @@ int ingress_ethernet(struct __sk_buff *skb)
 	return ingress(skb, ETH_HLEN);
 }
 
-#ifdef HW_XDP
 int ingress_xdp(struct xdp_md *ctx)
 {
 	return xdp_strip(ctx);
 }
-#endif
 
-#ifdef HW_RAW_LINKS
 int egress_raw(struct __sk_buff *skb)
 {
 	return egress(skb, 0);
@@ -71,4 +66,3 @@ int ingress_raw(struct __sk_buff *skb)
 {
 	return ingress(skb, 0);
 }
-#endif

@@ -28,39 +28,27 @@ static __always_inline void correct_header(struct __sk_buff *skb, struct ipv6_he
 }
 
 /*
- * Brings the headers of a packet with a routing header into the linear part; false where they were there, or
- * can't be brought.
+ * The IPv6 header of a packet with a routing header behind it, all of which, and a UDP header behind that, is brought
+ * into the linear part; NULL: there is none, or it can't be brought.
  */
-static __always_inline bool pull_headers(struct __sk_buff *skb, __u32 at)
+static __always_inline struct ipv6_header *pull_routing_header(struct __sk_buff *skb, __u32 l3)
 {
-	struct srh_header *srh = packet_pull(skb, at, HW_SRH_FIXED);
-	__u32 length;
+	struct ipv6_header *ip6 = packet_pull(skb, l3, IPV6_HEADER + HW_SRH_FIXED);
+	struct srh_header *srh = (void *)(ip6 + 1);
 
-	if (!srh)
-		return false;
-	length = (srh->ext_length + 1) * 8 + 8;
-	return !packet_at(skb, at, length) && packet_pull(skb, at, length);
+	if (!ip6 || ip6->next_header != NEXT_ROUTING)
+		return NULL;
+	return packet_pull(skb, l3, IPV6_HEADER + (srh->ext_length + 1) * 8 + 8);
 }
 
-/* The short way of most packets; HW_REASON_COUNT: it has to go the long one. */
+/* The fast path; HW_REASON_COUNT: the slow path has to decide. */
 static __always_inline int strip_arrived(struct __sk_buff *skb, __u32 l3)
 {
-	struct ipv6_header *ip6;
+	struct ipv6_header *ip6 = pull_routing_header(skb, l3);
 	struct arrived a;
-	int i;
 
-#pragma nounroll
-	for (i = 0; i < 2; i++) {
-		ip6 = packet_at(skb, l3, IPV6_HEADER);
-		if (!ip6 || ip6->next_header != NEXT_ROUTING)
-			return HW_REASON_COUNT;
-		if (likely(has_arrived(ip6, (void *)(long)skb->data_end, &a)))
-			goto strip;
-		if (!pull_headers(skb, l3 + IPV6_HEADER))
-			return HW_REASON_COUNT;
-	}
-	return HW_REASON_COUNT;
-strip:
+	if (!ip6 || unlikely(!has_arrived(ip6, packet_end(skb), &a)))
+		return HW_REASON_COUNT;
 	if (bpf_skb_adjust_room(skb, -(__s32)a.length, BPF_ADJ_ROOM_NET, STRIP_FLAGS))
 		return HW_NOT_STRIPPED;
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
@@ -76,18 +64,18 @@ strip:
  */
 static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_by_hop, __u32 *removed)
 {
-	__u32 at = l3 + IPV6_HEADER + hop_by_hop, length, last_entry, list = at + HW_SRH_FIXED;
+	__u32 at = l3 + IPV6_HEADER + hop_by_hop, length, last_entry;
 	struct settings *set = get_settings();
+	struct scratch *s = scratch_room();
 	struct ipv6_header *ip6;
 	struct srh_header *srh;
-	struct address *segment;
-	struct scratch *s = scratch_room();
+	__u64 kept;
 	__u16 payload;
-	__u8 next;
+	__u8 next, *list;
 
-	srh = packet_pull(skb, at, HW_SRH_FIXED);
-	if (!srh || !set || !s)
+	if (!set || !s || bpf_skb_load_bytes(skb, at, s->srh, HW_SRH_FIXED))
 		return HW_TRUNCATED;
+	srh = (void *)s->srh;
 	if (srh->type != 4)
 		return HW_ROUTING_TYPE;
 	if (srh->segments_left)
@@ -97,19 +85,24 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	next = srh->next_header;
 	if ((last_entry + 1) * 16 + HW_SRH_FIXED > length || at + length > skb->len)
 		return HW_SRH_MALFORMED;
-	segment = packet_pull(skb, list, 16 * HW_MAX_LIST < length ? 16 * HW_MAX_LIST : length - HW_SRH_FIXED);
-	segment = packet_at(skb, list, 16);
+	kept = HW_SRH_FIXED + 16 * (last_entry + 1);
+	if (kept > sizeof(s->srh))
+		kept = sizeof(s->srh);
+	__builtin_memset(__builtin_assume_aligned(s->srh, 8), 0, HW_SRH_MAX + 16);
+	if (OUTSIDE(kept, HW_SRH_FIXED + 16, sizeof(s->srh)) || bpf_skb_load_bytes(skb, at, s->srh, kept))
+		return HW_TRUNCATED;
+	list = s->srh + HW_SRH_FIXED;
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
-	if (!segment || !ip6)
+	if (!ip6)
 		return HW_TRUNCATED;
 	payload = bpf_ntohs(ip6->payload_length);
 	if (payload && payload < hop_by_hop + length)
 		return HW_SRH_MALFORMED;
-	if (!same16(segment, ip6->destination))
+	if (!same16(list, ip6->destination))
 		return HW_SRH_MALFORMED;
 	if (!is_local(set, ip6->destination))
 		return HW_NOT_LOCAL;
-	if (!trusted_list(set, ip6->source, segment, (void *)(long)skb->data_end, last_entry))
+	if (!trusted_list(set, ip6->source, list, last_entry, &s->last_entry))
 		return HW_UNTRUSTED;
 
 #ifdef HW_SERVER
@@ -160,7 +153,7 @@ static __always_inline void clamp_incoming(struct __sk_buff *skb, __u32 tcp, __u
 {
 	__u32 mtu = 0;
 
-	if (overhead && !bpf_check_mtu(skb, 0, &mtu, 0, 0) && mtu > IPV6_HEADER + 20 + overhead &&
+	if (overhead && !check_mtu(skb, 0, &mtu, 0, 0) && mtu > IPV6_HEADER + 20 + overhead &&
 	    tcp_clamp_mss(skb, tcp, mtu - IPV6_HEADER - 20 - overhead, &s->position))
 		count(HW_INGRESS, HW_MSS_CLAMPED, skb->len);
 }
@@ -271,12 +264,14 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 		return TC_ACT_UNSPEC;
 	*(volatile __u32 *)&s->dns_at = 0;
 	verdict = meet(skb, l3, s);
+	if (verdict != TC_ACT_UNSPEC)
+		return verdict;
 #ifdef HW_CLIENT
 	/* Here, once, and not where it was found: the verifier goes through it only once. */
 	if (*(volatile __u32 *)&s->dns_at)
 		look_for_names(skb, s->dns_at);
 #endif
-	return verdict;
+	return TC_ACT_UNSPEC;
 }
 
 #endif

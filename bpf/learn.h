@@ -3,13 +3,12 @@
 #define HAWKWING_LEARN_H
 
 /* The slot of the way back over the list that arrived; made where it is new. */
-static __always_inline __u32 path_slot(struct __sk_buff *skb, __u32 list, __u32 last_entry, struct scratch *s)
+static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, struct scratch *s)
 {
 	struct path_key *key = (void *)s->policy.srh;
 	__u32 *known, slot;
 
-	if (srh_reverse(skb, list, last_entry, &s->policy))
-		return HW_NO_SLOT;
+	srh_reverse(list, last_entry, &s->policy);
 	known = paths.lookup(key);
 	if (known)
 		return *known;
@@ -26,7 +25,7 @@ static __always_inline __u32 path_slot(struct __sk_buff *skb, __u32 list, __u32 
 
 /* Remembers the way back for this flow, which may be known with another one. */
 static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struct flow_id *id, struct scratch *s,
-				  __u32 list, __u32 last_entry)
+				  const __u8 *list, __u32 last_entry)
 {
 	__u64 *word;
 	__u32 slot;
@@ -35,7 +34,7 @@ static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struc
 		count(HW_INGRESS, HW_LIST_TOO_LONG, skb->len);
 		return;
 	}
-	slot = path_slot(skb, list, last_entry, s);
+	slot = path_slot(list, last_entry, s);
 	if (slot == HW_NO_SLOT) {
 		count(HW_INGRESS, HW_PATHS_FULL, skb->len);
 		return;
@@ -55,9 +54,9 @@ static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struc
 	count(HW_INGRESS, HW_LEARNED, skb->len);
 }
 
-/* Learns from a packet whose list is at `list`, and what follows its SRH, of kind `next`, at `behind`. */
+/* Learns from a packet whose list is `list`, and what follows its SRH, of kind `next`, at `behind`. */
 static __always_inline void learn_from(struct __sk_buff *skb, const struct settings *set, struct scratch *s,
-				       __u32 l3, __u32 behind, __u8 next, __u32 list, __u32 last_entry)
+				       __u32 l3, __u32 behind, __u8 next, const __u8 *list, __u32 last_entry)
 {
 	struct walk *w = &s->walk;
 	struct ipv6_header *ip6;

@@ -1,30 +1,32 @@
-/* All maps; the capacities are the loader's (hawkwing/dataplane/loader.py). */
+/* All maps. The loader (hawkwing/dataplane/loader.py) makes those of HW_SIZED entries as large as the agent needs. */
 #ifndef HAWKWING_MAPS_H
 #define HAWKWING_MAPS_H
 
+#define HW_SIZED 1
+
 BPF_ARRAY(settings, struct settings, 1);
 BPF_PERCPU_ARRAY(tallies, struct tally, HW_DIRECTIONS * HW_REASON_COUNT);
-BPF_PERCPU_ARRAY(path_tallies, struct tally, HW_POLICIES);
-BPF_F_TABLE("array", u32, struct policy, policies, HW_POLICIES, BPF_F_MMAPABLE);
+BPF_PERCPU_ARRAY(path_tallies, struct tally, HW_SIZED);
+BPF_F_TABLE("array", u32, struct policy, policies, HW_SIZED, BPF_F_MMAPABLE);
 BPF_F_TABLE("hash", struct address, u32, local_addresses, 4096, BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct fragment_key, u32, fragments, 16384);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 
 #ifdef HW_CLIENT
 BPF_PERCPU_ARRAY(recalled_routes, struct recalled_route, 1 << HW_RECALLED_ROUTE_BITS);
-BPF_F_TABLE("hash", struct address, struct service, services, HW_SERVICES, BPF_F_NO_PREALLOC);
-BPF_F_TABLE("hash", struct route_key, u32, routes, HW_ROUTES, BPF_F_NO_PREALLOC);
-BPF_F_TABLE("hash", struct name_key, u32, names, HW_NAMES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct address, struct service, services, HW_SIZED, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct route_key, u32, routes, HW_SIZED, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct name_key, u32, names, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_RINGBUF_OUTPUT(learned_names, 16);
 #endif
 
 #ifdef HW_SERVER
-BPF_F_TABLE("array", u32, struct flow_bucket, flows, HW_BUCKETS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct flow_bucket, flows, HW_SIZED, BPF_F_MMAPABLE);
 BPF_ARRAY(flow_changes, u64, 1);
 BPF_PERCPU_ARRAY(recalled_flows, struct recalled_flow, 1 << HW_RECALLED_FLOW_BITS);
 BPF_ARRAY(sources, u32, 1 << HW_SOURCE_BITS);
-BPF_F_TABLE("hash", struct path_key, u32, paths, HW_POLICIES, BPF_F_NO_PREALLOC);
-BPF_STACK(free_slots, u32, HW_POLICIES);
+BPF_F_TABLE("hash", struct path_key, u32, paths, HW_SIZED, BPF_F_NO_PREALLOC);
+BPF_STACK(free_slots, u32, HW_SIZED);
 #endif
 
 #endif

@@ -6,42 +6,36 @@
 static __always_inline void learn_names(struct __sk_buff *skb, __u32 offset, __u64 length)
 {
 	struct scratch *s = scratch_room();
-	__u32 i, ttl = 0;
-	__u32 *group;
+	struct dns_reading *r;
+	__u32 i, data, *group;
 	__u8 *m;
 
 	if (!s)
 		return;
 	if (length > HW_MAX_DNS)
 		length = HW_MAX_DNS;
-	if (OUTSIDE(length, DNS_HEADER, HW_MAX_DNS) || bpf_skb_load_bytes(skb, offset, s->dns, length))
+	if (OUTSIDE(length, DNS_HEADER + 5, HW_MAX_DNS) || bpf_skb_load_bytes(skb, offset, s->dns, length))
 		return;
 	m = s->dns;
-	if (!dns_question(m, length, &s->name, &s->position))
+	r = &s->reading;
+	r->length = length;
+	if (!dns_question(m, r, &s->name))
 		return;
 	group = names.lookup(&s->name);
 	if (!group)
 		return;
+	dns_find_addresses(m, r);
 	for (i = 0; i < HW_MAX_ANSWERS; i++) {
 		struct service service = { .group = *group, .origin = 2 };
-		struct learned_name name = {};
-		struct address a;
-		int at;
+		struct learned_name name = { .group = *group };
 
-		if (i >= dns_u16(m, 6))
+		if (i >= r->addresses)
 			return;
-		at = dns_record(m, length, &s->position, &ttl);
-		if (at < 0)
-			return;
-		if (!at)
-			continue;
-		at &= 0x7ff;
-		__builtin_memcpy(&a, m + at, 16);
+		data = r->address_at[i];
+		__builtin_memcpy(name.address, dns_at(m, data), 16);
+		name.ttl = (__u32)dns_u16(m, data - 6) << 16 | dns_u16(m, data - 4);
 		/* What the agent has set stays; the agent hears of it either way. */
-		services.insert(&a, &service);
-		copy16(name.address, &a);
-		name.group = *group;
-		name.ttl = ttl;
+		services.insert((struct address *)name.address, &service);
 		learned_names.ringbuf_output(&name, sizeof(name), 0);
 		count(HW_INGRESS, HW_NAME_LEARNED, skb->len);
 	}

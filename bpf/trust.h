@@ -2,31 +2,51 @@
 #ifndef HAWKWING_TRUST_H
 #define HAWKWING_TRUST_H
 
-/* Is the address inside the SR domain? */
+/* 0: the address is inside the prefix. */
+static __always_inline __u64 outside_prefix(const volatile struct prefix *p, const __u64 *a)
+{
+	return ((a[0] & p->mask[0]) ^ p->network[0]) | ((a[1] & p->mask[1]) ^ p->network[1]);
+}
+
+/* Is the address inside the SR domain? The first prefix that it is in ends the search. */
 static __always_inline bool trusted(const volatile struct settings *set, const __u64 *a)
 {
 	int i;
 
+#pragma unroll
 	for (i = 0; i < HW_MAX_PREFIXES; i++) {
-		const volatile struct prefix *p = &set->sr_domain[i];
-
 		if (i >= set->prefixes)
-			break;
-		if (!(((a[0] & p->mask[0]) ^ p->network[0]) | ((a[1] & p->mask[1]) ^ p->network[1])))
+			return false;
+		if (!outside_prefix(&set->sr_domain[i], a))
 			return true;
 	}
 	return false;
 }
 
+/* The same without a branch, for the slow path: what the verifier goes through counts more there than time. */
+static __always_inline bool trusted_slowly(const volatile struct settings *set, const __u64 *a)
+{
+	__u64 found = 0;
+	int i;
+
+	/* Prefixes that are not in use have bits outside their mask: no address is in them. */
+#pragma unroll
+	for (i = 0; i < HW_MAX_PREFIXES; i++)
+		found |= is_zero(outside_prefix(&set->sr_domain[i], a));
+	return found;
+}
+
 /*
- * Source and every segment have to be inside the SR domain (RFC 8754, section 5.1). What ends a
- * loop is read from memory each time: to the verifier all numbers then look alike.
+ * Source and every segment have to be inside the SR domain (RFC 8754, section 5.1). For the fast path: the list is in
+ * the packet, which ends at `end`. What ends the loop is read from memory each time: to the verifier all numbers
+ * then look alike.
  */
-static __always_inline bool trusted_list(const struct settings *set, const void *source, const void *list,
-					 const void *end, __u32 last_entry)
+static __always_inline bool trusted_packet(const struct settings *set, const void *source, const void *list,
+					   const void *end, __u32 last_entry)
 {
 	struct scratch *s = scratch_room();
 	volatile __u32 *last;
+	const void *segment;
 	int i;
 
 	if (!set->prefixes)
@@ -35,10 +55,31 @@ static __always_inline bool trusted_list(const struct settings *set, const void 
 		return false;
 	last = &s->last_entry;
 	*last = last_entry;
+	for (i = 0; i < HW_MAX_SEGMENTS; i++) {
+		if (i > *last)
+			return true;
+		segment = within((void *)list + i * 16, 16, end);
+		if (!segment || !trusted(set, segment))
+			return false;
+	}
+	return i > *last;
+}
+
+/* The same of a list in memory with room for HW_MAX_LIST segments. */
+static __always_inline bool trusted_list(const struct settings *set, const void *source, const void *list,
+					 __u32 last_entry, volatile __u32 *last)
+{
+	int i;
+
+	if (!set->prefixes)
+		return true;
+	if (!trusted_slowly(set, source))
+		return false;
+	*last = last_entry;
 	for (i = 0; i < HW_MAX_LIST; i++) {
 		if (i > *last)
 			return true;
-		if (list + i * 16 + 16 > end || !trusted(set, list + i * 16))
+		if (!trusted_slowly(set, list + i * 16))
 			return false;
 	}
 	return i > *last;

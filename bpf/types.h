@@ -18,7 +18,7 @@
 #define HW_MAX_PREFIXES 8
 #define HW_MAX_DNS 2047
 #define HW_MAX_ANSWERS 24
-#define HW_MAX_LABELS 40
+#define HW_MAX_DNS_STEPS 64
 #define HW_MAX_NAME 255
 #define HW_WAYS 8
 #define HW_IDLE_EPOCHS 10
@@ -121,7 +121,9 @@ struct prefix {
 struct settings {
 	__u64 flow_keys[12];		/* secrets of the flows' hash */
 	__u32 epoch;			/* counts half minutes, modulo 256 */
+	__u32 buckets;			/* of the flow table */
 	__u32 own_addresses;		/* how many of `own` are in use */
+	__u32 reserved;
 	__u64 generation;		/* grows with each change of services or routes */
 	struct address own[4];		/* some of the host's addresses, to spare most packets a look-up */
 	__u64 prefixes;			/* of the SR domain; 0: everyone is trusted */

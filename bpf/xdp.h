@@ -14,7 +14,8 @@ struct xdp_headers {
 /* in: Ethernet IPv6(C, D) SRH(D, Sk .. S1; SL=0) X   out: Ethernet IPv6(C, D) X */
 static __always_inline int xdp_strip(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	void *data = CONTEXT_POINTER(ctx, struct xdp_md, data);
+	void *end = CONTEXT_POINTER(ctx, struct xdp_md, data_end);
 	struct xdp_headers *h = data, kept;
 	__u32 bytes = end - data;
 	struct arrived a;
@@ -27,8 +28,8 @@ static __always_inline int xdp_strip(struct xdp_md *ctx)
 	kept.ip6.next_header = a.next;
 	if (bpf_xdp_adjust_head(ctx, a.length))
 		return XDP_PASS;
-	data = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
+	data = CONTEXT_POINTER(ctx, struct xdp_md, data);
+	end = CONTEXT_POINTER(ctx, struct xdp_md, data_end);
 	h = data;
 	if ((void *)(h + 1) > end)
 		return XDP_DROP;

@@ -19,11 +19,14 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* The compiler learns nothing of x from what comes before, and moves no computation of it across. */
+#define BARRIER(x) asm volatile("" : "+r"(x))
+
 /*
  * A length outside its bounds. Two compares of one 64-bit register, right before
  * the use: LLVM would merge or move them, and the verifier lose what they say.
+ * `low` is above 1: LLVM turns ">= 1" into "!= 0", of which older verifiers learn nothing.
  */
-#define BARRIER(x) asm volatile("" : "+r"(x))
 #define OUTSIDE(x, low, high) ({ \
 	bool out_ = true; \
 	BARRIER(x); \
@@ -34,6 +37,14 @@
 	} \
 	out_; \
 })
+
+/*
+ * Helpers that BCC 0.18 doesn't declare, or that BCC declares with a type that loses bits: bpf_csum_diff
+ * returns a 32-bit sum or a negative error, which fit no int.
+ */
+static long (*check_mtu)(void *ctx, __u32 ifindex, __u32 *mtu, __s32 difference, __u64 flags) = (void *)163;
+static __s64 (*sum_difference)(const void *from, __u32 from_size, const void *to, __u32 to_size, __u32 seed) =
+	(void *)28;
 
 struct ipv6_header {
 	__u32 version_class_label;
@@ -82,41 +93,84 @@ struct walk {
 };
 
 /*
+ * Where the reading of a DNS message is. What changes from step to step, or bounds it, is read from memory each
+ * time: to the verifier every step then looks alike.
+ */
+struct dns_reading {
+	volatile __u32 length;		/* of the message */
+	volatile __u32 position;
+	volatile __u32 answers;		/* still to be read */
+	volatile __u32 addresses;	/* found */
+	__u16 address_at[32];		/* where */
+};
+
+/*
  * Room that does not fit the stack; one per CPU. What a parser found is kept here
  * too: read back from memory, all ways through it look alike to the verifier.
  */
 struct scratch {
 	__u8 head[1024];
+	__u8 srh[HW_SRH_FIXED + 16 * HW_MAX_LIST] __attribute__((aligned(8)));	/* that arrived */
 	__u8 chunk[512 + 8];
 	__u8 quote[192];
+	/* Its name, behind a header of 12 bytes, is then aligned to 8. */
+	__u8 dns_padding[4] __attribute__((aligned(8)));
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
+	struct dns_reading reading;
 	__u32 dns_at;			/* where a UDP header may be that of a DNS answer; 0: nowhere */
 	__u32 last_entry;		/* of the SRH that arrived */
 	struct flow_place place;
 	struct walk walk;
-	struct policy policy;
-	struct name_key name;
+	struct fragment_key fragment;
+	struct policy policy __attribute__((aligned(8)));
+	struct name_key name __attribute__((aligned(8)));
 };
 
-static __always_inline void *packet_at(struct __sk_buff *skb, __u64 offset, __u32 length)
-{
-	void *data = (void *)(long)skb->data;
-	void *end = (void *)(long)skb->data_end;
+/*
+ * Where a packet begins and ends. In C these are 32-bit members of the context; the verifier knows them as
+ * pointers, which LLVM must not widen, hoist out of a loop or take for the same after a helper moved the packet.
+ */
+#define CONTEXT_POINTER(context, type, member) ({ \
+	void *pointer_; \
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(pointer_) \
+		     : "r"(context), "i"(__builtin_offsetof(type, member)) : "memory"); \
+	pointer_; \
+})
 
-	if (data + offset + length > end)
+static __always_inline void *packet_start(const struct __sk_buff *skb)
+{
+	return CONTEXT_POINTER(skb, struct __sk_buff, data);
+}
+
+static __always_inline void *packet_end(const struct __sk_buff *skb)
+{
+	return CONTEXT_POINTER(skb, struct __sk_buff, data_end);
+}
+
+/*
+ * `length` bytes at `p`, or NULL where the packet ends before. The barrier keeps the answer a pointer of its own,
+ * which the caller compares with NULL: LLVM would repeat this comparison there, and the verifier not know that both
+ * come out the same.
+ */
+static __always_inline void *within(void *p, __u32 length, const void *end)
+{
+	if (p + length > end)
 		return NULL;
-	return data + offset;
+	BARRIER(p);
+	return p;
+}
+
+static __always_inline void *packet_at(const struct __sk_buff *skb, __u64 offset, __u32 length)
+{
+	return within(packet_start(skb) + offset, length, packet_end(skb));
 }
 
 /* The same, pulling the bytes into the linear part where they are not there yet. */
 static __always_inline void *packet_pull(struct __sk_buff *skb, __u32 offset, __u32 length)
 {
-	void *p = packet_at(skb, offset, length);
-
-	if (likely(p) || offset + length > skb->len)
-		return p;
-	if (bpf_skb_pull_data(skb, offset + length))
+	if (unlikely(!packet_at(skb, offset, length)) &&
+	    (offset + length > skb->len || bpf_skb_pull_data(skb, offset + length)))
 		return NULL;
 	return packet_at(skb, offset, length);
 }
@@ -137,6 +191,18 @@ static __always_inline bool same16(const void *a, const void *b)
 	const __u64 *x = a, *y = b;
 
 	return !((x[0] ^ y[0]) | (x[1] ^ y[1]));
+}
+
+/* 1 where `x` is 0, else 0: without a branch, each of which would double what the verifier goes through. */
+static __always_inline __u64 is_zero(__u64 x)
+{
+	__u64 negative = -x, zero;
+
+	/* LLVM would make branches of what it knows to be 0 or 1. */
+	BARRIER(negative);
+	zero = ~(x | negative) >> 63;
+	BARRIER(zero);
+	return zero;
 }
 
 static __always_inline __u16 fold(__u64 sum)

@@ -1,7 +1,7 @@
 /*
  * DNS answers (RFC 1035), read from a buffer of HW_MAX_DNS bytes at the most. Every
  * AAAA of the answer section belongs to the name asked for: resolvers put the CNAME
- * chain and its addresses there. Indices are masked for the verifier's sake.
+ * chain and its addresses there. Indices are masked for the verifier.
  */
 #ifndef HAWKWING_DNS_H
 #define HAWKWING_DNS_H
@@ -9,78 +9,113 @@
 #define DNS_PORT 53
 #define DNS_HEADER 12
 #define DNS_TYPE_AAAA 28
-#define DNS_AT(m, i) ((m)[(i) & 0x7ff])
+#define DNS_CLASS_INTERNET 1
+
+static __always_inline const __u8 *dns_at(const __u8 *m, __u64 i)
+{
+	BARRIER(i);
+	return m + (i & 0x7ff);
+}
 
 static __always_inline __u16 dns_u16(const __u8 *m, __u32 i)
 {
-	return DNS_AT(m, i) << 8 | DNS_AT(m, i + 1);
+	return *dns_at(m, i) << 8 | *dns_at(m, i + 1);
 }
 
-/* Copies the name asked for, in lower case; false: no whole answer to one AAAA question. */
-static __always_inline bool dns_question(const __u8 *m, __u32 length, struct name_key *key,
-					 volatile __u32 *position)
+#define DNS_EACH_BYTE(x) ((x) * 0x0101010101010101ULL)
+
+/*
+ * Copies a name, in lower case and with zeros behind it. Eight bytes at a time and without a branch: a loop over
+ * bytes would be most of what the verifier goes through. Returns the length with the root's zero byte;
+ * 0: no name ends within HW_MAX_NAME bytes. Both are aligned to 8 bytes. `name` has 256 bytes.
+ */
+static __always_inline __u32 dns_copy_name(const __u64 *name, __u64 *key)
 {
-	__u32 i, at = DNS_HEADER;
+	__u64 inside = ~0ULL, length = 0;
+	int i;
 
-	if (length < DNS_HEADER + 5 || !(m[2] & 0x80) || (m[2] & 0x7a) || (m[3] & 0x0f) || dns_u16(m, 4) != 1)
-		return false;
-	__builtin_memset(key, 0, sizeof(*key));
-	/* Lengths of labels are below 'A': lower case can be made of every byte, without a branch. */
-	for (i = 0; i <= HW_MAX_NAME; i++) {
-		__s32 c = DNS_AT(m, at);
+#pragma unroll
+	for (i = 0; i < 32; i++) {
+		__u64 word = name[i], low = word & DNS_EACH_BYTE(0x7f), upper, zero, kept, ends;
 
-		at++;
-		if (!c)
-			break;
-		c |= (((64 - c) & (c - 91)) >> 31) & 0x20;
-		key->name[i & 0xff] = c;
+		/* Bits 7 of the bytes that are 0, the lowest one exactly; then all bits below it. */
+		zero = (word - DNS_EACH_BYTE(0x01)) & ~word & DNS_EACH_BYTE(0x80);
+		kept = (((zero & -zero) >> 7) - 1) & inside;
+		ends = (__s64)(zero | -zero) >> 63;
+		BARRIER(ends);
+		inside &= ~ends;
+		length += ((kept & DNS_EACH_BYTE(0x01)) * DNS_EACH_BYTE(0x01)) >> 56;
+		/* Lengths of labels are below 'A': lower case can be made of every byte. */
+		upper = (low + DNS_EACH_BYTE(0x80 - 'A')) ^ (low + DNS_EACH_BYTE(0x7f - 'Z'));
+		upper &= ~word & DNS_EACH_BYTE(0x80);
+		key[i] = (word | upper >> 2) & kept;
 	}
-	if (i > HW_MAX_NAME || at + 4 > length || dns_u16(m, at) != DNS_TYPE_AAAA || dns_u16(m, at + 2) != 1)
+	return inside ? 0 : length + 1;
+}
+
+/* Copies the name asked for into `key`; false: no whole answer to one AAAA question. */
+static __always_inline bool dns_question(const __u8 *m, struct dns_reading *r, struct name_key *key)
+{
+	__u32 at;
+
+	if (!(m[2] & 0x80) || (m[2] & 0x7a) || (m[3] & 0x0f) || dns_u16(m, 4) != 1)
 		return false;
-	*position = at + 4;
+	at = dns_copy_name((void *)(m + DNS_HEADER), (void *)key->name);
+	if (!at)
+		return false;
+	at += DNS_HEADER;
+	if (at + 4 > r->length || dns_u16(m, at) != DNS_TYPE_AAAA || dns_u16(m, at + 2) != DNS_CLASS_INTERNET)
+		return false;
+	r->position = at + 4;
 	return true;
 }
 
 /*
- * Steps over one resource record. Returns the offset of its address where it is
- * AAAA, 0 for another type, -1 at the end of what can be read. The position lives
- * in memory: to the verifier every step then looks alike.
+ * One step through the resource records: over a label of a record's name, or from the name's end over the record,
+ * whose data, where they are an address, then are noted.
  */
-static __always_inline int dns_record(const __u8 *m, __u32 length, volatile __u32 *position, __u32 *ttl)
+static __always_inline bool dns_step(const __u8 *m, struct dns_reading *r)
 {
-	__u32 i, data;
-	__u16 type, size;
+	__u32 at = r->position, found;
+	__u8 c = *dns_at(m, at);
+	__u16 size;
 
-	for (i = 0; i < HW_MAX_LABELS; i++) {
-		__u32 at = *position;
-		__u8 c = DNS_AT(m, at);
-
-		if (at >= length)
-			return -1;
-		if ((c & 0xc0) == 0xc0) {
-			*position = at + 2;
-			goto named;
-		}
-		if (c & 0xc0)
-			return -1;
-		*position = at + c + 1;
-		if (!c)
-			goto named;
+	if (at >= r->length || !r->answers)
+		return false;
+	if (c >= 1 && c <= 0x3f) {
+		r->position = at + 1 + c;
+		return true;
 	}
-	return -1;
-named:
-	data = *position + 10;
-	if (data > length)
-		return -1;
-	type = dns_u16(m, data - 10);
-	size = dns_u16(m, data - 2);
-	*ttl = (__u32)dns_u16(m, data - 6) << 16 | dns_u16(m, data - 4);
-	*position = data + size;
-	if (data + size > length)
-		return -1;
-	if (type == DNS_TYPE_AAAA && size == 16 && dns_u16(m, data - 8) == 1)
-		return data;
-	return 0;
+	if (c >= 1 && c <= 0xbf)
+		return false;
+	/* The type, behind the root's zero byte or a pointer to the rest of the name. */
+	at += 1 + (c >> 7);
+	size = dns_u16(m, at + 8);
+	if (at + 10 + size > r->length)
+		return false;
+	r->position = at + 10 + size;
+	r->answers--;
+	if (size != 16 || dns_u16(m, at) != DNS_TYPE_AAAA || dns_u16(m, at + 2) != DNS_CLASS_INTERNET)
+		return true;
+	found = r->addresses;
+	if (found >= HW_MAX_ANSWERS)
+		return false;
+	r->address_at[found & 31] = at + 10;
+	r->addresses = found + 1;
+	return true;
+}
+
+/* Notes where the addresses in the answer section are. */
+static __always_inline void dns_find_addresses(const __u8 *m, struct dns_reading *r)
+{
+	int i;
+
+	r->answers = dns_u16(m, 6);
+	r->addresses = 0;
+	for (i = 0; i < HW_MAX_DNS_STEPS; i++) {
+		if (!dns_step(m, r))
+			return;
+	}
 }
 
 #endif

@@ -22,6 +22,7 @@
 /* What the table knows of a flow. */
 struct flow_id {
 	__u64 mark;			/* never 0 */
+	__u64 buckets;			/* how many the table has */
 	__u64 rest;			/* the bits of a word that don't change: more of the hash, and the source */
 };
 
@@ -53,16 +54,17 @@ static __always_inline struct flow_id flow_identify(const struct settings *set, 
 	id.mark ^= id.mark >> 32;
 	if (!id.mark)
 		id.mark = 1;
+	id.buckets = set->buckets;
 	id.rest = (first ^ second) << HW_REST_SHIFT | source << HW_SOURCE_SHIFT;
 	return id;
 }
 
 /* The two homes of a flow: each half of the mark is spread evenly over the buckets. */
-static __always_inline __u32 flow_home(__u64 mark, int which)
+static __always_inline __u32 flow_home(const struct flow_id *id, int which)
 {
-	__u64 half = which ? (__u32)mark : mark >> 32;
+	__u64 half = which ? (__u32)id->mark : id->mark >> 32;
 
-	return (half * HW_BUCKETS) >> 32;
+	return (half * id->buckets) >> 32;
 }
 
 /* Both ends' ports, given in wire order, as they stand in a packet from the remote end. */

@@ -63,7 +63,7 @@ static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 
 	m->icmp.code = 0;
 	m->icmp.checksum = 0;
 	m->icmp.info = bpf_htonl(mtu);
-	m->icmp.checksum = ~fold(bpf_csum_diff(NULL, 0, (void *)m, sizeof(*m), 0));
+	m->icmp.checksum = ~fold(sum_difference(NULL, 0, (void *)m, sizeof(*m), 0));
 
 	ip6.version_class_label = bpf_htonl(6 << 28);
 	ip6.payload_length = bpf_htons(ICMP6_HEADER + ICMP6_QUOTED);
@@ -149,12 +149,12 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 	if (hop_by_hop) {
 		__builtin_memcpy(&options, s->chunk, 4);
 		s->chunk[0] = srh->next_header;
-		sum = bpf_csum_diff(&options, 4, (void *)s->chunk, 4, sum);
+		sum = sum_difference(&options, 4, (void *)s->chunk, 4, sum);
 	}
-	sum = bpf_csum_diff((void *)&old, sizeof(old), (void *)&new, sizeof(new), sum);
+	sum = sum_difference((void *)&old, sizeof(old), (void *)&new, sizeof(new), sum);
 	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX))
 		return 0;
-	sum = bpf_csum_diff((void *)s->head, length, NULL, 0, sum);
+	sum = sum_difference((void *)s->head, length, NULL, 0, sum);
 	/* The pseudo-header's length shrinks too. */
 	sum = fold(sum) + (__u16)~bpf_htons(payload) + bpf_htons(payload - length);
 	new.icmp.checksum = ~fold(sum);

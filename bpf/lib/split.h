@@ -16,19 +16,28 @@ static __always_inline __s64 packet_sum(struct __sk_buff *skb, __u32 offset, __u
 	__s64 sum = 0;
 	int i;
 
-	for (i = 0; i < 20 && length >= 512; i++) {
+#pragma unroll
+	for (i = 0; i < 20; i++) {
+		if (length < 512)
+			break;
 		if (bpf_skb_load_bytes(skb, offset, s->chunk, 512))
 			return -1;
-		sum = bpf_csum_diff(NULL, 0, (void *)s->chunk, 512, sum);
+		sum = sum_difference(NULL, 0, (void *)s->chunk, 512, sum);
 		offset += 512;
 		length -= 512;
 	}
 	if (!length)
 		return sum;
-	__builtin_memset(s->chunk, 0, 512);
-	if (OUTSIDE(length, 1, 511) || bpf_skb_load_bytes(skb, offset, s->chunk, length))
+	if (length >= 512)
 		return -1;
-	return bpf_csum_diff(NULL, 0, (void *)s->chunk, 512, sum);
+	__builtin_memset(s->chunk, 0, 512);
+	/* 1 to 511 as it is, for a verifier that learns nothing of "!= 0". */
+	length--;
+	BARRIER(length);
+	length = (length & 511) + 1;
+	if (bpf_skb_load_bytes(skb, offset, s->chunk, length))
+		return -1;
+	return sum_difference(NULL, 0, (void *)s->chunk, 512, sum);
 }
 
 /* Puts the final UDP checksum where only the pseudo-header's sum was. */
@@ -48,7 +57,7 @@ static __always_inline int udp_finish_checksum(struct __sk_buff *skb, __u32 l3, 
 	pseudo.length = bpf_htonl(length);
 	pseudo.next_header = bpf_htonl(NEXT_UDP);
 	/* Only a checksum still to be filled in is ours: right, wrong or none, all others stay. */
-	if (checksum != fold(bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0)))
+	if (checksum != fold(sum_difference(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0)))
 		return 0;
 	data = packet_sum(skb, udp, length, s);
 	if (data < 0)

@@ -13,34 +13,31 @@ static __always_inline bool srh_same_segment(const struct policy *p, const void 
 
 /*
  * The way back. arrived: SRH(D, Sk .. S1; SL=0)   reply: SRH(-, S1 .. Sk; SL=k), first segment Sk.
+ * `list` is the one that arrived, with zeros behind it, in memory with room for one more than HW_MAX_SEGMENTS; last_entry is less.
+ * All of them are copied, zeros too, so that each place is written: without a branch, of which each would double what the verifier goes through.
  */
-static __always_inline int srh_reverse(struct __sk_buff *skb, __u32 list, __u32 last_entry, struct policy *p)
+static __always_inline void srh_reverse(const __u8 *list, __u32 last_entry, struct policy *p)
 {
 	struct srh_header *srh = (void *)p->srh;
 	int i;
 
-	if (last_entry < 1 || last_entry >= HW_MAX_SEGMENTS)
-		return -1;
-	__builtin_memset(p, 0, sizeof(*p));
+	p->srh_length = HW_SRH_FIXED + 16 * (last_entry + 1);
+	p->reserved = 0;
+	copy16(p->first_segment, list + 16);
+	__builtin_memset(srh, 0, HW_SRH_FIXED);
 	srh->ext_length = 2 * (last_entry + 1);
 	srh->type = 4;
 	srh->segments_left = last_entry;
 	srh->last_entry = last_entry;
-	for (i = 1; i < HW_MAX_SEGMENTS; i++) {
-		__u64 to;
+#pragma unroll
+	for (i = 1; i <= HW_MAX_SEGMENTS; i++) {
+		__u64 to = last_entry + 1 - i;
 
-		if (i > last_entry)
-			break;
-		to = last_entry + 1 - i;
-		if (OUTSIDE(to, 1, HW_MAX_SEGMENTS - 1))
-			return -1;
-		if (bpf_skb_load_bytes(skb, list + i * 16, p->srh + HW_SRH_FIXED + to * 16, 16))
-			return -1;
+		/* LLVM may know the bounds from a comparison that the verifier has lost. */
+		BARRIER(to);
+		to &= HW_MAX_SEGMENTS - 1;
+		copy16(p->srh + HW_SRH_FIXED + to * 16, list + i * 16);
 	}
-	if (bpf_skb_load_bytes(skb, list + 16, p->first_segment, 16))
-		return -1;
-	p->srh_length = HW_SRH_FIXED + 16 * (last_entry + 1);
-	return 0;
 }
 
 #endif

@@ -8,6 +8,7 @@ import os
 import platform
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT = 1, 2, 3, 4
@@ -17,6 +18,7 @@ _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64l
 
 SCHED_CLS, XDP = 3, 6
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
+_LOG_ROOM = 16 << 20
 PERCPU_TYPES = frozenset({5, 6, 10, 21})
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -101,8 +103,28 @@ def create_map(like: MapInfo) -> int:
     return _bpf(_MAP_CREATE, _buffer(attributes))
 
 
+def kind_of(name: str) -> int:
+    """The type of a program of ours, by its name."""
+    return XDP if name.endswith("_xdp") else SCHED_CLS
+
+
 def load_program(name: str, code: bytes, kind: int = SCHED_CLS) -> int:
     """Has the kernel verify and load a program."""
+    return _load(name, code, kind, 0, _buffer(b""))
+
+
+def verifier_log(name: str, code: bytes, kind: int = SCHED_CLS, level: int = 1) -> str:
+    """What the verifier says while it loads a program, which is then let go; the end of it where it is long.
+
+    Level 1 is each step, 4 the statistics alone.
+    """
+    room = _buffer(bytes(_LOG_ROOM))
+    with suppress(OSError):
+        os.close(_load(name, code, kind, level, room))
+    return room.value.decode(errors="replace")
+
+
+def _load(name: str, code: bytes, kind: int, level: int, log: "ctypes.Array[ctypes.c_char]") -> int:
     instructions, licence = _buffer(code), _buffer(b"GPL\0")
     attributes = struct.pack(
         "=IIQQIIQII16s",
@@ -110,9 +132,9 @@ def load_program(name: str, code: bytes, kind: int = SCHED_CLS) -> int:
         len(code) // 8,
         ctypes.addressof(instructions),
         ctypes.addressof(licence),
-        0,
-        0,
-        0,
+        level,
+        len(log) if level else 0,
+        ctypes.addressof(log) if level else 0,
         0,
         0,
         name.encode()[:15],

@@ -101,6 +101,10 @@ class DataPlane:
         settings.flow_keys[:] = self.flow_keys
         settings.prefixes = len(prefixes)
         settings.epoch = self._epoch
+        settings.buckets = self.maps["flows"].info.max_entries if "flows" in self.maps else 0
+        for entry in settings.sr_domain:
+            # No address is inside: bits that the mask takes away.
+            entry.network[:] = (2**64 - 1, 2**64 - 1)
         for entry, prefix in zip(settings.sr_domain, prefixes, strict=False):
             entry.mask[:] = struct.unpack("=2Q", prefix.netmask.packed)
             entry.network[:] = struct.unpack("=2Q", prefix.network_address.packed)

@@ -34,17 +34,19 @@ def meaning(folder: Path | None = None) -> str:
     return hashlib.sha256("\0".join(" ".join(words) for words in texts).encode()).hexdigest()[:16]
 
 
-def flattened(name: str = "hawkwing.c") -> str:
+def flattened(name: str = "hawkwing.c", folder: Path | None = None, marks: bool = True) -> str:
     """`name` with our own includes put in, and #line marks so that errors name the right file."""
-    return "\n".join(_flatten(source_folder(), name)) + "\n"
+    return "\n".join(_flatten(folder or source_folder(), name, marks)) + "\n"
 
 
-def _flatten(folder: Path, name: str) -> list[str]:
-    lines = [f'#line 1 "{name}"']
+def _flatten(folder: Path, name: str, marks: bool) -> list[str]:
+    lines = [f'#line 1 "{name}"'] if marks else []
     for number, line in enumerate((folder / name).read_text().splitlines(), 1):
         match = _INCLUDE.match(line)
         if match:
-            lines += [*_flatten(folder, match["file"]), f'#line {number + 1} "{name}"']
+            lines += _flatten(folder, match["file"], marks)
+            if marks:
+                lines.append(f'#line {number + 1} "{name}"')
         else:
             lines.append(line)
     return lines

@@ -146,26 +146,26 @@ def question(message: bytes) -> tuple[bytes, int] | None:
 def addresses(message: bytes, at: int) -> Iterator[tuple[bytes, int]]:
     """Address and TTL of each AAAA record among the answers, until one cannot be read."""
     (answers,) = struct.unpack_from("!H", message, 6)
-    for _ in range(min(answers, LIMITS["HW_MAX_ANSWERS"])):
-        labels = 0
-        while True:
-            labels += 1
-            if at >= len(message) or labels > LIMITS["HW_MAX_LABELS"]:
-                return
-            size = message[at]
-            if size >= 0xC0:
-                at += 2
-                break
-            if size > 63:
-                return
+    found = 0
+    for _ in range(LIMITS["HW_MAX_DNS_STEPS"]):
+        if at >= len(message) or not answers:
+            return
+        size = message[at]
+        if 1 <= size <= 63:
             at += 1 + size
-            if size == 0:
-                break
+            continue
+        if 64 <= size < 0xC0:
+            return
+        at += 1 if size == 0 else 2
         if at + 10 > len(message):
             return
         kind, family, ttl, size = struct.unpack_from("!HHIH", message, at)
         at += 10 + size
         if at > len(message):
             return
+        answers -= 1
         if (kind, family, size) == (28, 1, 16):
+            if found == LIMITS["HW_MAX_ANSWERS"]:
+                return
+            found += 1
             yield message[at - 16 : at], ttl

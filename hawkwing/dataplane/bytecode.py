@@ -1,0 +1,165 @@
+"""The programs as bytecode, in files: what the project ships, and what was compiled here.
+
+A file holds all programs of one role and names the sources that it was made from. Map references in the code
+are indexes into the list of maps; how many entries most maps have is decided when they are made (loader.py).
+The kernel verifies all bytecode when it is loaded, wherever it comes from.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hawkwing.dataplane import bpf
+from hawkwing.dataplane.source import flattened, source_folder, without_comments
+
+ROLES = ("client", "server")
+PROGRAMS = ("egress_ethernet", "ingress_ethernet", "egress_raw", "ingress_raw", "ingress_xdp")
+
+_LOAD_64 = 0x18
+_PSEUDO_MAP_FD = 1
+_MOST_CACHED = 8
+_INSTRUCTION = struct.Struct("<BBhi")
+
+
+@dataclass(frozen=True)
+class Bytecode:
+    """All programs of a role; `source` is the digest of what they were compiled from."""
+
+    source: str
+    compiler: str
+    maps: list[bpf.MapInfo]
+    programs: dict[str, bytes]
+
+
+def wanted(raw_links: bool, xdp: bool) -> tuple[str, ...]:
+    """The programs that are needed for these kinds of links and hook."""
+    return tuple(
+        name
+        for name in PROGRAMS
+        if name.endswith("_ethernet")
+        or (raw_links and name.endswith("_raw"))
+        or (xdp and name.endswith("_xdp"))
+    )
+
+
+def source_digest(folder: Path | None = None) -> str:
+    """Of the C sources without comments and spacing; the same sources give the same programs."""
+    words = without_comments(flattened(folder=folder, marks=False)).split()
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:32]
+
+
+def with_maps(program: bytes, replace: Mapping[int, int]) -> bytes:
+    """The program with `replace[number]` in place of the number of each map it refers to."""
+    code = bytearray(program)
+    position = 0
+    while position < len(code):
+        operation, registers, offset, immediate = _INSTRUCTION.unpack_from(code, position)
+        if operation == _LOAD_64:
+            if registers >> 4 == _PSEUDO_MAP_FD:
+                _INSTRUCTION.pack_into(code, position, operation, registers, offset, replace[immediate])
+            position += 8
+        position += 8
+    return bytes(code)
+
+
+def dumps(code: Bytecode) -> str:
+    """As JSON, one program a line."""
+    maps = [entry._replace(id=0) for entry in code.maps]
+    programs = {
+        name: base64.b64encode(zlib.compress(text, 9)).decode() for name, text in code.programs.items()
+    }
+    return json.dumps(
+        {"source": code.source, "compiler": code.compiler, "maps": maps, "programs": programs}, indent=0
+    )
+
+
+def loads(text: str) -> Bytecode | None:
+    """What `dumps` made; None where something is missing or wrong."""
+    try:
+        data = json.loads(text)
+        maps = [bpf.MapInfo(*entry) for entry in data["maps"]]
+        programs = {name: zlib.decompress(base64.b64decode(data["programs"][name])) for name in PROGRAMS}
+        return Bytecode(data["source"], data["compiler"], maps, programs)
+    except (ValueError, KeyError, TypeError, RecursionError, zlib.error):
+        return None
+
+
+def read(path: Path) -> Bytecode | None:
+    """What a file holds, if it can be read and is whole."""
+    try:
+        return loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def write(path: Path, code: Bytecode) -> None:
+    """Whole or not at all; OSError says why not."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        try:
+            file.write(dumps(code))
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            Path(file.name).rename(path)
+        except OSError:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def shipped_folder() -> Path:
+    """Beside the C sources."""
+    return source_folder() / "bytecode"
+
+
+def shipped(role: str) -> Bytecode | None:
+    """What the project brings, if it was made from the sources that are here and for this byte order."""
+    if sys.byteorder != "little":
+        return None
+    found = read(shipped_folder() / f"{role}.json")
+    return found if found is not None and found.source == source_digest() else None
+
+
+def cache_folder() -> Path:
+    """Where programs that were compiled here are kept."""
+    return Path(os.environ.get("HAWKWING_CACHE", "/var/cache/hawkwing"))
+
+
+def _cache_file(role: str) -> Path:
+    return cache_folder() / f"{role}-{source_digest()}.json"
+
+
+def cached(role: str) -> Bytecode | None:
+    """What was compiled here from these sources; only files of root, or of the user we are, are used."""
+    path = _cache_file(role)
+    try:
+        if path.stat().st_uid not in (0, os.geteuid()):
+            return None
+    except OSError:
+        return None
+    found = read(path)
+    return found if found is not None and found.source == source_digest() else None
+
+
+def keep(role: str, code: Bytecode) -> None:
+    """Puts it into the cache, beside the latest few others; a cache that can't be written costs only time."""
+    try:
+        write(_cache_file(role), code)
+        files = sorted(cache_folder().glob("*.json"), key=lambda path: path.stat().st_mtime)
+        for old in files[:-_MOST_CACHED]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    from hawkwing.dataplane.trial import main
+
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The shipped bytecode: of these very sources, whole, and without what kernels since 5.15 refuse."""
+
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from hawkwing.dataplane import bytecode
+from hawkwing.dataplane.bytecode import PROGRAMS, ROLES, Bytecode
+from hawkwing.dataplane.source import source_folder
+from lab.old_kernels import faults
+
+MOVE, EXIT = b"\xb7\0\0\0\0\0\0\0", b"\x95\0\0\0\0\0\0\0"
+
+
+def instruction(operation: int, registers: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
+    return struct.pack("<BBhi", operation, registers, offset, immediate)
+
+
+@pytest.fixture(params=ROLES)
+def shipped(request: pytest.FixtureRequest) -> Bytecode:
+    found = bytecode.shipped(request.param)
+    assert found is not None, (
+        "bpf/bytecode is older than the C sources: `python -m hawkwing.dataplane.bytecode --compile --ship`"
+    )
+    return found
+
+
+def test_all_programs_are_shipped(shipped: Bytecode) -> None:
+    assert tuple(shipped.programs) == PROGRAMS
+    assert bytecode.loads(bytecode.dumps(shipped)) == shipped
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_old_kernels_take_what_is_shipped(shipped: Bytecode, name: str) -> None:
+    assert faults(shipped.programs[name]) == []
+
+
+def test_a_loop_closed_by_falling_through() -> None:
+    """Entered in its middle: 0 jumps to 3, whose condition goes back to 1; 2 falls through to 3."""
+    jump, back = instruction(0x05, 0, 2), instruction(0x55, 0, -3)
+    assert faults(jump + MOVE + MOVE + back + EXIT) == [
+        "instruction 2 closes a loop without a jump (before Linux 6.8)"
+    ]
+    assert faults(MOVE + MOVE + instruction(0x55, 0, -2) + EXIT) == []
+
+
+def test_the_halves_of_a_long_load_are_one_instruction() -> None:
+    assert faults(instruction(0x18) + instruction(0, 0, 0, 0x85) + EXIT) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        (instruction(0x85, 0, 0, 176), "calls helper 176"),
+        (instruction(0x06, 0, 0, 0), "is a long jump"),
+        (instruction(0x91, 0, 0, 0), "loads a signed number"),
+        (instruction(0xBF, 0, 8, 0), "computes with signed numbers"),
+        (instruction(0x3F, 0, 1, 0), "computes with signed numbers"),
+        (instruction(0xD7, 0, 0, 16), "swaps bytes without a condition"),
+    ],
+)
+def test_what_came_after_5_15(code: bytes, what: str) -> None:
+    (fault,) = faults(code + EXIT)
+    assert fault.startswith(f"instruction 0 {what}")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        instruction(0x85, 0, 0, 175),
+        instruction(0x85, 0x10, 0, 1000),
+        instruction(0xBF, 0, 0, 0),
+        instruction(0xDC, 0, 0, 16),
+        instruction(0x71, 0, 8, 0),
+    ],
+    ids=["helper", "function", "move", "swap", "load"],
+)
+def test_what_was_there_before(code: bytes) -> None:
+    assert faults(code + EXIT) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (lambda text: text.replace("HawkWing's data plane", "Our data plane"), True),
+        (lambda text: text.replace("\t", "  "), True),
+        (lambda text: text.replace("ETH_HLEN", "14"), False),
+    ],
+    ids=["comments", "spaces", "code"],
+)
+def test_bytecode_is_of_its_sources(tmp_path: Path, change, same: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    folder = tmp_path / "bpf"
+    shutil.copytree(source_folder(), folder)
+    text = (folder / "hawkwing.c").read_text()
+    assert change(text) != text
+    (folder / "hawkwing.c").write_text(change(text))
+    assert (bytecode.source_digest(folder) == bytecode.source_digest()) is same
+
+
+def broken(text: str) -> list[str]:
+    """Files that hold nothing that could be loaded."""
+    return ["", "[]", "null", "{}", "[" * 20_000, text[:-200], text.replace('"programs"', '"program"')]
+
+
+def test_a_broken_file_in_the_cache_counts_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAWKWING_CACHE", str(tmp_path))
+    code = bytecode.shipped("client")
+    assert code is not None
+    bytecode.keep("client", code)
+    (file,) = tmp_path.iterdir()
+    assert bytecode.cached("client") == code
+    for text in broken(bytecode.dumps(code)):
+        file.write_text(text)
+        assert bytecode.cached("client") is None
+    file.write_bytes(b"\xff\xfe")
+    assert bytecode.cached("client") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: another owner")
+def test_a_file_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAWKWING_CACHE", str(tmp_path))
+    code = bytecode.shipped("client")
+    assert code is not None
+    bytecode.keep("client", code)
+    (file,) = tmp_path.iterdir()
+    os.chown(file, 12345, 12345)
+    assert bytecode.cached("client") is None
+
+
+def test_the_cache_keeps_the_latest_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAWKWING_CACHE", str(tmp_path))
+    code = bytecode.shipped("client")
+    assert code is not None
+    for number in range(20):
+        file = tmp_path / f"client-{number}.json"
+        file.write_text("old")
+        os.utime(file, (number, number))
+    bytecode.keep("client", code)
+    assert len(list(tmp_path.iterdir())) == 8
+    assert bytecode.cached("client") == code
