@@ -121,7 +121,8 @@ class Agent:
                 self._saver = handover.Saver(self._steering, options.interfaces[0])
                 self._steering.apply(self._config, self._source())
                 handover.restore(self._steering, options.interfaces[0])
-            self._plane.attach(options.interfaces, options.hook, self._attacher)
+            former = handover.noted_programs(options.role, options.interfaces[0])
+            self._plane.attach(options.interfaces, options.hook, self._attacher, former)
             handover.note_programs(options.role, options.interfaces[0], loaded.programs)
             if not self._config.sr_domain:
                 log.warning("no SR domain is set: segment lists of any sender are believed")

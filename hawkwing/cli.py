@@ -128,8 +128,6 @@ def _flows(text: str) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from hawkwing import control, status
-    from hawkwing.dataplane.bpf import Map, map_by_id
-    from hawkwing.dataplane.flows import FlowTable
 
     told = []
     for path in control.sockets():
@@ -141,9 +139,6 @@ def _status(arguments: argparse.Namespace) -> int:
             continue
         except OSError as error:
             raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
-        if "flows" in answer:
-            # Counted here: a large table must not keep the agent from its work.
-            answer["flows"]["count"] = len(FlowTable(Map(map_by_id(answer["flows"]["map"]))))
         told.append(answer)
     if arguments.json:
         print(json.dumps(told, indent=1))

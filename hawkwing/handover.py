@@ -50,6 +50,15 @@ def note_programs(role: str, interface: str, programs: Mapping[str, int]) -> Non
     _programs_file(role, interface).write_text(json.dumps(note))
 
 
+def noted_programs(role: str, interface: str) -> list[int]:
+    """The ids of the programs that the agent before has noted; none where there is no note."""
+    try:
+        numbers = json.loads(_programs_file(role, interface).read_text())["programs"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    return [number for number in numbers if isinstance(number, int)] if isinstance(numbers, list) else []
+
+
 def running_maps(role: str, interface: str) -> dict[str, int]:
     """The maps of a server's programs that are still attached, by name; a client starts with fresh ones."""
     if role != "server":
@@ -69,6 +78,8 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
                 else:
                     maps[name] = fd
             os.close(program)
+    except PermissionError:
+        log.warning("taking over the flows of the agent before needs CAP_SYS_ADMIN: they are learned anew")
     except (OSError, ValueError, TypeError, KeyError):
         # No file: nothing was left. No such program: it went with its filter.
         return maps

@@ -21,7 +21,7 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
     if plane.role == "server":
         flows = plane.maps["flows"].info
         capacity = flows.max_entries * limits()["HW_WAYS"] * 3 // 4
-        told["flows"] = {"map": flows.id, "capacity": capacity}
+        told["flows"] = {"count": len(plane.flows) if plane.flows is not None else 0, "capacity": capacity}
         told["paths"] = [
             {"sids": [str(sid) for sid in path.sids], **plane.path_count(path.slot)._asdict()}
             for path in plane.learned_paths()
@@ -69,7 +69,7 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         )
     if "flows" in status:
         flows = status["flows"]
-        yield f"  learned flows: {flows.get('count', '?')} of {flows['capacity']}"
+        yield f"  learned flows: {flows['count']} of {flows['capacity']}"
     for path in status.get("paths", ()):
         yield f"  learned path {' > '.join(path['sids'])}: {path['packets']} packets"
     texts = {reason.name: reason for reason in reasons()}

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from pyroute2 import IPRoute
@@ -59,11 +59,27 @@ def is_attached(ip: IPRoute, role: str, interface: str) -> bool:
     return False
 
 
+def _has_our_name(number: int) -> bool:
+    """Is this XDP program one that an agent has left? Without CAP_SYS_ADMIN a program can't be asked."""
+    try:
+        program = bpf.program_by_id(number)
+    except OSError:
+        return False
+    try:
+        return bpf.program_info(program).name == _XDP_NAME
+    finally:
+        os.close(program)
+
+
 class Attachment:
     """Both filters of one role on one interface, and its XDP program where one is asked for."""
 
-    def __init__(self, ip: IPRoute, role: str, interface: Interface, hook: str = "tc") -> None:
+    def __init__(
+        self, ip: IPRoute, role: str, interface: Interface, hook: str = "tc", ours: Collection[int] = ()
+    ) -> None:
+        """`ours` has the ids of programs known to be ours, by which an XDP program is recognised."""
         self._ip = ip
+        self._ours = ours
         self._hook = hook
         self._role = role
         self.interface = interface
@@ -131,16 +147,13 @@ class Attachment:
         number = state.get_attr("IFLA_XDP_PROG_ID") if state is not None else None
         if not number:
             return
-        program = bpf.program_by_id(number)
-        ours = bpf.program_info(program).name == _XDP_NAME
-        os.close(program)
-        if ours:
+        if number in self._ours or _has_our_name(number):
             generic = state.get_attr("IFLA_XDP_SKB_PROG_ID") is not None
             self._set_xdp(-1, _XDP_MODES["xdp-generic" if generic else "xdp"])
 
     def _sentence(self, error: NetlinkError) -> str:
         if error.code == errno.EPERM:
-            return "attaching to an interface needs root rights (CAP_NET_ADMIN)"
+            return "attaching to an interface needs CAP_NET_ADMIN: run it as root, or give it this capability"
         if error.code in (errno.ENOENT, errno.EOPNOTSUPP):
             return (
                 "the kernel lacks the clsact queueing discipline or BPF filters "
@@ -164,15 +177,23 @@ class Attachment:
         self._made_clsact.unlink(missing_ok=True)
 
 
-def attach_all(ip: IPRoute, role: str, names: Sequence[str], hook: str, programs: Mapping[str, int]) -> None:
-    """On all of the interfaces, or on none: DataplaneError says why."""
+def attach_all(
+    ip: IPRoute,
+    role: str,
+    names: Sequence[str],
+    hook: str,
+    programs: Mapping[str, int],
+    former: Collection[int] = (),
+) -> None:
+    """On all of the interfaces, or on none: DataplaneError says why. `former`: ids of an agent's before."""
     attached: list[Attachment] = []
+    ours = {*former, *(bpf.program_info(fd).id for fd in programs.values())}
     try:
         for interface in [Interface(ip, name) for name in names]:
             if hook != "tc" and interface.raw:
                 raise DataplaneError(f"{interface.name} has no Ethernet header; use --ingress-hook tc")
             kind = "raw" if interface.raw else "ethernet"
-            attachment = Attachment(ip, role, interface, hook)
+            attachment = Attachment(ip, role, interface, hook, ours)
             attachment.attach(
                 programs[f"egress_{kind}"],
                 programs[f"ingress_{kind}"],
@@ -185,8 +206,8 @@ def attach_all(ip: IPRoute, role: str, names: Sequence[str], hook: str, programs
         raise
 
 
-def detach_all(ip: IPRoute, role: str, names: Sequence[str], hook: str) -> None:
-    """Off every interface that is still there."""
+def detach_all(ip: IPRoute, role: str, names: Sequence[str], hook: str, ours: Collection[int] = ()) -> None:
+    """Off every interface that is still there; `ours` are the programs' ids."""
     for name in names:
         with suppress(DataplaneError):
-            Attachment(ip, role, Interface(ip, name), hook).detach()
+            Attachment(ip, role, Interface(ip, name), hook, ours).detach()

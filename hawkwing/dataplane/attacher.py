@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hawkwing.errors import DataplaneError
@@ -25,14 +25,25 @@ class Attacher:
         )
         theirs.close()
 
-    def attach(self, role: str, names: Sequence[str], hook: str, programs: Mapping[str, int]) -> None:
-        """Puts the programs on all of the interfaces, or on none: DataplaneError says why."""
-        request = {"do": "attach", "role": role, "names": list(names), "hook": hook}
+    def attach(
+        self,
+        role: str,
+        names: Sequence[str],
+        hook: str,
+        programs: Mapping[str, int],
+        former: Collection[int] = (),
+    ) -> None:
+        """Puts the programs on all of the interfaces, or on none: DataplaneError says why.
+
+        `former` has the ids of programs that an agent before this one may have left.
+        """
+        request = {"do": "attach", "role": role, "names": list(names), "hook": hook, "ours": list(former)}
         self._ask({**request, "programs": list(programs)}, list(programs.values()))
 
-    def detach(self, role: str, names: Sequence[str], hook: str) -> None:
-        """Takes our programs off; interfaces that are gone took theirs with them."""
-        self._ask({"do": "detach", "role": role, "names": list(names), "hook": hook}, [])
+    def detach(self, role: str, names: Sequence[str], hook: str, ours: Collection[int] = ()) -> None:
+        """Takes our programs, which have these ids, off; interfaces that are gone took theirs with them."""
+        request = {"do": "detach", "role": role, "names": list(names), "hook": hook, "ours": list(ours)}
+        self._ask(request, [])
 
     def is_attached(self, role: str, interface: str) -> bool:
         """Are filters of this role on the interface, left by an agent before?"""
@@ -76,9 +87,11 @@ def main() -> int:
     try:
         with IPRoute() as ip:
             if request["do"] == "attach":
-                attach.attach_all(ip, request["role"], request["names"], request["hook"], programs)
+                attach.attach_all(
+                    ip, request["role"], request["names"], request["hook"], programs, request["ours"]
+                )
             elif request["do"] == "detach":
-                attach.detach_all(ip, request["role"], request["names"], request["hook"])
+                attach.detach_all(ip, request["role"], request["names"], request["hook"], request["ours"])
             else:
                 result = attach.is_attached(ip, request["role"], request["names"][0])
     except DataplaneError as error:

@@ -1,11 +1,11 @@
 """A first look at interfaces, before anything heavy is imported."""
 
 import fcntl
-import os
 import socket
 import struct
 from collections.abc import Sequence
 
+from hawkwing.dataplane import refusal
 from hawkwing.errors import DataplaneError
 
 WITH_ETHERNET_HEADER = frozenset({1, 772})
@@ -15,8 +15,9 @@ _SIOCGIFHWADDR = 0x8927
 
 def check_interfaces(names: Sequence[str]) -> bool:
     """A quick word for what can't work; True where one of them has no Ethernet header."""
-    if os.geteuid() != 0:
-        raise DataplaneError("root rights are needed to load and attach BPF programs: use sudo")
+    missing = refusal.needs_capabilities()
+    if missing:
+        raise DataplaneError(missing)
     for name in names:
         try:
             socket.if_nametoindex(name)

@@ -3,12 +3,12 @@
 import ctypes
 import secrets
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
 from hawkwing.dataplane.attacher import Attacher
-from hawkwing.dataplane.bpf import Map
+from hawkwing.dataplane.bpf import Map, program_info
 from hawkwing.dataplane.flows import FlowTable, Sweeper
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
@@ -180,11 +180,20 @@ class DataPlane:
             self.maps["routes"].delete(route_key(group, port, protocol))
         self.forget()
 
-    def attach(self, names: Sequence[str], hook: str = "tc", attacher: Attacher | None = None) -> None:
-        """On all of the interfaces, or on none: DataplaneError says why. `hook` is tc, xdp or xdp-generic."""
+    def attach(
+        self,
+        names: Sequence[str],
+        hook: str = "tc",
+        attacher: Attacher | None = None,
+        former: Collection[int] = (),
+    ) -> None:
+        """On all of the interfaces, or on none: DataplaneError says why.
+
+        `hook` is tc, xdp or xdp-generic; `former` has the ids of programs that an agent before may have left.
+        """
         attacher = attacher or Attacher()
         try:
-            attacher.attach(self.role, names, hook, self.programs)
+            attacher.attach(self.role, names, hook, self.programs, former)
         finally:
             attacher.abandon()
         self._attached = (tuple(names), hook)
@@ -196,7 +205,8 @@ class DataPlane:
     def detach(self) -> None:
         """Takes every program off its interface."""
         if self._attached is not None:
-            Attacher().detach(self.role, *self._attached)
+            numbers = [program_info(fd).id for fd in self.programs.values()]
+            Attacher().detach(self.role, *self._attached, numbers)
             self._attached = None
 
     def counters(self) -> dict[str, dict[str, Count]]:

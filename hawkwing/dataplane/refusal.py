@@ -33,7 +33,8 @@ def needs_capabilities() -> str:
     missing = missing_capabilities()
     if not missing:
         return ""
-    return f"missing {', '.join(missing)}: run it as root, or give it these capabilities"
+    these = "this capability" if len(missing) == 1 else "these capabilities"
+    return f"missing {', '.join(missing)}: run it as root, or give it {these}"
 
 
 def of_compiler(status: int, errors: str) -> str:
