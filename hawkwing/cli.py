@@ -109,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("port", metavar="PORT", help="destination port")
     check = commands.add_parser("check", help="read a configuration file and name everything wrong in it")
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="configuration file")
+    commands.add_parser("doctor", help="check whether the agent can run here, by loading its programs")
     commands.add_parser("version", help="print the version")
     return top
 
@@ -237,6 +238,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _explain(arguments)
         if arguments.command == "reload":
             return _ask({"ask": "reload"}, ("client", "server"))
+        if arguments.command == "doctor":
+            from hawkwing import doctor
+
+            return doctor.main()
         if arguments.command == "version":
             print(f"hawkwing {__version__}")
             return 0

@@ -170,6 +170,18 @@ def _test_run() -> str:
     return "a program runs on a packet without an interface"
 
 
+def _data_plane() -> str:
+    from hawkwing.doctor import data_plane
+    from hawkwing.errors import DataplaneError
+
+    try:
+        return data_plane()
+    except DataplaneError as error:
+        if os.geteuid() != 0:
+            raise UntriedError("needs root") from error
+        raise MissingError(str(error)) from error
+
+
 def _bcc() -> str:
     try:
         bcc = importlib.import_module("bcc")
@@ -285,6 +297,7 @@ CHECKS = [
     Check("BCC", "", True, _bcc, slow=True),
     Check("kernel headers for C", "", True, _headers),
     Check("BPF system call", "CONFIG_BPF_SYSCALL", True, _bpf_syscall),
+    Check("HawkWing's programs", "", True, _data_plane, slow=True),
     Check("BPF compiler (JIT)", "CONFIG_BPF_JIT", False, _bpf_jit, without="packets cost more", slow=True),
     Check("BPF test run", "", False, _test_run, without="no data plane tests", slow=True),
     Check("network namespaces", "CONFIG_NET_NS", True, _namespace, in_netns=True),
