@@ -40,6 +40,7 @@
 	X(FLOWS_FULL, also, "no room for another learned flow of this source") \
 	X(NOT_STRIPPED, left, "the kernel refused to take the SRH out") \
 	X(TRUNCATED, left, "packet ends inside its headers") \
+	X(TOO_BIG_PLAIN, left, "does not fit with its SRH, and nobody can be told less than 1280: sent without one") \
 	X(TOO_BIG, drop, "does not fit the MTU with its SRH: Packet Too Big sent to the local sender") \
 	X(TOO_BIG_SILENT, drop, "does not fit the MTU and could not be told") \
 	X(NO_ROOM, drop, "the kernel could not make room, or a write failed")

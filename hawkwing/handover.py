@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.attacher import Attacher
+from hawkwing.dataplane.bytecode import SWEEP
 from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.dataplane.source import meaning
 from hawkwing.intents import Intent, IntentType, PathQuery
@@ -45,7 +46,8 @@ def tidy(role: str, interface: str) -> None:
 
 def note_programs(role: str, interface: str, programs: Mapping[str, int]) -> None:
     """Writes down which programs are attached now, and what their maps' contents mean."""
-    numbers = [bpf.program_info(fd).id for fd in programs.values()]
+    # The one that is on no interface ends with its agent.
+    numbers = [bpf.program_info(fd).id for name, fd in programs.items() if name != SWEEP]
     note = {"meaning": meaning(), "programs": numbers}
     _programs_file(role, interface).write_text(json.dumps(note))
 

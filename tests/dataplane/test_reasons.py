@@ -13,7 +13,7 @@ CLIENT, SERVER, BOTH = ("client",), ("server",), ("client", "server")
 EGRESS = {
     BOTH: [
         *("STEERED", "SPLIT", "MSS_CLAMPED", "NOT_IPV6", "NO_PATH", "HAS_ROUTING_HEADER", "EXTENSION_CHAIN"),
-        *("LOST_FRAGMENT", "TRUNCATED", "TOO_BIG", "TOO_BIG_SILENT", "NO_ROOM"),
+        *("LOST_FRAGMENT", "TRUNCATED", "TOO_BIG_PLAIN", "TOO_BIG", "TOO_BIG_SILENT", "NO_ROOM"),
     ],
     CLIENT: ["NO_SERVICE", "NOT_FROM_HOST", "NO_APPLICATION"],
     SERVER: ["NO_FLOW"],
