@@ -289,6 +289,45 @@ def fuzz(c: Context, count=1000000, seed=1):
     raise SystemExit(result.exited)
 
 
+@task(
+    help={
+        "only": "names, such as debian13,ubuntu2404",
+        "steps": "load, demo, unit, dataplane; with commas",
+        "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
+        "output": "folder of logs and bytecode (default: output in the cache)",
+        "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",
+        "ubuntu-mirror": "where Ubuntu comes from (or HAWKWING_UBUNTU_MIRROR)",
+        "fresh": "make the root file systems anew",
+        "if-possible": "no failure where a root file system can't be made: one line says why",
+    }
+)
+def distributions(
+    _c: Context,
+    only=None,
+    steps=None,
+    cache=None,
+    output=None,
+    debian_mirror=None,
+    ubuntu_mirror=None,
+    fresh=False,
+    if_possible=False,
+):
+    """Tries a fresh clone in bare Debian and Ubuntu: installs, loads, demo, tests."""
+    from lab.distributions import CACHE, Options, run
+
+    options = Options(
+        only,
+        steps,
+        _caller() / cache if cache else CACHE,
+        _caller() / output if output else None,
+        {"debian": debian_mirror, "ubuntu": ubuntu_mirror},
+        fresh,
+        if_possible,
+    )
+    with one_sentence():
+        raise SystemExit(run(options))
+
+
 @task(help={"quick": "few rounds", "output": "JSON file (default: bench.json)"})
 def bench(_c: Context, quick=False, output="bench.json"):
     """Unsteered, the kernel's seg6 and HawkWing side by side."""
@@ -324,4 +363,4 @@ namespace = Collection(client, server, hawkeye, demo, bench, lint, doctor, proto
 namespace.add_collection(
     Collection("lab", up, down, status, exec_, shell, capture, graph, impair, fail, heal)
 )
-namespace.add_collection(Collection("test", everything, unit, dataplane, integration, fuzz))
+namespace.add_collection(Collection("test", everything, unit, dataplane, integration, fuzz, distributions))

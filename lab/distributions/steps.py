@@ -1,0 +1,120 @@
+"""What is tried in each distribution, and what came of it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.distributions.catalogue import Distribution
+from lab.distributions.chroot import Chroot
+from lab.network import LabError
+
+INSTALL = "install"
+_PYTHON = ".venv/bin/python"
+_BYTECODE = "/mnt/bytecode"
+#: The words of each command; what a newcomer types where there is one.
+STEPS: dict[str, tuple[str, ...]] = {
+    INSTALL: ("./run", "doctor"),
+    "load": (
+        *(_PYTHON, "-m", "hawkwing.dataplane.bytecode"),
+        *("--compile", "--trial", "--output", _BYTECODE),
+    ),
+    "demo": ("./run", "demo"),
+    "unit": ("./run", "test.unit"),
+    "dataplane": ("./run", "test.dataplane"),
+}
+_TESTS = ("unit", "dataplane")
+_CLONE = "/root/hawkwing"
+_COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
+_VERSIONS = """
+import re, bcc
+libraries = re.findall(r"/libLLVM[-.](?:so\\.)?([0-9]+)", open("/proc/self/maps").read())
+print("versions", bcc.__version__, libraries[0] if libraries else "?")
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one step."""
+
+    ok: bool
+    seconds: float
+    log: Path
+    counts: str = ""  # of a step that is a test run
+
+
+@dataclass
+class Attempt:
+    """All that was found in one distribution."""
+
+    distribution: Distribution
+    missing: str = ""  # why it has no root file system
+    bcc: str = ""
+    llvm: str = ""
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def succeeded(self, steps: Sequence[str]) -> bool:
+        """All of them were done and are well."""
+        return all(step in self.outcomes and self.outcomes[step].ok for step in steps)
+
+
+def chosen_steps(steps: str | None) -> list[str]:
+    """Those of a list with commas, or all, always after the installation; in our own order."""
+    if steps is None:
+        return list(STEPS)
+    wanted = {name.strip() for name in steps.split(",")}
+    for name in sorted(wanted - set(STEPS)):
+        raise LabError(f"there is no step {name!r}: use {', '.join(STEPS)}")
+    return [name for name in STEPS if name in wanted | {INSTALL}]
+
+
+def counts_in(text: str) -> dict[str, int]:
+    """How pytest closed: the numbers of its last line; empty where it never came so far."""
+    lines = [line for line in text.splitlines() if _COUNTS.search(line) and " in " in line]
+    return {word: int(number) for number, word in _COUNTS.findall(lines[-1])} if lines else {}
+
+
+def git_bundle(project: Path, file: Path) -> None:
+    """The committed state, with its history, in one file."""
+    # Root may read a clone that belongs to another user.
+    git = ["git", "-C", str(project), "-c", f"safe.directory={project}"]
+    done = subprocess.run(
+        [*git, "bundle", "create", "--quiet", str(file), "HEAD"], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise LabError(f"needs a git clone of the project: {done.stderr.strip().splitlines()[-1]}")
+
+
+def clone(bundle: Path, chroot: Chroot) -> None:
+    """A fresh clone inside."""
+    where = f"{chroot.root}{_CLONE}"
+    command = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet", str(bundle), where]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"git clone: {done.stderr.strip().splitlines()[-1]}")
+
+
+def perform(step: str, chroot: Chroot, logs: Path, bytecode: Path) -> Outcome:
+    """Does one; a test run that ran no test has failed."""
+    log = logs / f"{step}.log"
+    bytecode.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    status = chroot.run(STEPS[step], log, _CLONE, share=(bytecode, _BYTECODE))
+    seconds = time.monotonic() - begun
+    if step not in _TESTS:
+        return Outcome(status == 0, seconds, log)
+    counts = counts_in(log.read_text(errors="replace"))
+    words = ", ".join(f"{number} {word}" for word, number in counts.items())
+    return Outcome(status == 0 and counts.get("passed", 0) > 0, seconds, log, words)
+
+
+def versions(chroot: Chroot, logs: Path) -> tuple[str, str]:
+    """Of BCC and of the LLVM that it compiles with."""
+    log = logs / "versions.log"
+    chroot.run([_PYTHON, "-c", _VERSIONS], log, _CLONE)
+    found = re.search(r"^versions (\S+) (\S+)$", log.read_text(errors="replace"), re.MULTILINE)
+    return (found[1], found[2]) if found else ("?", "?")
