@@ -292,7 +292,7 @@ def fuzz(c: Context, count=1000000, seed=1):
 @task(
     help={
         "only": "names, such as debian13,ubuntu2404",
-        "steps": "load, demo, unit, dataplane; with commas",
+        "steps": "load, demo, unit, dataplane (all four without it), integration; with commas",
         "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
         "output": "folder of logs and bytecode (default: output in the cache)",
         "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",

@@ -145,7 +145,7 @@ def _install(packages: Mapping[str, bool], log: Path) -> None:
 
 
 def _last_error(log: Path) -> str:
-    """The line that says why: the first of those that begin with E:, for the last only says that it failed."""
+    """The line that says why: the first that begins with E:, for the last only says that it failed."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E: ")]
     return (errors or lines[-1:] or ["it says nothing"])[0].removeprefix("E: ")

@@ -26,8 +26,10 @@ STEPS: dict[str, tuple[str, ...]] = {
     "demo": ("./run", "demo"),
     "unit": ("./run", "test.unit"),
     "dataplane": ("./run", "test.dataplane"),
+    "integration": ("./run", "test.integration"),
 }
-_TESTS = ("unit", "dataplane")
+USUAL = ("install", "load", "demo", "unit", "dataplane")
+_TESTS = ("unit", "dataplane", "integration")
 _CLONE = "/root/hawkwing"
 _COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 _VERSIONS = """
@@ -63,9 +65,9 @@ class Attempt:
 
 
 def chosen_steps(steps: str | None) -> list[str]:
-    """Those of a list with commas, or all, always after the installation; in our own order."""
+    """Those of a list with commas, or the usual ones, after the installation; in our own order."""
     if steps is None:
-        return list(STEPS)
+        return list(USUAL)
     wanted = {name.strip() for name in steps.split(",")}
     for name in sorted(wanted - set(STEPS)):
         raise LabError(f"there is no step {name!r}: use {', '.join(STEPS)}")

@@ -1,9 +1,11 @@
 """The main job on the wire: SRH in, hop by hop along the path, SRH out, and back the reversed way."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from lab.linux.kernel import set_sysctl
 from lab.network import Lab
 from lab.wire import Capture, Packet
 
@@ -181,12 +183,12 @@ def test_with_the_agents_stopped_again_nothing_has_an_srh(lab: Lab, agents: Agen
 def test_host_without_an_agent(lab: Lab, agents: Agents, capture: Capture, accepts: bool) -> None:
     """With the kernel's own seg6 a host takes our packets; without it, it refuses every SRH."""
     for scope in ("all", "eth0"):
-        lab.execute("host-b", ["sysctl", "-qw", f"net.ipv6.conf.{scope}.seg6_enabled={int(accepts)}"])
+        lab.inside("host-b", partial(set_sysctl, f"net/ipv6/conf/{scope}/seg6_enabled", int(accepts)))
     agents.client(BY_NAME)
     capture.forget()
     result = lab.execute("host-a", ["curl", "-s", "-m", "1", "http://wb.hawk.net/"])
     for scope in ("all", "eth0"):
-        lab.execute("host-b", ["sysctl", "-qw", f"net.ipv6.conf.{scope}.seg6_enabled=0"])
+        lab.inside("host-b", partial(set_sysctl, f"net/ipv6/conf/{scope}/seg6_enabled", 0))
     arrived = [p for p in capture.packets(tcp_port(80)) if p.link == "site-b-host-b"]
     assert any(p.srh and p.srh.segments_left == 0 for p in arrived)
     assert (result.stdout == "Hello from host-b\n") is accepts
@@ -198,7 +200,7 @@ def test_same_bytes_as_the_kernels_own_insertion(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """The oracle: for the same datagram our packet and that of `encap seg6 mode inline` are equal."""
-    lab.execute("host-a", ["sysctl", "-qw", "net.ipv6.auto_flowlabels=0"])
+    lab.inside("host-a", partial(set_sysctl, "net/ipv6/auto_flowlabels", 0))
     near, far = udp("host-a", 4000), udp("host-b", 5000)
     route = ["ip", "-6", "route", "add", f"{B}/128", "encap", "seg6", "mode", "inline"]
     route += ["segs", f"{R1},{R3},{R5},{R6}", "via", "2001:cafe:a::1", "dev", "eth0"]
@@ -215,7 +217,7 @@ def test_same_bytes_as_the_kernels_own_insertion(
     near.socket.sendto(b"same datagram", (B, 5000))
     far.socket.recvfrom(100)
     ours = capture.packets(lambda p: p.link == "host-a-site-a" and p.protocol == UDP)
-    lab.execute("host-a", ["sysctl", "-qw", "net.ipv6.auto_flowlabels=1"])
+    lab.inside("host-a", partial(set_sysctl, "net/ipv6/auto_flowlabels", 1))
     assert len(kernels) == len(ours) == 1
     assert ours[0].raw == kernels[0].raw
 

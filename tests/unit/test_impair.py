@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from fake_hawkeye.control import Control
 from lab.impair import fail, heal, impair
+from lab.linux.kernel import set_sysctl
 from lab.network import Lab, LabError
 from lab.reroute import remaining_routes
 from lab.routing import routes
@@ -102,7 +104,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     try:
         lab.up()
         for scope in ("all", "eth0"):  # the host takes packets that still have their SRH
-            lab.execute("b", ["sysctl", "-qw", f"net.ipv6.conf.{scope}.seg6_enabled=1"])
+            lab.inside("b", partial(set_sysctl, f"net/ipv6/conf/{scope}/seg6_enabled", 1))
         yield lab
     finally:
         lab.down()
