@@ -134,6 +134,8 @@ def _install(packages: Mapping[str, bool], log: Path) -> None:
     missing = [name for name, there in packages.items() if not there]
     if not missing:
         return
+    if not shutil.which("apt-get"):
+        raise RootError(f"needs {' '.join(missing)}, and there is no apt-get to install it with")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     options = ["-q", "-o", "DPkg::Lock::Timeout=300"]
     with log.open("wb") as file:
