@@ -83,21 +83,21 @@ def counts_in(text: str) -> dict[str, int]:
 def git_bundle(project: Path, file: Path) -> None:
     """The committed state, with its history, in one file."""
     # Root may read a clone that belongs to another user.
-    git = ["git", "-C", str(project), "-c", f"safe.directory={project}"]
-    done = subprocess.run(
-        [*git, "bundle", "create", "--quiet", str(file), "HEAD"], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise LabError(f"needs a git clone of the project: {done.stderr.strip().splitlines()[-1]}")
+    _git("-C", str(project), "-c", f"safe.directory={project}", "bundle", "create", "-q", str(file), "HEAD")
 
 
 def clone(bundle: Path, chroot: Chroot) -> None:
     """A fresh clone inside."""
-    where = f"{chroot.root}{_CLONE}"
-    command = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet", str(bundle), where]
-    done = subprocess.run(command, capture_output=True, text=True)
+    _git("-c", "advice.detachedHead=false", "clone", "-q", str(bundle), f"{chroot.root}{_CLONE}")
+
+
+def _git(*arguments: str) -> None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise LabError("needs git, to clone the project") from None
     if done.returncode:
-        raise LabError(f"git clone: {done.stderr.strip().splitlines()[-1]}")
+        raise LabError(f"needs a git clone of the project: {done.stderr.strip().splitlines()[-1]}")
 
 
 def perform(step: str, chroot: Chroot, logs: Path, bytecode: Path) -> Outcome:
