@@ -33,9 +33,9 @@ _TESTS = ("unit", "dataplane", "integration")
 _CLONE = "/root/hawkwing"
 _COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 _VERSIONS = """
-import re, bcc
-libraries = re.findall(r"/libLLVM[-.](?:so\\.)?([0-9]+)", open("/proc/self/maps").read())
-print("versions", bcc.__version__, libraries[0] if libraries else "?")
+import bcc
+libraries = [line.split()[-1] for line in open("/proc/self/maps") if "/libLLVM" in line]
+print("versions", bcc.__version__, *libraries[:1])
 """
 
 
@@ -118,5 +118,11 @@ def versions(chroot: Chroot, logs: Path) -> tuple[str, str]:
     """Of BCC and of the LLVM that it compiles with."""
     log = logs / "versions.log"
     chroot.run([_PYTHON, "-c", _VERSIONS], log, _CLONE)
-    found = re.search(r"^versions (\S+) (\S+)$", log.read_text(errors="replace"), re.MULTILINE)
-    return (found[1], found[2]) if found else ("?", "?")
+    found = re.search(r"^versions (\S+)(.*)$", log.read_text(errors="replace"), re.MULTILINE)
+    return (found[1], llvm_release(found[2])) if found else ("?", "?")
+
+
+def llvm_release(library: str) -> str:
+    """The number of the release in the library's path, which has it in the folder or in the name."""
+    found = re.search(r"/(?:llvm-|libLLVM-|libLLVM\.so\.)(\d+)", library)
+    return found[1] if found else "?"

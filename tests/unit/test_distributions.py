@@ -184,9 +184,22 @@ def test_how_pytest_closed_is_in_its_last_line() -> None:
     assert steps.counts_in("ImportError: no module named pytest\n") == {}
 
 
+@pytest.mark.parametrize(
+    ("library", "release"),
+    [
+        ("/usr/lib/x86_64-linux-gnu/libLLVM-14.so.1", "14"),
+        ("/usr/lib/x86_64-linux-gnu/libLLVM.so.19.1", "19"),
+        ("/usr/lib/llvm-18/lib/libLLVM.so.1", "18"),
+        ("", "?"),
+    ],
+)
+def test_the_release_of_llvm_is_in_its_librarys_path(library: str, release: str) -> None:
+    assert steps.llvm_release(library) == release
+
+
 def test_the_committed_state_is_cloned(tmp_path: Path) -> None:
     bundle = tmp_path / "project.bundle"
-    with pytest.raises(LabError, match="needs (a git clone of the project|git, )"):
+    with pytest.raises(LabError, match=r"needs (a git clone of the project|git, )"):
         steps.git_bundle(tmp_path, bundle)
 
 
