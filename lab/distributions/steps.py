@@ -13,13 +13,13 @@ from lab.distributions.catalogue import Distribution
 from lab.distributions.chroot import Chroot
 from lab.network import LabError
 
-INSTALL = "install"
+INSTALL, LOAD = "install", "load"
 _PYTHON = ".venv/bin/python"
 _BYTECODE = "/mnt/bytecode"
 #: The words of each command; what a newcomer types where there is one.
 STEPS: dict[str, tuple[str, ...]] = {
     INSTALL: ("./run", "doctor"),
-    "load": (
+    LOAD: (
         *(_PYTHON, "-m", "hawkwing.dataplane.bytecode"),
         *("--compile", "--trial", "--output", _BYTECODE),
     ),
@@ -31,6 +31,8 @@ STEPS: dict[str, tuple[str, ...]] = {
 USUAL = ("install", "load", "demo", "unit", "dataplane")
 _TESTS = ("unit", "dataplane", "integration")
 _CLONE = "/root/hawkwing"
+_LOADED = re.compile(r" loads, ([\d,]+) instructions verified$", re.MULTILINE)
+_REFUSED = re.compile(r" refused: ")
 _COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 _VERSIONS = """
 import bcc
@@ -46,7 +48,7 @@ class Outcome:
     ok: bool
     seconds: float
     log: Path
-    counts: str = ""  # of a step that is a test run
+    counts: str = ""  # of programs, or of tests
 
 
 @dataclass
@@ -80,6 +82,14 @@ def counts_in(text: str) -> dict[str, int]:
     return {word: int(number) for number, word in _COUNTS.findall(lines[-1])} if lines else {}
 
 
+def programs_in(text: str) -> str:
+    """How many programs the kernel took, and the most that it had to verify of one."""
+    verified = [int(number.replace(",", "")) for number in _LOADED.findall(text)]
+    refused = len(_REFUSED.findall(text))
+    words = [f"{len(verified)} load, most verified {max(verified):,}"] if verified else []
+    return ", ".join([*words, *([f"{refused} refused"] if refused else [])])
+
+
 def git_bundle(project: Path, file: Path) -> None:
     """The committed state, with its history, in one file."""
     # Root may read a clone that belongs to another user.
@@ -107,9 +117,10 @@ def perform(step: str, chroot: Chroot, logs: Path, bytecode: Path) -> Outcome:
     begun = time.monotonic()
     status = chroot.run(STEPS[step], log, _CLONE, share=(bytecode, _BYTECODE))
     seconds = time.monotonic() - begun
+    text = log.read_text(errors="replace")
     if step not in _TESTS:
-        return Outcome(status == 0, seconds, log)
-    counts = counts_in(log.read_text(errors="replace"))
+        return Outcome(status == 0, seconds, log, programs_in(text) if step == LOAD else "")
+    counts = counts_in(text)
     words = ", ".join(f"{number} {word}" for word, number in counts.items())
     return Outcome(status == 0 and counts.get("passed", 0) > 0, seconds, log, words)
 

@@ -184,6 +184,17 @@ def test_how_pytest_closed_is_in_its_last_line() -> None:
     assert steps.counts_in("ImportError: no module named pytest\n") == {}
 
 
+def test_programs_are_counted() -> None:
+    text = """\
+client  egress_ethernet    2,417 instructions  loads, 31,022 instructions verified
+client  ingress_ethernet   3,022 instructions  refused: back-edge from insn 7 to 3
+server  egress_ethernet    1,900 instructions  loads, 9,100 instructions verified
+kernel 6.18.0, compiled by BCC 0.31.0
+"""
+    assert steps.programs_in(text) == "2 load, most verified 31,022, 1 refused"
+    assert steps.programs_in("No module named bcc\n") == ""
+
+
 @pytest.mark.parametrize(
     ("library", "release"),
     [
