@@ -1,8 +1,8 @@
 """Does this kernel forward large TCP packets (GSO) that carry an SRH? Some drop them.
 
 Linux 6.12.117, 7.2 and 7.3, and some kernels of Ubuntu's, look for the TCP header of a forwarded packet where
-its SRH begins, and drop the packet as malformed (SKB_BAD_GSO). It is found by forwarding one. Only the
-standard library is imported, as `lab.doctor` asks too.
+its SRH begins, and drop the packet as malformed (SKB_BAD_GSO). It is found by forwarding one. Nothing but the
+standard library is needed, as `lab.doctor` asks too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import threading
 import time
 from ipaddress import IPv6Address
 from pathlib import Path
+
+from lab.wait import patient
 
 _CLONE_NEWNET = 0x40000000
 _SOL_PACKET, _PACKET_VNET_HDR = 263, 15
@@ -97,7 +99,7 @@ def ask() -> bool:
         # What one CPU sends arrives in order.
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
         sender.send(_frame(_LARGE))
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + patient(_PATIENCE)
         while time.monotonic() < end:
             sender.send(_frame(_SMALL))
             try:

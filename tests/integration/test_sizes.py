@@ -8,7 +8,7 @@ import pytest
 from lab.linux.large import forwards_large
 from lab.network import Lab
 from lab.vpp.objects import MOST_SEGMENTS
-from lab.wait import wait_until
+from lab.wait import patient, wait_until
 from lab.wire import Capture
 
 from .conftest import Agents, Endpoint, on_vpp
@@ -158,8 +158,8 @@ def test_tcp_at_full_size(lab: Lab, agents: Agents, capture: Capture, offload: s
     forget_path_mtu(lab)
     agents.server("host-b")
     agents.client(text)
-    script = "curl -sS -m 10 http://[fcbb:cc00:2::a]/bytes/3000000 | wc -c; "
-    script += "head -c 3000000 /dev/zero | curl -sS -m 10 -T - http://[fcbb:cc00:2::a]/"
+    script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/3000000 | wc -c; "
+    script += f"head -c 3000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
     result = lab.execute("host-a", ["sh", "-c", script])
     for host in ("host-a", "host-b"):
         tso = "on" if forwards_large() else "off"
@@ -187,7 +187,7 @@ def test_smaller_mtu_inside_the_path_is_discovered(
             far.socket.recvfrom(2000)
         wait_until(lambda: "mtu 1312" in route(lab, "host-a", B), 5.0, "host-a to know the path's MTU")
         near.socket.sendto(bytes(1350), (B, 5000))
-        far.socket.settimeout(5)
+        far.socket.settimeout(patient(5))
         data, peer = far.socket.recvfrom(2000)
         assert len(data) == 1350
         forget_path_mtu(lab)
@@ -197,11 +197,11 @@ def test_smaller_mtu_inside_the_path_is_discovered(
             near.socket.recvfrom(2000)
         wait_until(lambda: "mtu 1312" in route(lab, "host-b", peer[0]), 5.0, "host-b to know the path's MTU")
         far.socket.sendto(bytes(1350), peer)
-        near.socket.settimeout(5)
+        near.socket.settimeout(patient(5))
         assert len(near.socket.recvfrom(2000)[0]) == 1350
         forget_path_mtu(lab)
-        script = "curl -sS -m 10 http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
-        script += "head -c 1000000 /dev/zero | curl -sS -m 10 -T - http://[fcbb:cc00:2::a]/"
+        script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
+        script += f"head -c 1000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
         size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()
         assert size.strip() == "1000000" and answer.endswith(" 1000000")
     finally:
