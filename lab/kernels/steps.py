@@ -24,12 +24,17 @@ SHIPPED = "shipped"
 REFUSAL = "needs Linux 5.15 or newer"
 _PYTEST = ("-m", "pytest", "-v", "--color=no", "-o", "cache_dir=/tmp/pytest")
 _PATIENCE = 10  # emulation is slow
-#: In the lab, the demonstration, and the tests that send packets of all sizes.
+_SIZES = "tests/integration/test_sizes.py"
+#: In the lab, the demonstration, and tests that send datagrams of all sizes and large packets.
 _COMMANDS: dict[str, list[tuple[str, ...]]] = {
     DATAPLANE: [(*_PYTEST, "tests/dataplane")],
     LAB: [
         ("-m", "invoke", "demo"),
-        (*_PYTEST, "tests/integration/test_large.py", "tests/integration/test_sizes.py"),
+        (
+            *(*_PYTEST, "tests/integration/test_large.py"),
+            f"{_SIZES}::test_every_datagram_arrives_and_is_steered[2]",
+            *(f"{_SIZES}::test_tcp_at_full_size[{offload}]" for offload in ("on", "off")),
+        ),
     ],
 }
 
