@@ -266,6 +266,11 @@ static __always_inline int steer_ordinary(struct __sk_buff *skb, __u32 l3, __u32
 		return HW_REASON_COUNT;
 	}
 	ports = (void *)transport;
+#ifdef HW_CLIENT
+	/* A question to a name server has to be noted. */
+	if (unlikely(ports[1] == bpf_htons(DNS_PORT)))
+		return HW_REASON_COUNT;
+#endif
 	*slot = known_slot(ip6, ports[0], ports[1], next);
 	if (unlikely(*slot == HW_NO_SLOT))
 		return HW_NOT_KNOWN;
@@ -293,6 +298,7 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 	struct settings *set = get_settings();
 	struct service *service;
 	__u64 generation;
+	__u32 at;
 #endif
 	struct ipv6_header *ip6;
 	struct scratch *s = scratch_room();
@@ -304,6 +310,11 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 	if (!s)
 		return TC_ACT_UNSPEC;
 	w = &s->walk;
+#ifdef HW_CLIENT
+	at = find_dns(skb, l3, s, true);
+	if (unlikely(at))
+		note_question(skb, at, s);
+#endif
 	if (skb->protocol != bpf_htons(ETH_P_IPV6)) {
 		count(HW_EGRESS, HW_NOT_IPV6, bytes);
 		return TC_ACT_UNSPEC;
@@ -323,6 +334,10 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 	service = services.lookup((struct address *)ip6->destination);
 	if (!service) {
 		reason = HW_NO_SERVICE;
+		goto left;
+	}
+	if (!is_local(set, ip6->source)) {
+		reason = HW_NOT_FROM_HOST;
 		goto left;
 	}
 	group = service->group;
@@ -348,7 +363,7 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 		goto left;
 #ifdef HW_CLIENT
 	if (w->offset == l3 + IPV6_HEADER)
-		remember((void *)ip6->destination, w->destination_port, w->protocol, generation, slot);
+		remember(ip6, w->destination_port, w->protocol, generation, slot);
 #endif
 	p = policies.lookup(&slot);
 	if (!p || !p->srh_length) {

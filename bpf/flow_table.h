@@ -91,8 +91,12 @@ static __always_inline __u32 flow_taken(const struct flow_id *id, int home, vola
 	return taken;
 }
 
-/* Of two full homes, the way of an idle flow or of the source with the most flows. */
-static __always_inline void flow_choose_victim(const struct flow_id *id, __u8 epoch, volatile struct flow_place *place)
+/*
+ * Of two full homes, the way of the source with the most flows; an idle flow counts as if its source had a fair
+ * share at least. The weight is twice the number, and one more of an idle flow: of equals it goes first.
+ */
+static __always_inline void flow_choose_victim(const struct flow_id *id, __u8 epoch, __u32 fair,
+					       volatile struct flow_place *place)
 {
 	__u32 way;
 	int home;
@@ -110,8 +114,13 @@ static __always_inline void flow_choose_victim(const struct flow_id *id, __u8 ep
 			if (!flows_of)
 				return;
 			weight = *flows_of;
-			if ((__u8)(epoch - flow_epoch(bucket->words[way])) >= HW_IDLE_EPOCHS)
-				weight = 0xfffffffe;
+			if ((__u8)(epoch - flow_epoch(bucket->words[way])) >= HW_IDLE_EPOCHS) {
+				if (weight < fair)
+					weight = fair;
+				weight += weight + 1;
+			} else {
+				weight += weight;
+			}
 			if (weight > place->weight) {
 				place->bucket = index;
 				place->way = way;
@@ -126,7 +135,7 @@ static __always_inline void flow_choose_victim(const struct flow_id *id, __u8 ep
  * Chooses where a new flow goes. The first home while it is half empty, so that most
  * look-ups end there; then the emptier one, so that none is full before its time.
  */
-static __always_inline void flow_choose(const struct flow_id *id, __u8 epoch, volatile struct flow_place *place)
+static __always_inline void flow_choose(const struct flow_id *id, __u8 epoch, __u32 fair, volatile struct flow_place *place)
 {
 	__u32 first, second;
 
@@ -142,11 +151,11 @@ static __always_inline void flow_choose(const struct flow_id *id, __u8 epoch, vo
 	if (first < HW_WAYS)
 		return;
 	place->weight = 0;
-	flow_choose_victim(id, epoch, place);
+	flow_choose_victim(id, epoch, fair, place);
 }
 
 /* Makes an entry for a flow that has none; false where no room can be made for its source. */
-static __always_inline bool flow_add(const struct flow_id *id, __u32 slot, __u8 epoch,
+static __always_inline bool flow_add(const struct flow_id *id, __u32 slot, __u8 epoch, __u32 fair,
 				     volatile struct flow_place *place)
 {
 	__u32 source = flow_source(id->rest), index, *mine, *theirs;
@@ -156,8 +165,8 @@ static __always_inline bool flow_add(const struct flow_id *id, __u32 slot, __u8 
 	mine = sources.lookup(&source);
 	if (!mine)
 		return false;
-	flow_choose(id, epoch, place);
-	if (!place->weight || place->weight < *mine)
+	flow_choose(id, epoch, fair, place);
+	if (!place->weight || place->weight / 2 < *mine)
 		return false;
 	index = place->bucket;
 	way = place->way & (HW_WAYS - 1);

@@ -37,6 +37,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "recall_route.h"
 #include "names.h"
 #endif
+#include "quoted.h"
 #include "egress.h"
 #include "arrived.h"
 #include "ingress.h"

@@ -36,9 +36,14 @@ static __always_inline struct ipv6_header *pull_routing_header(struct __sk_buff 
 	struct ipv6_header *ip6 = packet_pull(skb, l3, IPV6_HEADER + HW_SRH_FIXED);
 	struct srh_header *srh = (void *)(ip6 + 1);
 
+	__u32 length;
+
 	if (!ip6 || ip6->next_header != NEXT_ROUTING)
 		return NULL;
-	return packet_pull(skb, l3, IPV6_HEADER + (srh->ext_length + 1) * 8 + 8);
+	length = IPV6_HEADER + (srh->ext_length + 1) * 8 + 8;
+	if (likely(within(ip6, length, packet_end(skb))))
+		return ip6;
+	return packet_pull(skb, l3, length);
 }
 
 /* The fast path; HW_REASON_COUNT: the slow path has to decide. */
@@ -102,6 +107,10 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		return HW_SRH_MALFORMED;
 	if (!is_local(set, ip6->destination))
 		return HW_NOT_LOCAL;
+	if (next == NEXT_IPV6 || next == NEXT_IPV4 || next == NEXT_ETHERNET)
+		return HW_ENCAPSULATED;
+	if (requires_hmac(set, skb->ifindex))
+		return HW_HMAC_REQUIRED;
 	if (!trusted_list(set, ip6->source, list, last_entry, &s->last_entry))
 		return HW_UNTRUSTED;
 
@@ -165,13 +174,6 @@ static __always_inline int meet(struct __sk_buff *skb, __u32 l3, struct scratch 
 	__u8 next, ip6_next, *header;
 
 	if (skb->protocol != bpf_htons(ETH_P_IPV6)) {
-#ifdef HW_CLIENT
-		if (skb->protocol == bpf_htons(ETH_P_IP)) {
-			header = packet_pull(skb, l3, 20);
-			if (header && (header[0] & 0x0f) >= 5 && header[9] == NEXT_UDP && !(header[6] & 0x3f) && !header[7])
-				s->dns_at = l3 + (header[0] & 0x0f) * 4;
-		}
-#endif
 		count(HW_INGRESS, HW_NOT_IPV6, bytes);
 		return TC_ACT_UNSPEC;
 	}
@@ -208,6 +210,16 @@ static __always_inline int meet(struct __sk_buff *skb, __u32 l3, struct scratch 
 		next = ip6->next_header;
 	}
 
+#ifdef HW_SERVER
+	if (reason == HW_NO_ROUTING_HEADER && (next == NEXT_TCP || next == NEXT_UDP)) {
+		struct settings *set = get_settings();
+
+		ip6 = packet_at(skb, l3, IPV6_HEADER + 4);
+		/* What the XDP program has stripped looks plain here: it ends flows itself. */
+		if (ip6 && set && !set->xdp)
+			end_flow(set, ip6, (void *)(ip6 + 1), next, bytes);
+	}
+#endif
 	if (next == NEXT_TCP) {
 		if (tcp_is_syn(skb, at)) {
 #ifdef HW_CLIENT
@@ -234,15 +246,6 @@ static __always_inline int meet(struct __sk_buff *skb, __u32 l3, struct scratch 
 			return TC_ACT_SHOT;
 		}
 	}
-#ifdef HW_CLIENT
-	else if (next == NEXT_UDP)
-	{
-		__u16 *port = packet_at(skb, at, 2);
-
-		if (!port || *port == bpf_htons(DNS_PORT))
-			s->dns_at = at;
-	}
-#endif
 	count(HW_INGRESS, reason, bytes);
 	return TC_ACT_UNSPEC;
 }
@@ -251,6 +254,9 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 {
 	__u32 bytes = skb->len, reason = HW_REASON_COUNT;
 	struct scratch *s;
+#ifdef HW_CLIENT
+	__u32 udp;
+#endif
 	int verdict;
 
 	if (likely(skb->protocol == bpf_htons(ETH_P_IPV6)))
@@ -262,14 +268,17 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 	s = scratch_room();
 	if (!s)
 		return TC_ACT_UNSPEC;
-	*(volatile __u32 *)&s->dns_at = 0;
 	verdict = meet(skb, l3, s);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
 #ifdef HW_CLIENT
-	/* Here, once, and not where it was found: the verifier goes through it only once. */
-	if (*(volatile __u32 *)&s->dns_at)
-		look_for_names(skb, s->dns_at);
+	/* Here, once: the verifier goes through it only once. */
+	s = scratch_room();
+	if (!s)
+		return TC_ACT_UNSPEC;
+	udp = find_dns(skb, l3, s, false);
+	if (udp)
+		learn_names(skb, udp);
 #endif
 	return TC_ACT_UNSPEC;
 }

@@ -24,7 +24,7 @@ static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, struc
 }
 
 /* Remembers the way back for this flow, which may be known with another one. */
-static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struct flow_id *id, struct scratch *s,
+static __always_inline void learn(struct __sk_buff *skb, const struct settings *set, const struct flow_id *id, struct scratch *s,
 				  const __u8 *list, __u32 last_entry)
 {
 	__u64 *word;
@@ -43,15 +43,49 @@ static __always_inline void learn(struct __sk_buff *skb, __u8 epoch, const struc
 	if (word) {
 		bool same = (*word & HW_SLOT_MASK) == slot;
 
-		*word = flow_word(id->rest, slot, epoch);
+		*word = flow_word(id->rest, slot, set->epoch);
 		if (same)
 			return;
 		forget_flows();
-	} else if (!flow_add(id, slot, epoch, &s->place)) {
+	} else if (!flow_add(id, slot, set->epoch, set->fair_flows, &s->place)) {
 		count(HW_INGRESS, HW_FLOWS_FULL, skb->len);
 		return;
 	}
 	count(HW_INGRESS, HW_LEARNED, skb->len);
+}
+
+/*
+ * A packet with these ports arrived without an SRH. Where its flow is known, its sender has no path any more, and may
+ * not take replies with an SRH: they are sent without one from now on.
+ */
+static __always_inline void end_flow(const struct settings *set, struct ipv6_header *ip6, const __u16 *ports,
+				     __u8 protocol, __u32 bytes)
+{
+	struct scratch *s = scratch_room();
+	__u32 source, *flows_of;
+	struct flow_bucket *bucket;
+	struct flow_id id;
+	__u64 way;
+
+	if (!s)
+		return;
+	/* Most senders of plain packets have no flow here at all. */
+	source = flow_source_of(set, ip6->source);
+	flows_of = sources.lookup(&source);
+	if (likely(!flows_of || !*flows_of))
+		return;
+	id = flow_identify(set, ip6->source, ip6->destination, flow_ports(ports[0], ports[1]), protocol);
+	if (likely(!flow_find(&id, &s->place)))
+		return;
+	source = s->place.bucket;
+	bucket = flows.lookup(&source);
+	if (!bucket)
+		return;
+	way = s->place.way & (HW_WAYS - 1);
+	*(volatile __u64 *)&bucket->marks[way] = 0;
+	__sync_fetch_and_add(flows_of, -1);
+	forget_flows();
+	count(HW_INGRESS, HW_FLOW_ENDED, bytes);
 }
 
 /* Learns from a packet whose list is `list`, and what follows its SRH, of kind `next`, at `behind`. */
@@ -69,7 +103,7 @@ static __always_inline void learn_from(struct __sk_buff *skb, const struct setti
 	if (ip6 && ports && last_entry > 0) {
 		id = flow_identify(set, ip6->source, ip6->destination,
 				   flow_ports(w->source_port, w->destination_port), w->protocol);
-		learn(skb, set->epoch, &id, s, list, last_entry);
+		learn(skb, set, &id, s, list, last_entry);
 	} else if (!w->later_fragment) {
 		count(HW_INGRESS, HW_NOTHING_TO_LEARN, skb->len);
 	}

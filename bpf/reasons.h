@@ -14,8 +14,11 @@
 	X(MSS_CLAMPED, also, "TCP MSS lowered so that segments fit with their SRH") \
 	X(LEARNED, also, "path of a flow learned or changed") \
 	X(FLOW_REPLACED, also, "a flow of the source with most of them, or an idle one, made room for a new one") \
+	X(FLOW_ENDED, also, "packet of a known flow without an SRH: its replies are sent without one, too") \
 	X(NAME_LEARNED, also, "address learned from a DNS answer") \
+	X(NAME_LOST, also, "address of a DNS answer not learned: the agent is behind, or the table is full") \
 	X(NOT_IPV6, left, "not IPv6") \
+	X(NOT_FROM_HOST, left, "source is no address of this host: forwarded, not sent by it") \
 	X(NO_SERVICE, left, "destination is no configured service") \
 	X(NO_APPLICATION, left, "service, but no application on this port") \
 	X(NO_FLOW, left, "no path learned for this flow") \
@@ -27,6 +30,8 @@
 	X(ROUTING_TYPE, left, "routing header that is not an SRH (type other than 4)") \
 	X(SEGMENTS_LEFT, left, "segments left is not 0: this host is not the end of the path") \
 	X(SRH_MALFORMED, left, "SRH does not fit itself or the packet") \
+	X(ENCAPSULATED, left, "a whole packet inside the SRH: for the kernel's own SRv6") \
+	X(HMAC_REQUIRED, left, "the interface requires an HMAC (seg6_require_hmac): for the kernel's own SRv6") \
 	X(NOT_LOCAL, left, "destination is not an address of this host") \
 	X(UNTRUSTED, left, "source or a segment is outside the SR domain, or the list longer than can be checked") \
 	X(NOTHING_TO_LEARN, also, "SRH without SIDs, or a packet without ports") \

@@ -24,25 +24,29 @@ static __always_inline __u32 port_and_protocol(__u16 port, __u8 protocol)
 static __always_inline __u32 known_slot(const struct ipv6_header *ip6, __u16 source_port, __u16 destination_port,
 					__u8 protocol)
 {
-	const __u64 *destination = (void *)ip6->destination;
+	const __u64 *destination = (void *)ip6->destination, *source = (void *)ip6->source;
 	__u32 key = port_and_protocol(destination_port, protocol);
 	struct recalled_route *r = recall_route(destination, key);
 	struct settings *set = get_settings();
 
 	if (unlikely(!r || !set) || (r->destination[0] ^ destination[0]) | (r->destination[1] ^ destination[1]) |
+	    (r->source[0] ^ source[0]) | (r->source[1] ^ source[1]) |
 	    (r->port_protocol ^ key) | (r->generation ^ set->generation))
 		return HW_NO_SLOT;
 	return r->slot;
 }
 
-static __always_inline void remember(const __u64 *destination, __u16 port, __u8 protocol, __u64 generation,
+static __always_inline void remember(const struct ipv6_header *ip6, __u16 port, __u8 protocol, __u64 generation,
 				     __u32 slot)
 {
+	const __u64 *destination = (void *)ip6->destination, *source = (void *)ip6->source;
 	__u32 key = port_and_protocol(port, protocol);
 	struct recalled_route *r = recall_route(destination, key);
 
 	if (!r)
 		return;
+	r->source[0] = source[0];
+	r->source[1] = source[1];
 	r->destination[0] = destination[0];
 	r->destination[1] = destination[1];
 	r->port_protocol = key;

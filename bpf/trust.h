@@ -8,6 +8,12 @@ static __always_inline __u64 outside_prefix(const volatile struct prefix *p, con
 	return ((a[0] & p->mask[0]) ^ p->network[0]) | ((a[1] & p->mask[1]) ^ p->network[1]);
 }
 
+/* ::/0: every address is inside, and a list of any length trusted. */
+static __always_inline bool is_everything(const volatile struct prefix *p)
+{
+	return !(p->mask[0] | p->mask[1] | p->network[0] | p->network[1]);
+}
+
 /* Is the address inside the SR domain? The first prefix that it is in ends the search. */
 static __always_inline bool trusted(const volatile struct settings *set, const __u64 *a)
 {
@@ -37,8 +43,8 @@ static __always_inline bool trusted_slowly(const volatile struct settings *set, 
 }
 
 /*
- * Source and every segment have to be inside the SR domain (RFC 8754, section 5.1). For the fast path: the list is in
- * the packet, which ends at `end`. What ends the loop is read from memory each time: to the verifier all numbers
+ * Source and every segment have to be inside the SR domain (RFC 8754, section 5.1), or the SIDs alone
+ * (settings.sids_only): segment[0] is this host itself. For the fast path: the list is in the packet, which ends at `end`. What ends the loop is read from memory each time: to the verifier all numbers
  * then look alike.
  */
 static __always_inline bool trusted_packet(const struct settings *set, const void *source, const void *list,
@@ -49,9 +55,9 @@ static __always_inline bool trusted_packet(const struct settings *set, const voi
 	const void *segment;
 	int i;
 
-	if (!set->prefixes)
+	if (is_everything(&set->sr_domain[0]))
 		return true;
-	if (!s || !trusted(set, source))
+	if (!s || (!set->sids_only && !trusted(set, source)))
 		return false;
 	last = &s->last_entry;
 	*last = last_entry;
@@ -59,7 +65,7 @@ static __always_inline bool trusted_packet(const struct settings *set, const voi
 		if (i > *last)
 			return true;
 		segment = within((void *)list + i * 16, 16, end);
-		if (!segment || !trusted(set, segment))
+		if (!segment || (!(i == 0 && set->sids_only) && !trusted(set, segment)))
 			return false;
 	}
 	return i > *last;
@@ -71,18 +77,33 @@ static __always_inline bool trusted_list(const struct settings *set, const void 
 {
 	int i;
 
-	if (!set->prefixes)
+	if (is_everything(&set->sr_domain[0]))
 		return true;
-	if (!trusted_slowly(set, source))
+	if (!set->sids_only && !trusted_slowly(set, source))
 		return false;
 	*last = last_entry;
 	for (i = 0; i < HW_MAX_LIST; i++) {
 		if (i > *last)
 			return true;
-		if (!trusted_slowly(set, list + i * 16))
+		if (!(i == 0 && set->sids_only) && !trusted_slowly(set, list + i * 16))
 			return false;
 	}
 	return i > *last;
+}
+
+/* Does the interface that the packet came by require an HMAC? The kernel alone can verify it. */
+static __always_inline bool requires_hmac(const struct settings *set, __u32 link)
+{
+	int i;
+
+#pragma unroll
+	for (i = 0; i < HW_MAX_HMAC_LINKS; i++) {
+		if (!set->hmac_links[i])
+			return false;
+		if (set->hmac_links[i] == link)
+			return true;
+	}
+	return false;
 }
 
 /* Is it an address of this host? */

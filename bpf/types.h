@@ -16,8 +16,11 @@
 #define HW_MAX_EXTENSIONS 6
 #define HW_MAX_HOP_BY_HOP 64
 #define HW_MAX_PREFIXES 8
+#define HW_MAX_HMAC_LINKS 4
 #define HW_MAX_DNS 2047
 #define HW_MAX_ANSWERS 24
+#define HW_MAX_QUESTION 288
+#define HW_ANSWER_SECONDS 10
 #define HW_MAX_DNS_STEPS 64
 #define HW_MAX_NAME 255
 #define HW_WAYS 8
@@ -65,10 +68,11 @@ struct route_key {
 };
 
 /*
- * A route that was found: what a client's packets to this destination and port take,
+ * A route that was found: what a client's packets from this source to this destination and port take,
  * as long as nothing has changed (settings.generation).
  */
 struct recalled_route {
+	__u64 source[2];		/* wire order; an address of this host */
 	__u64 destination[2];		/* wire order */
 	__u64 generation;
 	__u32 port_protocol;		/* port in wire order; the protocol above it */
@@ -113,6 +117,21 @@ struct name_key {
 	__u8 name[256];
 };
 
+/* A question to a name server that this host has sent; an IPv4 address is mapped (::ffff:a.b.c.d). */
+struct question_key {
+	__u8 server[16];
+	__u8 own[16];
+	__u16 own_port;			/* wire order */
+	__u16 id;			/* wire order */
+	__u32 zero;
+};
+
+struct question {
+	__u64 sent;			/* nanoseconds of CLOCK_MONOTONIC */
+	__u32 group;			/* of the name asked for */
+	__u32 zero;
+};
+
 struct prefix {
 	__u64 mask[2];			/* wire order */
 	__u64 network[2];
@@ -123,10 +142,18 @@ struct settings {
 	__u32 epoch;			/* counts half minutes, modulo 256 */
 	__u32 buckets;			/* of the flow table */
 	__u32 own_addresses;		/* how many of `own` are in use */
-	__u32 reserved;
+	__u32 fair_flows;		/* so many of one source may take the places of idle flows */
 	__u64 generation;		/* grows with each change of services or routes */
 	struct address own[4];		/* some of the host's addresses, to spare most packets a look-up */
-	__u64 prefixes;			/* of the SR domain; 0: everyone is trusted */
+	__u32 hmac_links[4];		/* indexes of interfaces that require an HMAC; 0: none */
+	/*
+	 * The SR domain. A prefix that is not in use has bits outside its mask, so that no address is inside: a
+	 * reader that sees half of a change trusts nobody whom neither the old nor the new domain has.
+	 */
+	__u32 prefixes;
+	__u32 sids_only;		/* source and segment[0] may be outside */
+	__u32 xdp;			/* the XDP program has seen what arrives before tc does */
+	__u32 reserved;
 	struct prefix sr_domain[8];
 };
 

@@ -20,8 +20,19 @@ static __always_inline int xdp_strip(struct xdp_md *ctx)
 	__u32 bytes = end - data;
 	struct arrived a;
 
-	if ((void *)(h + 1) > end || *(__u16 *)(data + 12) != bpf_htons(ETH_P_IPV6) ||
-	    h->ip6.next_header != NEXT_ROUTING || !has_arrived(&h->ip6, end, &a))
+	h = within(h, sizeof(*h) + 4, end);
+	if (!h || *(__u16 *)&h->ethernet[12] != bpf_htons(ETH_P_IPV6))
+		return XDP_PASS;
+#ifdef HW_SERVER
+	if (h->ip6.next_header == NEXT_TCP || h->ip6.next_header == NEXT_UDP) {
+		struct settings *set = get_settings();
+
+		if (set)
+			end_flow(set, &h->ip6, (void *)(h + 1), h->ip6.next_header, bytes);
+		return XDP_PASS;
+	}
+#endif
+	if (h->ip6.next_header != NEXT_ROUTING || !has_arrived(&h->ip6, end, &a))
 		return XDP_PASS;
 	__builtin_memcpy(&kept, h, sizeof(kept));
 	kept.ip6.payload_length = bpf_htons(a.payload);

@@ -1,6 +1,7 @@
-"""The host's own IPv6 addresses, and word of their changes."""
+"""The host's own addresses, and word of their changes."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from ipaddress import IPv6Address
@@ -10,8 +11,10 @@ from typing import NamedTuple
 from hawkwing.errors import DataplaneError
 
 _TABLE = Path("/proc/self/net/if_inet6")
+_IPV4_ROUTES = Path("/proc/self/net/fib_trie")
+_IPV4_LOCAL = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
 _GLOBAL_SCOPE = 0
-_RTMGRP_IPV6_IFADDR = 0x100
+_RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x10, 0x100
 
 
 class HostAddress(NamedTuple):
@@ -39,6 +42,21 @@ def host_addresses() -> list[HostAddress]:
         raise DataplaneError("this kernel has no IPv6 (CONFIG_IPV6), or it is switched off") from None
 
 
+def mapped_ipv4(text: str) -> set[IPv6Address]:
+    """The host's IPv4 addresses in a text of /proc/net/fib_trie, IPv4-mapped (RFC 4291, section 2.5.5.2)."""
+    return {IPv6Address(f"::ffff:{address}") for address in _IPV4_LOCAL.findall(text)}
+
+
+def all_addresses() -> set[IPv6Address]:
+    """All addresses of this network namespace, those of IPv4 mapped."""
+    found = {entry.address for entry in host_addresses()}
+    try:
+        return found | mapped_ipv4(_IPV4_ROUTES.read_text())
+    except OSError:
+        # A kernel without IPv4.
+        return found
+
+
 def source_address(interface: str) -> IPv6Address:
     """The first global address of an interface; DataplaneError where it has none."""
     for entry in host_addresses():
@@ -53,7 +71,7 @@ def source_address(interface: str) -> IPv6Address:
 def watch(changed: Callable[[], None]) -> Callable[[], None]:
     """Calls `changed` in the running loop whenever an address comes or goes; the result stops that."""
     listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    listener.bind((0, _RTMGRP_IPV6_IFADDR))
+    listener.bind((0, _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
     loop = asyncio.get_running_loop()
 
     def drain() -> None:

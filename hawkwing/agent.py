@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -20,6 +21,7 @@ from hawkwing.config import Config, load_config
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.claim import claimed
+from hawkwing.dataplane.interfaces import requiring_hmac
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
@@ -91,6 +93,7 @@ class Agent:
         self._saver: handover.Saver | None = None
         self._plane: DataPlane
         self._steering: Steering | None = None
+        self._hmac: list[str] = []
 
     def run(self) -> None:
         """Until a signal comes; everything is detached whatever happens, unless it is to be kept."""
@@ -112,8 +115,9 @@ class Agent:
         handover.tidy(options.role, options.interfaces[0])
         inherited = handover.running_maps(options.role, options.interfaces[0])
         loaded = self._loading.result(inherited)
-        self._plane = DataPlane(options.role, loaded, self._config.sr_domain)
+        self._plane = DataPlane(options.role, loaded, self._config.sr_domain or None)
         self._refresh_addresses()
+        self._refresh_hmac()
         kept = False
         try:
             if options.role == "client":
@@ -124,8 +128,7 @@ class Agent:
             former = handover.noted_programs(options.role, options.interfaces[0])
             self._plane.attach(options.interfaces, options.hook, self._attacher, former)
             handover.note_programs(options.role, options.interfaces[0], loaded.programs)
-            if not self._config.sr_domain:
-                log.warning("no SR domain is set: segment lists of any sender are believed")
+            log.info("%s", status.trust_sentence(self._plane.sr_domain))
             asyncio.run(self._live())
             kept = options.keep
         finally:
@@ -140,8 +143,17 @@ class Agent:
             return None
         return self._config.client_ipv6_address or addresses.source_address(self._options.interfaces[0])
 
+    def _refresh_hmac(self) -> None:
+        """The host's policy stands: where the kernel requires an HMAC, SRHs are left to it."""
+        names = requiring_hmac(self._options.interfaces)
+        if names != self._hmac:
+            self._hmac = names
+            if names:
+                log.warning("%s: seg6_require_hmac is set, SRHs are left to the kernel", ", ".join(names))
+        self._plane.set_hmac_links([socket.if_nametoindex(name) for name in names])
+
     def _refresh_addresses(self) -> None:
-        self._plane.set_local_addresses(entry.address for entry in addresses.host_addresses())
+        self._plane.set_local_addresses(addresses.all_addresses())
 
     async def _live(self) -> None:
         stop = asyncio.Event()
@@ -243,7 +255,8 @@ class Agent:
         except Exception:
             self._config = old
             raise
-        self._plane.set_sr_domain(config.sr_domain)
+        self._plane.set_sr_domain(config.sr_domain or None)
+        self._refresh_hmac()
         if self._steering is not None:
             self._steering.apply(config, source)
             self._spawn(self._follow_names())
@@ -302,6 +315,7 @@ class Agent:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_EPOCH)
+            self._refresh_hmac()
             self._plane.tick()
 
     def _save_soon(self) -> None:

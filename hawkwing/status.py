@@ -1,18 +1,31 @@
 """What `hawkwing status` tells: gathered by the agent, printed by whoever asks."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv6Network
 from typing import Any
 
 from hawkwing.dataplane.layout import limits, reasons
-from hawkwing.dataplane.plane import DataPlane
+from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane
 from hawkwing.steering import Steering
+
+
+def trust_sentence(sr_domain: Sequence[IPv6Network] | None) -> str:
+    """Which SRHs are accepted; None: no SR domain is configured."""
+    if sr_domain is None:
+        default = " or ".join(str(prefix) for prefix in DEFAULT_SR_DOMAIN)
+        return f"accepts SRHs whose SIDs are in {default}, from any source; set sr_domain to restrict them"
+    if any(prefix.prefixlen == 0 for prefix in sr_domain):
+        return "accepts SRHs from any source with any SIDs"
+    prefixes = " or ".join(str(prefix) for prefix in sr_domain)
+    return f"accepts SRHs whose source and segments are in {prefixes}"
 
 
 def of_data_plane(plane: DataPlane) -> dict[str, Any]:
     """Hooks, counters and, on a server, what it has learned."""
     told: dict[str, Any] = {
-        "sr_domain": [str(prefix) for prefix in plane.sr_domain],
+        "sr_domain": [str(prefix) for prefix in plane.sr_domain or ()],
+        "trusted": trust_sentence(plane.sr_domain),
         "counters": {
             direction: {name: count._asdict() for name, count in counts.items()}
             for direction, counts in plane.counters().items()
@@ -55,8 +68,7 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         f"hawkwing {status['role']} on {', '.join(status['interfaces'])}, process {status['pid']}, "
         f"up {_duration(time.time() - status['started'])}"
     )
-    domain = ", ".join(status["sr_domain"]) or "not set: every sender's segment lists are believed"
-    yield f"  hooks: egress tc, ingress {status['ingress_hook']}   SR domain: {domain}"
+    yield f"  hooks: egress tc, ingress {status['ingress_hook']}; {status['trusted']}"
     if "controller" in status:
         controller = status["controller"]
         yield f"  controller {controller['target']}: {controller['state']}"

@@ -21,6 +21,10 @@ from hawkwing.policies import EMPTY_SLOT, PolicyTable, SidList
 
 log = logging.getLogger(__name__)
 _PROTOCOLS = (6, 17)
+MOST_ADDRESSES = 64
+"""So many addresses a name has at most."""
+LONGEST_TTL = 300.0
+"""An answer is good for so many seconds at most: names are asked for again that often (resolver.py)."""
 GRACE = 30.0
 """Seconds that an address outlives the TTL of the answer which named it last."""
 
@@ -78,6 +82,8 @@ class Steering:
         self._services_by_address: dict[IPv6Address, list[str]] = {}
         self._expiry: dict[str, dict[IPv6Address, float]] = {}
         self._names_at: dict[IPv6Address, set[str]] = {}
+        #: How often a name's address found no room.
+        self.left_out: dict[str, int] = {}
 
     @property
     def names(self) -> list[str]:
@@ -111,13 +117,34 @@ class Steering:
         news = False
         for address in addresses:
             if address not in expiry:
-                log.info("%s is at %s", name, address)
-                expiry[address] = 0.0
-                self._names_at.setdefault(address, set()).add(name)
-                self._sync_address(address)
+                if not self._add(name, address, expiry):
+                    continue
                 news = True
-            expiry[address] = max(expiry[address], self._now() + ttl + GRACE)
+            expiry[address] = max(expiry[address], self._now() + min(ttl, LONGEST_TTL) + GRACE)
         return news
+
+    def _add(self, name: str, address: IPv6Address, expiry: dict[IPv6Address, float]) -> bool:
+        """A new address of a name; False where there is no room for it: the data plane forgets it, too."""
+        problem = f"has {MOST_ADDRESSES} addresses already" if len(expiry) >= MOST_ADDRESSES else ""
+        if not problem:
+            expiry[address] = 0.0
+            self._names_at.setdefault(address, set()).add(name)
+            try:
+                self._sync_address(address)
+            except OSError as error:
+                del expiry[address]
+                self._not_at(name, address)
+                self._sync_address(address)
+                problem = f"finds no room in the data plane's tables ({error.strerror})"
+        if not problem:
+            log.info("%s is at %s", name, address)
+            return True
+        if address not in self._address_groups:
+            self._plane.remove_service(address)
+        self.left_out[name] = self.left_out.get(name, 0) + 1
+        if self.left_out[name] == 1:
+            log.warning("%s is at %s, too, which is not steered: it %s", name, address, problem)
+        return False
 
     def expire(self, alive: Callable[[str], bool]) -> bool:
         """Withdraws addresses that no answer names any more, where the name does resolve; True if any."""

@@ -3,14 +3,17 @@
 #define HAWKWING_COMMON_H
 
 #define NEXT_HOP_BY_HOP 0
+#define NEXT_IPV4 4
 #define NEXT_TCP 6
 #define NEXT_UDP 17
+#define NEXT_IPV6 41
 #define NEXT_ROUTING 43
 #define NEXT_FRAGMENT 44
 #define NEXT_AUTH 51
 #define NEXT_ICMPV6 58
 #define NEXT_DESTINATION 60
 #define NEXT_SCTP 132
+#define NEXT_ETHERNET 143
 
 #define IPV6_HEADER 40
 #define IPV6_MIN_MTU 1280
@@ -118,11 +121,11 @@ struct scratch {
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
 	struct dns_reading reading;
-	__u32 dns_at;			/* where a UDP header may be that of a DNS answer; 0: nowhere */
 	__u32 last_entry;		/* of the SRH that arrived */
 	struct flow_place place;
 	struct walk walk;
 	struct fragment_key fragment;
+	struct question_key question;
 	struct policy policy __attribute__((aligned(8)));
 	struct name_key name __attribute__((aligned(8)));
 };
@@ -169,8 +172,11 @@ static __always_inline void *packet_at(const struct __sk_buff *skb, __u64 offset
 /* The same, pulling the bytes into the linear part where they are not there yet. */
 static __always_inline void *packet_pull(struct __sk_buff *skb, __u32 offset, __u32 length)
 {
-	if (unlikely(!packet_at(skb, offset, length)) &&
-	    (offset + length > skb->len || bpf_skb_pull_data(skb, offset + length)))
+	void *p = packet_at(skb, offset, length);
+
+	if (likely(p))
+		return p;
+	if (offset + length > skb->len || bpf_skb_pull_data(skb, offset + length))
 		return NULL;
 	return packet_at(skb, offset, length);
 }

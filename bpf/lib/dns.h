@@ -53,12 +53,23 @@ static __always_inline __u32 dns_copy_name(const __u64 *name, __u64 *key)
 	return inside ? 0 : length + 1;
 }
 
-/* Copies the name asked for into `key`; false: no whole answer to one AAAA question. */
+/* A whole answer without an error, or a question: QR, opcode, TC and RCODE (RFC 1035, section 4.1.1). */
+static __always_inline bool dns_is_answer(const __u8 *m)
+{
+	return (m[2] & 0xfa) == 0x80 && !(m[3] & 0x0f);
+}
+
+static __always_inline bool dns_is_question(const __u8 *m)
+{
+	return !(m[2] & 0xfa);
+}
+
+/* Copies the name asked for into `key`; false: not one question for AAAA. */
 static __always_inline bool dns_question(const __u8 *m, struct dns_reading *r, struct name_key *key)
 {
 	__u32 at;
 
-	if (!(m[2] & 0x80) || (m[2] & 0x7a) || (m[3] & 0x0f) || dns_u16(m, 4) != 1)
+	if (dns_u16(m, 4) != 1)
 		return false;
 	at = dns_copy_name((void *)(m + DNS_HEADER), (void *)key->name);
 	if (!at)

@@ -8,9 +8,9 @@
  * hashing is fast" (The Computer Journal 57, 2014), the second with the keys shifted by two: as
  * long as the keys are secret, any two flows agree in them once in 2^62 times at the most.
  *
- * When all sixteen ways are taken, room is made at the cost of an idle flow, else
- * of the source that has the most flows, which may be the newcomer's own. So a
- * flood from one source costs no other source an entry.
+ * When all sixteen ways are taken, room is made at the cost of the source that has the
+ * most flows, which may be the newcomer's own, or of an idle flow while the newcomer's source has
+ * no more than its share. So a flood from one source (a /64) costs no other source an entry.
  */
 #ifndef HAWKWING_FLOWS_H
 #define HAWKWING_FLOWS_H
@@ -43,8 +43,8 @@ static __always_inline struct flow_id flow_identify(const struct settings *set, 
 	struct flow_id id;
 
 	FLOW_PAIR(0, remote[0], remote[1]);
-	FLOW_PAIR(2, remote[2], remote[3]);
 	source = first >> (64 - HW_SOURCE_BITS);
+	FLOW_PAIR(2, remote[2], remote[3]);
 	FLOW_PAIR(4, local[0], local[1]);
 	FLOW_PAIR(6, local[2], local[3]);
 	FLOW_PAIR(8, ports, protocol);
@@ -57,6 +57,12 @@ static __always_inline struct flow_id flow_identify(const struct settings *set, 
 	id.buckets = set->buckets;
 	id.rest = (first ^ second) << HW_REST_SHIFT | source << HW_SOURCE_SHIFT;
 	return id;
+}
+
+/* The index of a source: of all addresses of its /64, of which one sender may use as many as it likes. */
+static __always_inline __u32 flow_source_of(const struct settings *set, const __u32 *remote)
+{
+	return (((__u64)remote[0] + set->flow_keys[0]) * ((__u64)remote[1] + set->flow_keys[1])) >> (64 - HW_SOURCE_BITS);
 }
 
 /* The two homes of a flow: each half of the mark is spread evenly over the buckets. */

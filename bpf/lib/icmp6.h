@@ -82,10 +82,17 @@ static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 
 }
 
 /*
+ * Have we sent a packet from `source` to `destination`, of kind `next` from `transport` on, with an SRH? Errors about
+ * others are none of our business (bpf/quoted.h).
+ */
+static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *source, const __u32 *destination,
+					  __u32 transport, __u8 next);
+
+/*
  * in:  IPv6(R, A) ICMPv6(error; IPv6(A, S1) SRH(B, .. S1; SL=n) X)
  * out: IPv6(R, A) ICMPv6(error; IPv6(A, B) X)   MTU, where there is one, less the SRH
  * A Hop-by-Hop header in the quote stays before X. Returns the bytes removed; 0: not about
- * a packet with an SRH; -1: failed half-way.
+ * a packet of ours, or nothing that a router may say; -1: failed half-way.
  */
 static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct scratch *s)
 {
@@ -128,7 +135,12 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 	quoted = bpf_ntohs(old.ip6.payload_length);
 	if (payload < sizeof(old) + hop_by_hop + length + 8 || (quoted && quoted < hop_by_hop + length))
 		return 0;
+	/* Every link carries 1280 bytes (RFC 8200, section 5). */
+	if (old.icmp.type == ICMP6_TOO_BIG && bpf_ntohl(old.icmp.info) < IPV6_MIN_MTU)
+		return 0;
 	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) || bpf_skb_load_bytes(skb, behind, s->head, length))
+		return 0;
+	if (!is_quote_ours(skb, old.ip6.source, (void *)(s->head + HW_SRH_FIXED), behind + length, srh->next_header))
 		return 0;
 
 	new = old;

@@ -4,6 +4,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 from hawkwing.dataplane import refusal
 from hawkwing.errors import DataplaneError
@@ -25,6 +26,19 @@ def check_interfaces(names: Sequence[str]) -> bool:
             raise DataplaneError(f"there is no interface {name!r} here") from None
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
         return any(_link_type(any_socket, name) not in WITH_ETHERNET_HEADER for name in names)
+
+
+def requiring_hmac(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv6/conf")) -> list[str]:
+    """The interfaces on which the kernel accepts SRHs with a valid HMAC only (seg6_require_hmac = 1)."""
+    found = []
+    for name in names:
+        try:
+            if int((sysctls / name / "seg6_require_hmac").read_text()) > 0:
+                found.append(name)
+        except (OSError, ValueError):
+            # No such interface any more, or a kernel without SRv6: it accepts no SRH at all.
+            continue
+    return found
 
 
 def _link_type(any_socket: socket.socket, name: str) -> int:

@@ -20,6 +20,8 @@ _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _ROUTE = struct.Struct("=IHBx")
 _SERVICE = struct.Struct("=II")
 BY_AGENT = 1
+DEFAULT_SR_DOMAIN = (IPv6Network("fc00::/7"), IPv6Network("5f00::/16"))
+"""Where SIDs may be unless the user says more: unique local addresses (RFC 4193), SRv6 SIDs (RFC 9602)."""
 
 
 class Count(NamedTuple):
@@ -67,9 +69,11 @@ def name_key(name: str) -> bytes:
 class DataPlane:
     """Programs and maps of one role; `attach` puts them on interfaces, `close` takes everything back."""
 
-    def __init__(self, role: str, loaded: Loaded, sr_domain: Sequence[IPv6Network] = ()) -> None:
+    def __init__(self, role: str, loaded: Loaded, sr_domain: Sequence[IPv6Network] | None = None) -> None:
         self.role = role
-        self.sr_domain: tuple[IPv6Network, ...] = ()
+        self.sr_domain: tuple[IPv6Network, ...] | None = None
+        self.hmac_links: tuple[int, ...] = ()
+        self._xdp = False
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
         before = structures()["settings"].from_buffer_copy(self.maps["settings"].get(_U32.pack(0)) or b"")
@@ -90,8 +94,12 @@ class DataPlane:
                 for slot in reversed(range(1, free.info.max_entries)):
                     free.push(_U32.pack(slot))
 
-    def set_sr_domain(self, prefixes: Sequence[IPv6Network]) -> None:
-        """The prefixes whose SRHs are believed; none means everybody's."""
+    def set_sr_domain(self, domain: Sequence[IPv6Network] | None) -> None:
+        """The prefixes that source and segments of a trusted SRH are in.
+
+        None: DEFAULT_SR_DOMAIN for its SIDs, any source.
+        """
+        prefixes = DEFAULT_SR_DOMAIN if domain is None else domain
         most = limits()["HW_MAX_PREFIXES"]
         if len(prefixes) > most:
             raise DataplaneError(f"an SR domain has at most {most} prefixes here, not {len(prefixes)}")
@@ -100,8 +108,12 @@ class DataPlane:
         settings = structures()["settings"]()
         settings.flow_keys[:] = self.flow_keys
         settings.prefixes = len(prefixes)
+        settings.sids_only = domain is None
+        settings.hmac_links[: len(self.hmac_links)] = self.hmac_links
         settings.epoch = self._epoch
         settings.buckets = self.maps["flows"].info.max_entries if "flows" in self.maps else 0
+        settings.fair_flows = max(settings.buckets // 8, 16)
+        settings.xdp = self._xdp
         for entry in settings.sr_domain:
             # No address is inside: bits that the mask takes away.
             entry.network[:] = (2**64 - 1, 2**64 - 1)
@@ -111,7 +123,18 @@ class DataPlane:
         self._settings = settings
         self._name_own_addresses()
         self.forget()
-        self.sr_domain = tuple(prefixes)
+        self.sr_domain = None if domain is None else tuple(domain)
+
+    def set_xdp(self, used: bool) -> None:
+        """Whether the XDP program sees what arrives before tc's does."""
+        self._xdp = used
+        self.set_sr_domain(self.sr_domain)
+
+    def set_hmac_links(self, indexes: Sequence[int]) -> None:
+        """Interfaces whose SRHs are the kernel's, because they require an HMAC; at most HW_MAX_HMAC_LINKS."""
+        if tuple(indexes) != self.hmac_links:
+            self.hmac_links = tuple(indexes)
+            self.set_sr_domain(self.sr_domain)
 
     def forget(self) -> None:
         """The programs look up anew what they remember of routes and flows."""
@@ -131,7 +154,7 @@ class DataPlane:
             self._sweeper.sweep()
 
     def set_local_addresses(self, addresses: Iterable[IPv6Address]) -> None:
-        """The host's own addresses: only for them is an SRH removed."""
+        """The host's own addresses, those of IPv4 mapped: from and to them alone packets are changed."""
         wanted = set(addresses)
         gone, table = self._local - wanted, self.maps["local_addresses"]
         for address in wanted - self._local:
@@ -149,7 +172,8 @@ class DataPlane:
     def _name_own_addresses(self) -> None:
         """Some of them stand in the settings, those first that most packets come to."""
         own = self._settings.own
-        named = sorted(self._local, key=lambda address: (address.is_link_local, address))[: len(own)]
+        usual = (address for address in self._local if address.ipv4_mapped is None)
+        named = sorted(usual, key=lambda address: (address.is_link_local, address))[: len(own)]
         self._settings.own_addresses = len(named)
         for entry, address in zip(own, named, strict=False):
             entry.bytes[:] = address.packed
@@ -192,6 +216,7 @@ class DataPlane:
         `hook` is tc, xdp or xdp-generic; `former` has the ids of programs that an agent before may have left.
         """
         attacher = attacher or Attacher()
+        self.set_xdp(hook != "tc")
         try:
             attacher.attach(self.role, names, hook, self.programs, former)
         finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 from hawkwing.dataplane import bpf
 
 OLDEST_KERNEL = (5, 15)
+_TOO_OLD = f"this kernel is {platform.release()}: HawkWing needs Linux 5.15 or newer"
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
 
@@ -55,6 +56,8 @@ def of_compiler(status: int, errors: str) -> str:
 
 def of_maps(name: str, error: OSError) -> str:
     """Why the kernel did not make a map."""
+    if kernel_version() < OLDEST_KERNEL:
+        return _TOO_OLD
     if error.errno == errno.EPERM:
         return (
             needs_capabilities()
@@ -62,11 +65,13 @@ def of_maps(name: str, error: OSError) -> str:
         )
     if error.errno in (errno.ENOMEM, errno.E2BIG):
         return f"the kernel has no memory for maps of this size ({name}: {error.strerror})"
-    return f"the kernel refuses the BPF map {name}: {error.strerror}" + _too_old()
+    return f"the kernel refuses the BPF map {name}: {error.strerror}"
 
 
 def of_program(role: str, name: str, code: bytes, error: OSError) -> str:
     """Why the kernel did not load a program; the verifier's log is kept in a file that the sentence names."""
+    if kernel_version() < OLDEST_KERNEL:
+        return _TOO_OLD
     if error.errno == errno.EPERM:
         return (
             needs_capabilities()
@@ -74,19 +79,11 @@ def of_program(role: str, name: str, code: bytes, error: OSError) -> str:
         )
     if error.errno == errno.ENOMEM:
         return f"the kernel has no memory to load the program {name}"
-    if kernel_version() < OLDEST_KERNEL:
-        return f"this kernel is {platform.release()}: HawkWing needs Linux 5.15 or newer"
     log = bpf.verifier_log(name, code, bpf.kind_of(name))
     return (
         f"this kernel ({platform.release()}) refuses the program {name} of the {role}: "
         f"{_last_word(log) or error.strerror}; please report it with the file {_kept(f'{role}-{name}', log)}"
     )
-
-
-def _too_old() -> str:
-    if kernel_version() >= OLDEST_KERNEL:
-        return ""
-    return f"; this kernel is {platform.release()}, and HawkWing needs Linux 5.15 or newer"
 
 
 def _last_word(log: str) -> str:

@@ -238,13 +238,13 @@ class Bench:
         """Empties every table but the counters."""
         maps = self.plane.maps
         self.plane.set_local_addresses(())
-        self.plane.set_sr_domain([IPv6Network(prefix) for prefix in sr_domain])
+        self.plane.set_sr_domain([IPv6Network(prefix) for prefix in sr_domain or ["::/0"]])
         if "paths" in maps:
             for key in list(maps["paths"].each_key()):
                 maps["free_slots"].push(maps["paths"].get(key) or b"")
         for name in self._zero:
             self.empty(name)
-        for table in ("fragments", "services", "routes", "names", "paths"):
+        for table in ("fragments", "services", "routes", "names", "questions", "paths"):
             if table in maps:
                 for key in list(maps[table].each_key()):
                     maps[table].delete(key)

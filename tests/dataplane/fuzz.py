@@ -16,19 +16,20 @@ from random import Random
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.loader import Capacities, Loading
+from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
 from tests.dataplane import packets as p
 from tests.dataplane.bench import MTU, Bench, Namespace
 from tests.dataplane.fuzz_packets import PORTS, Maker
-from tests.dataplane.model import SHOT, Outcome, Tables, egress, ingress, ordinary
-from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, NAME, SIDS
+from tests.dataplane.model import SHOT, Outcome, Tables, egress, end_flow, ingress, is_ipv6, ordinary
+from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, NAME, OWN_IPV4, SIDS
 
 ROUND = 250
 CAPACITIES = Capacities(policies=11, flows=8192)
 ROLES = ("client", "server")
 XDP_PASS = 2
-DOMAINS: list[list[str]] = [
-    [],
-    [],
+DOMAINS: list[list[str] | None] = [
+    ["::/0"],
+    None,
     ["fcbb:bb00::/32", "fcbb:cc00::/32"],
     ["fcbb:bb00::/32", "fcbb:cc00::/32", "2001:db8::/32"],
     ["::/0"],
@@ -69,6 +70,9 @@ class Round:
         self._set_local(here)
         self._set_domain(self.random.choice(DOMAINS))
         tables.paths_room = CAPACITIES.policies - 1
+        tables.xdp = self.random.random() < 0.7
+        bench.plane.set_xdp(tables.xdp)
+        self._set_hmac()
         if self.role == "server":
             return
         for address, group in ((HOST_B, GROUP), (HOST_C, GROUP + 1)):
@@ -90,14 +94,21 @@ class Round:
 
     def _set_local(self, here: IPv6Address) -> None:
         local = [here, DNS] if self.random.random() < 0.3 else [here]
+        local += [OWN_IPV4] if self.random.random() < 0.9 else []
         self.bench.local(*local)
         self.tables.local = {address.packed for address in local}
 
-    def _set_domain(self, prefixes: list[str]) -> None:
-        domain = [IPv6Network(prefix) for prefix in prefixes]
-        self.bench.plane.set_sr_domain(domain)
+    def _set_domain(self, prefixes: list[str] | None) -> None:
+        domain = DEFAULT_SR_DOMAIN if prefixes is None else tuple(map(IPv6Network, prefixes))
+        self.bench.plane.set_sr_domain(None if prefixes is None else domain)
         self.tables.domain = [(int(prefix.network_address), int(prefix.netmask)) for prefix in domain]
+        self.tables.sids_only = prefixes is None
         self.tables.checked.clear()
+
+    def _set_hmac(self) -> None:
+        """Now and then the interface requires an HMAC."""
+        self.tables.hmac = self.random.random() < 0.05
+        self.bench.plane.set_hmac_links([1, self.port] if self.tables.hmac else [])
 
     def _change(self) -> None:
         """The agent's part: what was found trustworthy before has to be checked once more."""
@@ -147,13 +158,18 @@ class Round:
     ) -> tuple[str | None, list[int]]:
         bench = self.bench
         quick, quick_expected = None, None
-        if direction == "ingress":
+        if direction == "ingress" and self.tables.xdp:
             quick_expected = ordinary(self.tables, frame)
+            ended = self.role == "server" and is_ipv6(frame) and end_flow(self.tables, frame[14:])
             result = bpf.test_run(bench.plane.programs["ingress_xdp"], frame)
             quick = result.packet
             if result.verdict != XDP_PASS or quick != (quick_expected or frame):
                 return _differ("XDP", (XDP_PASS, quick_expected or frame), (result.verdict, quick)), before
-            before = bench.tallies() if quick_expected else before
+            counted = bench.counted(before, direction)
+            wanted = {"FLOW_ENDED": 1} if ended else {"STRIPPED": 1} if quick_expected else {}
+            if counted != wanted:
+                return _differ("XDP counts", wanted, counted), before
+            before = bench.tallies() if counted else before
         expected = egress(self.tables, frame) if direction == "egress" else ingress(self.tables, frame)
         complete = direction == "ingress" and bench.complete
         try:

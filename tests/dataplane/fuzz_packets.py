@@ -50,6 +50,8 @@ class Maker:
         self.random, self.here, self.there = random, here, there
         self.earlier: list[tuple[str, bytes]] = []
         self.heard: list[tuple[IPv6Address, int, int, int]] = []
+        self.asked: bytes | None = None
+        self.awaited: list[tuple[str, bytes]] = []
         self._leaving: list[Callable[[], bytes]] = [
             *[self.leaving] * 4,
             *[self.reply] * 4,
@@ -70,6 +72,9 @@ class Maker:
 
     def packet(self) -> tuple[str, bytes]:
         """Direction and frame."""
+        if self.awaited:
+            return self.awaited.pop()
+        self.asked = None
         if self.earlier and self.chance(0.25):
             direction, frame = self.random.choice(self.earlier)
             frame = self.turned(frame) if self.chance(0.2) else frame
@@ -82,7 +87,12 @@ class Maker:
             frame = self.mutated(frame)
         if self.chance(0.04):
             direction = "ingress" if direction == "egress" else "egress"
-        return direction, whole(frame[:LONGEST])
+        frame = whole(frame[:LONGEST])
+        if self.asked and self.chance(0.9):
+            # The question comes first.
+            self.awaited = [(direction, frame)]
+            return "egress", self.asked
+        return direction, frame
 
     def turned(self, frame: bytes) -> bytes:
         """One byte of the headers changed, of those that tell flows apart above all."""
@@ -337,14 +347,18 @@ class Maker:
         kind = 28 if self.chance(0.95) else 1
         message = p.dns_answer(text, records, flags=flags, questions=questions, answers=announced, kind=kind)
         port = 53 if self.chance(0.95) else 5353
+        query = p.dns_question(message if self.chance(0.95) else p.dns_answer(NAME, []))
+        addresses = IPv4Address("192.0.2.53"), IPv4Address("192.0.2.1")
         if self.chance(0.3):
+            datagram = struct.pack("!4H", 41000, 53, 8 + len(query), 0) + query
+            self.asked = p.ipv4(*reversed(addresses), p.UDP, datagram)
             body = struct.pack("!4H", port, 41000, 8 + len(message), 0) + message
             ihl, offset = (
                 self.random.choice([5, 5, 5, 6, 15, 4]),
                 self.random.choice([0, 0, 0, 0x4000, 0x2000, 1]),
             )
-            addresses = IPv4Address("192.0.2.53"), IPv4Address("192.0.2.1")
             return p.ipv4(*addresses, p.UDP, body, ihl=ihl, offset=offset)
+        self.asked = p.ipv6(self.here, DNS, p.UDP, p.udp(self.here, DNS, 41000, 53, query))
         body = p.udp(DNS, self.here, port, 41000, message)
         if self.chance(0.06):
             body = body[:4] + struct.pack("!H", self.random.choice([0, 7, 8, 19, 20, 500, 65535])) + body[6:]

@@ -53,7 +53,7 @@ class Flow(NamedTuple):
             return sum((a + k) * (b + m) for (a, k), (b, m) in zip(ahead[::2], ahead[1::2], strict=True))
 
         first, second = upper(0) % 2**64, upper(2) % 2**64
-        source = upper(0, 4) % 2**64 >> 48
+        source = upper(0, 2) % 2**64 >> 48
         mark = first >> 32 << 32 | second >> 32
         mark = (mark ^ mark >> 32) * 0x9E3779B97F4A7C15 % 2**64
         return mark ^ mark >> 32, (first ^ second) % 2**20 << 16 | source
@@ -70,9 +70,13 @@ class Tables:
     mtu: int = 65536
     local: set[bytes] = field(default_factory=set)
     domain: list[tuple[int, int]] = field(default_factory=list)
+    sids_only: bool = False
+    xdp: bool = False
+    hmac: bool = False
     services: dict[bytes, int] = field(default_factory=dict)
     routes: dict[tuple[int, int, int], Sids] = field(default_factory=dict)
     names: dict[bytes, int] = field(default_factory=dict)
+    questions: dict[tuple[bytes, bytes, bytes, bytes], int] = field(default_factory=dict)
     flows: dict[Flow, Sids] = field(default_factory=dict)
     checked: set[Flow] = field(default_factory=set)
     paths: set[Sids] = field(default_factory=set)
@@ -80,9 +84,9 @@ class Tables:
     fragments: dict[tuple[bytes, bytes, bytes], Sids] = field(default_factory=dict)
 
     def trusts(self, address: bytes) -> bool:
-        """True inside the SR domain; without one everybody is."""
+        """True inside the SR domain."""
         number = int.from_bytes(address, "big")
-        return not self.domain or any(number & mask == network for network, mask in self.domain)
+        return any(number & mask == network for network, mask in self.domain)
 
 
 @dataclass
@@ -131,6 +135,8 @@ def insert(packet: bytes, sids: Sids, ahead: int) -> bytes:
 def egress(tables: Tables, frame: bytes) -> Outcome:
     """What leaves."""
     out = Outcome(frame)
+    if tables.role == "client":
+        note_question(tables, frame)
     if not is_ipv6(frame):
         return out.count("NOT_IPV6")
     packet = frame[ETHERNET:]
@@ -138,6 +144,8 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
         return out.count("TRUNCATED")
     if tables.role == "client" and packet[24:40] not in tables.services:
         return out.count("NO_SERVICE")
+    if tables.role == "client" and packet[8:24] not in tables.local:
+        return out.count("NOT_FROM_HOST")
     chain = read_chain(packet, IPV6_HEADER, packet[6])
     if chain.problem:
         return out.count(chain.problem)
@@ -252,8 +260,8 @@ def ingress(tables: Tables, frame: bytes) -> Outcome:
     """What arrives."""
     out = Outcome(frame)
     if not is_ipv6(frame):
-        if frame[12:14] == b"\x08\x00":
-            names_over_ipv4(tables, frame[ETHERNET:], out)
+        if tables.role == "client":
+            learn_names(tables, frame, out)
         return out.count("NOT_IPV6")
     ether, packet = frame[:ETHERNET], frame[ETHERNET:]
     if len(packet) < IPV6_HEADER:
@@ -278,6 +286,8 @@ def ingress(tables: Tables, frame: bytes) -> Outcome:
         out.count("STRIPPED")
     else:
         out.count("NO_ROUTING_HEADER")
+        if not tables.xdp and end_flow(tables, packet):
+            out.count("FLOW_ENDED")
     out.packet = ether + behind(tables, packet, removed, out)
     return out
 
@@ -298,13 +308,28 @@ def judge(tables: Tables, packet: bytes, ahead: int, out: Outcome) -> tuple[str,
         return "SRH_MALFORMED", None
     if packet[24:40] not in tables.local:
         return "NOT_LOCAL", None
-    if tables.domain and len(srh.segments) > LIMITS["HW_MAX_LIST"]:
+    if srh.next_header in (4, 41, 143):
+        return "ENCAPSULATED", None
+    if tables.hmac:
+        return "HMAC_REQUIRED", None
+    everything = tables.domain[0] == (0, 0)
+    if len(srh.segments) > LIMITS["HW_MAX_LIST"] and not everything:
         return "UNTRUSTED", None
-    if not all(tables.trusts(address) for address in (packet[8:24], *srh.segments)):
+    checked = srh.segments[1:] if tables.sids_only else (packet[8:24], *srh.segments)
+    if not all(tables.trusts(address) for address in checked):
         return "UNTRUSTED", None
     if tables.role == "server":
         learn(tables, packet, at, srh, out)
     return "", srh
+
+
+def end_flow(tables: Tables, packet: bytes) -> bool:
+    """A known flow's packet came without an SRH: its sender has no path, and may take no SRH."""
+    if packet[6] not in (p.TCP, p.UDP) or len(packet) < IPV6_HEADER + 4:
+        return False
+    flow = Flow(packet[8:24], packet[24:40], packet[6], *struct.unpack_from("!HH", packet, IPV6_HEADER))
+    tables.checked.discard(flow)
+    return tables.flows.pop(flow, None) is not None
 
 
 def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> None:
@@ -347,16 +372,31 @@ def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
                 out.count("MSS_CLAMPED")
                 return clamped
     elif kind == p.ICMPV6:
-        restored = restore(packet)
+        restored = restore(tables, packet)
         if restored:
             out.count("ERROR_RESTORED")
             return restored
     elif kind == p.UDP and tables.role == "client":
-        names_in(tables, packet[IPV6_HEADER:], out)
+        learn_names(tables, bytes(12) + b"\x86\xdd" + packet, out)
     return packet
 
 
-def restore(packet: bytes) -> bytes | None:
+def sent_by_us(tables: Tables, quoted: bytes, srh: Srh, at: int) -> bool:
+    """Has the quoted packet, whose transport header is at `at`, a binding or a known flow?"""
+    if tables.role == "client":
+        return srh.segments[0] in tables.services
+    kind = srh.next_header
+    if kind == p.FRAGMENT:
+        if len(quoted) < at + 8 or struct.unpack_from("!H", quoted, at + 2)[0] & 0xFFF8:
+            return False
+        kind, at = quoted[at], at + 8
+    if kind not in (p.TCP, p.UDP, p.SCTP) or len(quoted) < at + 4:
+        return False
+    ours, theirs = struct.unpack_from("!HH", quoted, at)
+    return Flow(srh.segments[0], quoted[8:24], kind, theirs, ours) in tables.flows
+
+
+def restore(tables: Tables, packet: bytes) -> bytes | None:
     """The ICMPv6 error without the SRH in its quote (RFC 8754, section 5.4); None: not about ours."""
     message, quoted = packet[40:], packet[48:]
     if len(quoted) < IPV6_HEADER or not 1 <= message[0] <= 4 or quoted[8:24] != packet[24:40]:
@@ -378,6 +418,10 @@ def restore(packet: bytes) -> bytes | None:
     (length,), (inner,) = struct.unpack_from("!H", packet, 4), struct.unpack_from("!H", quoted, 4)
     if len(quoted) < at + size or length < 8 + at + size + 8 or 0 < inner < ahead + size:
         return None
+    if message[0] == p.ICMP6_TOO_BIG and struct.unpack_from("!I", message, 4)[0] < MIN_MTU:
+        return None
+    if not sent_by_us(tables, quoted, srh, at + size):
+        return None
     head = quoted[:24] + srh.segments[0] + quoted[40:at]
     head = head[:place] + bytes([srh.next_header]) + head[place + 1 :]
     new = with_length(head + quoted[at + size :], -size)
@@ -394,28 +438,65 @@ def even(data: bytes) -> bytes:
     return data + bytes(len(data) % 2)
 
 
-def names_over_ipv4(tables: Tables, packet: bytes, out: Outcome) -> None:
-    """DNS over IPv4: unfragmented UDP."""
-    if tables.role != "client" or len(packet) < 20:
-        return
+def datagram_in(frame: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Source, destination and datagram of UDP right behind IPv6, or in IPv4 without fragments; else None."""
+    packet = frame[ETHERNET:]
+    if is_ipv6(frame):
+        if len(packet) < IPV6_HEADER or packet[6] != p.UDP:
+            return None
+        return packet[8:24], packet[24:40], packet[IPV6_HEADER:]
+    if frame[12:14] != b"\x08\x00" or len(packet) < 20:
+        return None
     size, fragment = 4 * (packet[0] & 15), struct.unpack_from("!H", packet, 6)[0] & 0x3FFF
-    if size >= 20 and packet[9] == p.UDP and not fragment:
-        names_in(tables, packet[size:], out)
+    if size < 20 or packet[9] != p.UDP or fragment:
+        return None
+    mapped = bytes(10) + b"\xff\xff"
+    return mapped + packet[12:16], mapped + packet[16:20], packet[size:]
 
 
-def names_in(tables: Tables, datagram: bytes, out: Outcome) -> None:
-    """The addresses in a DNS answer belong to the service whose name was asked for."""
-    if len(datagram) < 6 or datagram[:2] != b"\0\x35":
-        return
-    size = min(struct.unpack_from("!H", datagram, 4)[0] - 8, LIMITS["HW_MAX_DNS"])
+def message_in(datagram: bytes, most: int) -> bytes | None:
+    """The first bytes of a DNS message that a datagram has whole."""
+    if len(datagram) < 6:
+        return None
+    size = min(struct.unpack_from("!H", datagram, 4)[0] - 8, most)
     message = datagram[8 : 8 + max(size, 0)]
-    if len(message) < size or size < 12:
+    return message if len(message) == size and size >= 17 else None
+
+
+def note_question(tables: Tables, frame: bytes) -> None:
+    """A question for a configured name, from an address of this host, is remembered."""
+    found = datagram_in(frame)
+    if found is None or found[2][2:4] != b"\0\x35" or found[0] not in tables.local:
+        return
+    own, server, datagram = found
+    message = message_in(datagram, LIMITS["HW_MAX_QUESTION"])
+    if message is None or message[2] & 0xFA:
         return
     asked = question(message)
     group = tables.names.get(asked[0]) if asked else None
-    if asked is None or group is None:
+    if group is not None:
+        tables.questions[server, own, datagram[:2], message[:2]] = group
+
+
+def learn_names(tables: Tables, frame: bytes, out: Outcome) -> None:
+    """The addresses in the answer to a question of ours belong to the service whose name was asked for."""
+    found = datagram_in(frame)
+    if found is None or found[2][:2] != b"\0\x35":
         return
+    server, own, datagram = found
+    message = message_in(datagram, LIMITS["HW_MAX_DNS"])
+    if message is None or message[2] & 0xFA != 0x80 or message[3] & 0x0F:
+        return
+    asked = question(message)
+    group = tables.names.get(asked[0]) if asked else None
+    key = server, own, datagram[2:4], message[:2]
+    if asked is None or group is None or tables.questions.get(key) != group:
+        return
+    del tables.questions[key]
     for address, ttl in addresses(message, asked[1]):
+        unfit = not any(address[:8]) or address[0] == 0xFF or (address[0], address[1] & 0xC0) == (0xFE, 0x80)
+        if unfit or address in tables.local:
+            continue
         tables.services.setdefault(address, group)
         out.told.append((address, group, ttl))
         out.count("NAME_LEARNED")

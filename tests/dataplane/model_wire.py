@@ -127,9 +127,7 @@ def question(message: bytes) -> tuple[bytes, int] | None:
     """Name asked for, with its length bytes, in lower case, and where the answers begin (RFC 1035)."""
     if len(message) < 17:
         return None
-    flags, questions = struct.unpack_from("!HH", message, 2)
-    response, opcode, cut, code = flags >> 15, flags >> 11 & 15, flags >> 9 & 1, flags & 15
-    if not response or opcode or cut or code or questions != 1:
+    if struct.unpack_from("!H", message, 4)[0] != 1:
         return None
     at = 12
     while at < len(message) and message[at]:

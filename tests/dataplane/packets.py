@@ -214,6 +214,14 @@ def dns_answer(
     return header + asked + struct.pack("!HH", kind, family) + b"".join(records) + tail
 
 
+def dns_question(message: bytes, kind: int = 28) -> bytes:
+    """The query that an answer is about: same identifier, same name."""
+    end = message.find(b"\0", 12) + 1 or len(message)
+    return (
+        message[:2] + struct.pack("!5H", 0x0100, 1, 0, 0, 0) + message[12:end] + struct.pack("!HH", kind, 1)
+    )
+
+
 def steered(frame: bytes, sids: Sequence[IPv6Address], ahead: int = 0) -> bytes:
     """in: IPv6(A, B) X   out: IPv6(A, S1) SRH(B, Sk .. S1; SL=k) X; the SRH goes behind `ahead` bytes."""
     ip, rest = frame[14:54], frame[54:]

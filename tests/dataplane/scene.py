@@ -10,6 +10,7 @@ from tests.dataplane.bench import Bench
 HOST_A = IPv6Address("fcbb:cc00:1::a")
 HOST_B = IPv6Address("fcbb:cc00:2::a")
 HOST_C = IPv6Address("fcbb:cc00:3::a")
+OWN_IPV4 = IPv6Address("::ffff:192.0.2.1")
 DNS = IPv6Address("fcbb:cc00:4::f")
 ROUTER = IPv6Address("2001:db8:a1::1")
 SIDS = [IPv6Address(f"fcbb:bb00:{number:x}::2") for number in range(1, 16)]
@@ -58,7 +59,7 @@ class Host:
 def fill_client(bench: Bench) -> None:
     """Host A as a client of host B, which is a service and has a name."""
     bench.reset()
-    bench.local(HOST_A)
+    bench.local(HOST_A, OWN_IPV4)
     bench.plane.add_service(HOST_B, GROUP)
     bench.name(NAME, GROUP)
     for protocol in (p.TCP, p.UDP):

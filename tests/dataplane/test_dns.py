@@ -8,7 +8,7 @@ import pytest
 from hawkwing.dataplane.layout import limits
 from tests.dataplane import packets as p
 from tests.dataplane.packets import aaaa, dns_answer, name, record, steered
-from tests.dataplane.scene import DNS, GROUP, HOST_A, NAME, SIDS, Host
+from tests.dataplane.scene import DNS, GROUP, HOST_A, HOST_C, NAME, SIDS, Host
 
 A, B, C = (IPv6Address(f"2001:db8:{number}::80") for number in (1, 2, 3))
 CNAME = 5
@@ -18,6 +18,24 @@ STEPS = limits()["HW_MAX_DNS_STEPS"]
 def over_ipv6(message: bytes, sport: int = 53) -> bytes:
     """The message in a datagram from the name server."""
     return p.ipv6(DNS, HOST_A, p.UDP, p.udp(DNS, HOST_A, sport, 41000, message))
+
+
+def ask(client: Host, message: bytes, **fields: int) -> None:
+    """The host asks what the message answers, over IPv6 and over IPv4."""
+    query = p.dns_question(message)
+    for packet in (query_over_ipv6(query, **fields), query_over_ipv4(query, **fields)):
+        client.bench.run("egress", packet)
+
+
+def query_over_ipv6(query: bytes, sport: int = 41000, server: IPv6Address = DNS) -> bytes:
+    """From the host to the name server."""
+    return p.ipv6(HOST_A, server, p.UDP, p.udp(HOST_A, server, sport, 53, query))
+
+
+def query_over_ipv4(query: bytes, sport: int = 41000, server: str = "192.0.2.53") -> bytes:
+    """The same over IPv4."""
+    datagram = struct.pack("!4H", sport, 53, 8 + len(query), 0) + query
+    return p.ipv4(IPv4Address("192.0.2.1"), IPv4Address(server), p.UDP, datagram)
 
 
 def over_ipv4(message: bytes, sport: int = 53, **fields: int) -> bytes:
@@ -33,6 +51,7 @@ def expect(client: Host, message: bytes, *addresses: IPv6Address, ttl: int = 300
         for address in addresses:
             client.bench.plane.remove_service(address)
         known = client.bench.entries("services")
+        ask(client, message)
         client.bench.expect("ingress", packet, outcome, *learned)
         assert client.bench.announced() == [(address, GROUP, ttl) for address in addresses]
         assert [client.bench.service(address) for address in addresses] == [(GROUP, 2)] * len(addresses)
@@ -223,6 +242,7 @@ def test_owners_of_many_labels(client: Host, labels: int, end: bytes) -> None:
 
 def test_what_the_agent_has_set_stays(client: Host) -> None:
     client.bench.plane.add_service(A, 3)
+    ask(client, dns_answer(NAME, [aaaa(A)]))
     client.bench.expect(
         "ingress", over_ipv6(dns_answer(NAME, [aaaa(A)])), "NO_ROUTING_HEADER", "NAME_LEARNED"
     )
@@ -233,16 +253,19 @@ def test_what_the_agent_has_set_stays(client: Host) -> None:
 def test_heard_again(client: Host) -> None:
     packet = over_ipv6(dns_answer(NAME, [aaaa(A)]))
     for _ in range(3):
+        ask(client, dns_answer(NAME, [aaaa(A)]))
         client.bench.expect("ingress", packet, "NO_ROUTING_HEADER", "NAME_LEARNED")
         assert client.bench.announced() == [(A, GROUP, 300)]
 
 
 def test_two_names(client: Host) -> None:
     client.bench.name("wc.hawk.net", 9)
+    ask(client, dns_answer(NAME, []))
     client.bench.expect(
         "ingress", over_ipv6(dns_answer(NAME, [aaaa(A)])), "NO_ROUTING_HEADER", "NAME_LEARNED"
     )
     other = over_ipv6(dns_answer("wc.hawk.net", [aaaa(B)]))
+    ask(client, dns_answer("wc.hawk.net", []))
     client.bench.expect("ingress", other, "NO_ROUTING_HEADER", "NAME_LEARNED")
     assert (client.bench.service(A), client.bench.service(B)) == ((GROUP, 2), (9, 2))
 
@@ -251,12 +274,14 @@ def test_an_answer_that_came_with_an_srh(client: Host) -> None:
     datagram = p.udp(DNS, HOST_A, 53, 41000, dns_answer(NAME, [aaaa(A)]))
     packet = p.ipv6(DNS, HOST_A, p.ROUTING, p.srh(p.UDP, [*SIDS[:2], HOST_A], datagram, left=0))
     out = p.ipv6(DNS, HOST_A, p.UDP, datagram)
+    ask(client, dns_answer(NAME, []))
     client.bench.expect("ingress", packet, "STRIPPED", "NAME_LEARNED", out=out)
     assert client.bench.service(A) == (GROUP, 2)
 
 
 def test_not_from_port_53(client: Host) -> None:
     message = dns_answer(NAME, [aaaa(A)])
+    ask(client, message)
     client.bench.expect("ingress", over_ipv6(message, 5353), "NO_ROUTING_HEADER")
     client.bench.expect("ingress", over_ipv4(message, 5353), "NOT_IPV6")
 
@@ -264,6 +289,7 @@ def test_not_from_port_53(client: Host) -> None:
 def test_udp_length(client: Host) -> None:
     """A datagram that says it is longer than the packet, or shorter than its header, is nobody's."""
     message = dns_answer(NAME, [aaaa(A)])
+    ask(client, message)
     for size in (0, 7, 8, 20, len(message) + 9, 0xFFFF):
         packet = bytearray(over_ipv6(message))
         packet[58:60] = struct.pack("!H", size)
@@ -271,6 +297,7 @@ def test_udp_length(client: Host) -> None:
 
 
 def test_udp_length_below_its_header_in_a_long_packet(client: Host) -> None:
+    ask(client, dns_answer(NAME, []))
     packet = bytearray(over_ipv6(dns_answer(NAME, [aaaa(A)], tail=bytes(2500))))
     packet[58:60] = struct.pack("!H", 7)
     client.bench.expect("ingress", bytes(packet), "NO_ROUTING_HEADER")
@@ -278,8 +305,10 @@ def test_udp_length_below_its_header_in_a_long_packet(client: Host) -> None:
 
 def test_ipv4_options_and_fragments(client: Host) -> None:
     message = dns_answer(NAME, [aaaa(A)])
-    client.bench.expect("ingress", over_ipv4(message, ihl=15), "NOT_IPV6", "NAME_LEARNED")
-    client.bench.expect("ingress", over_ipv4(message, offset=0x4000), "NOT_IPV6", "NAME_LEARNED")
+    for fields in ({"ihl": 15}, {"offset": 0x4000}):
+        ask(client, message)
+        client.bench.expect("ingress", over_ipv4(message, **fields), "NOT_IPV6", "NAME_LEARNED")
+    ask(client, message)
     for offset in (0x2000, 0x0001, 0x1FFF, 0x00B9):
         client.bench.expect("ingress", over_ipv4(message, offset=offset), "NOT_IPV6")
 
@@ -288,3 +317,101 @@ def test_a_server_does_not_listen(server: Host) -> None:
     message = dns_answer(NAME, [aaaa(A)])
     server.bench.expect("ingress", over_ipv6(message), "NO_ROUTING_HEADER")
     server.bench.expect("ingress", over_ipv4(message), "NOT_IPV6")
+
+
+def test_an_answer_that_nobody_asked_for(client: Host) -> None:
+    """Anybody can send one from port 53; it has to fit the question in everything."""
+    message = dns_answer(NAME, [aaaa(A)])
+    ignored = ("ingress", over_ipv6(message), "NO_ROUTING_HEADER")
+    client.bench.expect(*ignored)
+    for fields in ({"sport": 41001}, {"server": HOST_C}):
+        client.bench.run("egress", query_over_ipv6(p.dns_question(message), **fields))  # type: ignore[arg-type]
+        client.bench.expect(*ignored)
+    for query in (
+        p.dns_question(b"\x42\x43" + message[2:]),
+        p.dns_question(message, kind=1),
+        p.dns_question(dns_answer("wc.hawk.net", [])),
+        p.dns_question(message)[:-6],
+        message,
+    ):
+        client.bench.run("egress", query_over_ipv6(query))
+        client.bench.expect(*ignored)
+    client.bench.run("egress", query_over_ipv4(p.dns_question(message)))
+    client.bench.expect(*ignored)
+    assert client.bench.service(A) is None
+    ask(client, message)
+    client.bench.expect(*ignored, "NAME_LEARNED")
+    assert client.bench.service(A) == (GROUP, 2)
+
+
+def test_one_answer_to_a_question(client: Host) -> None:
+    ask(client, dns_answer(NAME, []))
+    client.bench.expect(
+        "ingress", over_ipv6(dns_answer(NAME, [aaaa(A)])), "NO_ROUTING_HEADER", "NAME_LEARNED"
+    )
+    client.bench.expect("ingress", over_ipv6(dns_answer(NAME, [aaaa(B)])), "NO_ROUTING_HEADER")
+
+
+def test_an_answer_that_comes_late(client: Host) -> None:
+    """After ten seconds nobody waits any more. The question's time is set back here instead of waiting."""
+    message = dns_answer(NAME, [aaaa(A)])
+    questions = client.bench.plane.maps["questions"]
+    for seconds, learned in ((9, True), (11, False)):
+        client.bench.run("egress", query_over_ipv6(p.dns_question(message)))
+        (key,) = questions.each_key()
+        sent, group = struct.unpack("=QQ", questions.get(key) or b"")
+        questions.set(key, struct.pack("=QQ", sent - seconds * 10**9, group))
+        besides = ["NAME_LEARNED"] if learned else []
+        client.bench.expect("ingress", over_ipv6(message), "NO_ROUTING_HEADER", *besides)
+        questions.delete(key)
+
+
+def test_a_guests_question_teaches_nothing(client: Host) -> None:
+    """Its answer comes by this host, and is nothing that the host has asked for."""
+    message = dns_answer(NAME, [aaaa(A)])
+    query = p.ipv6(HOST_C, DNS, p.UDP, p.udp(HOST_C, DNS, 41000, 53, p.dns_question(message)))
+    client.bench.run("egress", query)
+    answer = p.ipv6(DNS, HOST_C, p.UDP, p.udp(DNS, HOST_C, 53, 41000, message))
+    client.bench.expect("ingress", answer, "NO_ROUTING_HEADER")
+
+
+NEVER = ["::", "::1", "::ffff:192.0.2.7", "::192.0.2.7", "fe80::1", "febf::1", "ff02::1", "ff0e::1"]
+
+
+@pytest.mark.parametrize("address", [*NEVER, str(HOST_A)])
+def test_addresses_that_no_service_has(client: Host, address: str) -> None:
+    """Nothing is learned that a configuration may not have, nor an address of this host; the rest is."""
+    expect(client, dns_answer(NAME, [aaaa(IPv6Address(address)), aaaa(B)]), B)
+
+
+def test_a_full_table_is_told(client: Host) -> None:
+    """What doesn't fit is counted; the agent hears of it, and finds no room either."""
+    bench = client.bench
+    room = bench.plane.maps["services"].info.max_entries
+    filler = [IPv6Address(f"2001:db8:ffff::{number:x}") for number in range(room - bench.entries("services"))]
+    for address in filler:
+        bench.plane.maps["services"].set(address.packed, struct.pack("=II", 1, 1))
+    try:
+        ask(client, dns_answer(NAME, []))
+        bench.expect("ingress", over_ipv6(dns_answer(NAME, [aaaa(A)])), "NO_ROUTING_HEADER", "NAME_LOST")
+        assert bench.service(A) is None
+        assert bench.announced() == [(A, GROUP, 300)]
+    finally:
+        for address in filler:
+            bench.plane.maps["services"].delete(address.packed)
+
+
+def test_a_ring_that_the_agent_does_not_read(client: Host) -> None:
+    """What the agent can't hear of, the kernel doesn't learn."""
+    bench = client.bench
+    message = dns_answer(NAME, [aaaa(A)])
+    for fitted in range(4000):  # noqa: B007
+        bench.plane.remove_service(A)
+        ask(client, message)
+        if "NAME_LOST" in bench.run("ingress", over_ipv6(message)).counted:
+            assert bench.service(A) is None
+            break
+    else:
+        raise AssertionError(f"{fitted} records fitted")
+    assert len(bench.announced()) == fitted
+    expect(client, message, A)

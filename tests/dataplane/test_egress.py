@@ -53,6 +53,19 @@ def test_one_to_fifteen_sids(host: Host, protocol: int, count: int) -> None:
     assert (after.packets - before.packets, after.bytes - before.bytes) == (1, len(packet))
 
 
+@pytest.mark.parametrize("protocol", [p.TCP, p.UDP])
+def test_what_the_host_forwards_is_left_alone(client: Host, protocol: int) -> None:
+    """A guest behind the host uses the same service; its replies would come to it, not to us, with an SRH."""
+    body = client.udp() if protocol == p.UDP else client.tcp()
+    own, guests = client.out(protocol, body), p.ipv6(HOST_C, client.there, protocol, body)
+    for _ in range(2):
+        client.bench.expect("egress", guests, "NOT_FROM_HOST")
+        client.bench.expect("egress", own, "STEERED", out=steered(own, SIDS[:2]))
+    client.bench.local(HOST_C)
+    client.bench.expect("egress", guests, "STEERED", out=steered(guests, SIDS[:2]))
+    client.bench.expect("egress", own, "NOT_FROM_HOST")
+
+
 def test_empty_datagram(host: Host) -> None:
     packet = host.out(p.UDP, host.udp(data=b""))
     host.bench.expect("egress", packet, "STEERED", out=steered(packet, SIDS[:2]))

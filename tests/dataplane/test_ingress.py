@@ -47,7 +47,6 @@ ANYTHING = {
     "no next header, with data": (p.NO_NEXT, b"data"),
     "a later fragment": (p.FRAGMENT, p.fragment(p.UDP, bytes(64), offset=1232)),
     "destination options": (p.DESTINATION, p.options(p.NO_NEXT, b"")),
-    "IPv6 in IPv6": (41, p.ipv6(HOST_C, DNS, p.UDP, bytes(8))[14:]),
     "an unknown protocol": (253, b"experiment"),
 }
 
@@ -57,6 +56,28 @@ def test_any_next_header_survives(host: Host, kind: int, body: bytes) -> None:
     packet = host.arrived(p.ROUTING, p.srh(kind, [*SIDS[:2], host.here], body, left=0))
     besides = () if kind == p.FRAGMENT else learned(host, "NOTHING_TO_LEARN")
     host.bench.expect("ingress", packet, "STRIPPED", *besides, out=host.arrived(kind, body))
+
+
+@pytest.mark.parametrize("kind", [4, 41, 143], ids=["IPv4", "IPv6", "Ethernet"])
+def test_a_whole_packet_inside_is_the_kernels(host: Host, kind: int) -> None:
+    """H.Encaps of a router or host (RFC 8986): without the SRH the kernel would not take it apart."""
+    inner = p.ipv6(HOST_C, DNS, p.UDP, bytes(8))[14:]
+    packet = host.arrived(p.ROUTING, p.srh(kind, [*SIDS[:2], host.here], inner, left=0))
+    host.bench.expect("ingress", packet, "ENCAPSULATED")
+
+
+def test_an_interface_that_requires_an_hmac(host: Host) -> None:
+    """seg6_require_hmac is the host's policy: the kernel verifies, and drops."""
+    bench = host.bench
+    packet = host.arrived(p.ROUTING, p.srh(p.UDP, [*SIDS[:2], host.here], datagram(host), left=0))
+    bench.expect("ingress", packet, "STRIPPED", *learned(host), out=host.arrived(p.UDP, datagram(host)))
+    try:
+        bench.plane.set_hmac_links([77, bench.namespace.port])
+        bench.expect("ingress", packet, "HMAC_REQUIRED", on_port=True)
+        bench.plane.set_hmac_links([77])
+        assert "STRIPPED" in bench.run("ingress", packet, on_port=True).counted
+    finally:
+        bench.plane.set_hmac_links([])
 
 
 def test_icmpv6_survives(host: Host) -> None:

@@ -1,7 +1,7 @@
 """What a server learns from an SRH that ends there, and that it answers on the way back."""
 
 import struct
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 
@@ -250,7 +250,7 @@ def test_no_room_for_a_flow_of_the_largest_source(small_server: Host) -> None:
     """Where both homes of a new flow belong to smaller sources it is not learned, but its SRH is removed."""
     bench = small_server.bench
     for number in range(1, 200):
-        source = IPv6Address(int(HOST_A) + number)
+        source = IPv6Address(int(HOST_A) + (number << 64))
         bench.run("ingress", request(SIDS[:2], source=source))
     for port in range(1, 2000):
         packet = request(SIDS[:2], source=HOST_C, sport=port)
@@ -264,20 +264,62 @@ def test_no_room_for_a_flow_of_the_largest_source(small_server: Host) -> None:
     raise AssertionError("one source has taken the ways of all others")
 
 
-def test_neighbours_are_sources_of_their_own(server: Host) -> None:
-    """Hosts of one subnet, whose addresses differ in the last bytes only, are not counted as one."""
+@pytest.mark.parametrize("protocol", [p.TCP, p.UDP])
+def test_a_flow_that_comes_plain_ends(server: Host, protocol: int) -> None:
+    """Its client's agent has stopped: it would not take a reply with an SRH. Others go on."""
+    build = p.udp if protocol == p.UDP else p.tcp
+    body = build(HOST_A, HOST_B, 40000, 80)
+    other = request(SIDS[:2], sport=40001)
+    packet = p.ipv6(HOST_A, HOST_B, p.ROUTING, p.srh(protocol, [*SIDS[:2], HOST_B], body, left=0))
+    plain, answer = (
+        p.ipv6(HOST_A, HOST_B, protocol, body),
+        p.ipv6(HOST_B, HOST_A, protocol, build(HOST_B, HOST_A, 80, 40000)),
+    )
+    learn(server, other, "LEARNED")
+    for _ in range(2):
+        assert "LEARNED" in server.bench.run("ingress", packet).counted
+        for _ in range(3):
+            assert "LEARNED" not in server.bench.run("ingress", packet).counted
+            server.bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[1], SIDS[0]]))
+        server.bench.expect("ingress", plain, "NO_ROUTING_HEADER", "FLOW_ENDED")
+        server.bench.expect("egress", answer, "NO_FLOW")
+        server.bench.expect("ingress", plain, "NO_ROUTING_HEADER")
+        assert server.bench.flows() == 1
+    learn(server, other)
+    sources = server.bench.plane.maps["sources"]
+    assert sum(struct.unpack("=I", sources.get(struct.pack("=I", i)) or b"")[0] for i in range(65536)) == 1
+
+
+@pytest.mark.parametrize(("shift", "most"), [(64, 2), (0, 100)], ids=["prefixes", "addresses"])
+def test_a_source_is_a_prefix(server: Host, shift: int, most: int) -> None:
+    """Who has one address of a /64 has all of them: they count as one, neighbouring prefixes don't."""
     for number in range(1, 101):
-        learn(server, request(SIDS[:2], source=IPv6Address(int(HOST_A) + number)), "LEARNED")
+        learn(server, request(SIDS[:2], source=IPv6Address(int(HOST_A) + (number << shift))), "LEARNED")
     sources = server.bench.plane.maps["sources"]
     counts = [struct.unpack("=I", sources.get(struct.pack("=I", i)) or b"")[0] for i in range(65536)]
     assert sum(counts) == 100
-    assert max(counts) <= 2
+    assert max(counts) <= most and (most < 100 or max(counts) == 100)
+
+
+def test_a_flood_from_one_prefix_displaces_no_idle_flow(small_server: Host) -> None:
+    """But for the share that every source has."""
+    bench = small_server.bench
+    for number in range(1, 200):
+        bench.run("ingress", request(SIDS[:2], source=IPv6Address(int(HOST_A) + (number << 64))))
+    for _ in range(20):
+        bench.plane.tick()
+    for number in range(1, 2000):
+        bench.run("ingress", request(SIDS[:2], source=IPv6Address(int(HOST_C) + number)))
+    sources = bench.plane.maps["sources"]
+    counts = [struct.unpack("=I", sources.get(struct.pack("=I", i)) or b"")[0] for i in range(65536)]
+    assert max(counts) <= 17
+    assert sum(counts) == bench.flows()
 
 
 def test_idle_flows_make_room_first(small_server: Host) -> None:
     bench = small_server.bench
     for number in range(1, 200):
-        bench.run("ingress", request(SIDS[:2], source=IPv6Address(int(HOST_A) + number)))
+        bench.run("ingress", request(SIDS[:2], source=IPv6Address(int(HOST_A) + (number << 64))))
     for _ in range(20):
         bench.plane.tick()
     for port in range(1, 9):
@@ -301,11 +343,11 @@ def test_flows_in_a_pattern_fill_the_table(server: Host) -> None:
     frame = bytearray(request(SIDS[:2]))
     try:
         plane.flow_keys = list(CROWDING)
-        plane.set_sr_domain(())
+        plane.set_sr_domain([IPv6Network("::/0")])
         for number in range(count):
             struct.pack_into("!I", frame, last_word, number)
             bpf.test_run(plane.programs["ingress_ethernet"], bytes(frame))
         assert server.bench.flows() > count * 0.999
     finally:
         plane.flow_keys = usual
-        plane.set_sr_domain(())
+        plane.set_sr_domain([IPv6Network("::/0")])

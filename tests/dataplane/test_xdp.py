@@ -22,8 +22,11 @@ PATH = SIDS[:2]
 
 @pytest.fixture(scope="module")
 def loaded(namespace: Namespace) -> dict[str, Bench]:
-    """Both roles with the XDP program."""
-    return with_xdp(Capacities(), namespace)
+    """Both roles with the XDP program, and tc's behind it, which know of it."""
+    benches = with_xdp(Capacities(), namespace)
+    for bench in benches.values():
+        bench.plane.set_xdp(True)
+    return benches
 
 
 @pytest.fixture(params=["client", "server"])
@@ -103,6 +106,21 @@ def test_segments_without_syn(host: Host, flags: int) -> None:
 def test_syn_goes_up(host: Host, flags: int) -> None:
     know(host, over(host, p.TCP, segment(host)))
     check(host, over(host, p.TCP, segment(host, flags)))
+
+
+def test_a_flow_that_comes_plain_ends(host: Host) -> None:
+    """Only the XDP program can tell it from what it has stripped: tc's leaves the flow alone."""
+    if host.bench.role == "client":
+        return
+    packet, plain = over(host, p.UDP, datagram(host)), host.arrived(p.UDP, datagram(host))
+    know(host, packet)
+    host.bench.expect("ingress", plain, "NO_ROUTING_HEADER")
+    check(host, packet, plain)
+    before = host.bench.tallies()
+    assert host.bench.run_xdp(plain) == (XDP_PASS, plain)
+    assert host.bench.counted(before, "ingress") == {"FLOW_ENDED": 1}
+    assert host.bench.flows() == 0
+    check(host, packet)
 
 
 def test_name_servers_answers_go_up(host: Host) -> None:
