@@ -328,6 +328,45 @@ def distributions(
         raise SystemExit(run(options))
 
 
+@task(
+    help={
+        "only": "kernels, with commas: what their releases begin with, or newest",
+        "steps": "of load, dataplane, lab, with commas (default: all)",
+        "bytecode": "folder with a folder of bytecode for each compiler (default: the one that is shipped)",
+        "cache": "folder of the kernels (default: /var/cache/hawkwing-kernels)",
+        "output": "folder of the logs (default: output in the cache)",
+        "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",
+        "ubuntu-mirror": "where Ubuntu comes from (or HAWKWING_UBUNTU_MIRROR)",
+        "fresh": "look for newer releases of the kernels",
+    }
+)
+def kernels(
+    _c: Context,
+    only=None,
+    steps=None,
+    bytecode=None,
+    cache=None,
+    output=None,
+    debian_mirror=None,
+    ubuntu_mirror=None,
+    fresh=False,
+):
+    """Tries the programs and the lab on kernels of Debian and Ubuntu, in QEMU, by emulation."""
+    from lab.kernels import CACHE, Options, run
+
+    options = Options(
+        only,
+        steps,
+        _caller() / bytecode if bytecode else None,
+        _caller() / cache if cache else CACHE,
+        _caller() / output if output else None,
+        {"debian": debian_mirror, "ubuntu": ubuntu_mirror},
+        fresh,
+    )
+    with one_sentence():
+        raise SystemExit(run(options))
+
+
 @task(help={"quick": "few rounds", "output": "JSON file (default: bench.json)"})
 def bench(_c: Context, quick=False, output="bench.json"):
     """Unsteered, the kernel's seg6 and HawkWing side by side."""
@@ -363,4 +402,6 @@ namespace = Collection(client, server, hawkeye, demo, bench, lint, doctor, proto
 namespace.add_collection(
     Collection("lab", up, down, status, exec_, shell, capture, graph, impair, fail, heal)
 )
-namespace.add_collection(Collection("test", everything, unit, dataplane, integration, fuzz, distributions))
+namespace.add_collection(
+    Collection("test", everything, unit, dataplane, integration, fuzz, distributions, kernels)
+)

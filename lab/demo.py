@@ -12,7 +12,7 @@ from lab.impair import heal, impair
 from lab.network import Lab, RouterName
 from lab.process import Process
 from lab.topology import Host, Topology
-from lab.wait import wait_until
+from lab.wait import patient, wait_until
 from lab.wire import Capture, Packet
 
 NAME = "demo"
@@ -176,7 +176,7 @@ def _links(packets: Sequence[Packet]) -> list[str]:
 def _fetch(lab: Lab, capture: Capture, console: Console | None) -> tuple[list[Packet], list[Packet]]:
     """The first packet of a request and of its reply, on every link that they crossed."""
     capture.forget()
-    result = lab.execute("host-a", ["curl", "-sS", "-m", "5", _URL])
+    result = lab.execute("host-a", ["curl", "-sS", "-m", f"{patient(5):g}", _URL])
     if result.returncode:
         raise RuntimeError(f"host-a can't fetch {_URL}: {result.stderr.strip()}")
     if console is not None:

@@ -267,6 +267,20 @@ def _cls_bpf() -> str:
     )
 
 
+def _large() -> str:
+    from lab.linux import large
+
+    try:
+        large.build()
+        if large.ask():
+            return ""
+    except large.UntriedError as error:
+        raise UntriedError(str(error)) from error
+    raise MissingError(
+        "as a router this kernel drops large TCP packets (GSO) that carry an SRH (SKB_BAD_GSO)"
+    )
+
+
 def _tbf() -> str:
     return _do("tc qdisc replace dev lo root tbf rate 10mbit burst 10kb latency 50ms")
 
@@ -306,6 +320,15 @@ CHECKS = [
     Check("segment routing (seg6, seg6local)", "CONFIG_IPV6_SEG6_LWTUNNEL", True, _seg6, in_netns=True),
     Check("clsact", "CONFIG_NET_SCH_INGRESS", True, _clsact, in_netns=True),
     Check("BPF classifier", "CONFIG_NET_CLS_BPF", True, _cls_bpf, in_netns=True),
+    Check(
+        "large packets with an SRH",
+        "",
+        False,
+        _large,
+        "the lab works, but TCP in it is slower: its hosts send packets of the MTU at most (tso off)",
+        in_netns=True,
+        slow=True,
+    ),
     Check("token bucket", "CONFIG_NET_SCH_TBF", False, _tbf, "links have no rate", in_netns=True, slow=True),
     Check(
         "netem",

@@ -25,6 +25,7 @@ from lab.topology import Host, Router, Topology, load_topology
 from lab.vpp.installation import PREFIX_VARIABLE, VppMissingError
 from lab.vpp.installation import find as find_vpp
 from lab.vpp.startup import shared_memory
+from lab.wait import patient
 
 PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_TOPOLOGY = Path(__file__).with_name("hawk.yaml")
@@ -225,7 +226,7 @@ class Lab:
             self._write_etc(host)
         build(self.topology, self.namespace, self.kinds)
         started = [process for host in self.topology.hosts for process in self._start_services(host)]
-        missing = unreachable(self.topology, self.namespace, timeout=5.0)
+        missing = unreachable(self.topology, self.namespace, timeout=patient(5.0))
         if missing:
             pairs = ", ".join(f"{a} to {b}" for a, b in missing[:4])
             raise LabError(f"the lab was built, but there is no answer from {pairs}")
@@ -350,7 +351,7 @@ class Lab:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=patient(timeout),
             check=False,
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab import netns
-from lab.wait import wait_until
+from lab.wait import patient, wait_until
 
 MARKER = "HAWKWING_LAB"
 # The node's own resolver settings, in a mount namespace that ends with the process.
@@ -62,7 +62,7 @@ def stop(pids: Sequence[int], patience: float = 3.0) -> None:
                 os.kill(pid, number)
             except ProcessLookupError:
                 continue
-        end = time.monotonic() + patience
+        end = time.monotonic() + patient(patience)
         while time.monotonic() < end:
             for pid in pids:
                 try:
@@ -133,7 +133,7 @@ class Process:
 
     def wait(self, timeout: float = 10.0) -> int:
         """Its exit status, once it has ended."""
-        status = self._process.wait(timeout)
+        status = self._process.wait(patient(timeout))
         self._pid_file.unlink(missing_ok=True)
         return status
 

@@ -1,5 +1,6 @@
 """Waiting for a condition, never for a time."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,8 +8,24 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def patient(seconds: float) -> float:
+    """A deadline for this machine: so many times longer as HAWKWING_PATIENCE says, for one that is slow."""
+    text = os.environ.get("HAWKWING_PATIENCE", "1")
+    try:
+        times = float(text)
+    except ValueError:
+        times = 0.0
+    if not times >= 1:
+        raise RuntimeError(f"HAWKWING_PATIENCE is {text!r}, which is no number of 1 or more")
+    return seconds * times
+
+
 def wait_until(predicate: Callable[[], T], timeout: float, why: str, pause: float = 0.01) -> T:
-    """The first true value of `predicate`; TimeoutError with `why` and the last value after `timeout` s."""
+    """The first true value of `predicate`; TimeoutError with `why` and the last value after `timeout` s.
+
+    On a slow machine that time is longer, see `patient`.
+    """
+    timeout = patient(timeout)
     end = time.monotonic() + timeout
     while True:
         value = predicate()

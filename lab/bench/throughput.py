@@ -12,6 +12,7 @@ from lab.bench.streams import Streams
 from lab.bench.switch import WAYS
 from lab.bench.traffic import Traffic
 from lab.bench.ways import HAWKWING
+from lab.linux.large import forwards_large
 from lab.network import Lab
 
 _MEGABYTES, _MEGABYTES_CUT, _UDP_MEGABYTES = 64, 8, 2
@@ -39,16 +40,16 @@ def _order(number: int) -> Sequence[str]:
 def _cut_by_the_sender(lab: Lab) -> Iterator[None]:
     """No segmentation offload at host-a: every packet is one of the wire."""
 
-    def offload(state: str) -> None:
-        done = lab.execute("host-a", ["ethtool", "-K", "eth0", "tso", state, "gso", state])
+    def offload(tso: str, gso: str) -> None:
+        done = lab.execute("host-a", ["ethtool", "-K", "eth0", "tso", tso, "gso", gso])
         if done.returncode:
             raise RuntimeError(f"ethtool: {done.stderr.strip()}")
 
-    offload("off")
+    offload("off", "off")
     try:
         yield
     finally:
-        offload("on")
+        offload("on" if forwards_large() else "off", "on")
 
 
 def measure(

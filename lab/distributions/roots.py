@@ -53,9 +53,9 @@ class Roots:
         archive = self._cache / f"{distribution.name}.tar"
         if archive.exists() and not (self._fresh and distribution.name not in self._made):
             return archive
-        _install({"mmdebstrap": shutil.which("mmdebstrap") is not None}, self._log)
-        mirror = self._mirror(distribution.family)
-        keys = self._keys(distribution.family)
+        install({"mmdebstrap": shutil.which("mmdebstrap") is not None}, self._log)
+        mirror = self.mirror(distribution.family)
+        keys = self.keys(distribution.family)
         unfinished = archive.with_suffix(".new.tar")
         command = ["mmdebstrap", "--variant=minbase", "--include=apt", f"--keyring={keys}"]
         dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
@@ -69,14 +69,15 @@ class Roots:
         self._made.add(distribution.name)
         return archive
 
-    def _mirror(self, family: str) -> str:
+    def mirror(self, family: str) -> str:
+        """Where the packages of a family of distributions come from."""
         release = platform.freedesktop_os_release()
         wanted = self._mirrors.get(family) or os.environ.get(mirror_variable(family))
         if not wanted and release.get("ID") == family:
             codename = release.get("VERSION_CODENAME", "")
             wanted = apt.archive(apt.read_sources(Path("/etc/apt")), family, codename)
         if not wanted:
-            _install({"debootstrap": _DEBOOTSTRAP.is_dir()}, self._log)
+            install({"debootstrap": _DEBOOTSTRAP.is_dir()}, self._log)
             wanted = _usual_mirror(family)
         if not wanted:
             raise RootError(
@@ -84,14 +85,15 @@ class Roots:
             )
         return wanted.rstrip("/")
 
-    def _keys(self, family: str) -> Path:
+    def keys(self, family: str) -> Path:
+        """The keys that its archive is signed with."""
         own = Path("/", _KEYRINGS, f"{_KEYS[family]}.gpg")
         kept = self._cache / own.name
         if own.exists() or kept.exists():
             return own if own.exists() else kept
         package = _KEY_PACKAGES[family]
         try:
-            _install({package: False}, self._log)
+            install({package: False}, self._log)
         except RootError:
             if family != "ubuntu":
                 raise
@@ -104,7 +106,7 @@ class Roots:
             chroot = self.unpack(named(_KEYS_OF_UBUNTU_FROM), folder)
             script = f"apt-get -q update && apt-get -q -y --no-install-recommends install {package}"
             if chroot.run(["sh", "-c", script], self._log):
-                raise RootError(f"{package} can't be installed: {_last_error(self._log)}")
+                raise RootError(f"{package} can't be installed: {last_error(self._log)}")
             shutil.copyfile(folder / _KEYRINGS / kept.name, kept)
             kept.chmod(0o644)  # apt reads it as another user
         finally:
@@ -114,7 +116,7 @@ class Roots:
         with self._log.open("wb") as log:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if done.returncode:
-            raise RootError(f"can't {what}: {_last_error(self._log)}")
+            raise RootError(f"can't {what}: {last_error(self._log)}")
 
 
 def _usual_mirror(family: str) -> str | None:
@@ -129,7 +131,7 @@ def _usual_mirror(family: str) -> str | None:
     return subprocess.run(command, env=settings, capture_output=True, text=True).stdout.strip() or None
 
 
-def _install(packages: Mapping[str, bool], log: Path) -> None:
+def install(packages: Mapping[str, bool], log: Path) -> None:
     """Those that are not there yet."""
     missing = [name for name, there in packages.items() if not there]
     if not missing:
@@ -143,10 +145,10 @@ def _install(packages: Mapping[str, bool], log: Path) -> None:
             argv = ["apt-get", *options, *command]
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment)
     if done.returncode:
-        raise RootError(f"apt-get can't install {' '.join(missing)}: {_last_error(log)}")
+        raise RootError(f"apt-get can't install {' '.join(missing)}: {last_error(log)}")
 
 
-def _last_error(log: Path) -> str:
+def last_error(log: Path) -> str:
     """The line that says why: the first that begins with E:, for the last only says that it failed."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E: ")]

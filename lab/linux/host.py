@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv6Interface
 
-from lab.linux.kernel import KernelNode
+from pyroute2 import IPRoute
+
+from lab.linux.kernel import KernelNode, set_offload
+from lab.linux.large import forwards_large
+from lab.routing import Route
 from lab.topology import Host, Interface
 
 
@@ -14,6 +19,13 @@ class LinuxHost(KernelNode):
     def __init__(self, node: Host) -> None:
         super().__init__(node)
         self._host = node
+
+    def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
+        """Where the kernel's routers drop large packets, what a host sends is cut before it leaves."""
+        if not forwards_large():
+            for interface in self.node.interfaces:
+                set_offload(interface.name, "tso", "off")
+        super().configure(ip, indexes, routes)
 
     def own_addresses(self, interface: Interface) -> list[IPv6Interface]:
         """The service address sits on the link, where source address selection finds it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Collection, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
@@ -28,6 +29,14 @@ def add_address(ip: IPRoute, index: int, address: object, length: int) -> None:
     """An address that is usable at once."""
     flags = _IFA_F_NODAD | (_IFA_F_NOPREFIXROUTE if length == _SERVICE_PREFIX_LENGTH else 0)
     ip.addr("add", index=index, address=str(address), prefixlen=length, flags=flags)
+
+
+def set_offload(interface: str, *settings: str) -> None:
+    """What the kernel leaves to a device: pairs of ethtool's names and on or off."""
+    argv = ["ethtool", "-K", interface, *settings]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(argv)} failed: {done.stderr.strip()}")
 
 
 def links(ip: IPRoute) -> dict[str, int]:

@@ -17,6 +17,7 @@ from lab.network import DEFAULT_TOPOLOGY, Lab, RouterName
 from lab.process import Process
 from lab.vpp.installation import VppMissingError
 from lab.vpp.installation import find as find_vpp
+from lab.wait import patient
 from lab.wire import Capture, Packet
 
 HAWKWING = [sys.executable, "-m", "hawkwing"]
@@ -149,7 +150,7 @@ class Endpoint:
         def make() -> socket.socket:
             made = socket.socket(socket.AF_INET6, kind)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.settimeout(5)
+            made.settimeout(patient(5))
             made.bind((address, port))
             return made
 

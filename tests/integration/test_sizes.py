@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
+from lab.linux.large import forwards_large
 from lab.network import Lab
 from lab.vpp.objects import MOST_SEGMENTS
-from lab.wait import wait_until
+from lab.wait import patient, wait_until
 from lab.wire import Capture
 
 from .conftest import Agents, Endpoint, on_vpp
@@ -152,15 +153,17 @@ def test_connected_socket_sees_no_error(lab: Lab, agents: Agents, udp: Callable[
 def test_tcp_at_full_size(lab: Lab, agents: Agents, capture: Capture, offload: str) -> None:
     text = config(sids(8)).replace("5000", "80")
     for host in ("host-a", "host-b"):
-        lab.execute(host, ["ethtool", "-K", "eth0", "tso", offload, "gso", offload, "gro", offload])
+        tso = offload if forwards_large() else "off"
+        lab.execute(host, ["ethtool", "-K", "eth0", "tso", tso, "gso", offload, "gro", offload])
     forget_path_mtu(lab)
     agents.server("host-b")
     agents.client(text)
-    script = "curl -sS -m 10 http://[fcbb:cc00:2::a]/bytes/3000000 | wc -c; "
-    script += "head -c 3000000 /dev/zero | curl -sS -m 10 -T - http://[fcbb:cc00:2::a]/"
+    script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/3000000 | wc -c; "
+    script += f"head -c 3000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
     result = lab.execute("host-a", ["sh", "-c", script])
     for host in ("host-a", "host-b"):
-        lab.execute(host, ["ethtool", "-K", "eth0", "tso", "on", "gso", "on", "gro", "on"])
+        tso = "on" if forwards_large() else "off"
+        lab.execute(host, ["ethtool", "-K", "eth0", "tso", tso, "gso", "on", "gro", "on"])
     size, answer = result.stdout.splitlines()
     assert size.strip() == "3000000" and answer.endswith(" 3000000"), result
     assert "Packet Too Big" not in result.stderr
@@ -184,7 +187,7 @@ def test_smaller_mtu_inside_the_path_is_discovered(
             far.socket.recvfrom(2000)
         wait_until(lambda: "mtu 1312" in route(lab, "host-a", B), 5.0, "host-a to know the path's MTU")
         near.socket.sendto(bytes(1350), (B, 5000))
-        far.socket.settimeout(5)
+        far.socket.settimeout(patient(5))
         data, peer = far.socket.recvfrom(2000)
         assert len(data) == 1350
         forget_path_mtu(lab)
@@ -194,11 +197,11 @@ def test_smaller_mtu_inside_the_path_is_discovered(
             near.socket.recvfrom(2000)
         wait_until(lambda: "mtu 1312" in route(lab, "host-b", peer[0]), 5.0, "host-b to know the path's MTU")
         far.socket.sendto(bytes(1350), peer)
-        near.socket.settimeout(5)
+        near.socket.settimeout(patient(5))
         assert len(near.socket.recvfrom(2000)[0]) == 1350
         forget_path_mtu(lab)
-        script = "curl -sS -m 10 http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
-        script += "head -c 1000000 /dev/zero | curl -sS -m 10 -T - http://[fcbb:cc00:2::a]/"
+        script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
+        script += f"head -c 1000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
         size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()
         assert size.strip() == "1000000" and answer.endswith(" 1000000")
     finally:

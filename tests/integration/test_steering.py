@@ -7,6 +7,7 @@ import pytest
 
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab
+from lab.wait import patient
 from lab.wire import Capture, Packet
 
 from .conftest import Agents, Endpoint, on_links, srh_bytes
@@ -56,7 +57,7 @@ UPPER_WAY_BACK = [
 
 def http(lab: Lab, url: str, host: str = "host-a") -> str:
     """The body of a page, fetched from a host."""
-    result = lab.execute(host, ["curl", "-sS", "-m", "5", url])
+    result = lab.execute(host, ["curl", "-sS", "-m", f"{patient(5):g}", url])
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -247,8 +248,8 @@ def test_tcp_moves_a_megabyte_each_way(lab: Lab, agents: Agents) -> None:
     agents.client(BY_NAME)
     agents.server("host-b")
     script = "head -c 1000000 /dev/urandom > /tmp/up.$$; sha256sum < /tmp/up.$$ | cut -c1-64; "
-    script += "curl -sS -m 10 -T /tmp/up.$$ http://wb.hawk.net/; rm /tmp/up.$$; "
-    script += "curl -sS -m 10 http://wb.hawk.net/bytes/1000000 | wc -c"
+    script += f"curl -sS -m {patient(10):g} -T /tmp/up.$$ http://wb.hawk.net/; rm /tmp/up.$$; "
+    script += f"curl -sS -m {patient(10):g} http://wb.hawk.net/bytes/1000000 | wc -c"
     result = lab.execute("host-a", ["sh", "-c", script])
     mine, theirs, size = result.stdout.splitlines()
     assert theirs == f"{mine} 1000000"

@@ -1,0 +1,60 @@
+"""The findings as a table, and what each failure printed at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.table import Table
+
+from lab.kernels.steps import Outcome
+
+_LINES = 12
+
+
+@dataclass
+class Attempt:
+    """All that was found on one kernel; outcomes by step and compiler."""
+
+    name: str
+    release: str = ""
+    missing: str = ""  # why it was not tried
+    outcomes: dict[str, Mapping[str, Outcome]] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """All that was done is well; on an old kernel that may be nothing."""
+        found = [outcome.ok for by_compiler in self.outcomes.values() for outcome in by_compiler.values()]
+        return not self.missing and all(found)
+
+
+def cell(outcome: Outcome | None) -> str:
+    """Of one step."""
+    if outcome is None:
+        return "-"
+    return f"{'ok' if outcome.ok else 'FAILED'}, {outcome.seconds:.0f} s\n{outcome.words}"
+
+
+def table(attempts: Sequence[Attempt], compilers: Sequence[str], steps: Sequence[str]) -> Table:
+    """A row for each kernel and compiler."""
+    made = Table(title="Kernels", title_style="bold", title_justify="left", show_lines=True)
+    for name in ("kernel", "bytecode", *steps):
+        made.add_column(name)
+    for attempt in attempts:
+        for compiler in compilers if attempt.release else ():
+            cells = [cell(attempt.outcomes.get(step, {}).get(compiler)) for step in steps]
+            made.add_row(attempt.release, compiler, *cells)
+    return made
+
+
+def failures(attempts: Sequence[Attempt]) -> Iterator[str]:
+    """Of each failed step its log's name and end; of each kernel that could not be tried, why."""
+    for attempt in attempts:
+        if attempt.missing:
+            yield f"{attempt.name}: not tried: {attempt.missing}"
+        for step, by_compiler in attempt.outcomes.items():
+            for compiler, outcome in by_compiler.items():
+                if not outcome.ok:
+                    lines = outcome.log.read_text(errors="replace").rstrip().splitlines()[-_LINES:]
+                    title = f"{attempt.release}, {compiler}: {step} failed; the end of {outcome.log}:"
+                    yield "\n".join([title, *(f"  {line}" for line in lines)])
