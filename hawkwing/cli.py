@@ -10,7 +10,7 @@ from ipaddress import IPv6Network
 from pathlib import Path
 
 from hawkwing import __version__
-from hawkwing.errors import HawkwingError
+from hawkwing.errors import ConfigError, HawkwingError
 
 _EXAMPLES = """\
 examples:
@@ -216,14 +216,20 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from hawkwing.config import load_config, warnings_for
+    from hawkwing.config import check_config
 
-    config = load_config(arguments.config, os.environ)
-    for warning in warnings_for(config):
-        print(f"warning: {warning}", file=sys.stderr)
-    applications = sum(len(service.applications) for service in config.services.values())
-    print(f"{arguments.config}: good, {len(config.services)} services with {applications} applications")
+    config, warnings = check_config(arguments.config, os.environ)
+    for warning in warnings:
+        print(warning, file=sys.stderr)
+    services = _count(len(config.services), "service")
+    applications = _count(sum(len(one.applications) for one in config.services.values()), "application")
+    told = f", {_count(len(warnings), 'warning')}" if warnings else ""
+    print(f"{arguments.config}: valid, {services} with {applications}{told}")
     return 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -246,6 +252,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"hawkwing {__version__}")
             return 0
         return _run_agent(arguments)
+    except ConfigError as error:
+        # As they are: editors find the place in a line that begins with FILE:LINE.
+        print("\n".join(error.problems), file=sys.stderr)
+        if len(error.problems) > 1:
+            print(_count(len(error.problems), "error"), file=sys.stderr)
+        return 1
     except HawkwingError as error:
         for line in str(error).splitlines():
             print(f"hawkwing: {line}", file=sys.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hawkwing.dataplane.claim import runtime_folder
-from hawkwing.errors import HawkwingError
+from hawkwing.errors import ConfigError, HawkwingError
 
 Handler = Callable[[Mapping[str, Any]], Any]
 _TIMEOUT = 5.0
@@ -49,9 +49,11 @@ class ControlServer:
             request = json.loads(line)
             handler = self._handlers[request["ask"]]
         except (ValueError, KeyError, TypeError):
-            return {"error": "this request is not known"}
+            return {"error": "unknown request (different version?)"}
         try:
             return {"answer": handler(request)}
+        except ConfigError as error:
+            return {"problems": error.problems}
         except HawkwingError as error:
             return {"error": str(error)}
 
@@ -76,6 +78,8 @@ def ask(path: Path, request: Mapping[str, Any]) -> Any:
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as stream:
             answer = json.loads(stream.readline(_MOST) or b'{"error": "the agent has ended"}')
+    if "problems" in answer:
+        raise ConfigError(answer["problems"])
     if "error" in answer:
         raise HawkwingError(answer["error"])
     return answer["answer"]

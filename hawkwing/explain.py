@@ -59,6 +59,6 @@ def _path(binding: Binding, stream: "ControllerStream | None") -> str:
 
 def check_port(text: str) -> int:
     """A port number; HawkwingError with a sentence where it is none."""
-    if not text.isdigit() or int(text) > 65535:
-        raise HawkwingError(f"{text} is not a port, use 0 to 65535")
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise HawkwingError(f"{text} is not a port, use 1 to 65535")
     return int(text)

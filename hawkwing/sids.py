@@ -7,6 +7,9 @@ from ipaddress import IPv6Address
 MAX_SIDS = 15
 """SIDs in a list: the SRH holds 16 segments, one of which is the packet's own destination."""
 
+MAX_PREFIXES = 8
+"""Prefixes of an SR domain."""
+
 ROUTING_TYPE_SRH = 4
 
 
