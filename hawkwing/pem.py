@@ -1,4 +1,4 @@
-"""The PEM files for TLS towards the controller, checked before they are used."""
+"""Checks the PEM files for TLS with the controller."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def pem_problems(tls: Tls | None, config_file: Path | None = None) -> Iterator[tuple[str, str]]:
-    """What is wrong with which of the files; relative ones are beside the configuration file.
+    """Errors in the files, each with its key; relative paths are relative to the configuration file.
 
-    Python's own TLS reads them: gRPC would only say much later that something is wrong.
+    Python's own TLS reads them: gRPC reports such errors only much later.
     """
     if tls is None:
         return
-    import ssl  # costs time and memory: only who has TLS pays for it
+    import ssl  # needs time and memory: loaded only where there is TLS
 
     if config_file is not None:
         tls = tls.beside(config_file.resolve().parent)

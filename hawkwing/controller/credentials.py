@@ -1,4 +1,4 @@
-"""TLS towards the controller: the files are read and checked before they are used."""
+"""TLS credentials for the controller; the files are checked first."""
 
 import grpc
 
