@@ -620,7 +620,7 @@ def test_files_that_cannot_be_read(here: Path, content: bytes, sentence: str) ->
 
 
 def test_no_file_and_a_directory(here: Path) -> None:
-    for path, sentence in ((here, "there is no such file"), (Path(), "is a directory, a file is needed")):
+    for path, sentence in ((here, "no such file"), (Path(), "is a directory, a file is needed")):
         with pytest.raises(ConfigError) as caught:
             load_config(path)
         assert caught.value.problems == [f"{path}: {sentence}"]
