@@ -127,7 +127,7 @@ def measure(lab: Lab, traffic: Traffic, datagrams: int, seconds: float, rounds: 
     try:
         with agents(lab), statistics():
             for direction in ("egress", "ingress"):
-                series = Series(f"{direction}, UDP {DATAGRAM} B", "ns a run")
+                series = Series(f"{direction}, UDP {DATAGRAM} B", "ns per run")
                 for _ in range(rounds):
                     _turns(
                         lab, floor, direction, series, (EMPTY, BARE, WIRED), lambda: traffic.flood(datagrams)
@@ -137,7 +137,7 @@ def measure(lab: Lab, traffic: Traffic, datagrams: int, seconds: float, rounds: 
             load = traffic.endless_tcp()
             time.sleep(0.3)
             for direction in ("egress", "ingress"):
-                series = Series(f"{direction}, TCP bulk", "ns a run")
+                series = Series(f"{direction}, TCP bulk", "ns per run")
                 for _ in range(rounds):
                     _turns(lab, floor, direction, series, (EMPTY, WIRED), lambda: time.sleep(seconds))
                     if load.poll() is not None:

@@ -111,10 +111,10 @@ def name(count: int) -> str:
 
 def measure(sids: Sequence[IPv6Address], packets: int, rounds: int) -> tuple[list[Series], dict[str, int]]:
     """Nanoseconds per run for random known flows and for new ones; and how many flows were kept."""
-    leave = Series("server egress, UDP 64 B of any flow", "ns a run")
-    arrive = Series("server ingress, UDP 64 B of any flow", "ns a run")
-    new = Series("server ingress, first datagram of a flow", "ns a run")
-    alone = Series("one read from so much memory, alone", "ns")
+    leave = Series("server egress, UDP 64 B of any flow", "ns per run")
+    arrive = Series("server ingress, UDP 64 B of any flow", "ns per run")
+    new = Series("server ingress, first datagram of a flow", "ns per run")
+    alone = Series("one read from as much memory", "ns")
     servers: list[_Server] = []
     buckets = Capacities(flows=MANY).buckets
     reads = Reads(buckets, FEW, buckets)

@@ -18,8 +18,8 @@ _XDP = re.compile(r"prog/xdp id (\d+)")
 def measure(lab: Lab, traffic: Traffic, seconds: float, datagrams: int, rounds: int) -> list[Series]:
     """Measures both agents on each hook in turn, with statistics enabled."""
     tcp = Series("TCP, 1 stream", "Gbit/s")
-    arrived = Series("UDP 64 B, arrived", "1000/s")
-    cost = Series("server's programs, UDP 64 B", "ns a datagram")
+    arrived = Series("UDP 64 B, received", "1000/s")
+    cost = Series("server's programs, UDP 64 B", "ns per datagram")
     with statistics():
         for _ in range(rounds):
             for hook in HOOKS:

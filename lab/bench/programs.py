@@ -58,7 +58,7 @@ def hawkwing_programs(lab: Lab) -> dict[str, int]:
 
 def measure(lab: Lab, traffic: Traffic, seconds: float, datagrams: int, rounds: int) -> list[Series]:
     """A series per program; the variants are kinds of traffic."""
-    series = {name: Series(name, "ns a run") for name in PROGRAMS}
+    series = {name: Series(name, "ns per run") for name in PROGRAMS}
     there, back = ("client egress", "server ingress"), ("server egress", "client ingress")
 
     def flood(foreign: bool, back: bool) -> Callable[[], object]:

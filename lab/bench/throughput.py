@@ -58,8 +58,8 @@ def measure(
     plural = {count: f"{count} stream{'s' if count > 1 else ''}" for count in counts}
     tcp = {count: Series(f"TCP, {plural[count]}", "Gbit/s") for count in counts}
     last = counts[-1]
-    cut = Series(f"TCP, {plural[last]}, cut by the sender", "Gbit/s")
-    arrived = Series("UDP 64 B, arrived", "1000/s")
+    cut = Series(f"TCP, {plural[last]}, segmented by the sender", "Gbit/s")
+    arrived = Series("UDP 64 B, received", "1000/s")
     read = Series("UDP 64 B, read by the receiver", "1000/s")
     with closing(Streams(lab)) as streams:
 

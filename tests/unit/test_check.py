@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import threading
@@ -112,3 +113,10 @@ def test_a_running_agent_passes_on_the_lines_as_they_are(tmp_path: Path) -> None
     assert isinstance(first, ConfigError) and first.problems == ["hawk.yaml:1: one", "hawk.yaml:2: two"]
     assert not isinstance(second, ConfigError) and str(second) == "a sentence"
     assert str(third) == "unknown request (different version?)"
+
+
+def test_the_examples_in_the_readme_are_valid(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", (EXAMPLE.parents[1] / "README.md").read_text(), re.DOTALL)
+    assert len(examples) == 2
+    for text in examples:
+        assert check(file, text, capsys) == (0, "hawk.yaml: valid, 1 service with 1 application\n", "")
