@@ -296,10 +296,12 @@ class _Walk:
         return None
 
     def is_good(self, node: yaml.ScalarNode, *below: str) -> bool:
-        """Notes a fault where a text has characters in it that were hardly meant."""
+        """Notes a fault where a text has characters in it that were hardly meant; x-... keys may have any."""
         text: str = node.value
         if text.isascii() and "$" not in text and "{" not in text:
             return True
+        if any(str(part).startswith("x-") for part in self.place):
+            return False
         found = odd_character(text) or unexpanded(text)
         if found:
             self.fault(_line(node), found, *below)

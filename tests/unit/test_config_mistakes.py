@@ -481,7 +481,7 @@ services:
     domain_name: wb.hawk.net
     applications:
       - port: 80
-        x-why: the short way
+        x-why: “the short way”, ${USER}
         sid: *sids
         intents: [{intent: low-latency, x-ticket: 5}]
 """
