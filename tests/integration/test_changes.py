@@ -171,7 +171,7 @@ def test_restart_under_load_with_keep(
         wait_until(lambda: running.sent > 20, 5.0, "traffic flows")
         for process, host in ((server, "host-b"), (client, "host-a")):
             assert process.stop() == 0
-            assert "steering stays" in process.output()
+            assert "filters kept on eth0" in process.output()
             assert "hawkwing:" in filters(lab, host)
         now = running.sent
         wait_until(lambda: running.sent > now + 50, 5.0, "traffic goes on without agents")
