@@ -36,11 +36,19 @@ def _sr_domain(config: Config) -> Warnings:
             if prefix.subnet_of(other) and (prefix != other or other in domain[:index]):
                 yield ("sr_domain", index), f"{prefix} is in {other} already"
                 break
-    if not domain:
-        return
+    from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN  # only `check` needs it
+
     services = config.services.values()
     sids = (sid for service in services for application in service.applications for sid in application.sid)
     addresses = (address for service in services for address in service.ipv6_addresses)
+    if not domain:
+        default = " or ".join(str(prefix) for prefix in DEFAULT_SR_DOMAIN)
+        for sid in _outside(sids, DEFAULT_SR_DOMAIN)[:1]:
+            yield (
+                ("sr_domain",),
+                f"is not set, and the SID {sid} is not in {default}: set it to accept replies",
+            )
+        return
     for outside, what, lost in (
         (_outside(sids, domain), "SID", "replies over"),
         (_outside(addresses, domain), "address", "replies from"),

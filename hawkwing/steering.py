@@ -24,7 +24,7 @@ _PROTOCOLS = (6, 17)
 MOST_ADDRESSES = 64
 """The maximum number of addresses of a name."""
 LONGEST_TTL = 300.0
-"""The maximum validity of an answer in seconds; names are resolved again after this time (resolver.py)."""
+"""The maximum validity of an answer in seconds; then names are resolved again (resolver.py)."""
 GRACE = 30.0
 """Seconds that an address is kept after the TTL of the last answer with it."""
 
@@ -124,7 +124,7 @@ class Steering:
         return news
 
     def _add(self, name: str, address: IPv6Address, expiry: dict[IPv6Address, float]) -> bool:
-        """Adds an address of a name; False if there is no room for it, then the data plane removes it, too."""
+        """Adds an address of a name; False without room for it, then the data plane removes it, too."""
         problem = f"the name already has {MOST_ADDRESSES} addresses" if len(expiry) >= MOST_ADDRESSES else ""
         if not problem:
             expiry[address] = 0.0

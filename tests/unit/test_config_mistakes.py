@@ -414,6 +414,15 @@ WARNINGS = [
         + sid("[fcbb:bb00:1::2]").replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb:cc00:2::a]"),
     ),
     Row(
+        "no domain for SIDs that need one",
+        sid("[fcbb::1, 2001:db8::1, 2001:db8::2]"),
+        [
+            "1: warning: sr_domain: is not set, and the SID 2001:db8::1 is not in fc00::/7 or 5f00::/16: "
+            "set it to accept replies"
+        ],
+        "sr_domain: [fcbb::/16, 2001:db8::/32]\n" + sid("[fcbb::1, 2001:db8::1]"),
+    ),
+    Row(
         "domain in another",
         lines("sr_domain:", "  - fcbb::/16", "  - fcbb:bb00::/32") + sid("[fcbb::1]"),
         ["3: warning: sr_domain[1]: fcbb:bb00::/32 is in fcbb::/16 already"],

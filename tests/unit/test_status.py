@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hawkwing.dataplane.layout import reasons
-from hawkwing.status import lines
+from hawkwing.status import lines, trust_sentence
 
 CLIENT: dict[str, Any] = {
     "role": "client",
@@ -16,6 +16,7 @@ CLIENT: dict[str, Any] = {
     "interfaces": ["eth0"],
     "ingress_hook": "tc",
     "sr_domain": [],
+    "trusted": trust_sentence(None),
     "counters": {"egress": {}, "ingress": {}},
 }
 
@@ -27,7 +28,9 @@ def told(**more: Any) -> list[str]:
 def test_who_it_is() -> None:
     assert told() == [
         "hawkwing client on eth0, PID 4711, up 5 s",
-        "  hooks: egress tc, ingress tc   SR domain: not set, SRHs from any source are accepted",
+        "  hooks: egress tc, ingress tc; accepts SRHs whose SIDs are in fc00::/7 or 5f00::/16, from "
+        "any source; "
+        "set sr_domain to restrict them",
     ]
 
 
