@@ -1,4 +1,4 @@
-"""Wires the parts together; owns start and stop. One asyncio program, no thread, no packet."""
+"""Connects the parts of the agent; start and stop. One asyncio program, without threads."""
 
 import asyncio
 import ctypes
@@ -41,7 +41,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says, beside the configuration file."""
+    """The options of the command line, without the configuration file."""
 
     role: str
     interfaces: Sequence[str]
@@ -51,7 +51,7 @@ class Options:
     keep: bool = False
 
     def read(self) -> Config:
-        """The file, with what the command line adds to it; ConfigError where it is wrong."""
+        """The configuration file, with the options of the command line; ConfigError where it is wrong."""
         config = Config()
         if self.config_file is not None:
             config = load_config(self.config_file, os.environ, require_services=self.role == "client")
@@ -68,7 +68,7 @@ def _exit(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _return_memory() -> None:
-    """What starting up needed is not needed again; most agents run for long."""
+    """Gives back memory that only the start needed."""
     gc.collect()
     gc.freeze()
     with suppress(AttributeError):
@@ -76,7 +76,7 @@ def _return_memory() -> None:
 
 
 class Agent:
-    """One role on some interfaces, from loaded programs to the last detached filter."""
+    """One role on one or more interfaces, from loading the programs to detaching the filters."""
 
     def __init__(
         self, options: Options, config: Config, loading: Loading, attacher: Attacher | None = None
@@ -96,19 +96,19 @@ class Agent:
         self._hmac: list[str] = []
 
     def run(self) -> None:
-        """Until a signal comes; everything is detached whatever happens, unless it is to be kept."""
+        """Runs until a signal; detaches everything, unless the filters are kept."""
         for number in (*_STOP_SIGNALS, signal.SIGHUP):
             signal.signal(number, _exit)
         options = self._options
         if options.role == "client":
-            # Before anything is attached: what can be wrong with the controller's settings.
+            # Before anything is attached: errors in the controller's settings.
             self._source()
             self._credentials_readable(self._config)
-        # From here to the end: of another agent nothing may be shared, or discarded.
+        # From here on no other agent of this role and interface may start.
         with claimed(options.role, options.interfaces):
             self._run_alone()
         where = ", ".join(options.interfaces)
-        log.info("stopped: steering stays on %s" if options.keep else "stopped: nothing is left on %s", where)
+        log.info("stopped, filters kept on %s" if options.keep else "stopped, filters removed from %s", where)
 
     def _run_alone(self) -> None:
         options = self._options
@@ -195,7 +195,7 @@ class Agent:
     # --- configuration
 
     async def _follow_configuration(self) -> None:
-        """Names and controller as the configuration in force wants them."""
+        """Follows the names and connects to the controller of the current configuration."""
         await self._follow_names()
         self._start_stream()
 
@@ -206,7 +206,7 @@ class Agent:
         self._stream = self._stream_task = None
         if not hawkeye.enabled or self._steering is None:
             return
-        # gRPC costs memory and time: only who has a controller pays for it.
+        # gRPC needs memory and time: loaded only where there is a controller.
         from hawkwing.controller import credentials
         from hawkwing.controller.stream import ControllerStream
 
@@ -217,7 +217,7 @@ class Agent:
             self._take_path,
             credentials=credentials.read(hawkeye.tls) if hawkeye.tls else None,
         )
-        self._steering.query_changes()  # all that is wanted is handed over once
+        self._steering.query_changes()  # `want` gets all of them
         self._stream.want(self._steering.queries())
         self._stream_task = asyncio.get_running_loop().create_task(self._stream.run())
 
@@ -242,10 +242,10 @@ class Agent:
         except ConfigError as error:
             for problem in error.problems:
                 log.error("%s", problem)
-            log.error("nothing was changed: the configuration before stays in force")
+            log.error("configuration not changed")
 
     def _reload(self, _request: Mapping[str, Any]) -> str:
-        """Only what changed changes; a wrong file changes nothing."""
+        """Applies the differences; a wrong file changes nothing."""
         config = self._options.read()
         if self._options.role == "client":
             self._credentials_readable(config)
@@ -265,7 +265,7 @@ class Agent:
             else:
                 self._want()
             self._save_soon()
-        return "the configuration was read again"
+        return "configuration reloaded"
 
     @staticmethod
     def _credentials_readable(config: Config) -> None:
@@ -278,17 +278,17 @@ class Agent:
         steering = self._steering
         assert steering is not None
         if self._names is None and steering.names:
-            # DNS costs memory: only who has names pays for it.
+            # The resolver needs memory: loaded only where there are names.
             from hawkwing.resolver import Follower
 
             self._names = Follower(self._learn)
         if self._names is not None:
             self._names.follow(steering.names)
 
-    # --- what goes on
+    # --- events
 
     def _follow_answers(self, steering: Steering, stack: ExitStack) -> None:
-        """Addresses that the kernel read in DNS answers."""
+        """Takes over addresses that the data plane read in DNS answers."""
         buffer = RingBuffer(self._plane.maps["learned_names"])
         record_type = structures()["learned_name"]
         loop = asyncio.get_running_loop()
@@ -338,6 +338,8 @@ class Agent:
             told["controller"] = {
                 "target": self._stream.target,
                 "state": self._stream.state,
+                "retry_at": self._stream.retry_at,
+                "error": self._stream.error,
                 "since": self._stream.since,
                 "counters": dict(self._stream.counters),
             }
@@ -358,4 +360,4 @@ class Agent:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("a part of the agent failed: %s", task.exception(), exc_info=task.exception())
+            log.error("internal error: %s", task.exception(), exc_info=task.exception())

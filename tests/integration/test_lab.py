@@ -76,7 +76,7 @@ def test_namespace_of_somebody_else_is_not_touched(other: Lab) -> None:
     name = f"{other.name}-vpp3"
     netns.create(name)
     try:
-        with pytest.raises(LabError, match="exists already and is not this lab's"):
+        with pytest.raises(LabError, match="exists and does not belong to this lab"):
             other.up()
         assert netns.exists(name)
     finally:
