@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from ipaddress import IPv6Network
@@ -105,8 +106,10 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     commands.add_parser("reload", help="have the running agents read their configuration again (as SIGHUP)")
     explain = commands.add_parser("explain", help="which path a packet would take, and why")
-    explain.add_argument("destination", metavar="DEST", help="address or configured name")
-    explain.add_argument("port", metavar="PORT", help="destination port")
+    explain.add_argument(
+        "destination", metavar="DEST", help="address or configured name; [ADDRESS]:PORT and NAME:PORT do, too"
+    )
+    explain.add_argument("port", metavar="PORT", nargs="?", help="destination port")
     check = commands.add_parser("check", help="read a configuration file and name everything wrong in it")
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="configuration file")
     commands.add_parser("version", help="print the version")
@@ -121,7 +124,7 @@ def _prefix(text: str) -> IPv6Network:
 
 
 def _flows(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1 << 26:
+    if not re.fullmatch("[0-9]{1,8}", text) or not 1 <= int(text) <= 1 << 26:
         raise argparse.ArgumentTypeError(f"{text} is not a number of flows, use 1 to {1 << 26}")
     return int(text)
 
@@ -213,10 +216,11 @@ def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from hawkwing.explain import check_port
+    from hawkwing.target import read_target
 
-    port = check_port(arguments.port)
-    return _ask({"ask": "explain", "destination": arguments.destination, "port": port}, ("client",))
+    words = [arguments.destination, *([arguments.port] if arguments.port is not None else [])]
+    destination, port = read_target(words)
+    return _ask({"ask": "explain", "destination": destination, "port": port}, ("client",))
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
-from hawkwing.errors import HawkwingError
 from hawkwing.steering import Binding, Steering
 
 if TYPE_CHECKING:
@@ -55,10 +54,3 @@ def _path(binding: Binding, stream: "ControllerStream | None") -> str:
     return (
         f"leave plain: the controller is asked for {intents}, but {state}, and no sid is configured as backup"
     )
-
-
-def check_port(text: str) -> int:
-    """A port number; HawkwingError with a sentence where it is none."""
-    if not text.isdigit() or int(text) > 65535:
-        raise HawkwingError(f"{text} is not a port, use 0 to 65535")
-    return int(text)
