@@ -11,7 +11,7 @@ from ipaddress import IPv6Network
 from pathlib import Path
 
 from hawkwing import __version__
-from hawkwing.errors import HawkwingError
+from hawkwing.errors import ConfigError, HawkwingError
 
 _EXAMPLES = """\
 examples:
@@ -111,7 +111,21 @@ def parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("port", metavar="PORT", nargs="?", help="destination port")
     check = commands.add_parser("check", help="read a configuration file and name everything wrong in it")
-    check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="configuration file")
+    which = check.add_mutually_exclusive_group()
+    which.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help=f"configuration file; - is standard input (default: {DEFAULT_CONFIG})",
+    )
+    which.add_argument("-c", "--config", type=Path, metavar="FILE", help="the same")
+    check.add_argument(
+        "--json",
+        action="store_true",
+        help="print a list of what was found, empty if nothing; each has severity (error or warning), "
+        "file, line (file and line can be null) and message",
+    )
     commands.add_parser("version", help="print the version")
     return top
 
@@ -224,13 +238,19 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from hawkwing.config import load_config, warnings_for
+    from hawkwing.check import check_file, line_of
 
-    config = load_config(arguments.config, os.environ)
-    for warning in warnings_for(config):
-        print(f"warning: {warning}", file=sys.stderr)
-    applications = sum(len(service.applications) for service in config.services.values())
-    print(f"{arguments.config}: good, {len(config.services)} services with {applications} applications")
+    report = check_file(arguments.file or arguments.config or DEFAULT_CONFIG, os.environ)
+    if arguments.json:
+        print(json.dumps([finding.as_json() for finding in report.findings], indent=1))
+        return 0 if report.good else 1
+    if report.config is None:
+        raise ConfigError([line_of(finding) for finding in report.findings])
+    for finding in report.findings:
+        print(f"warning: {line_of(finding)}", file=sys.stderr)
+    services = report.config.services
+    applications = sum(len(service.applications) for service in services.values())
+    print(f"{report.file}: good, {len(services)} services with {applications} applications")
     return 0
 
 
