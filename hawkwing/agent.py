@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hawkwing import __version__, addresses, explain, handover, status
-from hawkwing.config import Config, load_config
+from hawkwing.config import Config, load_config, warnings_for
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.claim import claimed
@@ -24,7 +24,7 @@ from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
-from hawkwing.errors import ConfigError
+from hawkwing.errors import HawkwingError
 from hawkwing.steering import Steering
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class Agent:
                 handover.restore(self._steering, options.interfaces[0])
             self._plane.attach(options.interfaces, options.hook, self._attacher)
             handover.note_programs(options.role, options.interfaces[0], loaded.programs)
+            self._warn()
             if not self._config.sr_domain:
                 log.warning("no SR domain is set: segment lists of any sender are believed")
             asyncio.run(self._live())
@@ -226,9 +227,9 @@ class Agent:
     def _reload_on_signal(self) -> None:
         try:
             log.info("%s", self._reload({}))
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("%s", problem)
+        except HawkwingError as error:
+            for line in str(error).splitlines():
+                log.error("%s", line)
             log.error("nothing was changed: the configuration before stays in force")
 
     def _reload(self, _request: Mapping[str, Any]) -> str:
@@ -242,6 +243,7 @@ class Agent:
         except Exception:
             self._config = old
             raise
+        self._warn()
         self._plane.set_sr_domain(config.sr_domain)
         if self._steering is not None:
             self._steering.apply(config, source)
@@ -252,6 +254,11 @@ class Agent:
                 self._want()
             self._save_soon()
         return "the configuration was read again"
+
+    def _warn(self) -> None:
+        """What `hawkwing check` warns of, for whoever reads the log."""
+        for warning in warnings_for(self._config):
+            log.warning("%s", warning)
 
     @staticmethod
     def _credentials_readable(config: Config) -> None:
@@ -328,6 +335,10 @@ class Agent:
             }
         if self._steering is not None:
             told["bindings"] = status.of_steering(self._plane, self._steering)
+            names = self._names
+            told["unresolved"] = status.of_names(
+                self._steering, names.why_not if names is not None else lambda _name: None
+            )
         return told
 
     def _explain(self, request: Mapping[str, Any]) -> str:
