@@ -12,10 +12,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from hawkwing import __version__, addresses, explain, handover, status
+from hawkwing import __version__, addresses, ending, explain, handover, status
 from hawkwing.config import Config, load_config, warnings_for
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.attacher import Attacher
@@ -61,10 +60,6 @@ class Options:
         return config
 
 
-def _exit(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
 def _return_memory() -> None:
     """What starting up needed is not needed again; most agents run for long."""
     gc.collect()
@@ -94,8 +89,6 @@ class Agent:
 
     def run(self) -> None:
         """Until a signal comes; everything is detached whatever happens, unless it is to be kept."""
-        for number in (*_STOP_SIGNALS, signal.SIGHUP):
-            signal.signal(number, _exit)
         options = self._options
         if options.role == "client":
             # Before anything is attached: what can be wrong with the controller's settings.
@@ -121,6 +114,7 @@ class Agent:
                 self._saver = handover.Saver(self._steering, options.interfaces[0])
                 self._steering.apply(self._config, self._source())
                 handover.restore(self._steering, options.interfaces[0])
+            ending.check()
             self._plane.attach(options.interfaces, options.hook, self._attacher)
             handover.note_programs(options.role, options.interfaces[0], loaded.programs)
             self._warn()
@@ -129,6 +123,8 @@ class Agent:
             asyncio.run(self._live())
             kept = options.keep
         finally:
+            # The loop has given the signals back; a second one must not keep us from tidying up.
+            ending.undisturbed()
             if kept:
                 self._plane.leave()
             else:
@@ -149,6 +145,7 @@ class Agent:
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+        ending.check()
         with ExitStack() as stack:
             stack.callback(addresses.watch(self._refresh_addresses))
             self._refresh_addresses()
@@ -168,6 +165,7 @@ class Agent:
             try:
                 await stop.wait()
             finally:
+                ending.undisturbed()
                 await self._end_tasks()
 
     async def _end_tasks(self) -> None:

@@ -1,17 +1,23 @@
 """The command line: agents, and what is asked of them."""
 
-import argparse
-import json
-import logging
-import os
-import re
 import sys
-from collections.abc import Sequence
-from ipaddress import IPv6Network
-from pathlib import Path
 
-from hawkwing import __version__
-from hawkwing.errors import ConfigError, HawkwingError
+try:
+    import argparse
+    import json
+    import logging
+    import os
+    import re
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+    from ipaddress import IPv6Network
+    from pathlib import Path
+
+    from hawkwing import __version__, ending
+    from hawkwing.errors import ConfigError, HawkwingError
+except KeyboardInterrupt:
+    sys.stderr.write("hawkwing: interrupted\n")
+    sys.exit(130)
 
 _EXAMPLES = """\
 examples:
@@ -189,9 +195,14 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     if arguments.command == "server":
         capacities = Capacities(flows=arguments.flows)
         require_room(capacities.flows, capacities.flow_bytes, available())
-    loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
-    attacher = Attacher()
-    try:
+    ending.tidily("hawkwing")
+    with ExitStack() as stack:
+        with ending.put_off():
+            loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
+            stack.callback(loading.abandon)
+            attacher = Attacher()
+            stack.callback(attacher.abandon)
+            stack.callback(ending.undisturbed)
         from hawkwing.agent import Agent, Options
 
         options = Options(
@@ -203,9 +214,6 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             arguments.keep,
         )
         Agent(options, options.read(), loading, attacher).run()
-    finally:
-        loading.abandon()
-        attacher.abandon()
     return 0
 
 
@@ -218,11 +226,12 @@ def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
         if path.name.split("-")[0] not in roles:
             continue
         try:
-            print(control.ask(path, request))
+            answer = control.ask(path, request)
         except ConnectionRefusedError:
             continue
         except OSError as error:
             raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
+        print(answer)
         asked += 1
     if not asked:
         raise HawkwingError(f"no hawkwing {' or '.join(roles)} runs in this network namespace")
@@ -256,6 +265,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `hawkwing` command; returns its exit status."""
+    with ending.at_once("hawkwing"):
+        return ending.output_of("hawkwing", lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         if arguments.command == "check":
@@ -274,8 +288,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"hawkwing: {line}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":
