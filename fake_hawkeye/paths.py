@@ -123,7 +123,7 @@ def first_fault(error: ValidationError) -> str:
     """The first problem in words, entries counted from 1, and how many more there are."""
     problems = error.errors(include_url=False)
     place = [str(part) for part in problems[0]["loc"]]
-    if place and place[0].isdigit():
-        place[0] = f"entry {int(place[0]) + 1}"
+    if place and isinstance(number := problems[0]["loc"][0], int):
+        place[0] = f"entry {number + 1}"
     text = ": ".join(filter(None, (", ".join(place), problems[0]["msg"].removeprefix("Value error, "))))
     return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"

@@ -10,14 +10,13 @@ import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from hawkwing import __version__, addresses, explain, handover, status
-from hawkwing.config import Config, load_config
+from hawkwing import __version__, addresses, ending, explain, handover, status
+from hawkwing.config import Config, check_config, load_config
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.claim import claimed
@@ -26,7 +25,7 @@ from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
-from hawkwing.errors import ConfigError
+from hawkwing.errors import HawkwingError
 from hawkwing.steering import Steering
 
 if TYPE_CHECKING:
@@ -49,22 +48,23 @@ class Options:
     hook: str = "tc"
     sr_domain: tuple[IPv6Network, ...] = ()
     keep: bool = False
+    #: Of the file that was read last, as lines `FILE:LINE: warning: ...`.
+    warnings: list[str] = field(default_factory=list)
 
     def read(self) -> Config:
         """The configuration file, with the options of the command line; ConfigError where it is wrong."""
         config = Config()
         if self.config_file is not None:
-            config = load_config(self.config_file, os.environ, require_services=self.role == "client")
+            if self.role == "client":
+                config, self.warnings[:] = check_config(self.config_file, os.environ)
+            else:
+                config = load_config(self.config_file, os.environ, require_services=False)
             if config.hawkeye.tls is not None:
                 tls = config.hawkeye.tls.beside(self.config_file.resolve().parent)
                 config = config.model_copy(update={"hawkeye": config.hawkeye.model_copy(update={"tls": tls})})
         if self.sr_domain:
             config = config.model_copy(update={"sr_domain": self.sr_domain})
         return config
-
-
-def _exit(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _return_memory() -> None:
@@ -97,8 +97,6 @@ class Agent:
 
     def run(self) -> None:
         """Runs until a signal; detaches everything, unless the filters are kept."""
-        for number in (*_STOP_SIGNALS, signal.SIGHUP):
-            signal.signal(number, _exit)
         options = self._options
         if options.role == "client":
             # Before anything is attached: errors in the controller's settings.
@@ -125,13 +123,17 @@ class Agent:
                 self._saver = handover.Saver(self._steering, options.interfaces[0])
                 self._steering.apply(self._config, self._source())
                 handover.restore(self._steering, options.interfaces[0])
+            ending.check()
             former = handover.noted_programs(options.role, options.interfaces[0])
             self._plane.attach(options.interfaces, options.hook, self._attacher, former)
             handover.note_programs(options.role, options.interfaces[0], loaded.programs)
+            self._warn()
             log.info("%s", status.trust_sentence(self._plane.sr_domain))
             asyncio.run(self._live())
             kept = options.keep
         finally:
+            # The loop has given the signals back; a second one must not keep us from tidying up.
+            ending.undisturbed()
             if kept:
                 self._plane.leave()
             else:
@@ -161,6 +163,7 @@ class Agent:
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+        ending.check()
         with ExitStack() as stack:
             stack.callback(addresses.watch(self._refresh_addresses))
             self._refresh_addresses()
@@ -180,6 +183,7 @@ class Agent:
             try:
                 await stop.wait()
             finally:
+                ending.undisturbed()
                 await self._end_tasks()
 
     async def _end_tasks(self) -> None:
@@ -239,9 +243,9 @@ class Agent:
     def _reload_on_signal(self) -> None:
         try:
             log.info("%s", self._reload({}))
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("%s", problem)
+        except HawkwingError as error:
+            for line in str(error).splitlines():
+                log.error("%s", line)
             log.error("configuration not changed")
 
     def _reload(self, _request: Mapping[str, Any]) -> str:
@@ -255,6 +259,7 @@ class Agent:
         except Exception:
             self._config = old
             raise
+        self._warn()
         self._plane.set_sr_domain(config.sr_domain or None)
         self._refresh_hmac()
         if self._steering is not None:
@@ -266,6 +271,11 @@ class Agent:
                 self._want()
             self._save_soon()
         return "configuration reloaded"
+
+    def _warn(self) -> None:
+        """Logs what `hawkwing check` warns of."""
+        for line in self._options.warnings:
+            log.warning("%s", line.replace(": warning: ", ": ", 1))
 
     @staticmethod
     def _credentials_readable(config: Config) -> None:
@@ -345,6 +355,10 @@ class Agent:
             }
         if self._steering is not None:
             told["bindings"] = status.of_steering(self._plane, self._steering)
+            names = self._names
+            told["unresolved"] = status.of_names(
+                self._steering, names.why_not if names is not None else lambda _name: None
+            )
         return told
 
     def _explain(self, request: Mapping[str, Any]) -> str:

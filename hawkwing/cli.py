@@ -1,16 +1,23 @@
 """The command line: starts agents, and asks running ones."""
 
-import argparse
-import json
-import logging
-import os
 import sys
-from collections.abc import Sequence
-from ipaddress import IPv6Network
-from pathlib import Path
 
-from hawkwing import __version__
-from hawkwing.errors import ConfigError, HawkwingError
+try:
+    import argparse
+    import json
+    import logging
+    import os
+    import re
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+    from ipaddress import IPv6Network
+    from pathlib import Path
+
+    from hawkwing import __version__, ending
+    from hawkwing.errors import ConfigError, HawkwingError
+except KeyboardInterrupt:
+    sys.stderr.write("hawkwing: interrupted\n")
+    sys.exit(130)
 
 _EXAMPLES = """\
 examples:
@@ -106,10 +113,26 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print as JSON")
     commands.add_parser("reload", help="reload the configuration of the running agents (as SIGHUP does)")
     explain = commands.add_parser("explain", help="show which path a packet takes, and why")
-    explain.add_argument("destination", metavar="DEST", help="address or configured name")
-    explain.add_argument("port", metavar="PORT", help="destination port")
+    explain.add_argument(
+        "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
+    )
+    explain.add_argument("port", metavar="PORT", nargs="?", help="destination port")
     check = commands.add_parser("check", help="report all errors in a configuration file")
-    check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="configuration file")
+    which = check.add_mutually_exclusive_group()
+    which.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help=f"configuration file; - is standard input (default: {DEFAULT_CONFIG})",
+    )
+    which.add_argument("-c", "--config", type=Path, metavar="FILE", help="the same")
+    check.add_argument(
+        "--json",
+        action="store_true",
+        help="print a list of errors and warnings, empty if there are none; each has severity, file, line "
+        "(file and line can be null) and message",
+    )
     commands.add_parser("doctor", help="check whether the agent can run here, by loading its programs")
     commands.add_parser("version", help="print the version")
     return top
@@ -125,7 +148,7 @@ def _prefix(text: str) -> IPv6Network:
 
 
 def _flows(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1 << 26:
+    if not re.fullmatch("[0-9]{1,8}", text) or not 1 <= int(text) <= 1 << 26:
         raise argparse.ArgumentTypeError(f"{text} is not a valid number of flows, use 1 to {1 << 26}")
     return int(text)
 
@@ -174,9 +197,14 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     if arguments.command == "server":
         capacities = Capacities(flows=arguments.flows)
         require_room(capacities.flows, capacities.flow_bytes, available())
-    loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
-    attacher = Attacher()
-    try:
+    ending.tidily("hawkwing")
+    with ExitStack() as stack:
+        with ending.put_off():
+            loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
+            stack.callback(loading.abandon)
+            attacher = Attacher()
+            stack.callback(attacher.abandon)
+            stack.callback(ending.undisturbed)
         from hawkwing.agent import Agent, Options
 
         options = Options(
@@ -188,9 +216,6 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             arguments.keep,
         )
         Agent(options, options.read(), loading, attacher).run()
-    finally:
-        loading.abandon()
-        attacher.abandon()
     return 0
 
 
@@ -203,11 +228,12 @@ def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
         if path.name.split("-")[0] not in roles:
             continue
         try:
-            print(control.ask(path, request))
+            answer = control.ask(path, request)
         except ConnectionRefusedError:
             continue
         except OSError as error:
             raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
+        print(answer)
         asked += 1
     if not asked:
         raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running in this network namespace")
@@ -215,22 +241,28 @@ def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from hawkwing.explain import check_port
+    from hawkwing.target import read_target
 
-    port = check_port(arguments.port)
-    return _ask({"ask": "explain", "destination": arguments.destination, "port": port}, ("client",))
+    words = [arguments.destination, *([arguments.port] if arguments.port is not None else [])]
+    destination, port = read_target(words)
+    return _ask({"ask": "explain", "destination": destination, "port": port}, ("client",))
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from hawkwing.config import check_config
+    from hawkwing.check import check_file, line_of
 
-    config, warnings = check_config(arguments.config, os.environ)
-    for warning in warnings:
-        print(warning, file=sys.stderr)
-    services = _count(len(config.services), "service")
-    applications = _count(sum(len(one.applications) for one in config.services.values()), "application")
-    told = f", {_count(len(warnings), 'warning')}" if warnings else ""
-    print(f"{arguments.config}: valid, {services} with {applications}{told}")
+    report = check_file(arguments.file or arguments.config or DEFAULT_CONFIG, os.environ)
+    if arguments.json:
+        print(json.dumps([finding.as_json() for finding in report.findings], indent=1))
+        return 0 if report.good else 1
+    if report.config is None:
+        raise ConfigError([line_of(finding) for finding in report.findings])
+    for finding in report.findings:
+        print(line_of(finding), file=sys.stderr)
+    services = report.config.services.values()
+    applications = _count(sum(len(one.applications) for one in services), "application")
+    told = f", {_count(len(report.findings), 'warning')}" if report.findings else ""
+    print(f"{report.file}: valid, {_count(len(services), 'service')} with {applications}{told}")
     return 0
 
 
@@ -240,6 +272,11 @@ def _count(number: int, what: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `hawkwing` command; returns its exit status."""
+    with ending.at_once("hawkwing", last=argv is None):
+        return ending.output_of("hawkwing", lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         if arguments.command == "check":
@@ -268,8 +305,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"hawkwing: {line}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":

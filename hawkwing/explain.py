@@ -3,7 +3,6 @@
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
-from hawkwing.errors import HawkwingError
 from hawkwing.steering import Binding, Steering
 
 if TYPE_CHECKING:
@@ -54,10 +53,3 @@ def _path(binding: Binding, stream: "ControllerStream | None") -> str:
         f"are sent without an SRH: the controller was asked for {intents}, but {state}, "
         "and no sid is configured as backup"
     )
-
-
-def check_port(text: str) -> int:
-    """The port number; HawkwingError where it is not one."""
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise HawkwingError(f"{text} is not a port, use 1 to 65535")
-    return int(text)

@@ -60,20 +60,24 @@ class Follower:
     def __init__(self, learn: Learn) -> None:
         self._learn = learn
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._failing: set[str] = set()
+        self._failing: dict[str, str] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     def follow(self, names: Collection[str]) -> None:
         """Follows these names and no others from now on."""
         for name in set(self._tasks) - set(names):
             self._tasks.pop(name).cancel()
-            self._failing.discard(name)
+            self._failing.pop(name, None)
         for name in set(names) - set(self._tasks):
             self._tasks[name] = asyncio.get_running_loop().create_task(self._follow(name))
 
     def resolves(self, name: str) -> bool:
         """Did the last query succeed? While it fails, no address is withdrawn."""
         return name in self._tasks and name not in self._failing
+
+    def why_not(self, name: str) -> str | None:
+        """What the last look-up failed with; None if it didn't, or hasn't ended yet."""
+        return self._failing.get(name)
 
     async def close(self) -> None:
         """Stops all queries."""
@@ -87,17 +91,17 @@ class Follower:
                 async with self._room:
                     addresses, ttl = await resolve(name)
             except (dns.exception.DNSException, OSError) as error:
+                reason = str(error).split("\n")[0]
+                if isinstance(error, dns.resolver.NoAnswer):
+                    reason = "no AAAA record"
                 if name not in self._failing:
-                    reason = str(error).split("\n")[0]
-                    if isinstance(error, dns.resolver.NoAnswer):
-                        reason = "no AAAA record"
                     log.warning("%s does not resolve (retrying): %s", name, reason)
-                self._failing.add(name)
+                self._failing[name] = reason
                 await asyncio.sleep(_RETRY)
                 continue
             if name in self._failing:
                 log.info("%s resolves again", name)
-                self._failing.discard(name)
+                del self._failing[name]
             pause = min(max(ttl, _SHORTEST), _LONGEST)
             self._learn(name, addresses, pause)
             await asyncio.sleep(pause)

@@ -1,7 +1,7 @@
 """What `hawkwing status` shows: collected by the agent, printed by the command."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Network
 from typing import Any
 
@@ -62,6 +62,16 @@ def of_steering(plane: DataPlane, steering: Steering) -> list[dict[str, Any]]:
     return told
 
 
+def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[dict[str, Any]]:
+    """Names of services that no address is known of, with what the last look-up failed with."""
+    known = steering.learned()
+    return [
+        {"service": service, "name": name, "error": why_not(name)}
+        for service, name in steering.named_services()
+        if not known.get(name)
+    ]
+
+
 def lines(status: Mapping[str, Any]) -> Iterator[str]:
     """One agent's status as text."""
     yield (
@@ -79,6 +89,9 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
             f"({binding['path_sent']['packets']} packets over this path, "
             f"{_duration(time.time() - binding['since'])} old)"
         )
+    for waiting in status.get("unresolved", ()):
+        why = f" ({waiting['error']})" if waiting["error"] else ""
+        yield f"  {waiting['service']} {waiting['name']}: not resolved yet{why}"
     if "flows" in status:
         flows = status["flows"]
         yield f"  learned flows: {flows['count']} of {flows['capacity']}"

@@ -90,6 +90,12 @@ class Steering:
         """The domain names to resolve."""
         return list(self._services_by_name)
 
+    def named_services(self) -> Iterator[tuple[str, str]]:
+        """(service, domain name) of all services that have a name."""
+        for name, services in self._services_by_name.items():
+            for service in services:
+                yield service, name
+
     def apply(self, config: Config, source: IPv6Address | None) -> None:
         """Applies this configuration; `source` is the source address in requests to the controller."""
         self._config = config
