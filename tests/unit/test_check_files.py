@@ -89,9 +89,7 @@ def test_for_programs(file: Path) -> None:
 
 def test_for_programs_what_has_no_line(file: Path) -> None:
     absent = json.loads(check("--json", str(file))[1])
-    assert absent == [
-        {"severity": "error", "file": str(file), "line": None, "message": "no such file"}
-    ]
+    assert absent == [{"severity": "error", "file": str(file), "line": None, "message": "no such file"}]
     file.write_text(GOOD)
     (variable,) = check_file(file, {"HAWKWING_HAWKEYE_PORT": "x"}).findings
     assert (variable.severity, variable.file, variable.line) == ("error", None, None)

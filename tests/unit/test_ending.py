@@ -143,7 +143,9 @@ def test_nohup_stays() -> None:
 
 
 def test_what_is_done_is_not_interrupted_while_python_ends() -> None:
-    body = "import atexit\natexit.register(lambda: kill(signal.SIGINT))\nwith ending.at_once('it', last=True):\n"
+    body = (
+        "import atexit\natexit.register(lambda: kill(signal.SIGINT))\nwith ending.at_once('it', last=True):\n"
+    )
     for work in ("pass", "ending.tidily('it')"):
         result = program(f"{body}  {work}\nprint('done')")
         assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
