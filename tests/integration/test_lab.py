@@ -151,7 +151,8 @@ def test_wheel_carries_the_c_sources_and_works_from_any_folder(tmp_path: Path) -
     assert (folder / "hawkwing/bpf/kernel/include/linux/kconfig.h").exists()
     environment = {**os.environ, "PYTHONPATH": str(folder), "HAWKWING_CACHE": str(tmp_path / "cache")}
     # No compiler is there, and none is needed.
-    load = "import sys; sys.modules['bcc'] = None; from hawkwing.dataplane.loader import *; import hawkwing; print(hawkwing.__file__); "
+    load = "import sys; sys.modules['bcc'] = None; from hawkwing.dataplane.loader import *; "
+    load += "import hawkwing; print(hawkwing.__file__); "
     load += "print(*Loading('server', Capacities()).result().programs)"
     result = subprocess.run(
         [sys.executable, "-P", "-c", load],

@@ -1,0 +1,118 @@
+"""Connections of a stopped agent, packets that the host forwards, answers that nobody asked for."""
+
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from pyroute2 import NetNS
+
+from lab import netns
+from lab.linux.kernel import set_sysctl
+from lab.network import Lab
+from lab.wait import wait_until
+from lab.wire import Capture
+
+from .conftest import Agents, Endpoint
+from .test_steering import BY_ADDRESS, BY_NAME, A, B, http, tcp_port
+
+GUEST, GUESTS_LINK = "fcbb:cc00:1:1::b", "fcbb:cc00:1:1::a"
+
+
+def connection(lab: Lab) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a TCP connection from host-a to host-b's port 5000."""
+    listening = Endpoint(lab, "host-b", socket.SOCK_STREAM, 5000).socket
+    near = Endpoint(lab, "host-a", socket.SOCK_STREAM).socket
+    listening.listen()
+    near.connect((B, 5000))
+    far, _peer = listening.accept()
+    far.settimeout(5)
+    listening.close()
+    return near, far
+
+
+def exchange(near: socket.socket, far: socket.socket, word: bytes) -> None:
+    """There and back."""
+    near.sendall(word)
+    assert far.recv(100) == word
+    far.sendall(word[::-1])
+    assert near.recv(100) == word[::-1]
+
+
+def test_a_connection_outlives_its_clients_agent(lab: Lab, agents: Agents, capture: Capture) -> None:
+    """The server hears of the flow without an SRH, and answers without one."""
+    agents.server("host-b")
+    client = agents.client(BY_ADDRESS)
+    near, far = connection(lab)
+    exchange(near, far, b"steered")
+    steered = capture.settled(tcp_port(5000))
+    assert steered and all(p.srh is not None for p in steered)
+    assert client.stop() == 0
+    capture.forget()
+    for _ in range(3):
+        exchange(near, far, b"without")
+    plain = [p for p in capture.settled(tcp_port(5000)) if p.source_port == 5000]
+    assert plain and all(p.srh is None for p in plain)
+    agents.client(BY_ADDRESS)
+    capture.forget()
+    exchange(near, far, b"steered again")
+    assert any(p.srh is not None for p in capture.settled(tcp_port(5000)) if p.source_port == 5000)
+    near.close()
+    far.close()
+
+
+@pytest.fixture
+def guest(lab: Lab) -> Iterator[str]:
+    """A namespace behind host-a, which forwards for it; `lab.command` doesn't know it, `ip netns` does."""
+    name, host = f"guest-{os.getpid()}", lab.namespace("host-a")
+    netns.create(name)
+    with NetNS(host) as ip, NetNS(name) as inside:
+        ip.link("add", ifname="guest0", kind="veth", peer={"ifname": "eth0", "net_ns_fd": name})
+        port, eth0 = ip.link_lookup(ifname="guest0")[0], inside.link_lookup(ifname="eth0")[0]
+        ip.addr("add", index=port, address=GUESTS_LINK, prefixlen=64, flags=2)
+        inside.addr("add", index=eth0, address=GUEST, prefixlen=64, flags=2)
+        ip.link("set", index=port, state="up")
+        inside.link("set", index=eth0, state="up")
+        inside.route("add", dst="default", gateway=GUESTS_LINK)
+    before = lab.execute("host-a", ["cat", "/proc/sys/net/ipv6/conf/all/forwarding"]).stdout.strip()
+    lab.inside("host-a", lambda: set_sysctl("net/ipv6/conf/all/forwarding", 1))
+    yield name
+    lab.inside("host-a", lambda: set_sysctl("net/ipv6/conf/all/forwarding", int(before)))
+    netns.remove(name)
+
+
+def test_what_a_host_forwards_is_not_steered(lab: Lab, agents: Agents, capture: Capture, guest: str) -> None:
+    """A guest behind the client reaches the service as without agents; the host's own packets are steered."""
+    agents.server("host-b")
+    agents.client(BY_ADDRESS)
+    fetch = ["ip", "netns", "exec", guest, "curl", "-sS", "-m", "10", f"http://[{B}]/"]
+    answer = subprocess.run(fetch, capture_output=True, text=True, check=False)
+    assert answer.stdout == "Hello from host-b\n", answer.stderr
+    guests = capture.settled(tcp_port(80))
+    assert guests and all(p.srh is None for p in guests)
+    capture.forget()
+    assert http(lab, f"http://[{B}]/") == "Hello from host-b\n"
+    own = capture.settled(tcp_port(80))
+    assert own and all(p.srh is not None for p in own)
+
+
+def test_a_forged_answer_teaches_nothing(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    """From port 53 of another host, for a configured name; then the host sends to the address it names."""
+    agents.server("host-b")
+    agents.client(BY_NAME)
+    http(lab, "http://wb.hawk.net/")
+    forger, victim, sender = udp("host-c", 53), udp("host-a", 40053), udp("host-a")
+    forged = lab.topology.host("host-c").address
+    question = b"\2wb\4hawk\3net\0" + struct.pack("!HH", 28, 1)
+    record = b"\xc0\x0c" + struct.pack("!HHIH", 28, 1, 300, 16) + forged.packed
+    message = struct.pack("!6H", 0x1234, 0x8180, 1, 1, 0, 0) + question + record
+    forger.socket.sendto(message, (A, victim.port))
+    assert victim.socket.recv(1000) == message
+    capture.forget()
+    sender.socket.sendto(b"x", (str(forged), 80))
+    wait_until(lambda: bool(capture.packets(lambda p: p.destination_port == 80)), 5.0, "the datagram")
+    assert all(p.srh is None for p in capture.settled(lambda p: p.destination_port == 80))
