@@ -1,4 +1,4 @@
-"""What can be done here: thin tasks, the work lives in the modules. `./run --list` names them."""
+"""All tasks; the work is done in the modules. `./run --list` lists them."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ HAWKWING = [sys.executable, "-m", "hawkwing"]
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """A user's mistake ends with its sentence and status 1."""
+    """Prints a user's error as one sentence and exits with status 1."""
     from lab.network import LabError
     from lab.topology import TopologyError
 
@@ -31,22 +31,22 @@ def _lab(name, topology=None, routers=None, vpp_prefix=None):
 
 def _routers(kind):
     if kind not in (None, "linux", "vpp"):
-        raise Exit(f"hawkwing lab: there are no routers of kind {kind!r}: use linux or vpp", 1)
+        raise Exit(f"hawkwing lab: {kind!r} is not a kind of router, use linux or vpp", 1)
     return kind
 
 
 ROUTERS = {
-    "routers": "linux or vpp, for all of them (default: as the topology says)",
-    "vpp-prefix": "where VPP is, if not on the PATH (or HAWKWING_VPP_PREFIX)",
+    "routers": "linux or vpp, for all routers (default: as in the topology)",
+    "vpp-prefix": "prefix of the VPP installation, if not on the PATH (or HAWKWING_VPP_PREFIX)",
 }
 
 
 @task(
-    help={"name": "the lab's name; labs of different names live side by side", "topology": "YAML file"}
+    help={"name": "name of the lab; labs with different names can run at once", "topology": "YAML file"}
     | ROUTERS
 )
 def up(_c: Context, name="hawk", topology=None, routers=None, vpp_prefix=None):
-    """Builds the network and starts its services; returns when every host reaches every other."""
+    """Builds the lab and starts its services; returns when all hosts reach each other."""
     import time
 
     from lab.doctor import missing_features
@@ -58,30 +58,30 @@ def up(_c: Context, name="hawk", topology=None, routers=None, vpp_prefix=None):
         lab = _lab(name, topology, routers, vpp_prefix)
         begun = time.monotonic()
         if not lab.up():
-            print(f"lab {name} is up already")
+            print(f"lab {name} is already up")
             return
         nodes, links = len(lab.topology.nodes), len(lab.topology.links)
         print(
-            f"lab {name} is up after {time.monotonic() - begun:.1f} s: "
+            f"lab {name} is up ({time.monotonic() - begun:.1f} s): "
             f"{nodes} nodes, {links} links; run directory {lab.run}"
         )
 
 
 @task(help={"name": "the lab's name"})
 def down(_c: Context, name="hawk"):
-    """Takes the lab away and proves that nothing of it is left."""
+    """Removes the lab and checks for leftovers."""
     with one_sentence():
         lab = _lab(name)
         lab.down()
         left = lab.remains()
     if left:
-        raise Exit(f"hawkwing lab: still there: {', '.join(left)}", 1)
-    print(f"lab {name} is down, nothing is left")
+        raise Exit(f"hawkwing lab: not removed: {', '.join(left)}", 1)
+    print(f"Lab {name} removed, nothing left over")
 
 
 @task(help={"name": "the lab's name"})
 def status(_c: Context, name="hawk"):
-    """Shows nodes, addresses, SIDs and running processes."""
+    """Shows nodes, addresses, SIDs and running processes of the lab."""
     from lab.show import print_status
 
     with one_sentence():
@@ -90,12 +90,12 @@ def status(_c: Context, name="hawk"):
         print_status(lab)
 
 
-KERNEL = {"name": "the lab's name", "kernel": "on a VPP router: in its namespace, not in VPP's CLI"}
+KERNEL = {"name": "name of the lab", "kernel": "on a VPP router: use its network namespace, not VPP's CLI"}
 
 
 @task(name="exec", positional=["node", "command"], help=KERNEL)
 def exec_(_c: Context, node, command, kernel=False, name="hawk"):
-    """Runs a command in a node, on a VPP router in VPP's CLI; ends with the command's own exit status."""
+    """Runs a command in a node (on a VPP router in VPP's CLI) and exits with its status."""
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
@@ -110,7 +110,7 @@ def exec_(_c: Context, node, command, kernel=False, name="hawk"):
 
 @task(positional=["node"], help=KERNEL)
 def shell(_c: Context, node, kernel=False, name="hawk"):
-    """Opens a shell in a node, VPP's CLI on a VPP router."""
+    """Opens a shell in a node (on a VPP router VPP's CLI)."""
     import os
 
     with one_sentence():
@@ -121,9 +121,9 @@ def shell(_c: Context, node, kernel=False, name="hawk"):
     raise SystemExit(code)
 
 
-@task(iterable=["link"], help={"link": "a link's name; all links without it", "stop": "end the captures"})
+@task(iterable=["link"], help={"link": "name of a link (default: all links)", "stop": "stop the captures"})
 def capture(_c: Context, link=None, stop=False, name="hawk"):
-    """Captures on links into pcap files; returns when it captures, goes on until --stop."""
+    """Starts captures on links into pcap files; --stop stops them."""
     from lab import capture as captures
 
     with one_sentence():
@@ -135,10 +135,10 @@ def capture(_c: Context, link=None, stop=False, name="hawk"):
 
 @task(
     positional=["link"],
-    help={"latency": "microseconds", "bandwidth": "kbit/s", "loss": "percent", "link": "a link's name"},
+    help={"latency": "microseconds", "bandwidth": "kbit/s", "loss": "percent", "link": "name of a link"},
 )
 def impair(_c: Context, link, latency=None, bandwidth=None, loss=None, name="hawk"):
-    """Makes a link worse, for packets and for the controller's knowledge of it."""
+    """Adds latency, loss or a rate limit to a link, and tells the controller."""
     from lab import impair as impairments
 
     with one_sentence():
@@ -152,9 +152,9 @@ def impair(_c: Context, link, latency=None, bandwidth=None, loss=None, name="haw
         print("\n".join(impairments.impair(lab, link, *values, percent)))
 
 
-@task(positional=["link"], help={"link": "a link's name"})
+@task(positional=["link"], help={"link": "name of a link"})
 def fail(_c: Context, link, name="hawk"):
-    """Takes a link down for real; routers and controller find ways around it."""
+    """Sets a link down; routers and controller use other paths."""
     from lab import impair as impairments
 
     with one_sentence():
@@ -163,9 +163,9 @@ def fail(_c: Context, link, name="hawk"):
         print("\n".join(impairments.fail(lab, link)))
 
 
-@task(help={"link": "a link's name; all links without it"})
+@task(help={"link": "name of a link (default: all links)"})
 def heal(_c: Context, link=None, name="hawk"):
-    """Puts a link, or all of them, back as the topology has it."""
+    """Sets a link, or all links, up and restores its topology settings."""
     from lab import impair as impairments
 
     with one_sentence():
@@ -174,14 +174,14 @@ def heal(_c: Context, link=None, name="hawk"):
         print("\n".join(impairments.heal(lab, link)))
 
 
-@task(help={"format": "mermaid or svg", "output": "file to write; else printed", "topology": "YAML file"})
+@task(help={"format": "mermaid or svg", "output": "file to write (default: print)", "topology": "YAML file"})
 def graph(_c: Context, format="mermaid", output=None, topology=None):
-    """Draws the topology from its file alone."""
+    """Draws a topology file; needs no running lab."""
     from lab.graph import mermaid, svg
 
     drawings = {"mermaid": mermaid, "svg": svg}
     if format not in drawings:
-        raise Exit(f"hawkwing lab: there is no format {format!r}: use mermaid or svg", 1)
+        raise Exit(f"hawkwing lab: {format!r} is not a format, use mermaid or svg", 1)
     with one_sentence():
         text = drawings[format](_lab("hawk", topology).topology)
         if output:
@@ -212,19 +212,24 @@ def _agent(role, node, interface, config, name):
 
 @task(iterable=["interface"], help={"node": "host to run on", "config": "configuration file"})
 def client(_c: Context, node="host-a", interface=None, config=None, name="hawk"):
-    """Runs `hawkwing client` in a host, until Ctrl-C; by default with the lab's example paths."""
+    """Runs `hawkwing client` on a host until Ctrl-C (default: with the lab's example paths)."""
     _agent("client", node, interface, config or str(PROJECT / "lab" / "client.yaml"), name)
 
 
 @task(iterable=["interface"], help={"node": "host to run on", "config": "configuration file (optional)"})
 def server(_c: Context, node="host-b", interface=None, config=None, name="hawk"):
-    """Runs `hawkwing server` in a host, until Ctrl-C."""
+    """Runs `hawkwing server` on a host until Ctrl-C."""
     _agent("server", node, interface, config, name)
 
 
-@task(help={"table": "YAML table of paths", "push": "DESTINATION=INTENT[,..]=SID[,..] to the running one"})
+@task(
+    help={
+        "table": "YAML table of paths",
+        "push": "DESTINATION=INTENT[,..]=SID[,..] to the running controller",
+    }
+)
 def hawkeye(_c: Context, table=None, push=None, name="hawk"):
-    """Restarts the mock controller with a table, or makes the running one push a path."""
+    """Restarts the mock controller with a table, or pushes a path from the running one."""
     from lab.controller import push_path, restart
 
     with one_sentence():
@@ -233,9 +238,9 @@ def hawkeye(_c: Context, table=None, push=None, name="hawk"):
         print(push_path(lab, push) if push else restart(lab, _caller() / table if table else None))
 
 
-@task(help={"keep": "leave the lab up and say how to look around"} | ROUTERS)
+@task(help={"keep": "keep the lab up and print commands to explore it"} | ROUTERS)
 def demo(_c: Context, keep=False, routers=None, vpp_prefix=None):
-    """Steers a request through nine routers by two paths and shows what was captured on each link."""
+    """Sends requests over several paths through nine routers and shows the packets on each link."""
     from lab.demo import run
 
     with one_sentence():
@@ -249,40 +254,40 @@ def _pytest(c: Context, *arguments: str) -> None:
 
 @task(default=True)
 def everything(c: Context):
-    """Lint, then all tests this machine can run."""
+    """Runs lint, then all tests that this machine can run."""
     linting(c)
     _pytest(c, "tests")
 
 
 @task
 def unit(c: Context):
-    """Tests of the pure parts; needs no root."""
+    """Runs the unit tests; needs no root."""
     _pytest(c, "tests/unit")
 
 
 @task
 def dataplane(c: Context):
-    """Tests of the BPF programs, packet in and packet out (BPF_PROG_TEST_RUN)."""
+    """Runs the tests of the BPF programs: packet in, packet out (BPF_PROG_TEST_RUN)."""
     _pytest(c, "tests/dataplane")
 
 
 @task(help=ROUTERS)
 def integration(c: Context, routers=None, vpp_prefix=None):
-    """Tests in the lab, asserted on the wire."""
+    """Runs the tests in the lab, which check packets on the wire."""
     chosen = [f"--routers={_routers(routers)}"] if routers else []
     chosen += [f"--vpp-prefix={vpp_prefix}"] if vpp_prefix else []
     _pytest(c, "tests/integration", *chosen)
 
 
 def linting(c: Context) -> None:
-    """ruff and mypy over everything."""
+    """Runs ruff and mypy."""
     for command in ("ruff check .", "ruff format --check .", "mypy"):
         c.run(f"{sys.executable} -m {command}")
 
 
-@task(help={"count": "packets", "seed": "a number; the same seed gives the same packets"})
+@task(help={"count": "number of packets", "seed": "a number; the same seed gives the same packets"})
 def fuzz(c: Context, count=1000000, seed=1):
-    """Compares the BPF programs with an independent model on mutated packets."""
+    """Compares the BPF programs with an independent model, with mutated packets."""
     result = c.run(
         f"{sys.executable} -m tests.dataplane.fuzz --count {int(count)} --seed {int(seed)}", warn=True
     )
@@ -367,9 +372,9 @@ def kernels(
         raise SystemExit(run(options))
 
 
-@task(help={"quick": "few rounds", "output": "JSON file (default: bench.json)"})
+@task(help={"quick": "fewer rounds", "output": "JSON file (default: bench.json)"})
 def bench(_c: Context, quick=False, output="bench.json"):
-    """Unsteered, the kernel's seg6 and HawkWing side by side."""
+    """Compares HawkWing with the kernel's seg6 and with no steering."""
     from lab.bench import run
 
     with one_sentence():
@@ -378,13 +383,13 @@ def bench(_c: Context, quick=False, output="bench.json"):
 
 @task
 def lint(c: Context):
-    """Checks style and types."""
+    """Checks style and types (ruff, mypy)."""
     linting(c)
 
 
 @task
 def doctor(_c: Context):
-    """Lists what this machine can and cannot do, and why."""
+    """Checks what HawkWing needs on this machine, and lists what is missing."""
     from lab.doctor import main
 
     raise SystemExit(main())
@@ -392,7 +397,7 @@ def doctor(_c: Context):
 
 @task
 def proto(_c: Context):
-    """Generates the gRPC code anew from proto/intent.proto."""
+    """Generates the gRPC code from proto/intent.proto."""
     from lab.protoc import regenerate
 
     regenerate(PROJECT / "hawkwing" / "controller")

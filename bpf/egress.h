@@ -212,9 +212,18 @@ static __always_inline int too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, s
 	split = !skb->gso_size && !w->hop_by_hop &&
 		(fragment_at ? fragment_at == l3 + IPV6_HEADER && w->protocol != NEXT_TCP :
 			       w->protocol == NEXT_UDP && w->offset == l3 + IPV6_HEADER);
+	/* The stack sends 1280 bytes whatever it is told, and has to. */
+	if (!split && wire_length(skb, l3, headers_length(skb, l3, w)) <= IPV6_MIN_MTU) {
+		count(HW_EGRESS, HW_TOO_BIG_PLAIN, bytes);
+		return TC_ACT_UNSPEC;
+	}
 	if (split) {
-		if (split_in_two(skb, l3, next, fragment_at, p, s) || bpf_clone_redirect(skb, skb->ifindex, 0))
+		*(volatile __u32 *)&s->cloning = 1;
+		if (split_in_two(skb, l3, next, fragment_at, p, s) || bpf_clone_redirect(skb, skb->ifindex, 0)) {
+			*(volatile __u32 *)&s->cloning = 0;
 			goto silent;
+		}
+		*(volatile __u32 *)&s->cloning = 0;
 		count(HW_EGRESS, HW_SPLIT, bytes);
 		count_path(slot, bytes);
 		/* Later fragments follow from the stack in any case; they need no second word. */
@@ -307,7 +316,8 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 	struct policy *p;
 	__u8 next;
 
-	if (!s)
+	/* Our own fragments come by here while the packet that they are of waits, and what is known of it. */
+	if (!s || *(volatile __u32 *)&s->cloning)
 		return TC_ACT_UNSPEC;
 	w = &s->walk;
 #ifdef HW_CLIENT

@@ -114,7 +114,7 @@ static __always_inline void flow_choose_victim(const struct flow_id *id, __u8 ep
 			if (!flows_of)
 				return;
 			weight = *flows_of;
-			if ((__u8)(epoch - flow_epoch(bucket->words[way])) >= HW_IDLE_EPOCHS) {
+			if (flow_age(bucket->words[way], epoch) >= HW_IDLE_EPOCHS) {
 				if (weight < fair)
 					weight = fair;
 				weight += weight + 1;

@@ -42,6 +42,9 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "arrived.h"
 #include "ingress.h"
 #include "xdp.h"
+#ifdef HW_SERVER
+#include "sweep.h"
+#endif
 
 int egress_ethernet(struct __sk_buff *skb)
 {
@@ -52,6 +55,13 @@ int ingress_ethernet(struct __sk_buff *skb)
 {
 	return ingress(skb, ETH_HLEN);
 }
+
+#ifdef HW_SERVER
+int sweep(struct __sk_buff *skb)
+{
+	return sweep_flows(skb);
+}
+#endif
 
 int ingress_xdp(struct xdp_md *ctx)
 {

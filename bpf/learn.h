@@ -2,18 +2,24 @@
 #ifndef HAWKWING_LEARN_H
 #define HAWKWING_LEARN_H
 
-/* The slot of the way back over the list that arrived; made where it is new. */
-static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, struct scratch *s)
+/*
+ * The slot of the way back over the list that arrived; made where it is new, and its source has not more than its
+ * share already: who sends ever new lists takes no room from others.
+ */
+static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, __u32 source, __u32 fair, struct scratch *s)
 {
 	struct path_key *key = (void *)s->policy.srh;
-	__u32 *known, slot;
+	__u32 *known, *mine, slot;
 
 	srh_reverse(list, last_entry, &s->policy);
 	known = paths.lookup(key);
 	if (known)
 		return *known;
-	if (free_slots.pop(&slot))
+	mine = path_sources.lookup(&source);
+	if (!mine || *mine >= fair || free_slots.pop(&slot))
 		return HW_NO_SLOT;
+	__sync_fetch_and_add(mine, 1);
+	s->policy.source = source + 1;
 	policies.update(&slot, &s->policy);
 	if (!paths.insert(key, &slot))
 		return slot;
@@ -34,7 +40,7 @@ static __always_inline void learn(struct __sk_buff *skb, const struct settings *
 		count(HW_INGRESS, HW_LIST_TOO_LONG, skb->len);
 		return;
 	}
-	slot = path_slot(list, last_entry, s);
+	slot = path_slot(list, last_entry, flow_source(id->rest), set->fair_paths, s);
 	if (slot == HW_NO_SLOT) {
 		count(HW_INGRESS, HW_PATHS_FULL, skb->len);
 		return;

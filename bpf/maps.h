@@ -26,6 +26,7 @@ BPF_F_TABLE("array", u32, struct flow_bucket, flows, HW_SIZED, BPF_F_MMAPABLE);
 BPF_ARRAY(flow_changes, u64, 1);
 BPF_PERCPU_ARRAY(recalled_flows, struct recalled_flow, 1 << HW_RECALLED_FLOW_BITS);
 BPF_ARRAY(sources, u32, 1 << HW_SOURCE_BITS);
+BPF_ARRAY(path_sources, u32, 1 << HW_SOURCE_BITS);
 BPF_F_TABLE("hash", struct path_key, u32, paths, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_STACK(free_slots, u32, HW_SIZED);
 #endif

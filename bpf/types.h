@@ -25,6 +25,8 @@
 #define HW_MAX_NAME 255
 #define HW_WAYS 8
 #define HW_IDLE_EPOCHS 10
+#define HW_FORGOTTEN_EPOCHS 120
+#define HW_SWEPT 64
 #define HW_RECALLED_ROUTE_BITS 10
 #define HW_RECALLED_FLOW_BITS 6
 #define HW_OWN_ADDRESSES 4
@@ -44,7 +46,7 @@ struct address {
  */
 struct policy {
 	__u32 srh_length;		/* bytes; 0: the slot is empty */
-	__u32 reserved;
+	__u32 source;			/* whose packet it was learned from, an index of `path_sources` and 1; 0: nobody's */
 	__u8 first_segment[16];
 	__u8 srh[264];
 };
@@ -153,8 +155,15 @@ struct settings {
 	__u32 prefixes;
 	__u32 sids_only;		/* source and segment[0] may be outside */
 	__u32 xdp;			/* the XDP program has seen what arrives before tc does */
-	__u32 reserved;
+	__u32 fair_paths;		/* so many learned paths may be of one source */
 	struct prefix sr_domain[8];
+};
+
+/* What the program `sweep` is asked, behind an Ethernet header. */
+struct sweep_request {
+	__u32 slot;			/* of a learned path that no flow has: to be given back; 0: sweep flows */
+	__u32 first;			/* of HW_SWEPT buckets */
+	__u32 age;			/* epochs; flows that were last seen so long ago are removed */
 };
 
 struct tally {

@@ -1,1 +1,1 @@
-"""A stand-in for the HawkEye controller: the real protocol, answers from a table or computed by its rules."""
+"""A mock of the HawkEye controller: the real protocol, with paths from a table or computed by its rules."""

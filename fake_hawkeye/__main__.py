@@ -40,29 +40,32 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m fake_hawkeye", description="A stand-in for the HawkEye controller."
+        prog="python -m fake_hawkeye", description="A mock of the HawkEye controller."
     )
     parser.add_argument(
         "--address", type=_address, default=IPv6Address("::1"), help="IPv6 address (%(default)s)"
     )
     parser.add_argument("--port", type=_port, default=5001, help="TCP port, 0 for any free one (%(default)s)")
-    parser.add_argument("--topology", type=Path, help="YAML file of a lab's network, to compute paths in")
-    parser.add_argument("--table", type=Path, help="YAML file with paths, which go before computed ones")
+    parser.add_argument("--topology", type=Path, help="YAML file with the topology to compute paths in")
+    parser.add_argument("--table", type=Path, help="YAML file with paths, used before computed ones")
     parser.add_argument(
-        "--batch", type=_seconds, default=1.0, help="seconds to wait for more changes (%(default)s)"
+        "--batch",
+        type=_seconds,
+        default=1.0,
+        help="seconds to collect changes before a recalculation (%(default)s)",
     )
-    parser.add_argument("--record", type=Path, help="file to append each request to, one JSON object a line")
-    parser.add_argument("--control", type=Path, help="path of a unix socket that takes commands")
-    parser.add_argument("--tls-certificate", type=Path, help="PEM file; with it only TLS is spoken")
+    parser.add_argument("--record", type=Path, help="file for all requests, one JSON object per line")
+    parser.add_argument("--control", type=Path, help="path of the Unix socket for commands")
+    parser.add_argument("--tls-certificate", type=Path, help="PEM file with the certificate; enables TLS")
     parser.add_argument("--tls-key", type=Path, help="PEM file with the certificate's key")
     parser.add_argument(
-        "--tls-ca", type=Path, help="PEM file; only clients with a certificate of it are heard"
+        "--tls-ca", type=Path, help="PEM file with the authority of client certificates; enables mutual TLS"
     )
     arguments = parser.parse_args()
     if (arguments.tls_certificate is None) is not (arguments.tls_key is None):
-        parser.error("give both --tls-certificate and --tls-key")
+        parser.error("--tls-certificate and --tls-key require each other")
     if arguments.topology is None and arguments.table is None:
-        parser.error("give --topology, --table or both")
+        parser.error("--topology or --table is required")
     return arguments
 
 

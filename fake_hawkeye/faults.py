@@ -35,9 +35,9 @@ class Fault(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> Fault:
         if (self.fault == "late") != (self.seconds is not None):
-            raise ValueError("seconds go with the fault late, and it needs them")
+            raise ValueError("seconds are required with the fault late, and valid with it only")
         if (self.fault == "wrong") != (self.sids is not None):
-            raise ValueError("sids go with the fault wrong, and it needs them")
+            raise ValueError("sids are required with the fault wrong, and valid with it only")
         status_code(self.code)
         return self
 

@@ -68,7 +68,7 @@ class Network:
             if (service.function, service.router) == (function, router):
                 self.services[service] = healthy
                 return
-        raise ValueError(f"there is no service {function!r} at {router!r}")
+        raise ValueError(f"unknown service {function!r} at {router!r}")
 
     def instances(self, function: str) -> dict[str, IPv6Address]:
         """The healthy instances: router and SID."""
@@ -112,4 +112,4 @@ class Network:
         for link in self.topology.links:
             if name in (link.name, "-".join(reversed(link.nodes))):
                 return link.name
-        raise ValueError(f"there is no link {name!r}")
+        raise ValueError(f"unknown link {name!r}")

@@ -121,7 +121,7 @@ class Operations:
     def _service(self, command: Reply) -> Reply:
         network, updates = self._computing()
         if not isinstance(command["healthy"], bool):
-            raise ValueError("healthy is true or false")
+            raise ValueError("healthy must be true or false")
         network.change_service(command["service"], command["router"], command["healthy"])
         updates.changed()
         return {}
@@ -158,7 +158,7 @@ class Operations:
 
     def _computing(self) -> tuple[Network, Updates]:
         if self._network is None or self._updates is None:
-            raise ValueError("this controller has no topology: it answers from its table only")
+            raise ValueError("this controller has no topology, it only uses its table")
         return self._network, self._updates
 
 

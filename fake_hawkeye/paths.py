@@ -5,10 +5,11 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from hawkwing.errors import ConfigError
 from hawkwing.intents import Intent, IntentType, PathQuery
+from hawkwing.yaml_lines import problem_lines, read_yaml_file
 
 Whole = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 
@@ -98,22 +99,23 @@ class Table:
 
 
 def load_table(path: Path) -> Table:
-    """Reads the YAML file; TableError with one sentence that names the file."""
+    """Reads the YAML file; TableError with one sentence that names file and line."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        entries = TypeAdapter(list[Entry]).validate_python([] if data is None else data)
-    except OSError as error:
-        raise TableError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise TableError(f"{path}: not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        raise TableError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        document = read_yaml_file(path)
+    except ConfigError as error:
+        raise TableError(error.problems[0]) from None
+    if document.faults:
+        raise TableError(problem_lines(path, document, document.faults, {})[0])
+    try:
+        entries = TypeAdapter(list[Entry]).validate_python([] if document.data is None else document.data)
     except ValidationError as error:
-        raise TableError(f"{path}: {first_fault(error)}") from None
+        line = document.line_of(error.errors()[0]["loc"])
+        raise TableError(f"{path}:{line}: {first_fault(error)}") from None
     seen: dict[Any, int] = {}
     for number, entry in enumerate(entries, 1):
         if (earlier := seen.setdefault(entry.key, number)) != number:
-            raise TableError(f"{path}: entry {number} answers the same question as entry {earlier}")
+            line = document.line_of((number - 1,))
+            raise TableError(f"{path}:{line}: entry {number} has the same query as entry {earlier}")
     return Table(entries)
 
 
@@ -121,7 +123,7 @@ def first_fault(error: ValidationError) -> str:
     """The first problem in words, entries counted from 1, and how many more there are."""
     problems = error.errors(include_url=False)
     place = [str(part) for part in problems[0]["loc"]]
-    if place and place[0].isdigit():
-        place[0] = f"entry {int(place[0]) + 1}"
+    if place and isinstance(number := problems[0]["loc"][0], int):
+        place[0] = f"entry {number + 1}"
     text = ": ".join(filter(None, (", ".join(place), problems[0]["msg"].removeprefix("Value error, "))))
     return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"

@@ -1,4 +1,4 @@
-"""The host's own addresses, and word of their changes."""
+"""The host's own addresses, and their changes."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x10, 0x100
 
 
 class HostAddress(NamedTuple):
-    """An address and where it is."""
+    """An address and its interface."""
 
     address: IPv6Address
     interface: str
@@ -26,7 +26,7 @@ class HostAddress(NamedTuple):
 
 
 def parse_table(text: str) -> list[HostAddress]:
-    """The lines of /proc/net/if_inet6."""
+    """Parses /proc/net/if_inet6."""
     found = []
     for line in text.splitlines():
         digits, _index, _length, scope, _flags, name = line.split()
@@ -39,7 +39,7 @@ def host_addresses() -> list[HostAddress]:
     try:
         return parse_table(_TABLE.read_text())
     except FileNotFoundError:
-        raise DataplaneError("this kernel has no IPv6 (CONFIG_IPV6), or it is switched off") from None
+        raise DataplaneError("this kernel has no IPv6 (CONFIG_IPV6), or IPv6 is disabled") from None
 
 
 def mapped_ipv4(text: str) -> set[IPv6Address]:
@@ -63,13 +63,13 @@ def source_address(interface: str) -> IPv6Address:
         if entry.interface == interface and entry.is_global:
             return entry.address
     raise DataplaneError(
-        f"interface {interface} has no global IPv6 address to tell the controller: "
-        "give it one, or set client_ipv6_address in the configuration"
+        f"interface {interface} has no global IPv6 address for requests to the controller: "
+        "add one, or set client_ipv6_address in the configuration"
     )
 
 
 def watch(changed: Callable[[], None]) -> Callable[[], None]:
-    """Calls `changed` in the running loop whenever an address comes or goes; the result stops that."""
+    """Calls `changed` in the running loop when an address is added or removed; the result stops this."""
     listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
     listener.bind((0, _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Wires the parts together; owns start and stop. One asyncio program, no thread, no packet."""
+"""Connects the parts of the agent; start and stop. One asyncio program, without threads."""
 
 import asyncio
 import ctypes
@@ -10,14 +10,13 @@ import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from hawkwing import __version__, addresses, explain, handover, status
-from hawkwing.config import Config, load_config
+from hawkwing import __version__, addresses, ending, explain, handover, status
+from hawkwing.config import Config, check_config, load_config
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.claim import claimed
@@ -26,7 +25,7 @@ from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
-from hawkwing.errors import ConfigError
+from hawkwing.errors import HawkwingError
 from hawkwing.steering import Steering
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says, beside the configuration file."""
+    """The options of the command line, without the configuration file."""
 
     role: str
     interfaces: Sequence[str]
@@ -49,12 +48,17 @@ class Options:
     hook: str = "tc"
     sr_domain: tuple[IPv6Network, ...] = ()
     keep: bool = False
+    #: Of the file that was read last, as lines `FILE:LINE: warning: ...`.
+    warnings: list[str] = field(default_factory=list)
 
     def read(self) -> Config:
-        """The file, with what the command line adds to it; ConfigError where it is wrong."""
+        """The configuration file, with the options of the command line; ConfigError where it is wrong."""
         config = Config()
         if self.config_file is not None:
-            config = load_config(self.config_file, os.environ, require_services=self.role == "client")
+            if self.role == "client":
+                config, self.warnings[:] = check_config(self.config_file, os.environ)
+            else:
+                config = load_config(self.config_file, os.environ, require_services=False)
             if config.hawkeye.tls is not None:
                 tls = config.hawkeye.tls.beside(self.config_file.resolve().parent)
                 config = config.model_copy(update={"hawkeye": config.hawkeye.model_copy(update={"tls": tls})})
@@ -63,12 +67,8 @@ class Options:
         return config
 
 
-def _exit(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
 def _return_memory() -> None:
-    """What starting up needed is not needed again; most agents run for long."""
+    """Gives back memory that only the start needed."""
     gc.collect()
     gc.freeze()
     with suppress(AttributeError):
@@ -76,7 +76,7 @@ def _return_memory() -> None:
 
 
 class Agent:
-    """One role on some interfaces, from loaded programs to the last detached filter."""
+    """One role on one or more interfaces, from loading the programs to detaching the filters."""
 
     def __init__(
         self, options: Options, config: Config, loading: Loading, attacher: Attacher | None = None
@@ -96,19 +96,17 @@ class Agent:
         self._hmac: list[str] = []
 
     def run(self) -> None:
-        """Until a signal comes; everything is detached whatever happens, unless it is to be kept."""
-        for number in (*_STOP_SIGNALS, signal.SIGHUP):
-            signal.signal(number, _exit)
+        """Runs until a signal; detaches everything, unless the filters are kept."""
         options = self._options
         if options.role == "client":
-            # Before anything is attached: what can be wrong with the controller's settings.
+            # Before anything is attached: errors in the controller's settings.
             self._source()
             self._credentials_readable(self._config)
-        # From here to the end: of another agent nothing may be shared, or discarded.
+        # From here on no other agent of this role and interface may start.
         with claimed(options.role, options.interfaces):
             self._run_alone()
         where = ", ".join(options.interfaces)
-        log.info("stopped: steering stays on %s" if options.keep else "stopped: nothing is left on %s", where)
+        log.info("stopped, filters kept on %s" if options.keep else "stopped, filters removed from %s", where)
 
     def _run_alone(self) -> None:
         options = self._options
@@ -125,13 +123,17 @@ class Agent:
                 self._saver = handover.Saver(self._steering, options.interfaces[0])
                 self._steering.apply(self._config, self._source())
                 handover.restore(self._steering, options.interfaces[0])
+            ending.check()
             former = handover.noted_programs(options.role, options.interfaces[0])
             self._plane.attach(options.interfaces, options.hook, self._attacher, former)
             handover.note_programs(options.role, options.interfaces[0], loaded.programs)
+            self._warn()
             log.info("%s", status.trust_sentence(self._plane.sr_domain))
             asyncio.run(self._live())
             kept = options.keep
         finally:
+            # The loop has given the signals back; a second one must not keep us from tidying up.
+            ending.undisturbed()
             if kept:
                 self._plane.leave()
             else:
@@ -161,6 +163,7 @@ class Agent:
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+        ending.check()
         with ExitStack() as stack:
             stack.callback(addresses.watch(self._refresh_addresses))
             self._refresh_addresses()
@@ -180,6 +183,7 @@ class Agent:
             try:
                 await stop.wait()
             finally:
+                ending.undisturbed()
                 await self._end_tasks()
 
     async def _end_tasks(self) -> None:
@@ -195,7 +199,7 @@ class Agent:
     # --- configuration
 
     async def _follow_configuration(self) -> None:
-        """Names and controller as the configuration in force wants them."""
+        """Follows the names and connects to the controller of the current configuration."""
         await self._follow_names()
         self._start_stream()
 
@@ -206,7 +210,7 @@ class Agent:
         self._stream = self._stream_task = None
         if not hawkeye.enabled or self._steering is None:
             return
-        # gRPC costs memory and time: only who has a controller pays for it.
+        # gRPC needs memory and time: loaded only where there is a controller.
         from hawkwing.controller import credentials
         from hawkwing.controller.stream import ControllerStream
 
@@ -217,7 +221,7 @@ class Agent:
             self._take_path,
             credentials=credentials.read(hawkeye.tls) if hawkeye.tls else None,
         )
-        self._steering.query_changes()  # all that is wanted is handed over once
+        self._steering.query_changes()  # `want` gets all of them
         self._stream.want(self._steering.queries())
         self._stream_task = asyncio.get_running_loop().create_task(self._stream.run())
 
@@ -239,13 +243,13 @@ class Agent:
     def _reload_on_signal(self) -> None:
         try:
             log.info("%s", self._reload({}))
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("%s", problem)
-            log.error("nothing was changed: the configuration before stays in force")
+        except HawkwingError as error:
+            for line in str(error).splitlines():
+                log.error("%s", line)
+            log.error("configuration not changed")
 
     def _reload(self, _request: Mapping[str, Any]) -> str:
-        """Only what changed changes; a wrong file changes nothing."""
+        """Applies the differences; a wrong file changes nothing."""
         config = self._options.read()
         if self._options.role == "client":
             self._credentials_readable(config)
@@ -255,6 +259,7 @@ class Agent:
         except Exception:
             self._config = old
             raise
+        self._warn()
         self._plane.set_sr_domain(config.sr_domain or None)
         self._refresh_hmac()
         if self._steering is not None:
@@ -265,7 +270,12 @@ class Agent:
             else:
                 self._want()
             self._save_soon()
-        return "the configuration was read again"
+        return "configuration reloaded"
+
+    def _warn(self) -> None:
+        """Logs what `hawkwing check` warns of."""
+        for line in self._options.warnings:
+            log.warning("%s", line.replace(": warning: ", ": ", 1))
 
     @staticmethod
     def _credentials_readable(config: Config) -> None:
@@ -278,17 +288,17 @@ class Agent:
         steering = self._steering
         assert steering is not None
         if self._names is None and steering.names:
-            # DNS costs memory: only who has names pays for it.
+            # The resolver needs memory: loaded only where there are names.
             from hawkwing.resolver import Follower
 
             self._names = Follower(self._learn)
         if self._names is not None:
             self._names.follow(steering.names)
 
-    # --- what goes on
+    # --- events
 
     def _follow_answers(self, steering: Steering, stack: ExitStack) -> None:
-        """Addresses that the kernel read in DNS answers."""
+        """Takes over addresses that the data plane read in DNS answers."""
         buffer = RingBuffer(self._plane.maps["learned_names"])
         record_type = structures()["learned_name"]
         loop = asyncio.get_running_loop()
@@ -338,11 +348,17 @@ class Agent:
             told["controller"] = {
                 "target": self._stream.target,
                 "state": self._stream.state,
+                "retry_at": self._stream.retry_at,
+                "error": self._stream.error,
                 "since": self._stream.since,
                 "counters": dict(self._stream.counters),
             }
         if self._steering is not None:
             told["bindings"] = status.of_steering(self._plane, self._steering)
+            names = self._names
+            told["unresolved"] = status.of_names(
+                self._steering, names.why_not if names is not None else lambda _name: None
+            )
         return told
 
     def _explain(self, request: Mapping[str, Any]) -> str:
@@ -358,4 +374,4 @@ class Agent:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("a part of the agent failed: %s", task.exception(), exc_info=task.exception())
+            log.error("internal error: %s", task.exception(), exc_info=task.exception())

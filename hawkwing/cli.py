@@ -1,29 +1,36 @@
-"""The command line: agents, and what is asked of them."""
+"""The command line: starts agents, and asks running ones."""
 
-import argparse
-import json
-import logging
-import os
 import sys
-from collections.abc import Sequence
-from ipaddress import IPv6Network
-from pathlib import Path
 
-from hawkwing import __version__
-from hawkwing.errors import HawkwingError
+try:
+    import argparse
+    import json
+    import logging
+    import os
+    import re
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+    from ipaddress import IPv6Network
+    from pathlib import Path
+
+    from hawkwing import __version__, ending
+    from hawkwing.errors import ConfigError, HawkwingError
+except KeyboardInterrupt:
+    sys.stderr.write("hawkwing: interrupted\n")
+    sys.exit(130)
 
 _EXAMPLES = """\
 examples:
-  hawkwing check --config hawkwing.yaml         is the file right? every error at once
+  hawkwing check --config hawkwing.yaml         report all errors in a file
   hawkwing client -i eth0 --config hawkwing.yaml
-                                                steer this host's packets as the file says
-  hawkwing server -i eth0                       send replies back along the way the requests took
-  hawkwing status                               what they do, and what became of packets
-  hawkwing explain wb.hawk.net 80               which path a packet would take, and why
-  hawkwing reload                               read the changed configuration; only what changed changes
-  hawkwing client -i eth0 -i wlan0              several interfaces; the file is /etc/hawkwing/config.yaml
+                                                send this host's packets over the configured paths
+  hawkwing server -i eth0                       send replies on the reverse path of the requests
+  hawkwing status                               paths, learned flows and packet counters
+  hawkwing explain wb.hawk.net 80               which path a packet takes, and why
+  hawkwing reload                               reload the configuration; only differences are applied
+  hawkwing client -i eth0 -i wlan0              two interfaces, with /etc/hawkwing/config.yaml
 
-A configuration that needs no controller:
+A configuration without a controller:
 
   services:
     web:
@@ -32,8 +39,7 @@ A configuration that needs no controller:
         - port: 80
           sid: [fcbb:bb00:1::2, fcbb:bb00:6::2]
 
-Ctrl-C or SIGTERM stops an agent and leaves nothing behind. Exit status: 0 good, 1 a failure told in
-one sentence, 2 wrong usage."""
+Ctrl-C or SIGTERM stops an agent and removes its filters. Exit status: 0 success, 1 error, 2 usage."""
 
 DEFAULT_CONFIG = Path("/etc/hawkwing/config.yaml")
 
@@ -45,17 +51,19 @@ class _NoColours(logging.Formatter):
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands with their options."""
+    """All commands and their options."""
     top = argparse.ArgumentParser(
         prog="hawkwing",
-        description="Puts SRv6 paths on this host's own packets, per application and intent.",
+        description="Sends this host's own packets over SRv6 paths, per application and intent.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"hawkwing {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     client = commands.add_parser("client", help="steer this host's packets to the configured services")
-    server = commands.add_parser("server", help="learn the paths of arriving packets and reply along them")
+    server = commands.add_parser(
+        "server", help="learn the paths of received packets and send replies on the reverse paths"
+    )
     for command in (client, server):
         command.add_argument(
             "-i",
@@ -63,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
             action="append",
             required=True,
             metavar="IF",
-            help="network interface; may be given more than once",
+            help="network interface; may be repeated",
         )
         command.add_argument(
             "--sr-domain",
@@ -71,20 +79,20 @@ def parser() -> argparse.ArgumentParser:
             type=_prefix,
             default=[],
             metavar="PREFIX",
-            help="believe only SRHs whose source and segments lie in here; may be given more than once",
+            help="accept only SRHs whose source and segments are in PREFIX; may be repeated",
         )
         command.add_argument(
             "--ingress-hook",
             choices=("tc", "xdp", "xdp-generic"),
             default="tc",
-            help="where arriving packets are met (default: %(default)s; docs/performance.md has the figures)",
+            help="hook for ingress packets (default: %(default)s; figures: docs/performance.md)",
         )
         command.add_argument(
             "--keep",
             action="store_true",
-            help="leave the steering in place when stopping; the next start takes it over with nothing lost",
+            help="keep the filters when stopping; the next start takes them over without packet loss",
         )
-        command.add_argument("-v", "--verbose", action="store_true", help="say more")
+        command.add_argument("-v", "--verbose", action="store_true", help="debug logging")
     client.add_argument(
         "-c",
         "--config",
@@ -99,31 +107,49 @@ def parser() -> argparse.ArgumentParser:
         type=_flows,
         default=65536,
         metavar="N",
-        help="how many flows are remembered at most (default: %(default)s)",
+        help="maximum number of flows (default: %(default)s)",
     )
-    status = commands.add_parser("status", help="what the agents of this host do, with their counters")
-    status.add_argument("--json", action="store_true", help="for programs")
-    commands.add_parser("reload", help="have the running agents read their configuration again (as SIGHUP)")
-    explain = commands.add_parser("explain", help="which path a packet would take, and why")
-    explain.add_argument("destination", metavar="DEST", help="address or configured name")
-    explain.add_argument("port", metavar="PORT", help="destination port")
-    check = commands.add_parser("check", help="read a configuration file and name everything wrong in it")
-    check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="configuration file")
+    status = commands.add_parser("status", help="show the agents of this host with their paths and counters")
+    status.add_argument("--json", action="store_true", help="print as JSON")
+    commands.add_parser("reload", help="reload the configuration of the running agents (as SIGHUP does)")
+    explain = commands.add_parser("explain", help="show which path a packet takes, and why")
+    explain.add_argument(
+        "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
+    )
+    explain.add_argument("port", metavar="PORT", nargs="?", help="destination port")
+    check = commands.add_parser("check", help="report all errors in a configuration file")
+    which = check.add_mutually_exclusive_group()
+    which.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help=f"configuration file; - is standard input (default: {DEFAULT_CONFIG})",
+    )
+    which.add_argument("-c", "--config", type=Path, metavar="FILE", help="the same")
+    check.add_argument(
+        "--json",
+        action="store_true",
+        help="print a list of errors and warnings, empty if there are none; each has severity, file, line "
+        "(file and line can be null) and message",
+    )
     commands.add_parser("doctor", help="check whether the agent can run here, by loading its programs")
     commands.add_parser("version", help="print the version")
     return top
 
 
 def _prefix(text: str) -> IPv6Network:
+    from hawkwing.config_values import read_prefix
+
     try:
-        return IPv6Network(text)
+        return read_prefix(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is not an IPv6 prefix: {error}") from None
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _flows(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1 << 26:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of flows, use 1 to {1 << 26}")
+    if not re.fullmatch("[0-9]{1,8}", text) or not 1 <= int(text) <= 1 << 26:
+        raise argparse.ArgumentTypeError(f"{text} is not a valid number of flows, use 1 to {1 << 26}")
     return int(text)
 
 
@@ -135,8 +161,11 @@ def _status(arguments: argparse.Namespace) -> int:
         try:
             answer = control.ask(path, {"ask": "status"})
         except ConnectionRefusedError:
-            # Its agent was killed; the next start there tidies up.
-            print(f"hawkwing: {path.stem}: its agent was killed and has left its filters", file=sys.stderr)
+            # The next start there cleans up.
+            print(
+                f"hawkwing: {path.stem}: the agent was killed, its filters are still attached",
+                file=sys.stderr,
+            )
             continue
         except OSError as error:
             raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
@@ -147,7 +176,7 @@ def _status(arguments: argparse.Namespace) -> int:
     for answer in told:
         print("\n".join(status.lines(answer)))
     if not told:
-        print("no hawkwing agent runs in this network namespace")
+        print("no hawkwing agent is running in this network namespace")
     return 0
 
 
@@ -156,7 +185,7 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     handler.setFormatter(_NoColours())
     logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, handlers=[handler])
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # The loader starts first: it works while the rest is imported and read.
+    # The loader starts first: it runs while the rest is imported and read.
     from hawkwing.dataplane.attacher import Attacher
     from hawkwing.dataplane.interfaces import check_interfaces
     from hawkwing.dataplane.loader import Capacities, Loading
@@ -168,9 +197,14 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     if arguments.command == "server":
         capacities = Capacities(flows=arguments.flows)
         require_room(capacities.flows, capacities.flow_bytes, available())
-    loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
-    attacher = Attacher()
-    try:
+    ending.tidily("hawkwing")
+    with ExitStack() as stack:
+        with ending.put_off():
+            loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
+            stack.callback(loading.abandon)
+            attacher = Attacher()
+            stack.callback(attacher.abandon)
+            stack.callback(ending.undisturbed)
         from hawkwing.agent import Agent, Options
 
         options = Options(
@@ -182,14 +216,11 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             arguments.keep,
         )
         Agent(options, options.read(), loading, attacher).run()
-    finally:
-        loading.abandon()
-        attacher.abandon()
     return 0
 
 
 def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
-    """Asks each agent of these roles that runs here, and prints what it answers."""
+    """Asks each running agent of these roles, and prints its answer."""
     from hawkwing import control
 
     asked = 0
@@ -197,37 +228,55 @@ def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
         if path.name.split("-")[0] not in roles:
             continue
         try:
-            print(control.ask(path, request))
+            answer = control.ask(path, request)
         except ConnectionRefusedError:
             continue
         except OSError as error:
             raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
+        print(answer)
         asked += 1
     if not asked:
-        raise HawkwingError(f"no hawkwing {' or '.join(roles)} runs in this network namespace")
+        raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running in this network namespace")
     return 0
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from hawkwing.explain import check_port
+    from hawkwing.target import read_target
 
-    port = check_port(arguments.port)
-    return _ask({"ask": "explain", "destination": arguments.destination, "port": port}, ("client",))
+    words = [arguments.destination, *([arguments.port] if arguments.port is not None else [])]
+    destination, port = read_target(words)
+    return _ask({"ask": "explain", "destination": destination, "port": port}, ("client",))
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from hawkwing.config import load_config, warnings_for
+    from hawkwing.check import check_file, line_of
 
-    config = load_config(arguments.config, os.environ)
-    for warning in warnings_for(config):
-        print(f"warning: {warning}", file=sys.stderr)
-    applications = sum(len(service.applications) for service in config.services.values())
-    print(f"{arguments.config}: good, {len(config.services)} services with {applications} applications")
+    report = check_file(arguments.file or arguments.config or DEFAULT_CONFIG, os.environ)
+    if arguments.json:
+        print(json.dumps([finding.as_json() for finding in report.findings], indent=1))
+        return 0 if report.good else 1
+    if report.config is None:
+        raise ConfigError([line_of(finding) for finding in report.findings])
+    for finding in report.findings:
+        print(line_of(finding), file=sys.stderr)
+    services = report.config.services.values()
+    applications = _count(sum(len(one.applications) for one in services), "application")
+    told = f", {_count(len(report.findings), 'warning')}" if report.findings else ""
+    print(f"{report.file}: valid, {_count(len(services), 'service')} with {applications}{told}")
     return 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `hawkwing` command; returns its exit status."""
+    with ending.at_once("hawkwing", last=argv is None):
+        return ending.output_of("hawkwing", lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         if arguments.command == "check":
@@ -246,12 +295,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"hawkwing {__version__}")
             return 0
         return _run_agent(arguments)
+    except ConfigError as error:
+        # As they are: editors find the place in a line that begins with FILE:LINE.
+        print("\n".join(error.problems), file=sys.stderr)
+        if len(error.problems) > 1:
+            print(_count(len(error.problems), "error"), file=sys.stderr)
+        return 1
     except HawkwingError as error:
         for line in str(error).splitlines():
             print(f"hawkwing: {line}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":

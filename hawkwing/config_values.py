@@ -6,14 +6,43 @@ import difflib
 import functools
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
+from typing import Literal
 
 from hawkwing.intents import IntentType
+from hawkwing.yaml_mistakes import space_missing
 
 MAX_VALUE = 2**31 - 1  # int32 in the controller's protocol
+TRUE_WORDS = ("true", "yes", "on")
+FALSE_WORDS = ("false", "no", "off")
 _INTENT_TYPES = {kind.value: kind for kind in IntentType}
+_PORT_NAMES = {"http": 80, "https": 443, "ssh": 22, "domain": 53, "dns": 53}
+_UNITS = {
+    IntentType.LOW_LATENCY: "microseconds",
+    IntentType.LOW_JITTER: "microseconds",
+    IntentType.LOW_PACKET_LOSS: "percent",
+    IntentType.HIGH_BANDWIDTH: "kbit/s",
+    IntentType.LOW_BANDWIDTH: "kbit/s",
+}
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/@]*@)?(\[[^\]]*\]|[^/:]*)", re.IGNORECASE)
+_Use = Literal["SID", "service", "client", "controller"]
+_ORDINARY = (*range(0x20, 0x40), 0xFC, 0xFD)  # first octet of global unicast and unique local addresses
+_PLAIN_NAME = re.compile(r"[a-zA-Z0-9_.-]*[a-zA-Z_-]\.?")
+_LINK_LOCAL = {
+    "SID": "no router forwards to it",
+    "service": "no router forwards to it",
+    "client": "the controller needs a global address",
+    "controller": "write its global address",
+}
+_NAME_GIVEN = {
+    "SID": "a SID is an IPv6 address",
+    "service": "write it under domain_name",
+    "client": "write the IPv6 address",
+    "controller": "the controller is given by its IPv6 address",
+}
 
 
 def shown(value: object) -> str:
@@ -32,26 +61,95 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def whole_number(what: str, low: int, high: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
-            raise ValueError(f'"{value}" is read as text, write {int(value)} without quotes')
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{shown(value)} is not {what}, use {low} to {high}")
-        return value
+# --- numbers ---------------------------------------------------------------------------------------
 
-    return parse
+
+def _number(value: object, what: str, low: int, high: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    if isinstance(value, str) and (meant := _written_otherwise(value)) is not None:
+        raise ValueError(meant)
+    raise ValueError(f"{shown(value)} is not {what}, use {low} to {high}")
+
+
+def _written_otherwise(text: str) -> str | None:
+    """A sentence for a number in another form than the plain decimal one."""
+    if re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
+        return f'"{text}" is text, write {text} without quotes'
+    if re.fullmatch(r"0[0-9]{1,17}", text):
+        return f"{text} has a zero in front, write {int(text)}"
+    if re.fullmatch(r"0x[0-9a-f]{1,8}|0o[0-7]{1,11}|0b[01]{1,32}", text, re.IGNORECASE):
+        return f"{text} is not decimal, write {int(text, 0)}"
+    if re.fullmatch(r"[1-9][0-9]{0,8}(?:[_',][0-9]{3})+", text):
+        return f"{text} has separators between its digits, write {re.sub('[^0-9]', '', text)}"
+    return None
+
+
+def read_port(value: object) -> int:
+    """A port of TCP and UDP, as an application has it."""
+    if isinstance(value, list):
+        raise ValueError("a list is more than one port, write one entry per port")
+    if isinstance(value, str):
+        _check_port_text(value.strip())
+    return _port(value)
+
+
+def _check_port_text(text: str) -> None:
+    number, separator, protocol = text.partition("/")
+    if separator and protocol.lower() in ("tcp", "udp"):
+        raise ValueError(f"{text}: a port applies to TCP and UDP, write {number}")
+    if re.fullmatch(r"[0-9]{1,5}\s*(?:[-,:;.]+|\s|to)\s*[0-9]{0,5}.*", text) and "_" not in text:
+        numbers = re.findall(r"[0-9]+", text)
+        if len(numbers) > 1 and not re.fullmatch(r"[0-9]+\.[0-9]+", text):
+            raise ValueError(f"{text} is more than one port, write one entry per port")
+    if text.lower() in ("any", "all", "*"):
+        raise ValueError(f"{text} is more than one port, write one entry per port")
+    if text.lower() in _PORT_NAMES:
+        raise ValueError(f"{text} is a name, write {_PORT_NAMES[text.lower()]}")
+    if re.fullmatch(r"[A-Za-z][A-Za-z-]*", text):
+        raise ValueError(f"{text} is a name, write the number of the port")
+
+
+def read_controller_port(value: object) -> int:
+    """A TCP port."""
+    return _port(value)
+
+
+def _port(value: object) -> int:
+    if value == 0 and not isinstance(value, bool):
+        raise ValueError("0 is not a port a packet can have, use 1 to 65535")
+    return _number(value, "a port", 1, 65535)
+
+
+def read_flex_algo(value: object) -> int:
+    return _number(value, "a Flex-Algorithm", 1, 255)
+
+
+def read_intent_value(value: object, kind: IntentType | None = None) -> int:
+    """A limit of an intent, of this kind if that is known."""
+    if isinstance(value, str) and _written_otherwise(value) is None and re.match(r"[-+]?[0-9.]", value):
+        unit = _UNITS.get(kind) if kind else None
+        if not re.fullmatch(r"[0-9]+", value):
+            raise ValueError(f"{shown(value)} must be a whole number{f' of {unit}' if unit else ''}, no unit")
+    return _number(value, "a value for an intent", 0, MAX_VALUE)
 
 
 def read_flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{shown(value)} is neither true nor false")
-    return value
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        for words, meant in ((TRUE_WORDS, "true"), (FALSE_WORDS, "false")):
+            if value.lower() in words:
+                raise ValueError(f'"{value}" is text, write {meant} without quotes')
+    raise ValueError(f"{shown(value)} is neither true nor false")
+
+
+# --- text ------------------------------------------------------------------------------------------
 
 
 def read_text(value: object) -> str:
     if isinstance(value, (bool, int)):
-        raise ValueError(f"{shown(value)} is not read as text, put it in quotes")
+        raise ValueError(f"{shown(value)} is not text, put it in quotes")
     if not isinstance(value, str):
         raise ValueError(f"must be text, but here is {shown(value)}")
     if not value.strip():
@@ -59,44 +157,6 @@ def read_text(value: object) -> str:
     if not value.isprintable():
         raise ValueError(f"{shown(value)} has characters that can't be printed")
     return value
-
-
-def read_address(value: object, loopback: bool = False) -> IPv6Address:
-    if isinstance(value, dict) and len(value) == 1 and str(next(iter(value))).endswith(":"):
-        raise ValueError("an address that ends in :: must be in quotes, YAML takes it for a key")
-    return _address(shown(value), loopback)
-
-
-@functools.cache
-def _address(text: str, loopback: bool) -> IPv6Address:
-    if "%" in text:
-        raise ValueError(f"{text} has a zone (the part from %), write the address without it")
-    try:
-        address = IPv6Address(text)
-    except ValueError:
-        raise ValueError(_why_no_ipv6_address(text)) from None
-    for wrong, kind in (
-        (address.ipv4_mapped is not None, "an IPv4 address in IPv6 form"),
-        (address.is_multicast, "a multicast address"),
-        (address.is_unspecified, "the unspecified address"),
-        (address.is_loopback and not loopback, "the loopback address"),
-    ):
-        if wrong:
-            raise ValueError(f"{text} is {kind}, which can't be used here")
-    return address
-
-
-def _why_no_ipv6_address(text: str) -> str:
-    try:
-        IPv4Address(text)
-    except ValueError:
-        hint = ", write the address without a prefix length" if "/" in text else ""
-        return f"{text} is not an IPv6 address{hint}"
-    return f"{text} is an IPv4 address, only IPv6 can be used"
-
-
-def read_controller_address(value: object) -> IPv6Address:
-    return read_address(value, loopback=True)  # a controller may well run on this host
 
 
 def read_file_name(value: object) -> Path:
@@ -107,41 +167,25 @@ def read_file_name(value: object) -> Path:
     return Path(value)
 
 
-def read_prefix(value: object) -> IPv6Network:
-    text = shown(value)
-    if isinstance(value, IPv6Network):
-        return value
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-        if not isinstance(value, str) or "%" in text:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"{text} is not an IPv6 prefix such as fcbb:bb00::/32") from None
-    if not isinstance(network, IPv6Network):
-        raise ValueError(f"{text} is an IPv4 prefix, only IPv6 can be used")
-    if IPv6Address(text.partition("/")[0]) != network.network_address:
-        raise ValueError(f"{text} has bits set beyond its length, the prefix is {network}")
-    return network
-
-
 def read_domain(value: object) -> str:
     """The name as it is on the wire: lower case, no dot at the end, non-ASCII letters as xn--."""
+    if isinstance(value, list):
+        raise ValueError("must be one name, not a list: write one service per name")
     return _domain(read_text(value))
 
 
 @functools.cache
 def _domain(text: str) -> str:
-    try:
-        ipaddress.ip_address(text.removesuffix("."))
-    except ValueError:
-        pass
-    else:
-        raise ValueError(f"{text} is an address and not a name, put IPv6 addresses under ipv6_addresses")
+    if not _PLAIN_NAME.fullmatch(text) and (found := _misplaced_in_a_name(text)):
+        raise ValueError(found)
     name = text
     if not text.isascii():
         # The standard library knows the older IDNA only, which reads these four differently.
         if len(text) > 253 or re.search("[ßς\u200c\u200d]", text):
             raise ValueError(f"{shown(text)} can't be turned into a DNS name, write its xn-- form")
+        for character in text:
+            if not character.isascii() and unicodedata.category(character)[0] not in "LMN":
+                raise ValueError(f"{shown(text)} is not a DNS name, it has the character {character!r} in it")
         try:
             name = text.encode("idna").decode("ascii")
         except UnicodeError:
@@ -151,7 +195,7 @@ def _domain(text: str) -> str:
         raise ValueError(f"{shown(text)} is {len(name)} characters long, a DNS name has at most 253")
     for label in name.split("."):
         if not label:
-            raise ValueError(f"{shown(text)} is not a DNS name, it has nothing between two dots or at an end")
+            raise ValueError(f"{shown(text)} is not a DNS name, a part of it is empty")
         if len(label) > 63:
             raise ValueError(
                 f"{shown(label)} is {len(label)} characters long, a part of a name has at most 63"
@@ -161,28 +205,181 @@ def _domain(text: str) -> str:
     return name
 
 
+def _misplaced_in_a_name(text: str) -> str | None:
+    if url := _URL.match(text):
+        return f"{shown(text)} is a URL, write the name only: {url[1]}"
+    try:
+        ipaddress.ip_address(text.removesuffix(".").strip("[]"))
+    except ValueError:
+        pass
+    else:
+        return f"{text} is an address, not a name: write IPv6 addresses under ipv6_addresses"
+    if "*" in text:
+        return f"{shown(text)} has a wildcard: wildcards are not supported, write one service per name"
+    if re.search(r"[^,;\s][,;\s]+[^,;\s]", text):
+        return f"{shown(text)} is more than one name, write one service per name"
+    if found := re.fullmatch(r"([^:/]+):([0-9]+)", text):
+        return f"{shown(text)} has a port in it, write {found[2]} as the port of an application"
+    if found := re.fullmatch(r"([^:/]+)/.*", text):
+        return f"{shown(text)} has a path in it, write the name only: {found[1]}"
+    return None
+
+
+# --- addresses -------------------------------------------------------------------------------------
+
+
+def read_sid(value: object) -> IPv6Address:
+    return _read_address(value, "SID")
+
+
+def read_service_address(value: object) -> IPv6Address:
+    return _read_address(value, "service")
+
+
+def read_client_address(value: object) -> IPv6Address:
+    return _read_address(value, "client")
+
+
+def read_controller_address(value: object) -> IPv6Address:
+    """A controller may well run on this host: the loopback address is fine."""
+    return _read_address(value, "controller")
+
+
+def _read_address(value: object, use: _Use) -> IPv6Address:
+    if isinstance(value, (str, IPv6Address)):
+        return _address(str(value), use)
+    if _ends_in_colons(value):
+        raise ValueError("an address that ends in :: must be in quotes, YAML takes it for a key")
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        raise ValueError(f"write {shown(value[0])} without brackets")
+    if value is None:
+        raise ValueError("is empty, an IPv6 address is needed")
+    raise ValueError(f"{shown(value)} is not an IPv6 address")
+
+
+@functools.cache
+def _address(text: str, use: _Use) -> IPv6Address:
+    bare, percent, _zone = text.partition("%")
+    try:
+        address = IPv6Address(bare)
+    except ValueError:
+        raise ValueError(_why_no_ipv6_address(shown(text), use)) from None
+    if not percent and address.packed[0] in _ORDINARY:
+        return address
+    text = shown(text)
+    if address.is_link_local:
+        raise ValueError(f"{text} is link-local: {_LINK_LOCAL[use]}")
+    if percent:
+        raise ValueError(f"{text} has a zone ID, write the address without it")
+    for wrong, kind in (
+        (address.ipv4_mapped is not None, "an IPv4 address in IPv6 form"),
+        (address.is_multicast, "a multicast address"),
+        (address.is_unspecified, "the unspecified address"),
+        (address.is_loopback and use != "controller", "the loopback address"),
+    ):
+        if wrong:
+            raise ValueError(f"{text} is {kind}, which can't be used here")
+    return address
+
+
+def _ends_in_colons(value: object) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and str(next(iter(value))).endswith(":")
+
+
+def _why_no_ipv6_address(text: str, use: _Use) -> str:
+    if _URL.match(text):
+        apart = "write address and port apart" if use == "controller" else "write the address only"
+        return f"{text} is a URL: {apart}"
+    if bracketed := re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::([0-9]+))?", text):
+        if bracketed[2] and use == "controller":
+            return f"{text} has a port in it: write {bracketed[1]} here and {bracketed[2]} under port"
+        return f"write {bracketed[1]} without brackets{' and port' if bracketed[2] else ''}"
+    if re.search(r"[^,;\s][,;\s]+[^,;\s]", text):
+        return f"{text} is more than one address, write each as an entry of its own"
+    address, slash, _length = text.partition("/")
+    try:
+        IPv4Address(address)
+    except ValueError:
+        if slash:
+            return f"{text} has a prefix length, write the address without it"
+        if re.fullmatch(r"[\w-]+(?:\.[\w-]+)*\.?", text) and re.search("[A-Za-z]", text):
+            return f"{text} is a name: {_NAME_GIVEN[use]}"
+        return f"{text} is not an IPv6 address"
+    return f"{text} is an IPv4 address, only IPv6 can be used"
+
+
+def read_prefix(value: object) -> IPv6Network:
+    text = shown(value)
+    if isinstance(value, IPv6Network):
+        return value
+    if _ends_in_colons(value):
+        raise ValueError("an address that ends in :: must be in quotes, YAML takes it for a key")
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+        if not isinstance(value, str) or "%" in text:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{text} is not an IPv6 prefix such as fcbb:bb00::/32") from None
+    if not isinstance(network, IPv6Network):
+        raise ValueError(f"{text} is an IPv4 prefix, only IPv6 can be used")
+    if "/" not in text:
+        raise ValueError(f"{text} has no prefix length, write {text}/{_length_of(network.network_address)}")
+    if IPv6Address(text.partition("/")[0]) != network.network_address:
+        raise ValueError(f"{text} has bits set beyond its length, the prefix is {network}")
+    return network
+
+
+def _length_of(address: IPv6Address) -> int:
+    """Of the shortest prefix of whole 16-bit groups that begins with this address."""
+    groups = address.exploded.split(":")
+    while len(groups) > 1 and groups[-1] == "0000":
+        groups.pop()
+    return 16 * len(groups)
+
+
+# --- words -----------------------------------------------------------------------------------------
+
+
 def read_intent_type(value: object) -> IntentType:
     if isinstance(value, IntentType):
         return value
     kind = _INTENT_TYPES.get(value) if isinstance(value, str) else None
     if kind is None:
+        if isinstance(value, list):
+            raise ValueError("a list is more than one intent, write one entry per intent")
         raise ValueError(f"{shown(value)} is not an intent{did_you_mean(str(value), list(_INTENT_TYPES))}")
     return kind
 
 
+def close_match(word: str, known: Sequence[str]) -> str | None:
+    """The known word that was probably meant."""
+    close = difflib.get_close_matches(word.lower().replace(" ", "_"), known, n=1)
+    return close[0] if close else None
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """What to put behind the sentence that says a word is unknown."""
-    close = difflib.get_close_matches(word.lower(), known, n=1)
-    return f", did you mean {close[0]}?" if close else f", use one of {', '.join(known)}"
+    meant = close_match(word, known)
+    return f", did you mean {meant}?" if meant else f", use one of {', '.join(known)}"
 
 
-def forget_what_was_read() -> None:
+def as_list(value: object, example: str) -> str:
+    """What is wrong with a value where a list is needed; `example` is an entry of it."""
+    if isinstance(value, dict):
+        if any(str(key).startswith("-") for key in value):
+            return "a space is missing after -"
+        return "must be a list: each entry starts with `- `"
+    if not isinstance(value, str):
+        return f"must be a list, for example `- {example}`"
+    if found := space_missing(value):
+        return found
+    if ":" in example and " " in example:
+        return f"must be a list, for example `- {example}`"
+    entries = ", ".join(re.split(r"[,;\s]+", shown(value)))
+    return f"must be a list, write [{entries}]"
+
+
+def forget_values() -> None:
     """Lets go of addresses and names, which are remembered because each is looked at more than once."""
     _address.cache_clear()
     _domain.cache_clear()
-
-
-read_port = whole_number("a port", 0, 65535)
-read_controller_port = whole_number("a port of a controller", 1, 65535)
-read_flex_algo = whole_number("a Flex-Algorithm", 1, 255)
-read_intent_value = whole_number("a value for an intent", 0, MAX_VALUE)

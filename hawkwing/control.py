@@ -1,4 +1,4 @@
-"""The agent's control socket: `hawkwing status` and its kin ask here, one JSON line each way."""
+"""The agent's control socket, used by `hawkwing status`, `reload` and `explain`: one JSON line each way."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hawkwing.dataplane.claim import runtime_folder
-from hawkwing.errors import HawkwingError
+from hawkwing.errors import ConfigError, HawkwingError
 
 Handler = Callable[[Mapping[str, Any]], Any]
 _TIMEOUT = 5.0
@@ -16,12 +16,12 @@ _MOST = 1 << 26
 
 
 def socket_path(role: str, interface: str) -> Path:
-    """Where the agent of a role on an interface listens; one folder a network namespace."""
+    """The socket of the agent of a role on an interface; each network namespace has its own folder."""
     return runtime_folder() / f"{role}-{interface}.sock"
 
 
 class ControlServer:
-    """Answers requests by name; a handler's HawkwingError becomes the asker's."""
+    """Answers requests by name; a handler's HawkwingError is raised again in the client."""
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
         self._path = path
@@ -49,9 +49,11 @@ class ControlServer:
             request = json.loads(line)
             handler = self._handlers[request["ask"]]
         except (ValueError, KeyError, TypeError):
-            return {"error": "this request is not known"}
+            return {"error": "unknown request (different version?)"}
         try:
             return {"answer": handler(request)}
+        except ConfigError as error:
+            return {"problems": error.problems}
         except HawkwingError as error:
             return {"error": str(error)}
 
@@ -63,19 +65,21 @@ class ControlServer:
 
 
 def sockets() -> list[Path]:
-    """Of all agents in this network namespace, the killed ones' too."""
+    """The sockets of all agents in this network namespace, also of killed ones."""
     folder = runtime_folder()
     return sorted(folder.glob("*.sock")) if folder.exists() else []
 
 
 def ask(path: Path, request: Mapping[str, Any]) -> Any:
-    """The agent's answer; HawkwingError with its sentence, or OSError where nobody listens."""
+    """The agent's answer; HawkwingError with its error message, OSError where no agent listens."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_TIMEOUT)
         connection.connect(str(path))
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as stream:
-            answer = json.loads(stream.readline(_MOST) or b'{"error": "the agent has ended"}')
+            answer = json.loads(stream.readline(_MOST) or b'{"error": "the agent has stopped"}')
+    if "problems" in answer:
+        raise ConfigError(answer["problems"])
     if "error" in answer:
         raise HawkwingError(answer["error"])
     return answer["answer"]

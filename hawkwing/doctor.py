@@ -32,7 +32,7 @@ def data_plane() -> str:
         for tried in try_all(role, code):
             if tried.refused:
                 raise DataplaneError(tried.refused)
-    count = len(bytecode.ROLES) * len(bytecode.PROGRAMS)
+    count = sum(len(bytecode.programs_of(role)) for role in bytecode.ROLES)
     return f"all {count} programs load ({'; '.join(sorted(origins))})"
 
 

@@ -1,9 +1,8 @@
-"""`hawkwing explain`: which path a packet would take, and why, in a sentence."""
+"""`hawkwing explain`: which path a packet takes, and why."""
 
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
-from hawkwing.errors import HawkwingError
 from hawkwing.steering import Binding, Steering
 
 if TYPE_CHECKING:
@@ -13,18 +12,18 @@ if TYPE_CHECKING:
 def sentence(
     steering: Steering | None, stream: "ControllerStream | None", destination: str, port: int
 ) -> str:
-    """For a packet to a port of an address, or of a name's addresses (one line each)."""
+    """The answer for packets to a port of an address, or of each address of a name (one line each)."""
     if steering is None:
-        return "a server sends each reply back along the path that its request came by; see hawkwing status"
+        return "a server sends each reply on the reverse path of its request; see hawkwing status"
     try:
         targets = [IPv6Address(destination)]
     except ValueError:
         name = destination.rstrip(".").lower()
         if name not in steering.names:
-            return f"packets to {destination} leave plain: it is the name of no configured service"
+            return f"packets to {destination} are sent without an SRH: no service has this name"
         targets = steering.learned().get(name, [])
         if not targets:
-            return f"{name} is configured, but no address of it is known yet: it has not resolved"
+            return f"{name} is configured, but has not been resolved yet"
     return "\n".join(_one(steering, stream, address, port) for address in targets)
 
 
@@ -33,32 +32,24 @@ def _one(steering: Steering, stream: "ControllerStream | None", address: IPv6Add
     binding = steering.binding(address, port)
     if binding is None:
         if steering.knows(address):
-            return f"{where} leave plain: the address is a service's, but no application has port {port}"
-        return f"{where} leave plain: the address is no configured service's"
+            return f"{where} are sent without an SRH: no application of the service has port {port}"
+        return f"{where} are sent without an SRH: destination matches no service"
     return f"{where} (service {binding.service}) {_path(binding, stream)}"
 
 
 def _path(binding: Binding, stream: "ControllerStream | None") -> str:
     intents = ", ".join(map(str, binding.application.intents))
-    way = " > ".join(map(str, binding.path))
+    path = " > ".join(map(str, binding.path))
     if binding.origin == "controller":
-        return f"go by {way}: the controller's path for {intents}"
+        return f"use {path}: the controller's path for {intents}"
     if binding.query is None:
-        return f"go by {way}: the configured sid; no controller is asked"
+        return f"use {path}: the configured sid; no controller is asked"
     state = (
-        "it has given no path"
-        if stream is not None and stream.state == "connected"
-        else "it is not connected"
+        "it returned no path" if stream is not None and stream.state == "connected" else "it is not connected"
     )
     if binding.origin == "backup":
-        return f"go by {way}: the configured sid, as backup for {intents}; the controller was asked, {state}"
+        return f"use {path}: the configured sid, as backup for {intents}; the controller was asked, {state}"
     return (
-        f"leave plain: the controller is asked for {intents}, but {state}, and no sid is configured as backup"
+        f"are sent without an SRH: the controller was asked for {intents}, but {state}, "
+        "and no sid is configured as backup"
     )
-
-
-def check_port(text: str) -> int:
-    """A port number; HawkwingError with a sentence where it is none."""
-    if not text.isdigit() or int(text) > 65535:
-        raise HawkwingError(f"{text} is not a port, use 0 to 65535")
-    return int(text)

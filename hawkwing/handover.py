@@ -1,7 +1,7 @@
-"""From one agent to the next: a restart, or a killed agent's successor, loses nothing.
+"""What a restarted agent takes over from the one before, also where that was killed.
 
-A client leaves a small file: which addresses its names have, and the controller's last good answers. A
-server's learned flows live in its maps; the next one finds them through the programs still attached.
+A client saves the addresses of its names and the controller's last valid paths in a small file. A server's
+learned flows are in its maps, which the next agent finds through the programs that are still attached.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.attacher import Attacher
+from hawkwing.dataplane.bytecode import SWEEP
 from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.dataplane.source import meaning
 from hawkwing.intents import Intent, IntentType, PathQuery
@@ -37,15 +38,16 @@ def _programs_file(role: str, interface: str) -> Path:
 
 
 def tidy(role: str, interface: str) -> None:
-    """What was left counts only while the steering itself was left; else it is another time's."""
+    """Discards saved state if the filters are no longer attached: it is outdated."""
     left = _file(role, interface).exists() or _programs_file(role, interface).exists()
     if left and not Attacher().is_attached(role, interface):
         discard(role, interface)
 
 
 def note_programs(role: str, interface: str, programs: Mapping[str, int]) -> None:
-    """Writes down which programs are attached now, and what their maps' contents mean."""
-    numbers = [bpf.program_info(fd).id for fd in programs.values()]
+    """Saves which programs are attached, and a digest of the layout of their maps."""
+    # The one that is on no interface ends with its agent.
+    numbers = [bpf.program_info(fd).id for name, fd in programs.items() if name != SWEEP]
     note = {"meaning": meaning(), "programs": numbers}
     _programs_file(role, interface).write_text(json.dumps(note))
 
@@ -60,14 +62,14 @@ def noted_programs(role: str, interface: str) -> list[int]:
 
 
 def running_maps(role: str, interface: str) -> dict[str, int]:
-    """The maps of a server's programs that are still attached, by name; a client starts with fresh ones."""
+    """The maps of a server's programs that are still attached, by name; a client starts with new ones."""
     if role != "server":
         return {}
     maps: dict[str, int] = {}
     try:
         note = json.loads(_programs_file(role, interface).read_text())
         if note["meaning"] != meaning():
-            log.warning("the agent before was of another version: what it had learned is learned anew")
+            log.warning("the previous agent had a different version: flows are learned again")
             return {}
         for program in [bpf.program_by_id(number) for number in note["programs"]]:
             for number in bpf.program_info(program).map_ids:
@@ -81,13 +83,13 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
     except PermissionError:
         log.warning("taking over the flows of the agent before needs CAP_SYS_ADMIN: they are learned anew")
     except (OSError, ValueError, TypeError, KeyError):
-        # No file: nothing was left. No such program: it went with its filter.
+        # No file: nothing was kept. No such program: its filter was removed.
         return maps
     return maps
 
 
 class Saver:
-    """Writes down what a client's successor can't know, beside the work that goes on."""
+    """Saves a client's state for its successor, in the background."""
 
     def __init__(self, steering: Steering, interface: str) -> None:
         self._steering = steering
@@ -96,13 +98,13 @@ class Saver:
         self._task: asyncio.Task[None] | None = None
 
     def soon(self) -> None:
-        """Something has changed: written at once, but many changes within a moment are written together."""
+        """Saves soon: the first change at once, changes in quick succession together."""
         self._unsaved = True
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._save_while_unsaved())
 
     def close(self) -> None:
-        """Writes for the last time."""
+        """Saves for the last time."""
         if self._task is not None:
             self._task.cancel()
         self._write("".join(_state(self._steering)))
@@ -115,7 +117,7 @@ class Saver:
             for number, piece in enumerate(_state(self._steering)):
                 pieces.append(piece)
                 if number % _AT_ONCE == 0:
-                    # It is the whole state each time, and paths that packets wait for don't wait for it.
+                    # It is the whole state each time: paths to be applied must not wait for it.
                     await asyncio.sleep(0)
             self._write("".join(pieces))
             await asyncio.sleep(max(_PAUSE, _REST * (time.monotonic() - begun)))
@@ -126,11 +128,11 @@ class Saver:
             temporary.write_text(text)
             temporary.rename(self._file)
         except OSError as error:
-            log.warning("a restart would lose learned addresses: %s: %s", self._file, error.strerror)
+            log.warning("can't save learned addresses for a restart: %s: %s", self._file, error.strerror)
 
 
 def _state(steering: Steering) -> Iterator[str]:
-    """The file's text in pieces, each of which takes a moment only to make."""
+    """The file's text in pieces, none of which takes long."""
     yield '{"names": {'
     comma = ""
     for name, found in steering.learned().items():
@@ -154,7 +156,7 @@ def _answer(query: PathQuery, sids: SidList) -> dict[str, object]:
 
 
 def restore(steering: Steering, interface: str) -> None:
-    """Takes over what a predecessor has left; what the configuration no longer wants is ignored."""
+    """Takes over the previous agent's state, without what the configuration no longer has."""
     try:
         state = json.loads(_file("client", interface).read_text())
         answers = [
@@ -164,7 +166,7 @@ def restore(steering: Steering, interface: str) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError):
-        log.warning("what the agent before has left can't be read, and is not used")
+        log.warning("the state of the previous agent can't be read and is ignored")
         return
     for name, found in names.items():
         steering.learn(name, found, _INHERITED_TTL)
@@ -175,7 +177,7 @@ def restore(steering: Steering, interface: str) -> None:
 
 
 def discard(role: str, interface: str) -> None:
-    """Nothing is left for a successor."""
+    """Removes the saved state."""
     _file(role, interface).unlink(missing_ok=True)
     _programs_file(role, interface).unlink(missing_ok=True)
 

@@ -1,6 +1,6 @@
-"""What an application may ask of the network, and what the HawkEye controller is known to refuse.
+"""The intents of an application, and which requests the HawkEye controller refuses.
 
-Values have HawkEye's units: latency and jitter in microseconds, packet loss in percent, bandwidth in kbit/s.
+Values are in HawkEye's units: latency and jitter in microseconds, loss in percent, bandwidth in kbit/s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ipaddress import IPv6Address
 
 
 class IntentType(enum.Enum):
-    """The kinds of intent; the value is the name used in a configuration file."""
+    """The types of intent; the value is the name in a configuration file."""
 
     HIGH_BANDWIDTH = "high-bandwidth"
     LOW_BANDWIDTH = "low-bandwidth"
@@ -24,7 +24,7 @@ class IntentType(enum.Enum):
     LOW_UTILIZATION = "low-utilization"
 
 
-#: What HawkEye 1.0 accepts; the agent itself is less strict.
+#: What HawkEye 1.0 accepts; the agent accepts more.
 HAWKEYE_FLEX_ALGO_NUMBERS = range(128, 256)
 HAWKEYE_MIN_VALUE = (IntentType.HIGH_BANDWIDTH,)
 HAWKEYE_MAX_VALUE = (IntentType.LOW_LATENCY, IntentType.LOW_JITTER, IntentType.LOW_PACKET_LOSS)
@@ -32,7 +32,7 @@ HAWKEYE_MAX_VALUE = (IntentType.LOW_LATENCY, IntentType.LOW_JITTER, IntentType.L
 
 @dataclass(frozen=True)
 class Intent:
-    """One wish about a path; `functions` belongs to sfc and `flex_algo_number` to flex-algo only."""
+    """One requirement for a path; `functions` are for sfc, `flex_algo_number` is for flex-algo."""
 
     type: IntentType
     min_value: int | None = None
@@ -52,7 +52,7 @@ class Intent:
 
 
 def order_problem(types: Sequence[IntentType | None]) -> str | None:
-    """Says what is wrong with the order of these intents, if anything; None stands for an unknown type."""
+    """What is wrong with the order of these intents, or None; an unknown type is None in `types`."""
     for index, kind in enumerate(types):
         if kind is IntentType.SFC and index > 0:
             return "sfc must be the first intent of its list"
@@ -63,7 +63,7 @@ def order_problem(types: Sequence[IntentType | None]) -> str | None:
 
 
 def hawkeye_refusals(intents: Sequence[Intent]) -> list[str]:
-    """One sentence for each reason HawkEye has to refuse a request with these intents."""
+    """All reasons why HawkEye refuses a request with these intents, one sentence each."""
     if not intents:
         return ["HawkEye refuses a request without intents"]
     types = [intent.type for intent in intents]
@@ -105,7 +105,7 @@ def _refusals_of_one(intent: Intent) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class PathQuery:
-    """One path wanted; the order of its intents counts, HawkEye weights them by it."""
+    """A request for one path; the order of its intents matters, HawkEye weights them by it."""
 
     source: IPv6Address
     destination: IPv6Address

@@ -1,4 +1,4 @@
-"""Slots of the policy table: one a segment list, shared by all routes with the same list."""
+"""Slots of the policy table: one per segment list, shared by all routes with that list."""
 
 import time
 from collections import deque
@@ -10,11 +10,11 @@ from hawkwing.errors import DataplaneError
 SidList = tuple[IPv6Address, ...]
 EMPTY_SLOT = 0
 _GRACE = 1.0
-"""Seconds before a slot is written anew: a packet on another CPU may still read the old path."""
+"""Seconds before a slot is reused: a packet on another CPU may still read the old path."""
 
 
 class PolicyTable:
-    """Counts who uses which list; `write(slot, sids)` puts a list into the data plane."""
+    """Counts the users of each list; `write(slot, sids)` writes a list to the data plane."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class PolicyTable:
         return self._slots[sids]
 
     def release(self, sids: SidList) -> None:
-        """One user less; the slot of a list without users is free again after a grace time."""
+        """Removes one user; the slot of a list without users is free after a grace time."""
         if not sids:
             return
         self._users[sids] -= 1
@@ -51,7 +51,7 @@ class PolicyTable:
             self._released.append((self._now(), self._slots.pop(sids)))
 
     def slot_of(self, sids: SidList) -> int | None:
-        """Where a list stands at present."""
+        """The slot of a list, if it has one."""
         return self._slots.get(sids) if sids else EMPTY_SLOT
 
     def _free_slot(self) -> int:

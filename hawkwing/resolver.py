@@ -1,4 +1,4 @@
-"""Domain names to IPv6 addresses, again and again as their TTLs say; each name on its own."""
+"""Resolves domain names to IPv6 addresses and follows their TTLs, each name independently."""
 
 import asyncio
 import logging
@@ -42,41 +42,45 @@ def _hosts_text() -> str:
 
 
 async def resolve(name: str) -> tuple[list[IPv6Address], float]:
-    """The addresses and the seconds they are good for; OSError or dns.exception.DNSException if it fails."""
+    """The addresses and their TTL in seconds; OSError or dns.exception.DNSException where that fails."""
     listed = addresses_in_hosts(name, _hosts_text())
     if listed:
         return listed, _LONGEST
     resolver = dns.asyncresolver.Resolver()
     resolver.lifetime = 5.0
     answer = await resolver.resolve(name + ".", dns.rdatatype.AAAA, search=False)
-    # A chain is good for as long as its shortest-lived link.
+    # The shortest TTL of a CNAME chain applies.
     ttl = min((rrset.ttl for rrset in answer.response.answer), default=_RETRY)
     return [IPv6Address(record.address) for record in answer], float(ttl)
 
 
 class Follower:
-    """Resolves names for ever; says once when one fails, and once when it is back."""
+    """Resolves names until closed; logs once when a name fails, and once when it resolves again."""
 
     def __init__(self, learn: Learn) -> None:
         self._learn = learn
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._failing: set[str] = set()
+        self._failing: dict[str, str] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     def follow(self, names: Collection[str]) -> None:
-        """From now on these and no others."""
+        """Follows these names and no others from now on."""
         for name in set(self._tasks) - set(names):
             self._tasks.pop(name).cancel()
-            self._failing.discard(name)
+            self._failing.pop(name, None)
         for name in set(names) - set(self._tasks):
             self._tasks[name] = asyncio.get_running_loop().create_task(self._follow(name))
 
     def resolves(self, name: str) -> bool:
-        """Did the last look-up succeed? While it fails nothing is known, and nothing is withdrawn."""
+        """Did the last query succeed? While it fails, no address is withdrawn."""
         return name in self._tasks and name not in self._failing
 
+    def why_not(self, name: str) -> str | None:
+        """What the last look-up failed with; None if it didn't, or hasn't ended yet."""
+        return self._failing.get(name)
+
     async def close(self) -> None:
-        """Ends all look-ups."""
+        """Stops all queries."""
         tasks = list(self._tasks.values())
         self.follow(())
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -87,17 +91,17 @@ class Follower:
                 async with self._room:
                     addresses, ttl = await resolve(name)
             except (dns.exception.DNSException, OSError) as error:
+                reason = str(error).split("\n")[0]
+                if isinstance(error, dns.resolver.NoAnswer):
+                    reason = "no AAAA record"
                 if name not in self._failing:
-                    reason = str(error).split("\n")[0]
-                    if isinstance(error, dns.resolver.NoAnswer):
-                        reason = "it has no AAAA record"
-                    log.warning("%s does not resolve, trying again: %s", name, reason)
-                self._failing.add(name)
+                    log.warning("%s does not resolve (retrying): %s", name, reason)
+                self._failing[name] = reason
                 await asyncio.sleep(_RETRY)
                 continue
             if name in self._failing:
                 log.info("%s resolves again", name)
-                self._failing.discard(name)
+                del self._failing[name]
             pause = min(max(ttl, _SHORTEST), _LONGEST)
             self._learn(name, addresses, pause)
             await asyncio.sleep(pause)

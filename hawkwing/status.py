@@ -1,7 +1,7 @@
-"""What `hawkwing status` tells: gathered by the agent, printed by whoever asks."""
+"""What `hawkwing status` shows: collected by the agent, printed by the command."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Network
 from typing import Any
 
@@ -22,7 +22,7 @@ def trust_sentence(sr_domain: Sequence[IPv6Network] | None) -> str:
 
 
 def of_data_plane(plane: DataPlane) -> dict[str, Any]:
-    """Hooks, counters and, on a server, what it has learned."""
+    """SR domain, counters and, on a server, the learned flows and paths."""
     told: dict[str, Any] = {
         "sr_domain": [str(prefix) for prefix in plane.sr_domain or ()],
         "trusted": trust_sentence(plane.sr_domain),
@@ -43,7 +43,7 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
 
 
 def of_steering(plane: DataPlane, steering: Steering) -> list[dict[str, Any]]:
-    """Every binding: its origin, path, since when, and what was sent over that path."""
+    """Every binding: where its path comes from, the path, since when, and what was sent over it."""
     told = []
     for binding in steering.bindings():
         slot = steering.slot_of(binding)
@@ -62,16 +62,26 @@ def of_steering(plane: DataPlane, steering: Steering) -> list[dict[str, Any]]:
     return told
 
 
+def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[dict[str, Any]]:
+    """Names of services that no address is known of, with what the last look-up failed with."""
+    known = steering.learned()
+    return [
+        {"service": service, "name": name, "error": why_not(name)}
+        for service, name in steering.named_services()
+        if not known.get(name)
+    ]
+
+
 def lines(status: Mapping[str, Any]) -> Iterator[str]:
-    """One agent's status for people."""
+    """One agent's status as text."""
     yield (
-        f"hawkwing {status['role']} on {', '.join(status['interfaces'])}, process {status['pid']}, "
+        f"hawkwing {status['role']} on {', '.join(status['interfaces'])}, PID {status['pid']}, "
         f"up {_duration(time.time() - status['started'])}"
     )
     yield f"  hooks: egress tc, ingress {status['ingress_hook']}; {status['trusted']}"
     if "controller" in status:
         controller = status["controller"]
-        yield f"  controller {controller['target']}: {controller['state']}"
+        yield f"  controller {controller['target']}: {_controller_state(controller)}"
     for binding in status.get("bindings", ()):
         path = " > ".join(binding["sids"]) or "no path"
         yield (
@@ -79,16 +89,28 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
             f"({binding['path_sent']['packets']} packets over this path, "
             f"{_duration(time.time() - binding['since'])} old)"
         )
+    for waiting in status.get("unresolved", ()):
+        why = f" ({waiting['error']})" if waiting["error"] else ""
+        yield f"  {waiting['service']} {waiting['name']}: not resolved yet{why}"
     if "flows" in status:
         flows = status["flows"]
         yield f"  learned flows: {flows['count']} of {flows['capacity']}"
     for path in status.get("paths", ()):
         yield f"  learned path {' > '.join(path['sids'])}: {path['packets']} packets"
     texts = {reason.name: reason for reason in reasons()}
+    if any(status["counters"].values()):
+        yield "  counters (ok: steered, or SRH removed; info: in addition; unchanged: passed as it was)"
     for direction, counts in status["counters"].items():
         for name, count in counts.items():
             reason = texts[name]
-            yield f"  {direction:7} {reason.kind:4} {count['packets']:>10} packets  {name}: {reason.text}"
+            yield f"  {direction:7} {reason.kind:9} {count['packets']:>10} packets  {name}: {reason.text}"
+
+
+def _controller_state(controller: Mapping[str, Any]) -> str:
+    state = str(controller["state"])
+    if controller["retry_at"] is not None:
+        state += f" (retry in {max(0.0, controller['retry_at'] - time.time()):.0f} s)"
+    return f"{state}, last error: {controller['error']}" if controller["error"] else state
 
 
 def _duration(seconds: float) -> str:

@@ -1,10 +1,10 @@
-"""Desired paths against the data plane's maps: the controller's, else the configured `sid`, else none.
+"""Brings the data plane's maps to the desired paths: the controller's, else the configured `sid`, else none.
 
-A destination address has a group of its own, whose routes (port, protocol) point at policies. A domain
-name has one too, with the configured paths: addresses that the kernel learns from a DNS answer start
-there, so that their first packet is steered before the agent has heard of them.
+Each destination address has a group, whose routes (port, protocol) point to policies. Each domain name has
+a group too, with the configured paths: addresses that the data plane learns from a DNS answer use it, so that
+their first packet is steered before the agent knows them.
 
-Everything is desired state: `apply` takes a whole configuration, compares, and changes only what differs.
+`apply` takes a whole configuration, compares it with the current state, and changes only the differences.
 """
 
 import itertools
@@ -22,16 +22,16 @@ from hawkwing.policies import EMPTY_SLOT, PolicyTable, SidList
 log = logging.getLogger(__name__)
 _PROTOCOLS = (6, 17)
 MOST_ADDRESSES = 64
-"""So many addresses a name has at most."""
+"""The maximum number of addresses of a name."""
 LONGEST_TTL = 300.0
-"""An answer is good for so many seconds at most: names are asked for again that often (resolver.py)."""
+"""The maximum validity of an answer in seconds; then names are resolved again (resolver.py)."""
 GRACE = 30.0
-"""Seconds that an address outlives the TTL of the answer which named it last."""
+"""Seconds that an address is kept after the TTL of the last answer with it."""
 
 
 @dataclass
 class Binding:
-    """One application at one address of its service, and the path it has."""
+    """One application at one address of its service, and its path."""
 
     service: str
     application: Application
@@ -42,19 +42,19 @@ class Binding:
 
     @property
     def path(self) -> SidList:
-        """The SIDs in use, in order of travel; empty where there are none."""
+        """The SIDs in use, in travel order; empty where there are none."""
         return self.controller_path or self.application.sid
 
     @property
     def origin(self) -> str:
-        """Whose path it is: controller, backup or none."""
+        """Where the path comes from: controller, backup or none."""
         if self.controller_path:
             return "controller"
         return "backup" if self.application.sid else "none"
 
 
 class Group:
-    """The routes of one address or name, as they stand in the data plane."""
+    """The routes of one address or name in the data plane."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -62,7 +62,7 @@ class Group:
 
 
 class Steering:
-    """Keeps services, routes and policies of a client as they should be; every call may be repeated."""
+    """Keeps services, routes and policies of a client up to date; every call may be repeated."""
 
     def __init__(self, plane: DataPlane, now: Callable[[], float] = time.monotonic) -> None:
         self._plane = plane
@@ -90,8 +90,14 @@ class Steering:
         """The domain names to resolve."""
         return list(self._services_by_name)
 
+    def named_services(self) -> Iterator[tuple[str, str]]:
+        """(service, domain name) of all services that have a name."""
+        for name, services in self._services_by_name.items():
+            for service in services:
+                yield service, name
+
     def apply(self, config: Config, source: IPv6Address | None) -> None:
-        """Makes this configuration the one in force; `source` is the address the controller is told."""
+        """Applies this configuration; `source` is the source address in requests to the controller."""
         self._config = config
         self._source = source if config.hawkeye.enabled else None
         before = set(self._services_by_name)
@@ -110,7 +116,7 @@ class Steering:
             self._sync_address(address)
 
     def learn(self, name: str, addresses: Iterable[IPv6Address], ttl: float) -> bool:
-        """A domain name has these addresses for `ttl` seconds; True where that is news."""
+        """A domain name has these addresses for `ttl` seconds; True where one is new."""
         if name not in self._services_by_name:
             return False
         expiry = self._expiry.setdefault(name, {})
@@ -124,8 +130,8 @@ class Steering:
         return news
 
     def _add(self, name: str, address: IPv6Address, expiry: dict[IPv6Address, float]) -> bool:
-        """A new address of a name; False where there is no room for it: the data plane forgets it, too."""
-        problem = f"has {MOST_ADDRESSES} addresses already" if len(expiry) >= MOST_ADDRESSES else ""
+        """Adds an address of a name; False without room for it, then the data plane removes it, too."""
+        problem = f"the name already has {MOST_ADDRESSES} addresses" if len(expiry) >= MOST_ADDRESSES else ""
         if not problem:
             expiry[address] = 0.0
             self._names_at.setdefault(address, set()).add(name)
@@ -135,19 +141,19 @@ class Steering:
                 del expiry[address]
                 self._not_at(name, address)
                 self._sync_address(address)
-                problem = f"finds no room in the data plane's tables ({error.strerror})"
+                problem = f"the data plane's tables have no room ({error.strerror})"
         if not problem:
-            log.info("%s is at %s", name, address)
+            log.info("%s resolves to %s", name, address)
             return True
         if address not in self._address_groups:
             self._plane.remove_service(address)
         self.left_out[name] = self.left_out.get(name, 0) + 1
         if self.left_out[name] == 1:
-            log.warning("%s is at %s, too, which is not steered: it %s", name, address, problem)
+            log.warning("packets to %s (%s) are not steered: %s", address, name, problem)
         return False
 
     def expire(self, alive: Callable[[str], bool]) -> bool:
-        """Withdraws addresses that no answer names any more, where the name does resolve; True if any."""
+        """Withdraws addresses that are no longer in answers, if the name resolves; True if there were any."""
         gone = [
             (name, address)
             for name, expiry in self._expiry.items()
@@ -155,18 +161,18 @@ class Steering:
             if end < self._now() and alive(name)
         ]
         for name, address in gone:
-            log.info("%s is no longer at %s", name, address)
+            log.info("%s no longer resolves to %s", name, address)
             del self._expiry[name][address]
             self._not_at(name, address)
             self._sync_address(address)
         return bool(gone)
 
     def name_of_group(self, number: int) -> str | None:
-        """The domain name that a group number of the data plane stands for."""
+        """The domain name of a group number in the data plane."""
         return self._names_by_number.get(number)
 
     def set_controller_path(self, query: PathQuery, sids: SidList) -> None:
-        """The controller's answer to this very query; applications that ask the same share it."""
+        """Sets the controller's path for this query; applications with the same query share it."""
         self._answers[query] = sids
         changed = [b for b in self._by_query.get(query, ()) if b.controller_path != sids]
         for binding in changed:
@@ -183,22 +189,22 @@ class Steering:
             )
 
     def queries(self) -> list[PathQuery]:
-        """What the controller is to be asked."""
+        """The queries for the controller."""
         return list(self._by_query)
 
     def query_changes(self) -> tuple[list[PathQuery], list[PathQuery]]:
-        """What the controller is to be asked since the last call, and what it is no longer to be asked."""
+        """Queries that were added since the last call, and queries that were removed."""
         changes, self._query_changes = self._query_changes, {}
         return [q for q, asked in changes.items() if asked], [q for q, asked in changes.items() if not asked]
 
     def answers(self) -> Iterator[tuple[PathQuery, SidList]]:
-        """The last good answers, as they were at the first of them, to what is still asked."""
+        """The last valid paths for the current queries; changes while it runs are not included."""
         for query, sids in list(self._answers.items()):
             if query in self._by_query:
                 yield query, sids
 
     def learned(self) -> dict[str, list[IPv6Address]]:
-        """The addresses of each name, as far as they are known."""
+        """The known addresses of each name."""
         return {name: list(addresses) for name, addresses in self._expiry.items()}
 
     def bindings(self) -> Iterator[Binding]:
@@ -211,11 +217,11 @@ class Steering:
         return self._bindings.get(address, {}).get(port)
 
     def knows(self, address: IPv6Address) -> bool:
-        """Is it an address of a configured service?"""
+        """Is this an address of a configured service?"""
         return address in self._bindings
 
     def slot_of(self, binding: Binding) -> int | None:
-        """Where the binding's path stands in the policy table; 0 where it has none."""
+        """The slot of the binding's path in the policy table; 0 where it has none."""
         return self._policies.slot_of(binding.path)
 
     def _forget_name(self, name: str) -> None:
@@ -253,7 +259,7 @@ class Steering:
             del self._names_at[address]
 
     def _sync_address(self, address: IPv6Address) -> None:
-        """Bindings, routes and service entry of one address, whatever they were before."""
+        """Updates bindings, routes and the service entry of one address."""
         wanted: dict[int, tuple[str, Application]] = {}
         for service in self._services_at(address):
             for application in self._config.services[service].applications:
@@ -289,7 +295,7 @@ class Steering:
             binding.query,
         ):
             if binding.query is not None:
-                # Whoever asks what was answered before has its answer.
+                # A query that was answered before has its path at once.
                 binding.controller_path = self._answers.get(binding.query, ())
                 if binding.query not in self._by_query:
                     self._by_query[binding.query] = []
@@ -313,7 +319,7 @@ class Steering:
             self._note_query(binding.query, asked=False)
 
     def _note_query(self, query: PathQuery, asked: bool) -> None:
-        # What comes and goes between two calls of `query_changes`, or goes and comes back, is no change.
+        # A query that was added and removed between two calls, or the reverse, is no change.
         if self._query_changes.pop(query, asked) is asked:
             self._query_changes[query] = asked
 
@@ -326,13 +332,13 @@ class Steering:
             del self._address_groups[address]
 
     def _clear(self, group: Group, keep: Iterable[int]) -> None:
-        """Takes away the routes of a group to ports that it no longer has."""
+        """Removes the routes of a group, except those to the ports in `keep`."""
         for port in set(group.paths) - set(keep):
             self._plane.remove_route(group.number, port, _PROTOCOLS)
             self._policies.release(group.paths.pop(port))
 
     def _set_route(self, group: Group, port: int, sids: SidList) -> None:
-        """Points at the new path before the old one is let go: no packet finds nothing."""
+        """Sets the new path before the old one is released: no packet is without a path."""
         old = group.paths.get(port)
         if old == sids:
             return

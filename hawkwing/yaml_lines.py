@@ -15,6 +15,14 @@ from typing import Any, NamedTuple
 import yaml
 
 from hawkwing.errors import ConfigError
+from hawkwing.yaml_mistakes import (
+    diagnose,
+    forbidden_character,
+    not_utf8,
+    odd_character,
+    other_language,
+    unexpanded,
+)
 
 MAX_FILE_BYTES = 16 * 2**20
 
@@ -23,12 +31,12 @@ Place = tuple[
 ]  # keys and list indexes from the top, as in ("services", "web", "applications", 0)
 
 _TAG = "tag:yaml.org,2002:"
-_MERGE, _STR = _TAG + "merge", _TAG + "str"
+_MERGE, _STR, _NULL = _TAG + "merge", _TAG + "str", _TAG + "null"
+_BEGIN = yaml.Mark("", 0, 0, 0, "", 0)
 _TAGS = {yaml.ScalarNode: _STR, yaml.SequenceNode: _TAG + "seq", yaml.MappingNode: _TAG + "map"}
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
 _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _MAX_DIGITS = 18
 _MAX_DEPTH = 50
 _MAX_REPEATED = 100_000  # values reached through aliases: a few lines of nested aliases can ask for billions
@@ -60,7 +68,7 @@ class Document:
     root: yaml.Node
     data: Any = None
     faults: list[Fault] = field(default_factory=list)
-    unread: set[Place] = field(default_factory=set)  # places whose value is None because of a fault
+    unread: set[Place] = field(default_factory=set)  # places whose value has a fault already
     keys: dict[int, _Keys] = field(default_factory=dict)  # of each mapping, by its node's identity
 
     def line_of(self, place: Place) -> int:
@@ -91,18 +99,20 @@ class Document:
         return None
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """libyaml's where PyYAML was built with it: ten times as fast."""
+
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    depth = 0
 
+    # Called for each node. The base class looks for resolvers by path, too: there are none.
+    def descend_resolver(self, parent: yaml.Node | None, _index: object) -> None:
+        self.depth += 1
+        if self.depth > _MAX_DEPTH and parent is not None:
+            raise YamlError(_line(parent), f"is nested more than {_MAX_DEPTH} deep")
 
-class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """libyaml's, ten times as fast; what is wrong is told by the other, whose sentences are better."""
-
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
-
-    # The three are called for each node. The base class's look for resolvers by path, too: there are none.
-    def descend_resolver(self, _parent: object, _index: object) -> None: ...
-    def ascend_resolver(self) -> None: ...
+    def ascend_resolver(self) -> None:
+        self.depth -= 1
 
     def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
         if kind is yaml.ScalarNode and implicit[0]:
@@ -114,7 +124,6 @@ class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
 
 def _resolve(kind: str, pattern: str, first: list[str]) -> None:
     _Loader.add_implicit_resolver(_TAG + kind, re.compile(pattern), first)
-    _FastLoader.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 _resolve("bool", rf"^(?i:{'|'.join(_TRUE + _FALSE)})$", [*"yYnNtTfFoO"])
@@ -136,68 +145,36 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError([f"{path}: there is no such file"]) from None
+        raise ConfigError([f"{path}: no such file"]) from None
     except IsADirectoryError:
         raise ConfigError([f"{path}: is a directory, a file is needed"]) from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError([f"{path}: can't be read: {reason}"]) from None
     if len(content) > MAX_FILE_BYTES:
-        raise ConfigError([f"{path}: is larger than {MAX_FILE_BYTES} bytes, which no configuration needs"])
+        raise ConfigError([f"{path}: is larger than {MAX_FILE_BYTES >> 20} MiB"])
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise YamlError(content.count(b"\n", 0, error.start) + 1, "is not text in UTF-8") from None
+        raise YamlError(content.count(b"\n", 0, error.start) + 1, not_utf8(content)) from None
 
 
 def read_yaml(text: str) -> Document:
-    """Reads one YAML document; raises YamlError if there is none or its syntax is wrong."""
+    """Reads one YAML document, an empty one as None; raises YamlError where its syntax is wrong."""
+    loader = _Loader(text)
     try:
-        node = _compose(text, _FastLoader)
-    except (yaml.YAMLError, RecursionError):
-        node = _compose_with_sentences(text)
-    if node is None:
-        raise YamlError(1, "is empty")
-    return _Walk(node).document()
-
-
-def _compose(text: str, kind: type[yaml.SafeLoader]) -> yaml.Node | None:
-    loader = kind(text)
-    try:
-        return loader.get_single_node()
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise YamlError(*diagnose(text, error)) from None
+    except yaml.YAMLError:
+        raise YamlError(*(forbidden_character(text) or (1, "is not valid YAML"))) from None
     finally:
         loader.dispose()
-
-
-def _compose_with_sentences(text: str) -> yaml.Node | None:
-    try:
-        return _compose(text, _Loader)
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise YamlError(
-            line, f"holds the character U+{ord(text[error.position]):04X}, which YAML forbids"
-        ) from None
-    except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error, text) from None
-    except RecursionError:
-        raise YamlError(1, "is nested too deeply to be read") from None
-
-
-def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> YamlError:
-    mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark else 1
-    if isinstance(error, yaml.composer.ComposerError) and "single document" in (error.context or ""):
-        return YamlError(line, "begins a second YAML document, only one can be read")
-    problem = (error.problem or "nothing more is known").replace("'<stream end>'", "the end of the file")
-    if problem == "second occurrence":
-        problem = "this anchor's name is taken already"
-    sentence = f"is not valid YAML: {problem}"
-    if mark:
-        sentence += f" (column {mark.column + 1})"
-    source = text.splitlines()[line - 1 : line]
-    if source and source[0].rstrip().endswith("::"):
-        sentence += "; an address that ends in :: must be in quotes"
-    return YamlError(line, sentence)
+    if node is None:
+        node = yaml.ScalarNode(_NULL, "", _BEGIN, _BEGIN)
+    if isinstance(node, yaml.ScalarNode) and (found := other_language(text)):
+        raise YamlError(*found)
+    return _Walk(node).document()
 
 
 class _Walk:
@@ -207,15 +184,16 @@ class _Walk:
         self.open: list[int] = []  # identities of the nodes being walked, to notice one inside itself
         self.seen: set[int] = set()
         self.repeated = 0
+        self.good_keys: set[str] = set()  # most keys come again and again
 
     def document(self) -> Document:
         self.result.data = self.value(self.result.root)
         return self.result
 
     def value(self, node: yaml.Node) -> Any:
-        self.guard(node)
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
+        self.guard(node)
         self.open.append(id(node))
         value: Any
         if isinstance(node, yaml.MappingNode):
@@ -241,13 +219,13 @@ class _Walk:
         identity = id(node)
         again = identity in self.seen
         if again and identity in self.open:
-            raise YamlError(_line(node), "holds an alias of itself, which has no end")
+            raise YamlError(_line(node), "has an alias of itself in it")
         if len(self.open) >= _MAX_DEPTH:
-            raise YamlError(_line(node), "is nested too deeply to be read")
+            raise YamlError(_line(node), f"is nested more than {_MAX_DEPTH} deep")
         if not again:
             self.seen.add(identity)
             return
-        self.repeated += 1
+        self.repeated += 1 + len(node.value)
         if self.repeated > _MAX_REPEATED:
             raise YamlError(_line(node), "repeats too much through aliases")
 
@@ -262,9 +240,11 @@ class _Walk:
         for pair in node.value:
             key_node, child = pair
             if not isinstance(key_node, yaml.ScalarNode):
-                self.fault(_line(key_node), "has a key that is not a single word or text")
+                self.bad_key(node, key_node)
                 continue
-            key = _text(key_node)
+            key = key_node.value
+            if key not in self.good_keys and self.is_good(key_node, key):
+                self.good_keys.add(key)
             if key_node.tag == _MERGE:
                 self.merge(child, merged)
             elif key in own:
@@ -277,10 +257,18 @@ class _Walk:
         known[id(node)] = own
         return own
 
+    def bad_key(self, node: yaml.MappingNode, key: yaml.Node) -> None:
+        begin, inner = node.start_mark, key.start_mark
+        if isinstance(key, yaml.MappingNode) and (begin.line, begin.column + 1) == (inner.line, inner.column):
+            self.fault(_line(key), "has {{ }} in it: templates are not expanded in the file")
+            self.result.unread.add(tuple(self.place))
+        else:
+            self.fault(_line(key), "has a key that is not a single word or text")
+
     def merge(self, child: yaml.Node, merged: _Keys) -> None:
         for source in child.value if isinstance(child, yaml.SequenceNode) else [child]:
             if not isinstance(source, yaml.MappingNode):
-                self.fault(_line(source), "can only merge keys and values", "<<")
+                self.fault(_line(source), "can merge mappings only", "<<")
             else:
                 self.guard(source)
                 self.open.append(id(source))
@@ -289,7 +277,8 @@ class _Walk:
                 self.open.pop()
 
     def scalar(self, node: yaml.ScalarNode) -> Any:
-        text = _text(node)
+        text: str = node.value
+        self.is_good(node)
         if node.tag == _STR:
             return text
         match node.tag.removeprefix(_TAG):
@@ -299,20 +288,31 @@ class _Walk:
                 return text.lower() in _TRUE
             case "int" if _INT.match(text) and len(text) <= _MAX_DIGITS:
                 return int(text)
-            case "int":
-                self.fault(_line(node), "is no number that can be read here")
-            case "merge":
+            case "merge" | "int":
                 return text
             case _:
                 self.tag_is(node, "str")
         self.result.unread.add(tuple(self.place))
         return None
 
+    def is_good(self, node: yaml.ScalarNode, *below: str) -> bool:
+        """Notes a fault where a text has characters in it that were hardly meant; x-... keys may have any."""
+        text: str = node.value
+        if text.isascii() and "$" not in text and "{" not in text:
+            return True
+        if any(str(part).startswith("x-") for part in self.place):
+            return False
+        found = odd_character(text) or unexpanded(text)
+        if found:
+            self.fault(_line(node), found, *below)
+            self.result.unread.add((*self.place, *below))
+        return not found
+
     def tag_is(self, node: yaml.Node, expected: str) -> None:
         if node.tag != _TAG + expected:
             shown = node.tag.replace(_TAG, "!!")
             shown = shown if shown.isprintable() else ascii(shown)
-            self.fault(_line(node), f"has the YAML tag {shown}, which means nothing here")
+            self.fault(_line(node), f"has the YAML tag {shown}, which is not supported")
 
     def fault(self, line: int, sentence: str, *below: str) -> None:
         self.result.faults.append(Fault(line, (*self.place, *below), sentence))
@@ -322,15 +322,8 @@ def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
-def _text(node: yaml.ScalarNode) -> str:
-    text: str = node.value
-    if not text.isascii() and _HALF_CHARACTER.search(text):
-        raise YamlError(_line(node), "has half a character in it (\\ud800 to \\udfff)")
-    return text
-
-
 def problem_lines(
-    path: Path, document: Document, faults: list[Fault], variables: Mapping[Place, str]
+    path: Path, document: Document, faults: list[Fault], variables: Mapping[Place, str], kind: str = ""
 ) -> list[str]:
     """Faults as `FILE:LINE: place: sentence`, or with the variable's name in front at places set by one."""
     problems = []
@@ -339,7 +332,7 @@ def problem_lines(
         while known and known not in variables and not document.holds(known):
             known = known[:-1]
         where = variables.get(known) or f"{path}:{fault.line}"
-        problems.append(f"{where}: {dotted(fault.place)}{': ' if fault.place else ''}{fault.sentence}")
+        problems.append(f"{where}: {kind}{dotted(fault.place)}{': ' if fault.place else ''}{fault.sentence}")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Makes namespaces, links and nodes of a topology; everything it makes lives in the namespaces."""
+"""Creates the namespaces, links and nodes of a topology; everything is in the namespaces."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 def in_parallel(work: Callable[[T], None], items: Iterable[T]) -> None:
-    """Does the work for all items, and raises the first failure."""
+    """Does the work for all items in parallel, and raises the first error."""
     with ThreadPoolExecutor(_WORKERS) as pool:
         for future in [pool.submit(work, item) for item in items]:
             future.result()
 
 
 def build(topology: Topology, namespace: Callable[[str], str], kinds: Mapping[str, NodeKind]) -> None:
-    """Builds the whole network; `namespace` gives a node's namespace name, `kinds` what it is made of."""
+    """Builds the whole network; `namespace` gives a node's namespace name, `kinds` its kind."""
     all_routes = routes(topology)
 
     def make_node(name: str) -> None:

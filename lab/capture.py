@@ -1,4 +1,4 @@
-"""Captures to pcap files that go on in the background: one tcpdump a link."""
+"""Captures to pcap files in the background: one tcpdump per link."""
 
 from collections.abc import Sequence
 
@@ -15,18 +15,18 @@ def find_link(lab: Lab, name: str) -> Link:
         if name in (link.name, "-".join(reversed(link.nodes))):
             return link
     known = ", ".join(link.name for link in lab.topology.links)
-    raise LabError(f"there is no link {name!r} in lab {lab.name}: it has {known}")
+    raise LabError(f"lab {lab.name} has no link {name!r}, it has {known}")
 
 
 def start(lab: Lab, names: Sequence[str]) -> list[str]:
-    """Captures on the named links, or on all; the files' paths, once every one of them is capturing."""
+    """Starts captures on the named links, or on all; returns the files' paths once all are capturing."""
     links = [find_link(lab, name) for name in names] or list(lab.topology.links)
     running = lab.processes()
     started: list[tuple[Process, str]] = []
     for link in links:
         name = _PREFIX + link.name
         if name in running:
-            raise LabError(f"{link.name} is being captured already; stop that first")
+            raise LabError(f"{link.name} is already being captured, stop it with './run lab.capture --stop'")
         interface = link.interface(link.nodes[0])
         file = str(lab.run / "captures" / f"{link.name}.pcap")
         argv = ["tcpdump", "-i", interface.name, "-w", file, "-U", "--immediate-mode", "-Z", "root"]
@@ -37,7 +37,7 @@ def start(lab: Lab, names: Sequence[str]) -> list[str]:
 
 
 def stop_all(lab: Lab) -> list[str]:
-    """Ends the captures; the files that they wrote."""
+    """Stops the captures; returns the files that they wrote."""
     running = {name: pid for name, pid in lab.processes().items() if name.startswith(_PREFIX)}
     stop([pid for pid in running.values() if pid in members(lab.name)])
     for name in running:

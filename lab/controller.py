@@ -1,4 +1,4 @@
-"""The mock controller of a lab: started anew with a table, or told to push."""
+"""Restarts the mock controller of a lab, or pushes a path from it."""
 
 from collections.abc import Sequence
 from ipaddress import IPv6Address
@@ -10,7 +10,7 @@ from lab.process import stop
 
 
 def restart(lab: Lab, table: Path | None, computing: bool = True, options: Sequence[str] = ()) -> str:
-    """Stops the running controller and starts one with this table; a sentence that says so."""
+    """Stops the running controller and starts one with this table; returns where it listens."""
     running = lab.processes().get(lab.hawkeye.name)
     if running is not None:
         stop([running])
@@ -20,10 +20,10 @@ def restart(lab: Lab, table: Path | None, computing: bool = True, options: Seque
 
 
 def push_path(lab: Lab, text: str) -> str:
-    """`DESTINATION=INTENT,..=SID,..`: the running controller's path for that from now on, pushed at once."""
+    """`DESTINATION=INTENT,..=SID,..`: sets the running controller's path for this query and pushes it."""
     parts = text.split("=")
     if len(parts) != 3:
-        raise LabError(f"write DESTINATION=INTENT,INTENT=SID,SID and not {text!r}")
+        raise LabError(f"{text!r} is not of the form DESTINATION=INTENT,INTENT=SID,SID")
     destination, intents, sids = parts[0], parts[1].split(","), [sid for sid in parts[2].split(",") if sid]
     try:
         IPv6Address(destination)
@@ -32,7 +32,7 @@ def push_path(lab: Lab, text: str) -> str:
     except ValueError as error:
         raise LabError(f"{error} in {text!r}") from None
     if not lab.control_socket.exists():
-        raise LabError("no controller runs in this lab: start it with './run hawkeye'")
+        raise LabError("no controller is running in this lab, start it with './run hawkeye'")
     with Control(lab.control_socket) as control:
         control.set_path(destination, [{"intent": name} for name in intents], sids)
     return f"{destination} ({', '.join(intents)}): {', '.join(sids) or 'no path'}"

@@ -1,4 +1,4 @@
-"""The demonstration: one request, several paths, and what was captured of them on every link."""
+"""The demo: the same request over several paths, captured on every link."""
 
 import sys
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ _SLOW = 80000
 
 
 class Names:
-    """Addresses and SIDs by the names of their nodes."""
+    """Names of nodes for addresses and SIDs."""
 
     def __init__(self, topology: Topology) -> None:
         self._names: dict[IPv6Address, str] = {}
@@ -54,7 +54,7 @@ class Names:
 
 
 def run(keep: bool, routers: RouterName | None = None, vpp_prefix: str | None = None) -> int:
-    """Runs it; the exit status."""
+    """Runs the demo; returns the exit status."""
     console = Console(highlight=False)
     lab = Lab(NAME, routers=routers, vpp_prefix=vpp_prefix)
     made_of = " made of VPP" if routers == "vpp" else ""
@@ -71,7 +71,7 @@ def run(keep: bool, routers: RouterName | None = None, vpp_prefix: str | None = 
         if not keep:
             lab.down()
             left = lab.remains()
-            console.print(f"Lab is down, left over: {', '.join(left) or 'nothing'}")
+            console.print(f"Lab removed, {'left over: ' + ', '.join(left) if left else 'nothing left over'}")
 
 
 class _Show:
@@ -93,23 +93,24 @@ class _Show:
         client = self._start_agents()
 
         requests, _replies = self._fetch()
-        self._tell(f"1. GET {_URL} along the configured list {' > '.join(_CHOSEN)}", requests)
+        self._tell(f"1. GET {_URL} over the configured segment list {' > '.join(_CHOSEN)}", requests)
 
         self._configure(intents=_LOW_LATENCY)
         self._reload()
         client.wait_for("path from the controller")
         requests, replies = self._fetch()
         self._tell(
-            "2. Reloaded with the intent low-latency: by the path that the controller has computed", requests
+            "2. Configuration reloaded with the intent low-latency: the path computed by the controller",
+            requests,
         )
-        self._tell("3. The reply: the server has learned the list and reversed it by itself", replies)
+        self._tell("3. The reply: the server learned the segment list and reversed it", replies)
 
         done = impair(self._lab, _FAST_LINK, latency=_SLOW)
-        self._console.print(f"\n[bold]{_FAST_LINK} gets slow[/]: {_SLOW // 1000} ms. " + done[-1])
+        self._console.print(f"\n[bold]{_FAST_LINK} gets {_SLOW // 1000} ms of latency[/]: " + done[-1])
         before = _links(requests)
-        wait_until(lambda: _links(self._fetch(quietly=True)[0]) != before, 10.0, "the path to move")
+        wait_until(lambda: _links(self._fetch(quietly=True)[0]) != before, 10.0, "the path to change")
         requests, _replies = self._fetch()
-        self._tell("4. The same request after the controller has pushed a better path", requests)
+        self._tell("4. The same request after the controller pushed a better path", requests)
         heal(self._lab)
 
         self._configure(intents=_THROUGH_FIREWALL)
@@ -117,10 +118,10 @@ class _Show:
         wait_until(self._chained, 10.0, "the path through the firewall")
         seen_before = self._seen_by_firewalls()
         requests, _replies = self._fetch()
-        self._tell("5. Reloaded with a service chain through the firewall", requests)
+        self._tell("5. Configuration reloaded with a service chain through the firewall", requests)
         for name, count in self._seen_by_firewalls().items():
             more = count - seen_before[name]
-            self._console.print(f"{name} has counted {more} packets of it, replies included")
+            self._console.print(f"{name} counted {more} packets, with replies")
 
     def _configure(self, intents: str, controller: str | None = None) -> None:
         host = self._lab.hawkeye
@@ -174,7 +175,7 @@ def _links(packets: Sequence[Packet]) -> list[str]:
 
 
 def _fetch(lab: Lab, capture: Capture, console: Console | None) -> tuple[list[Packet], list[Packet]]:
-    """The first packet of a request and of its reply, on every link that they crossed."""
+    """The first packet of a request and of its reply on every link."""
     capture.forget()
     result = lab.execute("host-a", ["curl", "-sS", "-m", f"{patient(5):g}", _URL])
     if result.returncode:
@@ -216,11 +217,11 @@ def _table(title: str, packets: Sequence[Packet], names: Names) -> Table:
 def _explain(lab: Lab, console: Console) -> None:
     console.print(
         f"""
-The lab stays up, with agents and controller. Look around:
+The lab is still up, with agents and controller. Try:
   ./run lab.status --name {lab.name}
   ./run lab.exec host-a "curl -s {_URL}" --name {lab.name}
   ./run lab.exec vpp5 "tcpdump -nvi vpp3 -c 5" --name {lab.name}
-  ./run lab.capture --name {lab.name}        (and --stop; files in {lab.run}/captures)
+  ./run lab.capture --name {lab.name}        (--stop stops it; files in {lab.run}/captures)
   ./run lab.impair vpp1-vpp2 --latency 50000 --name {lab.name}
   less {lab.run}/logs/client.log
   ./run lab.down --name {lab.name}"""

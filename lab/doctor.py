@@ -1,8 +1,8 @@
-"""What this machine can do for HawkWing and what it cannot, found by trying, not by reading configuration.
+"""Checks what HawkWing needs on this machine by using it, not by reading configuration.
 
-Every kernel feature is used for real in a throw-away network namespace of a forked child: nothing is left
-behind, and a feature that lives in a module is loaded on the way. Only the standard library is imported at
-the top, so that this works, and says so, where everything else is missing.
+Each kernel feature is used in a temporary network namespace of a child process: nothing is left over, and a
+feature in a module gets loaded. Only the standard library is imported at the top, so that this also works
+where everything else is missing.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
 
 class MissingError(Exception):
-    """A probe's answer "no"; the text says why."""
+    """A feature is missing; the text says why."""
 
 
 class UntriedError(MissingError):
-    """A probe could not be made at all, so nothing is known about what it would have shown."""
+    """A check could not be run, so its result is unknown."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing a machine has or lacks. `probe` uses it and returns a detail, or raises MissingError."""
+    """One feature. `probe` uses it and returns a detail, or raises MissingError."""
 
     name: str
-    config_option: str  # the kernel's option that brings it; empty when it is no matter of the kernel
+    config_option: str  # the kernel option for it; empty if it does not depend on the kernel
     needed: bool  # without it neither the agent nor the lab works
     probe: Callable[[], str]
-    without: str = ""  # what an optional one's absence costs
-    in_netns: bool = False  # the probe changes network settings: it runs in the throw-away namespace
-    slow: bool = False  # left out of the quick round
-    quick_only: bool = False  # a cheap stand-in for a slow one
+    without: str = ""  # the effect if an optional feature is missing
+    in_netns: bool = False  # the probe changes network settings: it runs in the temporary namespace
+    slow: bool = False  # not part of the quick check
+    quick_only: bool = False  # a fast replacement for a slow one
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rung:
-    """One of the four kinds of tests, and why it cannot run here (empty: it can)."""
+    """One of the four kinds of tests, and why it cannot run here (empty: it can run)."""
 
     name: str
     why_not: str
@@ -87,7 +87,7 @@ class Rung:
 
 def _root() -> str:
     if os.geteuid() != 0:
-        raise MissingError("network namespaces and BPF programs need root: start it with sudo")
+        raise MissingError("network namespaces and BPF programs need root privileges: use sudo")
     return ""
 
 
@@ -95,7 +95,7 @@ def _kernel() -> str:
     release = platform.release()
     numbers = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
     if numbers < OLDEST_KERNEL:
-        raise MissingError(f"this is {release}")
+        raise MissingError(f"this kernel is {release}")
     return release
 
 
@@ -135,7 +135,7 @@ def _load_pass_program() -> int:
 
 def _bpf_syscall() -> str:
     os.close(_load_pass_program())
-    return "a program loads"
+    return "programs can be loaded"
 
 
 def _bpf_jit() -> str:
@@ -150,8 +150,8 @@ def _bpf_jit() -> str:
         os.close(program)
     # struct bpf_prog_info: type, id, tag[8], jited_prog_len ...
     if struct.unpack_from("=I", info.raw, 16)[0] == 0:
-        raise MissingError("programs are interpreted; the sysctl net.core.bpf_jit_enable=1 may switch it on")
-    return "programs become machine code"
+        raise MissingError("programs are interpreted; try the sysctl net.core.bpf_jit_enable=1")
+    return "programs are compiled to machine code"
 
 
 def _test_run() -> str:
@@ -167,7 +167,7 @@ def _test_run() -> str:
         raise MissingError(str(error.strerror)) from error
     finally:
         os.close(program)
-    return "a program runs on a packet without an interface"
+    return "programs can be run on a packet without an interface"
 
 
 def _data_plane() -> str:
@@ -186,24 +186,24 @@ def _bcc() -> str:
     try:
         bcc = importlib.import_module("bcc")
     except (ImportError, OSError) as error:
-        raise MissingError(f"Debian's package python3-bpfcc brings it ({error})") from error
+        raise MissingError(f"install the Debian package python3-bpfcc ({error})") from error
     if not hasattr(bcc, "BPF"):
         raise MissingError(
-            "the module named bcc is another project's: Debian's package python3-bpfcc brings the right one"
+            "the Python module bcc is a different project: install the Debian package python3-bpfcc"
         )
     return str(bcc.__version__)
 
 
 def _bcc_found() -> str:
     if importlib.util.find_spec("bcc") is None:
-        raise MissingError("Debian's package python3-bpfcc brings it")
+        raise MissingError("install the Debian package python3-bpfcc")
     return ""
 
 
 def _headers() -> str:
     header = Path("/usr/include/linux/bpf.h")
     if not header.exists():
-        raise MissingError(f"Debian's package linux-libc-dev brings {header}")
+        raise MissingError(f"{header} is missing: install the Debian package linux-libc-dev")
     return str(header)
 
 
@@ -219,7 +219,7 @@ def _vpp() -> str:
 
 
 def _namespace() -> str:
-    return ""  # that it runs at all is the proof
+    return ""  # it runs in one
 
 
 def _do(*commands: str) -> str:
@@ -227,16 +227,16 @@ def _do(*commands: str) -> str:
         try:
             done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=10)
         except FileNotFoundError:
-            raise UntriedError(f"{command.split()[0]} is not installed (Debian's package iproute2)") from None
+            raise UntriedError(f"{command.split()[0]} is not installed (Debian package iproute2)") from None
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
-            raise MissingError(f"`{command}` says: {said[0].removeprefix('RTNETLINK answers: ')}")
+            raise MissingError(f"`{command}` failed: {said[0].removeprefix('RTNETLINK answers: ')}")
     return ""
 
 
 def _ipv6() -> str:
     if not Path("/proc/net/if_inet6").exists():
-        raise MissingError("the kernel has no IPv6, or it was started with ipv6.disable=1")
+        raise MissingError("the kernel has no IPv6, or was booted with ipv6.disable=1")
     for scope in ("all", "default", "lo"):
         with contextlib.suppress(OSError):  # read-only in a container, where it may well be 0 already
             Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("0")
@@ -312,7 +312,14 @@ CHECKS = [
     Check("kernel headers for C", "", True, _headers),
     Check("BPF system call", "CONFIG_BPF_SYSCALL", True, _bpf_syscall),
     Check("HawkWing's programs", "", True, _data_plane, slow=True),
-    Check("BPF compiler (JIT)", "CONFIG_BPF_JIT", False, _bpf_jit, without="packets cost more", slow=True),
+    Check(
+        "BPF compiler (JIT)",
+        "CONFIG_BPF_JIT",
+        False,
+        _bpf_jit,
+        without="packets need more processor time",
+        slow=True,
+    ),
     Check("BPF test run", "", False, _test_run, without="no data plane tests", slow=True),
     Check("network namespaces", "CONFIG_NET_NS", True, _namespace, in_netns=True),
     Check("IPv6", "CONFIG_IPV6", True, _ipv6, in_netns=True),
@@ -340,7 +347,7 @@ CHECKS = [
         slow=True,
     ),
     Check("TUN", "CONFIG_TUN", False, _tun, "no tun devices", in_netns=True, slow=True),
-    Check("VPP", "", False, _vpp, "no VPP routers; the kernel's routers do the same work", slow=True),
+    Check("VPP", "", False, _vpp, "no VPP routers; the kernel's routers can be used instead", slow=True),
 ]
 
 
@@ -354,7 +361,7 @@ def _answer(check: Check) -> Finding:
 
 
 def _answer_in_netns(checks: Sequence[Check]) -> list[Finding]:
-    """Runs the probes in a child that moves to a network namespace of its own, which dies with it."""
+    """Runs the probes in a child process with its own network namespace."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -383,13 +390,13 @@ def _answer_in_netns(checks: Sequence[Check]) -> list[Finding]:
         container = "not permitted: a container needs CAP_SYS_ADMIN"
         why, tried = (container, True) if os.geteuid() == 0 else ("needs root", False)
     else:
-        why, tried = os.strerror(report) if report else "the probes died", True
+        why, tried = os.strerror(report) if report else "the checks crashed", True
     refused = Finding(checks[0], False, why, tried)
     return [refused, *(Finding(check, False, "needs a network namespace", False) for check in checks[1:])]
 
 
 def findings(quick: bool = False) -> list[Finding]:
-    """What was found for every check, in their order; `quick` leaves out the slow and optional ones."""
+    """The results of all checks, in their order; `quick` skips the slow and optional ones."""
     chosen = [check for check in CHECKS if not (check.slow if quick else check.quick_only)]
     inside = [check for check in chosen if check.in_netns]
     found = {answer.check.name: answer for answer in _answer_in_netns(inside)}
@@ -398,16 +405,18 @@ def findings(quick: bool = False) -> list[Finding]:
 
 
 def missing_features(quick: bool = False) -> list[str]:
-    """One sentence for each thing that is needed and isn't there; without root, only that."""
+    """One sentence for each required feature that is missing; without root only that."""
     if os.geteuid() != 0:
         return [_answer(CHECKS[0]).sentence]
     lacking = [finding for finding in findings(quick) if finding.check.needed and not finding.works]
-    reasons = [finding for finding in lacking if finding.tried] or lacking  # the untried ones merely follow
+    reasons = [
+        finding for finding in lacking if finding.tried
+    ] or lacking  # the others only follow from these
     return [finding.sentence for finding in reasons]
 
 
 def rungs(found: Iterable[Finding] | None = None) -> list[Rung]:
-    """Which of the four kinds of tests this machine can run."""
+    """Which of the four kinds of tests can run on this machine."""
     failed = {
         finding.check.name: finding
         for finding in (findings() if found is None else found)
@@ -416,7 +425,7 @@ def rungs(found: Iterable[Finding] | None = None) -> list[Rung]:
 
     def why_not(checks: Iterable[Check]) -> str:
         absent = [name for name in (check.name for check in checks) if name in failed]
-        # Without root most probes were not even made: naming them all would hide the reason.
+        # Without root most checks were not run: to list them all would hide the reason.
         absent = [name for name in absent if failed[name].tried] or absent
         return ", ".join(f"no {name}" for name in absent)
 
@@ -469,7 +478,7 @@ def _print_table(title: str, rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def doctor() -> int:
-    """Prints what this machine can do and why not the rest; 0 when everything needed is there, else 1."""
+    """Prints all results; returns 0 if nothing that is required is missing, else 1."""
     found = findings()
     tests = [(rung.name, "no" if rung.why_not else "yes", rung.why_not) for rung in rungs(found)]
     pretty = sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
@@ -477,7 +486,7 @@ def doctor() -> int:
     show("This machine", _rows(found))
     show("Tests that run here", tests)
     lacking = [finding for finding in found if finding.check.needed and not finding.works]
-    print("Not everything that is needed is here." if lacking else "Everything that is needed is here.")
+    print("Required features are missing." if lacking else "Nothing required is missing.")
     return 1 if lacking else 0
 
 

@@ -1,4 +1,4 @@
-"""Programs on a node's interface by tc, ahead of all others there or behind them."""
+"""Attaches programs to a node's interface with tc, before or after all others."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +14,7 @@ _FIRST, _LAST = 1, 0xFFFF
 
 
 def _change(command: str, interface: str, direction: str, priority: int, **more: object) -> None:
-    """Of one filter, in this thread's namespace."""
+    """Changes one filter, in this thread's namespace."""
     with IPRoute() as ip:
         index = ip.link_lookup(ifname=interface)[0]
         where = {"index": index, "parent": PARENTS[direction], "prio": priority, "handle": 1}
@@ -35,17 +35,17 @@ def _beside(lab: Lab, node: str, direction: str, priority: int, fd: int) -> Iter
 
 
 def in_front(lab: Lab, node: str, direction: str, fd: int) -> AbstractContextManager[None]:
-    """A program (its descriptor) ahead of all others on a host's interface, which has some."""
+    """Attaches a program (its file descriptor) before all others on a host's interface that has a clsact."""
     return _beside(lab, node, direction, _FIRST, fd)
 
 
 def behind(lab: Lab, node: str, direction: str, fd: int) -> AbstractContextManager[None]:
-    """A program behind all others on a host's interface, which has some."""
+    """Attaches a program after all others on a host's interface that has a clsact."""
     return _beside(lab, node, direction, _LAST, fd)
 
 
 def put_on(programs: Mapping[str, int], interface: str = "eth0") -> None:
-    """One program a direction, in this thread's namespace, and the queueing discipline they hang on."""
+    """Attaches one program per direction, with a clsact, in this thread's namespace."""
     with IPRoute() as ip:
         ip.tc("add", "clsact", index=ip.link_lookup(ifname=interface)[0])
     for direction, fd in programs.items():
@@ -53,6 +53,6 @@ def put_on(programs: Mapping[str, int], interface: str = "eth0") -> None:
 
 
 def take_off(interface: str = "eth0") -> None:
-    """The queueing discipline, and every program with it, in this thread's namespace."""
+    """Removes the clsact and all programs on it, in this thread's namespace."""
     with IPRoute() as ip:
         ip.tc("del", "clsact", index=ip.link_lookup(ifname=interface)[0])

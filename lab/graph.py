@@ -1,4 +1,4 @@
-"""Pictures of a topology, made from the topology alone: Mermaid text and SVG."""
+"""Draws a topology as Mermaid text or SVG."""
 
 from __future__ import annotations
 

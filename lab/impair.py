@@ -1,13 +1,13 @@
-"""Links that get worse, fail and heal while the lab runs; the controller is told as well.
+"""Impairs, fails and heals links of a running lab, and tells the controller.
 
-Every function returns what it has done, one sentence each. What is wrong at present is in the run directory.
+Each function returns what it did, one sentence each. The current impairments are saved in the run directory.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ _QUEUE = "50ms"
 
 
 class _State:
-    """The failed links, and by link the metrics that were changed."""
+    """The failed links, and the changed metrics of each link."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -45,14 +45,14 @@ def impair(
 ) -> list[str]:
     """Sets a link's latency (microseconds), bandwidth (kbit/s) and loss (percent), each in both directions.
 
-    What isn't given stays as it is.
+    None leaves a metric unchanged.
     """
     wanted = {"latency": latency, "bandwidth": bandwidth, "loss": loss}
     changes = {name: value for name, value in wanted.items() if value is not None}
     if not changes:
-        raise LabError("say what to change: latency, bandwidth or loss")
+        raise LabError("nothing to change: give --latency, --bandwidth or --loss")
     if (latency or 0) < 0 or (bandwidth is not None and bandwidth < 1) or not 0 <= (loss or 0) < 100:
-        raise LabError("latency is 0 or more, bandwidth 1 or more, and loss from 0 to under 100")
+        raise LabError("latency must be 0 or more, bandwidth 1 or more, loss at least 0 and less than 100")
     found = find_link(lab, link)
     with _state(lab) as state:
         metrics = state.impaired.setdefault(found.name, {})
@@ -63,7 +63,7 @@ def impair(
 
 
 def fail(lab: Lab, link: str) -> list[str]:
-    """Takes a link down at both ends; what is left of the network finds its ways without it."""
+    """Sets a link down at both ends, and reroutes."""
     found = find_link(lab, link)
     with _state(lab) as state:
         if found.name not in state.failed:
@@ -76,7 +76,7 @@ def fail(lab: Lab, link: str) -> list[str]:
 
 
 def heal(lab: Lab, link: str | None = None) -> list[str]:
-    """Makes a link, or all that failed or were impaired, as the topology has it."""
+    """Restores the topology settings of a link, or of all that failed or were impaired."""
     with _state(lab) as state:
         names = [find_link(lab, link).name] if link else list(dict.fromkeys([*state.failed, *state.impaired]))
         links = [find_link(lab, name) for name in names]
@@ -111,7 +111,7 @@ def _state(lab: Lab) -> Iterator[_State]:
 
 
 def _rerouted(nodes: list[str]) -> str:
-    return f"routes changed in {', '.join(nodes)}" if nodes else "no route changed"
+    return f"routes changed on {', '.join(nodes)}" if nodes else "no routes changed"
 
 
 # --- up and down
@@ -125,11 +125,11 @@ def _set_link(lab: Lab, interface: Interface, up: bool) -> None:
     lab.inside(interface.node, lambda: lab.kinds[interface.node].set_link(interface, up))
 
 
-# --- worse
+# --- impairments
 
 
 def _shape(lab: Lab, link: Link, metrics: dict[str, float]) -> list[str]:
-    """Puts queueing disciplines for these metrics at both ends, in place of what was there."""
+    """Replaces the queueing disciplines at both ends by ones for these metrics."""
     netem = []
     if metrics.get("latency"):
         netem += ["delay", f"{metrics['latency']}us"]
@@ -144,7 +144,7 @@ def _shape(lab: Lab, link: Link, metrics: dict[str, float]) -> list[str]:
                 parent = ["parent", "1:1"]
                 done.append(f"{interface.node}: {' '.join(netem)} towards {interface.peer_node}")
             else:
-                done.append("this kernel has no netem: only the controller knows of latency and loss")
+                done.append("this kernel has no netem: latency and loss are only told to the controller")
         if "bandwidth" in metrics:
             rate = int(metrics["bandwidth"])
             burst = max(_LEAST_BURST, int(rate * 1000 / 8 * _BURST_SECONDS))
@@ -152,12 +152,12 @@ def _shape(lab: Lab, link: Link, metrics: dict[str, float]) -> list[str]:
             if _tc(lab, interface, "add", *parent, "handle", "10:", *shaper):
                 done.append(f"{interface.node}: {rate} kbit/s towards {interface.peer_node}")
             else:
-                done.append("this kernel has no tbf: only the controller knows of the bandwidth")
+                done.append("this kernel has no tbf: the bandwidth is only told to the controller")
     return list(dict.fromkeys(done))
 
 
 def _tc(lab: Lab, interface: Interface, verb: str, *arguments: str) -> bool:
-    """False where the kernel lacks the discipline; nothing to delete is fine."""
+    """False where the kernel lacks the queueing discipline; deleting none is fine."""
     command = ["tc", "qdisc", verb, "dev", interface.name, *arguments]
     outcome = lab.execute(interface.node, command)
     if outcome.returncode == 0 or (verb == "del" and "handle of zero" in outcome.stderr):
@@ -175,7 +175,15 @@ def _tell(lab: Lab, link: Link, **metrics: float | bool) -> str:
         with Control(lab.control_socket) as control:
             control.set_link(link.name, **metrics)
     except OSError:
-        return "no controller runs that could be told"
+        return "no controller is running"
     except ValueError as error:
-        return f"the controller was not told: {error}"
-    return f"the controller knows {link.name} with {', '.join(f'{k} {v}' for k, v in metrics.items())}"
+        return f"controller refused the change: {error}"
+    return f"controller told: {link.name} {_shown(metrics)}"
+
+
+def _shown(metrics: Mapping[str, float | bool]) -> str:
+    """As in `is down` or `is up with latency 300, bandwidth 1000000, loss 0`."""
+    values = ", ".join(f"{name} {value}" for name, value in metrics.items() if name != "up")
+    if "up" not in metrics:
+        return f"has {values}"
+    return f"is {'up' if metrics['up'] else 'down'}{' with ' + values if values else ''}"

@@ -1,4 +1,4 @@
-"""The seam between a lab and what its nodes are made of: hosts, the kernel's routers, or VPP's."""
+"""The interface between a lab and its kinds of nodes: hosts, Linux routers and VPP routers."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ from lab.topology import Interface
 
 
 class Place(Protocol):
-    """What a node may know about the lab it stands in."""
+    """What a node knows about its lab."""
 
     @property
     def run(self) -> Path:
         """The lab's run directory."""
 
     def namespace(self, node: str) -> str:
-        """The name of a node's network namespace, of which the machine has one only."""
+        """The name of a node's network namespace, unique on this machine."""
 
     def start(self, node: str, name: str, argv: Sequence[str]) -> Process:
         """Starts a process in the background of a node; its log is logs/NAME.log."""
 
 
 class NodeKind(Protocol):
-    """How one node is built and changed; all calls are made in a thread inside its network namespace."""
+    """Builds and changes one node; all calls are made in a thread in its network namespace."""
 
     @property
     def needs_checksums(self) -> bool:
-        """Frames must reach it with their checksums finished, instead of left to a device."""
+        """True if it needs complete checksums in the frames that it gets (no checksum offload)."""
 
     def prepare(self) -> None:
-        """Before there are interfaces."""
+        """Called before the interfaces are created."""
 
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
-        """Once both ends of its links exist and its own are up: addresses, SIDs and routes."""
+        """Sets addresses, SIDs and routes; called when its links exist and its own ends are up."""
 
     def settle(self, routes: Sequence[Route], ours: Collection[IPv6Network], failed: Collection[str]) -> bool:
-        """Changes its routes to these, with the named links failed; False where they were so.
+        """Changes its routes to these, with the named links failed; False if nothing changed.
 
-        `ours` are the prefixes that the lab gives routes to; a user's other routes stay.
+        `ours` are the prefixes with routes from the lab; other routes are not changed.
         """
 
     def set_link(self, interface: Interface, up: bool) -> None:
-        """Takes its end of a link down, or up again with the addresses it had."""
+        """Sets its end of a link down, or up with its former addresses."""
 
     def set_mtu(self, interface: Interface, octets: int) -> None:
-        """The largest packet that its end of a link takes."""
+        """Sets the MTU of its end of a link."""
 
     def console(self) -> list[str] | None:
-        """The command of its own interactive console; None where a shell in its namespace is one."""
+        """The command for its own interactive console; None for a shell in its namespace."""
 
     def execute(self, command: str) -> tuple[int, str] | None:
-        """Exit status and output of a command for its own console; None where it has none."""
+        """Exit status and output of a command on its own console; None if it has none."""
 
 
 class RouterKind(NodeKind, Protocol):
-    """What routers have beyond that."""
+    """A kind of router."""
 
     def sid_packets(self) -> dict[IPv6Address, int]:
-        """How many packets each of its SIDs has processed."""
+        """The number of packets processed by each of its SIDs."""
 
     def description(self) -> str:
-        """What it is made of, with its version where that isn't the kernel's."""
+        """Its kind, with a version if it is not the kernel."""

@@ -1,4 +1,4 @@
-"""Network namespaces with names under /run/netns, as ip-netns(8) has them."""
+"""Named network namespaces under /run/netns, as in ip-netns(8)."""
 
 import ctypes
 import errno
@@ -24,12 +24,12 @@ def _check(result: int, what: str) -> None:
 
 
 def path(name: str) -> Path:
-    """Where a namespace of this name is found."""
+    """The path of a namespace."""
     return FOLDER / name
 
 
 def exists(name: str) -> bool:
-    """True for a live namespace, not for the empty file that a killed creator leaves."""
+    """True for a namespace, not for the empty file that a killed process left."""
     try:
         return path(name).stat().st_dev != FOLDER.stat().st_dev
     except FileNotFoundError:
@@ -37,7 +37,7 @@ def exists(name: str) -> bool:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """Runs `work` in a thread of its own: namespaces belong to threads, and ours stays where it is."""
+    """Runs `work` in its own thread, because a namespace belongs to a thread."""
     outcome: list[T] = []
     failure: list[BaseException] = []
 
@@ -65,7 +65,7 @@ def enter(name: str) -> None:
 
 
 def run_inside(name: str, work: Callable[[], T]) -> T:
-    """The result of `work`, done by a thread inside the namespace; sockets it opens stay there."""
+    """The result of `work`, run by a thread in the namespace; sockets it opens stay there."""
 
     def body() -> T:
         enter(name)
@@ -75,15 +75,17 @@ def run_inside(name: str, work: Callable[[], T]) -> T:
 
 
 def create(name: str) -> None:
-    """Makes a namespace; FileExistsError where the name is taken."""
+    """Creates a namespace; FileExistsError where the name is in use."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     path(name).touch(exist_ok=False)
 
     def body() -> None:
-        _check(_libc.unshare(_CLONE_NEWNET), "can't make a network namespace (CONFIG_NET_NS, root rights)")
+        _check(
+            _libc.unshare(_CLONE_NEWNET), "can't create a network namespace (CONFIG_NET_NS, root privileges)"
+        )
         source = f"/proc/self/task/{threading.get_native_id()}/ns/net"
         mounted = _libc.mount(source.encode(), str(path(name)).encode(), b"none", _MS_BIND, None)
-        _check(mounted, "can't keep a network namespace")
+        _check(mounted, "can't mount a network namespace")
 
     try:
         in_thread(body)
@@ -93,7 +95,7 @@ def create(name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Takes the name away; the namespace ends with its last process. One that is gone is no error."""
+    """Removes the name; the namespace ends with its last process. A missing one is no error."""
     while _libc.umount2(str(path(name)).encode(), _MNT_DETACH) == 0:
         pass
     if ctypes.get_errno() not in (errno.EINVAL, errno.ENOENT):

@@ -1,4 +1,4 @@
-"""A lab: one topology built under one name, with everything about it in one run directory."""
+"""A lab: a topology built under a name, with all of its files in one run directory."""
 
 import fcntl
 import json
@@ -35,11 +35,11 @@ T = TypeVar("T")
 
 
 class LabError(Exception):
-    """Something a lab's user can mend, in one sentence."""
+    """An error that the user can correct, in one sentence."""
 
 
 class Lab:
-    """Up, down, and what is done in between. All state is in the kernel and in the run directory."""
+    """Starts, stops and uses a lab. All state is in the kernel and in the run directory."""
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class Lab:
         routers: RouterName | None = None,
         vpp_prefix: str | None = None,
     ) -> None:
-        """`routers`: all of one kind, whatever the topology says; a lab that is up stays as it is."""
+        """`routers` overrides the kind of all routers in the topology; a lab that is up keeps its kind."""
         if not name.replace("-", "").isalnum() or len(name) > 32:
-            raise LabError(f"a lab's name has letters, digits and hyphens, at most 32: not {name!r}")
+            raise LabError(f"{name!r} is not a valid name: use letters, digits and hyphens, at most 32")
         self.name = name
         self.run = RUNS / name
         self._record = self.run / "lab.json"
@@ -65,7 +65,7 @@ class Lab:
 
     @property
     def topology(self) -> Topology:
-        """The topology, read from its file when it is first needed."""
+        """The topology; its file is read on first use."""
         if self._topology is None:
             self._topology = self._load()
         return self._topology
@@ -74,11 +74,11 @@ class Lab:
         topology = load_topology(self.topology_file)
         return topology.with_routers(self._routers) if self._routers else topology
 
-    # --- what nodes are made of
+    # --- kinds of nodes
 
     @property
     def kinds(self) -> Mapping[str, NodeKind]:
-        """Every node's kind; LabError where a router wants VPP and there is none."""
+        """The kind of every node; LabError where a router needs VPP and there is none."""
         if not self._kinds:
             self._kinds = {name: self._kind_of(node) for name, node in self.topology.nodes.items()}
         return self._kinds
@@ -92,36 +92,36 @@ class Lab:
             installation = find_vpp(self._vpp_prefix)
         except VppMissingError as error:
             raise LabError(str(error)) from error
-        # The library for VPP's API is only needed where there is a VPP.
+        # The library for VPP's API is needed only with VPP.
         from lab.vpp.router import VppRouter
 
         return VppRouter(node, self, installation)
 
     def kind(self, node: str) -> NodeKind:
-        """That of one node; LabError where there is no such node."""
+        """The kind of one node; LabError where there is no such node."""
         self.namespace(node)
         return self.kinds[node]
 
     def router_kind(self, node: str) -> RouterKind:
-        """That of a router."""
+        """The kind of a router."""
         kind = self.kind(node)
         if isinstance(kind, LinuxHost):
             raise LabError(f"{node} is a host, not a router")
         return cast(RouterKind, kind)
 
     def inside(self, node: str, work: Callable[[], T]) -> T:
-        """What `work` gives, done by a thread in the node's network namespace."""
+        """The result of `work`, run by a thread in the node's network namespace."""
         return netns.run_inside(self.namespace(node), work)
 
     def sid_packets(self) -> dict[str, dict[IPv6Address, int]]:
-        """By router, how many packets each of its SIDs has processed."""
+        """The number of packets processed by each SID of each router."""
         return {
             router.name: self.inside(router.name, self.router_kind(router.name).sid_packets)
             for router in self.topology.routers
         }
 
     def set_mtu(self, node: str, peer: str, octets: int) -> None:
-        """The largest packet that a node's end of the link to `peer` takes."""
+        """Sets the MTU of a node's end of the link to `peer`."""
         interface = self.topology.nodes[node].interface_to(peer)
         self.inside(node, lambda: self.kinds[node].set_mtu(interface, octets))
 
@@ -129,13 +129,13 @@ class Lab:
         """The name of a node's network namespace."""
         if node not in self.topology.nodes:
             known = ", ".join(self.topology.nodes)
-            raise LabError(f"there is no node {node!r} in lab {self.name}: it has {known}")
+            raise LabError(f"lab {self.name} has no node {node!r}, it has {known}")
         return f"{self.name}-{node}"
 
     # --- up and down
 
     def up(self) -> bool:
-        """Builds the lab and starts its services; False where it was up. A broken one is built anew."""
+        """Builds the lab and starts its services; False if it was up. A broken lab is rebuilt."""
         with self._locked():
             if self.is_up():
                 self._require_asked_routers()
@@ -145,7 +145,7 @@ class Lab:
             self._down()
             self._topology = wanted
             self._kinds.clear()
-            _ = self.kinds  # where VPP is missing it ends here, before anything is made
+            _ = self.kinds  # a missing VPP is reported here, before anything is created
             self._claim()
             try:
                 self._build()
@@ -155,12 +155,12 @@ class Lab:
         return True
 
     def down(self) -> None:
-        """Takes away all that this lab has made, and nothing else."""
+        """Removes everything that this lab created, and nothing else."""
         with self._locked():
             self._down()
 
     def is_up(self) -> bool:
-        """True when it was built to the end, all namespaces are there and all services live."""
+        """True if it was built completely, all namespaces exist and all services are running."""
         record = self._recorded()
         alive = set(members(self.name))
         return (
@@ -173,8 +173,8 @@ class Lab:
         asked, built = self._asked[0], {router.router for router in self.topology.routers}
         if asked and built != {asked}:
             raise LabError(
-                f"lab {self.name} is up already, with routers of kind {' and '.join(sorted(built))}: "
-                "take it down first, with './run lab.down'"
+                f"lab {self.name} is already up, with routers of kind {' and '.join(sorted(built))}: "
+                "remove it first with './run lab.down'"
             )
 
     def _recorded(self) -> dict[str, Any]:
@@ -185,7 +185,7 @@ class Lab:
         return record if isinstance(record, dict) else {}
 
     def remains(self) -> list[str]:
-        """What is left of this lab on the machine; empty after `down`."""
+        """Leftovers of this lab on the machine; empty after `down`."""
         found = [f"process {pid}" for pid in members(self.name)]
         found += [f"namespace {name}" for name in self._recorded_namespaces() if netns.path(name).exists()]
         found += [f"file {file}" for name in self._recorded_namespaces() for file in shared_memory(name)]
@@ -197,12 +197,12 @@ class Lab:
         return list(self._recorded().get("namespaces", []))
 
     def _claim(self) -> None:
-        """Writes down what will be ours before it exists, so that a killed `up` can be tidied up."""
+        """Records what will be created, so that `down` can clean up after a killed `up`."""
         namespaces = [self.namespace(node) for node in self.topology.nodes]
         taken = [name for name in namespaces if netns.path(name).exists()]
         if taken:
             raise LabError(
-                f"network namespace {taken[0]} exists already and is not this lab's; use another --name"
+                f"network namespace {taken[0]} exists and does not belong to this lab, use another --name"
             )
         for folder in ("logs", "pids", "captures", "etc"):
             (self.run / folder).mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,7 @@ class Lab:
         missing = unreachable(self.topology, self.namespace, timeout=patient(5.0))
         if missing:
             pairs = ", ".join(f"{a} to {b}" for a, b in missing[:4])
-            raise LabError(f"the lab was built, but there is no answer from {pairs}")
+            raise LabError(f"the lab was built, but these hosts do not reach each other: {pairs}")
         for process in started:
             process.wait_for("listening on")
         self._write_record(self._recorded_namespaces(), ready=True)
@@ -243,7 +243,7 @@ class Lab:
         (folder / "hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
 
     def etc(self, node: str) -> Path:
-        """The node's own files of /etc."""
+        """The folder with the node's own /etc files."""
         return self.run / "etc" / node
 
     def _start_services(self, host: Host) -> Iterator[Process]:
@@ -264,26 +264,28 @@ class Lab:
 
     @property
     def hawkeye(self) -> Host:
-        """The host that the controller is on."""
+        """The host of the controller."""
         found = next((host for host in self.topology.hosts if host.hawkeye), None)
         if found is None:
-            raise LabError(f"no host of {self.topology.name} declares a controller (hawkeye: {{port: ...}})")
+            raise LabError(
+                f"topology {self.topology.name} has no host with a controller (hawkeye: {{port: ...}})"
+            )
         return found
 
     @property
     def control_socket(self) -> Path:
-        """Where the mock controller takes commands."""
+        """The control socket of the mock controller."""
         return self.run / "hawkeye.sock"
 
     @property
     def requests_file(self) -> Path:
-        """Where the mock controller records what it was asked."""
+        """The file with all requests that the mock controller got."""
         return self.run / "hawkeye-requests.jsonl"
 
     def start_hawkeye(
         self, table: Path | None = None, computing: bool = True, options: Sequence[str] = ()
     ) -> Process:
-        """Starts the mock controller on its host: it computes, but for what its table says."""
+        """Starts the mock controller on its host; paths that are not in its table are computed."""
         host = self.hawkeye
         assert host.hawkeye is not None
         if table is None:
@@ -300,14 +302,14 @@ class Lab:
         stop(members(self.name))
         for name in self._recorded_namespaces():
             if netns.exists(name):
-                # What killed agents have left; their namespace's number may come again.
+                # Files of killed agents; the number of the namespace may be used again.
                 shutil.rmtree(runtime_folder(netns.path(name)), ignore_errors=True)
             netns.remove(name)
             for file in shared_memory(name):
                 file.unlink(missing_ok=True)
         with suppress(OSError):
             runtime_folder().parent.rmdir()
-        # Holders of a namespace are gone; what is in it ends with it.
+        # No process uses the namespaces any more, so the kernel removes what is in them.
         shutil.rmtree(self.run, ignore_errors=True)
         if self.run.parent.exists() and not any(self.run.parent.iterdir()):
             self.run.parent.rmdir()
@@ -315,7 +317,7 @@ class Lab:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         if os.geteuid() != 0:
-            raise LabError("the lab needs root rights: use sudo")
+            raise LabError("the lab needs root privileges (CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_BPF): use sudo")
         RUNS.mkdir(parents=True, exist_ok=True)
         with Path(f"/run/lock-hawkwing-lab-{self.name}").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -324,15 +326,15 @@ class Lab:
             finally:
                 Path(file.name).unlink(missing_ok=True)
 
-    # --- in between
+    # --- use
 
     def require_up(self) -> None:
-        """LabError where it isn't."""
+        """LabError if the lab is not up."""
         if not self._record.exists():
-            raise LabError(f"lab {self.name} is not up: start it with './run lab.up'")
+            raise LabError(f"lab {self.name} is not up, start it with './run lab.up'")
 
     def command(self, node: str, argv: Sequence[str]) -> list[str]:
-        """`argv` as it is run inside a node."""
+        """The command line that runs `argv` in a node."""
         return command_inside(self.namespace(node), self.etc(node), argv)
 
     def start(
@@ -344,7 +346,7 @@ class Lab:
     def execute(
         self, node: str, argv: Sequence[str], timeout: float = 30.0
     ) -> "subprocess.CompletedProcess[str]":
-        """Runs a command in a node to its end, with its output as text."""
+        """Runs a command in a node and returns its status and output."""
         return subprocess.run(
             self.command(node, argv),
             env=marked_environment(self.name),
@@ -356,14 +358,14 @@ class Lab:
         )
 
     def foreground(self, node: str, argv: Sequence[str], cwd: Path | None = None) -> int:
-        """Runs a command in a node on this terminal; its exit status."""
+        """Runs a command in a node on this terminal; returns its exit status."""
         process = subprocess.Popen(self.command(node, argv), env=marked_environment(self.name), cwd=cwd)
         while True:
             try:
                 status = process.wait()
                 return status if status >= 0 else 128 - status
             except KeyboardInterrupt:
-                # The command has got it too, and ends as it likes.
+                # The command got it too, and decides when it ends.
                 continue
 
     def _pid(self, name: str) -> int:
@@ -373,7 +375,7 @@ class Lab:
             return -1
 
     def processes(self) -> dict[str, int]:
-        """Name and process number of what runs in the background."""
+        """Name and PID of all background processes."""
         folder = self.run / "pids"
         alive = set(members(self.name))
         names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []

@@ -1,4 +1,4 @@
-"""Does every host reach every other? Asked with ICMPv6 echo requests, all at once."""
+"""Checks with ICMPv6 echo requests whether all hosts reach each other."""
 
 import select
 import socket
@@ -15,7 +15,7 @@ _AGAIN = 0.05
 
 
 def unreachable(topology: Topology, namespace: Callable[[str], str], timeout: float) -> list[tuple[str, str]]:
-    """Pairs (from, to) of hosts without an answer after `timeout` seconds; empty when all is well."""
+    """Pairs (from, to) of hosts without a reply after `timeout` seconds; empty if there are none."""
     sockets = {
         host.name: netns.run_inside(
             namespace(host.name),

@@ -1,6 +1,6 @@
-"""Processes inside nodes: each with a log and a pid file in the lab's run directory.
+"""Processes in nodes, each with a log and a PID file in the lab's run directory.
 
-A process belongs to a lab by a variable in its environment, not by its name: nothing else is ever stopped.
+A variable in its environment marks a process of a lab, so that no other process is ever stopped.
 """
 
 import os
@@ -14,7 +14,8 @@ from lab import netns
 from lab.wait import patient, wait_until
 
 MARKER = "HAWKWING_LAB"
-# The node's own resolver settings, in a mount namespace that ends with the process.
+_STARTED = ("ready", "listening on")  # what agents and services print when they have started
+# The node's own resolver settings, in the process's own mount namespace.
 _MOUNT = (
     'if [ -d "$0" ]; then for f in resolv.conf hosts; do '
     'if [ -e "$0/$f" ] && [ -e "/etc/$f" ]; then mount --bind "$0/$f" "/etc/$f"; fi; done; fi; exec "$@"'
@@ -22,18 +23,18 @@ _MOUNT = (
 
 
 def command_inside(namespace: str, etc: Path, argv: Sequence[str]) -> list[str]:
-    """`argv` as run in a node: its network, and its /etc/resolv.conf and /etc/hosts."""
+    """The command line that runs `argv` in a node, with its network, /etc/resolv.conf and /etc/hosts."""
     enter = ["nsenter", f"--net={netns.path(namespace)}", "unshare", "--mount", "sh", "-c", _MOUNT, str(etc)]
     return [*enter, *argv]
 
 
 def marked_environment(lab: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment with the lab's mark."""
+    """This process's environment with the lab's mark."""
     return {**os.environ, **(extra or {}), MARKER: lab}
 
 
 def members(lab: str) -> list[int]:
-    """All processes with the lab's mark, our own left out."""
+    """The PIDs of all processes with the lab's mark, except this one."""
     mark = f"{MARKER}={lab}".encode()
     found = []
     for folder in Path("/proc").iterdir():
@@ -55,7 +56,7 @@ def _alive(pid: int) -> bool:
 
 
 def stop(pids: Sequence[int], patience: float = 3.0) -> None:
-    """SIGTERM, and SIGKILL for what is still there after `patience` seconds."""
+    """Sends SIGTERM, and SIGKILL to those that are still running after `patience` seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             try:
@@ -75,7 +76,7 @@ def stop(pids: Sequence[int], patience: float = 3.0) -> None:
 
 
 class Process:
-    """A process in the background of a node; `name` is that of its log and pid file."""
+    """A background process in a node; `name` is the name of its log and PID file."""
 
     def __init__(
         self,
@@ -103,25 +104,31 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """nsenter, unshare and sh give way to the command itself: it is the same process."""
+        """The PID of the command: nsenter, unshare and sh replace themselves by it."""
         return self._process.pid
 
     def output(self) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         return self.log.read_text(errors="replace")
 
     def wait_for(self, text: str, timeout: float = 10.0) -> None:
-        """Until it has printed `text`; RuntimeError with its log where it ends before."""
+        """Waits until it has printed `text`; RuntimeError if it ends, TimeoutError after `timeout` s."""
 
         def seen() -> bool:
             if text in self.output():
                 return True
             status = self._process.poll()
             if status is not None:
-                raise RuntimeError(f"{self.name} ended with status {status}: {self.output().strip()}")
+                raise RuntimeError(f"{self.name} exited with status {status}: {self.output().strip()}")
             return False
 
-        wait_until(seen, timeout, f"{self.name} to print {text!r}")
+        try:
+            wait_until(seen, timeout, f"{self.name} to print {text!r}")
+        except TimeoutError:
+            missed = "start" if text in _STARTED else f"print {text!r}"
+            raise TimeoutError(
+                f"{self.name} did not {missed} within {timeout:g} s; log: {self.log}"
+            ) from None
 
     def signal(self, number: int) -> None:
         """Sends it a signal."""
@@ -132,13 +139,13 @@ class Process:
         return self._process.poll()
 
     def wait(self, timeout: float = 10.0) -> int:
-        """Its exit status, once it has ended."""
+        """Waits until it has ended; returns its exit status."""
         status = self._process.wait(patient(timeout))
         self._pid_file.unlink(missing_ok=True)
         return status
 
     def stop(self, timeout: float = 10.0) -> int:
-        """SIGTERM and its exit status."""
+        """Sends SIGTERM and returns its exit status."""
         if self._process.poll() is None:
             self._process.terminate()
         return self.wait(timeout)

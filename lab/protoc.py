@@ -1,4 +1,4 @@
-"""Makes the controller's Python messages from proto/intent.proto: `python -m lab.protoc`."""
+"""Generates the Python code for proto/intent.proto: `python -m lab.protoc`."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def regenerate(into: Path) -> None:
-    """Writes FILES into the folder `into`, the same bytes each time; RuntimeError when protoc fails."""
+    """Writes FILES to the folder `into`, always with the same bytes; RuntimeError if protoc fails."""
     with tempfile.TemporaryDirectory() as out:
         command = [
             *(sys.executable, "-m", "grpc_tools.protoc"),

@@ -1,4 +1,4 @@
-"""Routes of a lab some of whose links failed: computed over those left, changed by difference."""
+"""Routes of a lab with failed links: computed without these links, and changed where they differ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def reroute(
     kinds: Mapping[str, NodeKind],
     failed: Collection[str],
 ) -> list[str]:
-    """Gives every node the routes it should have with these links failed; the nodes that had others."""
+    """Updates the routes of all nodes for these failed links; returns the nodes with changes."""
     wanted = remaining_routes(topology, failed)
     ours = routes(topology)
     changed: set[str] = set()
@@ -34,7 +34,7 @@ def reroute(
 
 
 def remaining_routes(topology: Topology, failed: Collection[str]) -> dict[str, list[Route]]:
-    """Each node's routes over the links that haven't failed; none to what can't be reached any more."""
+    """Each node's routes without the failed links; there is none to unreachable prefixes."""
     graph = networkx.Graph()
     graph.add_nodes_from(topology.nodes)
     graph.add_edges_from(link.nodes for link in topology.links if link.name not in failed)
@@ -46,7 +46,7 @@ def remaining_routes(topology: Topology, failed: Collection[str]) -> dict[str, l
 
 
 def _part(topology: Topology, names: Collection[str], failed: Collection[str]) -> Topology:
-    """A network of its own; what its hosts serve to others is left out."""
+    """One connected part of the topology, without DNS."""
     links = [
         link
         for link in topology.links

@@ -26,9 +26,9 @@ class Route:
 
 
 def routes(topology: Topology) -> dict[str, list[Route]]:
-    """Each node's routes to what it isn't connected to, sorted by prefix; next hops sorted by address.
+    """Each node's routes to prefixes it is not connected to, sorted by prefix; next hops sorted by address.
 
-    A host has a default route only. What a node owns (loopback, SIDs, links) is not among its routes.
+    A host only has a default route. A node's own prefixes (loopback, SIDs, links) are not included.
     """
     graph = _graph(topology)
     table: dict[str, list[Route]] = {name: [] for name in topology.nodes}

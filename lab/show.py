@@ -11,7 +11,7 @@ from lab.topology import Host, Node, Router
 
 
 def print_status(lab: Lab) -> None:
-    """Nodes with their addresses, SIDs with what they have seen, processes, and where everything is."""
+    """Nodes with addresses, SIDs with packet counters, processes, and the run directory."""
     console = Console()
     nodes = Table("node", "kind", "address", "links", "namespace", title=f"lab {lab.name}")
     for node in lab.topology.nodes.values():
@@ -23,7 +23,7 @@ def print_status(lab: Lab) -> None:
     console.print(nodes)
     if lab.is_up():
         console.print(_sids(lab))
-    processes = Table("process", "number", "log")
+    processes = Table("process", "PID", "log")
     for process, pid in lab.processes().items():
         processes.add_row(process, str(pid), str(lab.run / "logs" / f"{process}.log"))
     console.print(processes)

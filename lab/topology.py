@@ -1,20 +1,19 @@
-"""The lab's topology: read from one YAML file and checked as a whole before anything is built.
+"""The lab's topology, read from a YAML file and checked completely before anything is built.
 
-A `Topology` that exists is valid: `load_topology` raises `TopologyError` with one line per problem otherwise.
-Nodes know their interfaces; links know their metrics; addresses belong to the node that has them.
+A `Topology` object is always valid: `load_topology` raises `TopologyError` with one line per error otherwise.
+Nodes have interfaces, links have metrics, and addresses belong to their nodes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2s
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,6 +25,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from hawkwing.errors import ConfigError
+from hawkwing.yaml_lines import Document, Fault, Place, dotted, problem_lines, read_yaml_file
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
 INTERFACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}")
@@ -39,7 +41,15 @@ DomainName = Annotated[str, Field(pattern=DOMAIN_NAME)]
 
 
 class TopologyError(ValueError):
-    """The topology file can't be used; the text has one line per problem, each naming file and key."""
+    """The topology file is wrong; the text has one line per error, each with file, line and key."""
+
+
+class _FaultsError(ValueError):
+    """What is wrong with a topology as a whole, each with its place."""
+
+    def __init__(self, faults: list[tuple[Place, str]]) -> None:
+        super().__init__("\n".join(f"{dotted(place)}: {sentence}" for place, sentence in faults))
+        self.faults = faults
 
 
 class Model(BaseModel):
@@ -48,7 +58,7 @@ class Model(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One end of a link, as its node sees it."""
+    """One end of a link, from the view of its node."""
 
     node: str
     name: str
@@ -93,7 +103,8 @@ class Endpoint(Model):
     def _interface_name(cls, value: str) -> str:
         if not INTERFACE_NAME.fullmatch(value):
             raise ValueError(
-                f"interface name {value!r} is not 1 to 15 letters, digits, '-' or '_' beginning with no sign"
+                f"interface name {value!r} must be 1 to 15 letters, digits, '-' or '_', "
+                "and begin with a letter or digit"
             )
         if value in RESERVED_INTERFACES:
             raise ValueError(f"interface name {value!r} is reserved by the kernel")
@@ -104,7 +115,7 @@ class Endpoint(Model):
 
 
 class Link(Model):
-    """A point-to-point link; its metrics hold in both directions."""
+    """A point-to-point link; its metrics are the same in both directions."""
 
     endpoints: tuple[Endpoint, Endpoint]
     prefix: IPv6Network
@@ -147,7 +158,7 @@ class Link(Model):
         return self.endpoints[0].node, self.endpoints[1].node
 
     def interface(self, node: str) -> Interface:
-        """The end of this link on `node`; KeyError if the link doesn't touch it."""
+        """The end of this link on `node`; KeyError if it has none there."""
         if node not in self.nodes:
             raise KeyError(f"{node} is not on link {self.name}")
         here = self.nodes.index(node)
@@ -164,7 +175,7 @@ class Link(Model):
 
 
 class Zone(Model):
-    """What the lab's DNS server knows: names of hosts, and other names for those names."""
+    """The zone of the lab's DNS server: names of hosts, and aliases."""
 
     origin: DomainName
     ttl: Annotated[StrictInt, Field(ge=0, le=0x7FFFFFFF)] = 60
@@ -181,18 +192,18 @@ class Zone(Model):
             if not self.contains(name):
                 raise ValueError(f"{name} is not in zone {self.origin}")
             if name == self.name_server:
-                raise ValueError(f"{name} is the name of the server itself")
+                raise ValueError(f"{name} is the name of the DNS server itself")
         for alias, target in self.aliases.items():
             if alias in self.addresses or alias == self.origin:
                 raise ValueError(f"alias {alias} has other records")
             seen = {alias}
             while target in self.aliases:
                 if target in seen:
-                    raise ValueError(f"alias {alias} leads back to itself")
+                    raise ValueError(f"alias {alias} is a loop")
                 seen.add(target)
                 target = self.aliases[target]
             if self.contains(target) and target not in (*self.addresses, self.name_server):
-                raise ValueError(f"alias {alias} leads to unknown name {target}")
+                raise ValueError(f"alias {alias} points to the unknown name {target}")
         return self
 
     def contains(self, name: str) -> bool:
@@ -223,7 +234,7 @@ class NodeBase(Model):
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
-        """In the order of the file's links."""
+        """In the order of the links in the file."""
         return self._interfaces
 
     def interface_to(self, neighbour: str) -> Interface:
@@ -267,7 +278,7 @@ class Host(NodeBase):
 
     @property
     def router(self) -> str:
-        """The name of the router this host hangs on."""
+        """The name of the router this host is connected to."""
         return self.interface.peer_node
 
 
@@ -288,7 +299,7 @@ class Router(NodeBase):
 
     @property
     def sids(self) -> tuple[IPv6Address, ...]:
-        """Every SID that packets for this router may carry, the plain one first."""
+        """All SIDs of this router, its End SID first."""
         return self.sid, *self.flex_algo_sids.values(), *self.service_sids.values()
 
 
@@ -302,9 +313,9 @@ class Topology(Model):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        problems = list(_problems(self))
-        if problems:
-            raise ValueError("\n".join(problems))
+        faults = list(_faults(self))
+        if faults:
+            raise _FaultsError(faults)
         for name, node in self.nodes.items():
             node._attach(name, tuple(link.interface(name) for link in self.links if name in link.nodes))
         return self
@@ -334,7 +345,7 @@ class Topology(Model):
         return self.nodes[one].interface_to(other).link
 
     def with_routers(self, kind: Literal["linux", "vpp"]) -> Topology:
-        """The same network with all of its routers made of one kind."""
+        """The same network with all routers of one kind."""
         nodes = {
             name: node.model_copy(update={"router": kind}) if isinstance(node, Router) else node
             for name, node in self.nodes.items()
@@ -346,20 +357,23 @@ class Topology(Model):
 
 
 def load_topology(path: str | Path) -> Topology:
-    """The topology in `path`; TopologyError for anything wrong with it."""
+    """Reads the topology from `path`; TopologyError if it is wrong."""
     try:
-        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except OSError as error:
-        raise TopologyError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TopologyError(f"{path}: not valid YAML: {_one_line(str(error))}") from error
-    if not isinstance(document, dict):
-        raise TopologyError(f"{path}: not a mapping with the keys name, nodes and links")
+        document = read_yaml_file(Path(path))
+    except ConfigError as error:
+        raise TopologyError("\n".join(error.problems)) from error
+    if not isinstance(document.data, dict):
+        line = document.line_of(())
+        raise TopologyError(f"{path}:{line}: must be a mapping with the keys name, nodes and links")
+    faults = list(document.faults)
     try:
-        return Topology.model_validate(document)
+        topology = Topology.model_validate(document.data)
     except ValidationError as error:
-        lines = [f"{path}: {line}" for problem in error.errors() for line in _lines(problem)]
-        raise TopologyError("\n".join(lines)) from error
+        found = [fault for problem in error.errors() for fault in _faults_of(problem, document)]
+        faults += [fault for fault in found if fault.place not in document.unread]
+    if faults:
+        raise TopologyError("\n".join(problem_lines(Path(path), document, faults, {})))
+    return topology
 
 
 def _address_in(prefix: IPv6Network, text: object) -> IPv6Interface:
@@ -371,95 +385,99 @@ def _address_in(prefix: IPv6Network, text: object) -> IPv6Interface:
     if address not in prefix:
         raise ValueError(f"{address} is outside {prefix}")
     if address == prefix.network_address:
-        raise ValueError(f"{address} is the routers' anycast address of {prefix}, not one for an end")
+        raise ValueError(f"{address} is the subnet-router anycast address of {prefix}, use another one")
     return IPv6Interface((address, prefix.prefixlen))
 
 
-def _problems(topology: Topology) -> Iterator[str]:
-    yield from _name_problems(topology)
-    yield from _endpoint_problems(topology)
-    yield from _host_problems(topology)
-    yield from _prefix_problems(topology)
-    yield from _connection_problems(topology)
+def _faults(topology: Topology) -> Iterator[tuple[Place, str]]:
+    yield from _name_faults(topology)
+    yield from _endpoint_faults(topology)
+    yield from _host_faults(topology)
+    yield from _prefix_faults(topology)
+    yield from _connection_faults(topology)
 
 
-def _name_problems(topology: Topology) -> Iterator[str]:
-    rule = "is not 1 to 32 lower-case letters, digits or '-', beginning with a letter"
+def _name_faults(topology: Topology) -> Iterator[tuple[Place, str]]:
+    rule = "must be 1 to 32 lower-case letters, digits or '-', and begin with a letter"
     if not NAME.fullmatch(topology.name):
-        yield f"name: {topology.name!r} {rule}"
+        yield ("name",), f"{topology.name!r} {rule}"
     for name in topology.nodes:
         if not NAME.fullmatch(name):
-            yield f"nodes.{name}: name {name!r} {rule}"
+            yield ("nodes", name), f"name {name!r} {rule}"
 
 
-def _endpoint_problems(topology: Topology) -> Iterator[str]:
+def _endpoint_faults(topology: Topology) -> Iterator[tuple[Place, str]]:
     used: dict[str, str] = {}
     pairs: dict[frozenset[str], str] = {}
     for index, link in enumerate(topology.links):
-        key = f"links[{index}]"
+        place: Place = ("links", index)
+        key = dotted(place)
         for endpoint in link.endpoints:
             if endpoint.node not in topology.nodes:
-                yield f"{key}.endpoints: unknown node {endpoint.node!r}"
+                yield (*place, "endpoints"), f"unknown node {endpoint.node!r}"
             elif str(endpoint) in used:
-                yield f"{key}.endpoints: interface {endpoint} is already an end of {used[str(endpoint)]}"
+                yield (
+                    (*place, "endpoints"),
+                    f"interface {endpoint} is already an end of {used[str(endpoint)]}",
+                )
             used.setdefault(str(endpoint), key)
         pair = frozenset(link.nodes)
         if pair in pairs:
-            yield f"{key}.endpoints: {link.name} is already joined by {pairs[pair]}"
+            yield (*place, "endpoints"), f"the nodes of {link.name} are already connected by {pairs[pair]}"
         pairs.setdefault(pair, key)
 
 
-def _host_problems(topology: Topology) -> Iterator[str]:
+def _host_faults(topology: Topology) -> Iterator[tuple[Place, str]]:
     for host_name, node in topology.nodes.items():
         if not isinstance(node, Host):
             continue
-        key = f"nodes.{host_name}"
+        place: Place = ("nodes", host_name)
         links = [link for link in topology.links if host_name in link.nodes]
         if len(links) != 1:
-            yield f"{key}: a host has one link, this one has {len(links)}"
+            yield place, f"a host must have one link, this one has {len(links)}"
         for neighbour in {name for link in links for name in link.nodes} - {host_name}:
             if isinstance(topology.nodes.get(neighbour), Host):
-                yield f"{key}: is linked to host {neighbour} instead of a router"
+                yield place, f"is connected to the host {neighbour} instead of a router"
         if node.resolver is not None:
             resolver = topology.nodes.get(node.resolver)
             if not isinstance(resolver, Host) or resolver.dns is None:
-                yield f"{key}.resolver: {node.resolver!r} is not a host with a dns service"
+                yield (*place, "resolver"), f"{node.resolver!r} is not a host with a dns service"
         if node.dns is not None:
             for domain, target in node.dns.zone.addresses.items():
                 if not isinstance(topology.nodes.get(target), Host):
-                    yield f"{key}.dns.zone.addresses.{domain}: {target!r} is not a host"
+                    yield (*place, "dns", "zone", "addresses", domain), f"{target!r} is not a host"
         ports = [service.port for service in (node.dns, node.web, node.hawkeye) if service is not None]
         if len(set(ports)) != len(ports):
-            yield f"{key}: two services on port {ports[0]}"
+            yield place, f"two services on port {ports[0]}"
 
 
-def _prefix_problems(topology: Topology) -> Iterator[str]:
-    """Everything that gets a route of its own must be told apart from everything else."""
-    prefixes: list[tuple[IPv6Network, str]] = []
+def _prefix_faults(topology: Topology) -> Iterator[tuple[Place, str]]:
+    """No two prefixes with routes of their own may overlap."""
+    prefixes: list[tuple[IPv6Network, Place]] = []
     for name, node in topology.nodes.items():
         if isinstance(node, Host):
-            prefixes.append((node.service_prefix, f"nodes.{name}.service_address"))
+            prefixes.append((node.service_prefix, ("nodes", name, "service_address")))
             continue
-        prefixes.append((node.loopback.network, f"nodes.{name}.loopback"))
-        prefixes.append((IPv6Network(node.sid), f"nodes.{name}.sid"))
+        prefixes.append((node.loopback.network, ("nodes", name, "loopback")))
+        prefixes.append((IPv6Network(node.sid), ("nodes", name, "sid")))
         for algorithm, sid in node.flex_algo_sids.items():
-            prefixes.append((IPv6Network(sid), f"nodes.{name}.flex_algo_sids.{algorithm}"))
+            prefixes.append((IPv6Network(sid), ("nodes", name, "flex_algo_sids", str(algorithm))))
         for service, sid in node.service_sids.items():
-            prefixes.append((IPv6Network(sid), f"nodes.{name}.service_sids.{service}"))
-    prefixes += [(link.prefix, f"links[{index}].prefix") for index, link in enumerate(topology.links)]
-    for position, (prefix, key) in enumerate(prefixes):
+            prefixes.append((IPv6Network(sid), ("nodes", name, "service_sids", service)))
+    prefixes += [(link.prefix, ("links", index, "prefix")) for index, link in enumerate(topology.links)]
+    for position, (prefix, place) in enumerate(prefixes):
         if prefix.is_multicast or prefix.is_loopback or prefix.is_link_local or prefix.is_unspecified:
-            yield f"{key}: {prefix} is not a routable unicast prefix"
-        for earlier, earlier_key in prefixes[:position]:
+            yield place, f"{prefix} is not a routable unicast prefix"
+        for earlier, earlier_place in prefixes[:position]:
             if prefix == earlier:
-                yield f"{key}: {prefix} is already used by {earlier_key}"
+                yield place, f"{prefix} is already used by {dotted(earlier_place)}"
             elif prefix.overlaps(earlier):
-                yield f"{key}: {prefix} overlaps {earlier} of {earlier_key}"
+                yield place, f"{prefix} overlaps {earlier} of {dotted(earlier_place)}"
 
 
-def _connection_problems(topology: Topology) -> Iterator[str]:
+def _connection_faults(topology: Topology) -> Iterator[tuple[Place, str]]:
     if not topology.nodes:
-        yield "nodes: there are none"
+        yield ("nodes",), "is empty"
         return
     start = next(iter(topology.nodes))
     reached = {start}
@@ -473,34 +491,20 @@ def _connection_problems(topology: Topology) -> Iterator[str]:
                 pending += fresh
     apart = [name for name in topology.nodes if name not in reached]
     if apart:
-        yield f"links: no path from {start} to {', '.join(apart)}"
+        yield ("links",), f"no path from {start} to {', '.join(apart)}"
 
 
-def _lines(problem: Mapping[str, Any]) -> Iterator[str]:
-    where: Sequence[str | int] = [part for part in problem["loc"] if part != "[key]"]
-    message = problem["msg"].removeprefix("Value error, ")
-    if not where:
-        yield from message.splitlines()
+#: Sentences of the validation library, as they are said of a configuration.
+_SENTENCES = {"missing": "is missing", "extra_forbidden": "is not a known key"}
+
+
+def _faults_of(problem: Mapping[str, Any], document: Document) -> Iterator[Fault]:
+    whole = problem.get("ctx", {}).get("error")
+    if isinstance(whole, _FaultsError):
+        yield from (Fault(document.line_of(place), place, sentence) for place, sentence in whole.faults)
         return
-    if where[0] == "nodes" and len(where) > 2 and where[2] in ("host", "router"):
-        where = [*where[:2], *where[3:]]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
-    yield f"{key}: {_one_line(message)}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's last-one-wins for repeated keys would hide a node that was defined twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    problem = f"key {key.value!r} given twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+    place: Place = tuple(part for part in problem["loc"] if part != "[key]")
+    if len(place) > 2 and place[0] == "nodes" and place[2] in ("host", "router"):
+        place = (*place[:2], *place[3:])
+    sentence = " ".join(problem["msg"].removeprefix("Value error, ").removeprefix("Input ").split())
+    yield Fault(document.line_of(place), place, _SENTENCES.get(problem["type"], sentence))

@@ -1,4 +1,4 @@
-"""Waiting for a condition, never for a time."""
+"""Waits for a condition instead of a fixed time."""
 
 import os
 import time
@@ -32,5 +32,6 @@ def wait_until(predicate: Callable[[], T], timeout: float, why: str, pause: floa
         if value:
             return value
         if time.monotonic() > end:
-            raise TimeoutError(f"{why}: not within {timeout:g} s (last: {value!r})")
+            last = f" (last value: {value!r})" if value not in (False, None) else ""
+            raise TimeoutError(f"timed out after {timeout:g} s waiting for: {why}{last}")
         time.sleep(pause)

@@ -1,4 +1,4 @@
-"""What is on the links: captured as bytes, read as IPv6 with its SRH after RFC 8200 and RFC 8754."""
+"""Captures packets on the links and parses IPv6 and SRH (RFC 8200, RFC 8754)."""
 
 import mmap
 import socket
@@ -30,7 +30,7 @@ _MLD_TYPES = (130, 131, 132, 143)
 
 @dataclass(frozen=True)
 class Srh:
-    """A Segment Routing Header; `segments` in wire order, the last SID of the path first."""
+    """A Segment Routing Header; `segments` are in wire order, the last SID of the path first."""
 
     raw: bytes
     next_header: int
@@ -43,7 +43,7 @@ class Srh:
 
 @dataclass(frozen=True)
 class Packet:
-    """A captured packet from its IPv6 header on; `time` in seconds, `link` as the topology names it."""
+    """A captured packet from its IPv6 header on; `time` in seconds, `link` is the name in the topology."""
 
     raw: bytes
     time: float
@@ -74,7 +74,7 @@ class Packet:
 def parse(
     raw: bytes, link: str = "", sender: str = "", at: float = 0.0, vlan: int | None = None
 ) -> Packet | None:
-    """Reads an IPv6 packet; None for what is none, or ends inside its headers."""
+    """Parses an IPv6 packet; None if it is none, or truncated in its headers."""
     if len(raw) < 40 or raw[0] >> 4 != 6:
         return None
     label, length, following, hops = struct.unpack_from("!IHBB", raw)
@@ -125,17 +125,17 @@ def _read_srh(part: bytes) -> Srh:
 
 
 def is_noise(packet: Packet) -> bool:
-    """Neighbour discovery, router advertisements and multicast listener reports."""
+    """True for neighbour discovery, router advertisements and multicast listener reports."""
     if packet.protocol != _ICMPV6 or not packet.payload:
         return False
     return packet.payload[0] in _ND_TYPES or packet.payload[0] in _MLD_TYPES
 
 
 class Tap:
-    """A packet socket at one end of a link; it captures as soon as it exists.
+    """A packet socket at one end of a link; it captures from its creation on.
 
-    Packets are copied into a ring as they pass: an ordinary packet socket only keeps a reference, and the
-    next router's End behaviour, which rewrites the destination in place, would change what was captured.
+    Packets are copied into a ring: an ordinary packet socket only keeps a reference, and the End behaviour of
+    the next router, which rewrites the destination in place, would change what was captured.
     """
 
     def __init__(self, interface: Interface, namespace: str, frames: int = _FRAMES) -> None:
@@ -147,7 +147,7 @@ class Tap:
         self._next = 0
 
     def packets(self) -> Iterator[Packet]:
-        """What has come by since the last call, IPv6 only; RuntimeError where the ring was too small."""
+        """The IPv6 packets since the last call; RuntimeError if the ring was too small."""
         while True:
             at = self._next * _FRAME
             header = _FRAME_HEADER.unpack_from(self._ring, at)
@@ -168,11 +168,11 @@ class Tap:
         _seen, lost = struct.unpack("=II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
         if lost:
             raise RuntimeError(
-                f"the capture on {self._link} lost {lost} packets: less traffic, or fewer links"
+                f"the capture on {self._link} lost {lost} packets, use less traffic or fewer links"
             )
 
     def close(self) -> None:
-        """Ends the capture."""
+        """Stops the capture."""
         self._ring.close()
         self._socket.close()
 
@@ -187,7 +187,7 @@ def _packet_socket(interface: str, frames: int) -> socket.socket:
 
 
 class Capture:
-    """Taps on links of a lab, all of them unless some are named; a context manager."""
+    """Captures on links of a lab (default: all links); a context manager."""
 
     def __init__(
         self, topology: Topology, namespace: Callable[[str], str], links: Iterable[Link] | None = None
@@ -195,21 +195,21 @@ class Capture:
         self._taps = []
         frames = _FRAMES if links is None else _MANY_FRAMES
         for link in topology.links if links is None else links:
-            # A host's end sees what its own programs make; between routers the first end serves.
+            # The end at a router: at a host, its own programs would show in the capture.
             routers = [node for node in link.nodes if node in {r.name for r in topology.routers}]
             end = (routers or list(link.nodes))[0]
             self._taps.append(Tap(link.interface(end), namespace(end), frames))
         self._seen: list[Packet] = []
 
     def packets(self, wanted: Callable[[Packet], bool] = lambda _packet: True) -> list[Packet]:
-        """All packets so far, in order of time, without the network's own noise."""
+        """All packets so far in time order, without neighbour discovery and the like."""
         for tap in self._taps:
             self._seen += (packet for packet in tap.packets() if not is_noise(packet))
         self._seen.sort(key=lambda packet: packet.time)
         return [packet for packet in self._seen if wanted(packet)]
 
     def settled(self, wanted: Callable[[Packet], bool] = lambda _packet: True) -> list[Packet]:
-        """All packets, once nothing new comes by; routers that are processes of their own take their time."""
+        """All packets, once no new ones arrive; VPP routers need some time."""
         end = time.monotonic() + _LONGEST_SETTLING
         known = -1
         while known != len(self.packets()) and time.monotonic() < end:
@@ -218,17 +218,17 @@ class Capture:
         return self.packets(wanted)
 
     def forget(self) -> None:
-        """Lets go of everything captured so far, and of what is still on its way."""
+        """Discards all packets so far, also those that are still on their way."""
         self.settled()
         self.clear()
 
     def clear(self) -> None:
-        """Lets go of everything captured so far."""
+        """Discards all packets so far."""
         self.packets()
         self._seen.clear()
 
     def close(self) -> None:
-        """Ends all captures."""
+        """Stops all captures."""
         for tap in self._taps:
             tap.close()
 

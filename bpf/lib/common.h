@@ -120,6 +120,7 @@ struct scratch {
 	__u8 dns_padding[4] __attribute__((aligned(8)));
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
+	__u32 cloning;			/* fragments that we have made are being sent */
 	struct dns_reading reading;
 	__u32 last_entry;		/* of the SRH that arrived */
 	struct flow_place place;

@@ -99,6 +99,12 @@ static __always_inline __u8 flow_epoch(__u64 word)
 	return word >> HW_SLOT_BITS;
 }
 
+/* Epochs since the flow was last seen. None is kept for as long as would make the difference wrap (sweep.h). */
+static __always_inline __u32 flow_age(__u64 word, __u32 epoch)
+{
+	return (__u8)(epoch - flow_epoch(word));
+}
+
 static __always_inline __u32 flow_source(__u64 word)
 {
 	return (word >> HW_SOURCE_SHIFT) & ((1 << HW_SOURCE_BITS) - 1);

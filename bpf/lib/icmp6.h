@@ -39,7 +39,9 @@ static __always_inline int icmp6_quote(struct __sk_buff *skb, __u32 l3, struct s
 
 /*
  * in:  IPv6(A, B) X                      (anything; `quote` was kept)
- * out: IPv6(A, A) ICMPv6(2, mtu; IPv6(A, B) X ..)   to the local stack
+ * out: IPv6(B, A) ICMPv6(2, mtu; IPv6(A, B) X ..)   to the local stack
+ * It comes from where the packet goes to: a host that verifies sources drops its own address as the source of what
+ * arrives. B may be multicast, which is nobody's source; then A it is.
  * A quiet one quotes an echo request: the stack lowers the path's MTU, no socket sees an error.
  */
 static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, bool quiet, struct scratch *s)
@@ -55,7 +57,7 @@ static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 
 		__builtin_memset(m->rest, 0, 8);
 		m->rest[0] = ICMP6_ECHO_REQUEST;
 	}
-	copy16(m->source, m->quoted.source);
+	copy16(m->source, *(__u8 *)m->quoted.destination == 0xff ? m->quoted.source : m->quoted.destination);
 	copy16(m->destination, m->quoted.source);
 	m->length = bpf_htonl(ICMP6_HEADER + ICMP6_QUOTED);
 	m->next_header = bpf_htonl(NEXT_ICMPV6);
@@ -70,7 +72,7 @@ static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 
 	ip6.next_header = NEXT_ICMPV6;
 	ip6.hop_limit = 255;
 	copy16(ip6.source, m->source);
-	copy16(ip6.destination, m->source);
+	copy16(ip6.destination, m->destination);
 
 	if (bpf_skb_change_tail(skb, l3 + IPV6_HEADER + ICMP6_HEADER + ICMP6_QUOTED, 0) ||
 	    bpf_skb_store_bytes(skb, l3, &ip6, IPV6_HEADER, 0) ||

@@ -22,7 +22,6 @@ static __always_inline void srh_reverse(const __u8 *list, __u32 last_entry, stru
 	int i;
 
 	p->srh_length = HW_SRH_FIXED + 16 * (last_entry + 1);
-	p->reserved = 0;
 	copy16(p->first_segment, list + 16);
 	__builtin_memset(srh, 0, HW_SRH_FIXED);
 	srh->ext_length = 2 * (last_entry + 1);

@@ -1,1 +1,1 @@
-"""The path from HawkEye to the agent: the messages and the stream that carries them."""
+"""The connection to HawkEye: messages and stream."""

@@ -1,4 +1,4 @@
-"""What the agent asks HawkEye and what it reads from the answers; pure, no I/O."""
+"""Requests to HawkEye and its answers; pure, no I/O."""
 
 from ipaddress import AddressValueError, IPv6Address
 
@@ -32,7 +32,7 @@ def to_request(query: PathQuery) -> pb.PathRequest:
 
 
 def query_of(message: pb.PathResult | pb.PathRequest) -> PathQuery | None:
-    """The query a result answers (or a request asks); None when it doesn't parse as one."""
+    """The query of a result or request; None if it is malformed."""
     try:
         return PathQuery(
             source=IPv6Address(message.ipv6_source_address),
@@ -44,9 +44,11 @@ def query_of(message: pb.PathResult | pb.PathRequest) -> PathQuery | None:
 
 
 def sids_of(result: pb.PathResult) -> tuple[IPv6Address, ...]:
-    """The segments in travel order, () if there is no path; ValueError when they can't be used."""
+    """The SIDs in travel order, () if there is no path; ValueError if they can't be used."""
     if len(result.ipv6_sid_addresses) > MAX_SIDS:
-        raise ValueError(f"the path has {len(result.ipv6_sid_addresses)} SIDs, the most is {MAX_SIDS}")
+        raise ValueError(
+            f"the path has {len(result.ipv6_sid_addresses)} SIDs, at most {MAX_SIDS} are possible"
+        )
     return tuple(_to_sid(text) for text in result.ipv6_sid_addresses)
 
 
@@ -75,7 +77,7 @@ def _from_message(message: pb.Intent) -> Intent:
         if value.type == pb.VALUE_TYPE_SFC:
             functions.append(value.string_value)
         elif value.type in numbers or value.type not in _NUMBER_TYPES:
-            raise ValueError(f"value type {value.type} is unknown or there twice")
+            raise ValueError(f"value type {value.type} is unknown or given twice")
         else:
             numbers[value.type] = value.number_value
     return Intent(
@@ -93,7 +95,9 @@ def _to_sid(text: str) -> IPv6Address:
     except AddressValueError:
         raise ValueError(f"the SID {text!r} is not an IPv6 address") from None
     if sid.scope_id is not None:
-        raise ValueError(f"the SID {text!r} has a zone")
+        raise ValueError(f"the SID {text!r} has a zone ID")
+    if sid.is_link_local:
+        raise ValueError(f"the SID {sid} is link-local")
     if sid.is_unspecified:
         raise ValueError(f"the SID {sid} is the unspecified address")
     if sid.is_loopback:

@@ -1,7 +1,7 @@
-"""The stream to HawkEye: kept up for ever, every wanted query asked on each new connection.
+"""The stream to HawkEye: reconnects until closed, and sends all queries again on each new connection.
 
-A refused query ends HawkEye's whole stream. So that one bad query can't keep the others from their paths, the
-stream after such an end asks one query at a time, and the one found guilty is held back for a while.
+A refused query ends HawkEye's whole stream. So that one bad query does not block the others, the next stream
+sends one query at a time, and the refused one is held back for a while.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from hawkwing.controller.intent_pb2_grpc import IntentControllerStub
 from hawkwing.controller.messages import query_of, sids_of, to_request
 from hawkwing.intents import PathQuery
 
-State = Literal["connecting", "connected", "waiting"]
+State = Literal["connecting", "connected"]
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for TCP and the HTTP/2 settings."""
 PATIENCE = 2.0
-"""Seconds to wait for one answer before the next question, when asking one at a time."""
+"""Seconds to wait for one answer before the next query, when they are sent one at a time."""
 HOLD_FIRST, HOLD_MOST = 5.0, 600.0
-"""Seconds a refused query is held back, the first time and at most; doubled each time."""
+"""Seconds a refused query is held back: the first time, and at most; doubled each time."""
 
 _CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # else a new channel inherits the old one's back-off
@@ -70,16 +70,16 @@ class Backoff:
         return min(delay * random.uniform(1 - self._jitter, 1 + self._jitter), self._cap)
 
     def reset(self) -> None:
-        """Start again from the first wait."""
+        """Starts again from the first wait."""
         self._delay = self._first
 
 
 def describe_failure(error: BaseException) -> str:
-    """Why there is no stream (any more), in plain words that fit after "because"."""
+    """Why the stream failed, for log messages."""
     if isinstance(error, StreamEndedError):
         return "the controller ended the stream"
     if isinstance(error, TimeoutError):
-        return f"it did not answer within {CONNECT_TIMEOUT:g} s"
+        return f"no answer within {CONNECT_TIMEOUT:g} s"
     if not isinstance(error, grpc.RpcError):
         return f"{type(error).__name__}: {error}"
     code, details = error.code(), error.details() or "no reason given"
@@ -88,14 +88,16 @@ def describe_failure(error: BaseException) -> str:
             if reason in details:
                 return reason.lower()
         if "CERTIFICATE_VERIFY_FAILED" in details:
-            return "its certificate is not one that hawkeye.tls.ca vouches for"
+            return "its certificate is not signed by hawkeye.tls.ca"
         if "SSL" in details or "handshake" in details.lower():
-            return "the TLS handshake failed: it speaks no TLS, or refuses our certificate"
-        return f"the connection broke: {details}"
+            return (
+                "TLS handshake failed: the controller does not use TLS, or refuses the client's certificate"
+            )
+        return f"connection lost: {details}"
     if _status_is_lost(error):
-        return "the controller ended the stream while it was asked, the reason is lost"
+        return "the controller ended the stream during a query, without a reason"
     if code is grpc.StatusCode.UNIMPLEMENTED:
-        return "what listens there is not an intent controller"
+        return "the server there is not an intent controller"
     return f"the controller ended the stream: {details} ({code.name})"
 
 
@@ -106,9 +108,9 @@ def _status_is_lost(error: grpc.RpcError) -> bool:
 
 @dataclass
 class _Session:
-    """One stream: what is to be asked, what was asked and when (event loop's seconds), what was answered.
+    """One stream: queries to be sent, sent queries with their time (event loop's seconds), and answered ones.
 
-    Kept up with each question and answer: nobody goes through thousands of queries because of one.
+    Updated with each query and answer, so that one answer doesn't take a look at thousands of queries.
     """
 
     one_by_one: bool
@@ -141,10 +143,10 @@ class _Hold:
 
 
 class ControllerStream:
-    """Keeps the wanted queries asked and hands on each path that answers one of them.
+    """Sends the wanted queries and passes on the paths that answer them.
 
     `on_path` gets a wanted query and its SIDs in travel order, never an empty list; `on_note` gets one
-    sentence when something an operator cares for happens. Both are called in the event loop's thread.
+    sentence for each event that matters to an operator. Both are called in the event loop's thread.
     """
 
     def __init__(
@@ -184,38 +186,50 @@ class ControllerStream:
         self._changed = asyncio.Event()
         self._state: State = "connecting"
         self._since = time.time()
+        self._retry_at: float | None = None
+        self._error = ""
         self._warned = False
         self._flapping = False
 
     @property
     def state(self) -> State:
-        """`waiting` is the pause between two attempts."""
+        """`connecting` also between two attempts."""
         return self._state
 
     @property
+    def retry_at(self) -> float | None:
+        """When the next attempt begins, in Unix seconds; None during an attempt and while connected."""
+        return self._retry_at
+
+    @property
+    def error(self) -> str:
+        """Why the last attempt or connection failed; empty while connected."""
+        return self._error
+
+    @property
     def since(self) -> float:
-        """When the state was entered, in Unix seconds."""
+        """Since when it is in this state, in Unix seconds."""
         return self._since
 
     def want(self, queries: Collection[PathQuery]) -> None:
-        """Sets what is asked; new queries go out at once. ValueError, and no change, if one can't be sent."""
+        """Sets the queries; new ones are sent at once. ValueError, and no change, if one can't be sent."""
         wanted = dict.fromkeys(queries)
         self.change(wanted, [query for query in self._wanted if query not in wanted])
 
     def change(self, wanted: Iterable[PathQuery], dropped: Iterable[PathQuery]) -> None:
-        """Asks for some more and for some no longer, as `want` would; a query in neither stays as it is."""
+        """Adds and removes queries, as `want` would; the others stay."""
         requests = {query: to_request(query) for query in wanted if query not in self._wanted}
         for query in dropped:
             self._wanted.pop(query, None)
             self._holds.pop(query, None)
-            # A query dropped and wanted again is asked again.
+            # A query that is removed and added again is sent again.
             self._session.forget(query)
         self._wanted.update(requests)
         self._session.unasked.update(dict.fromkeys(requests))
         self._changed.set()
 
     async def run(self) -> None:
-        """Holds the stream until cancelled; raises nothing else."""
+        """Keeps the stream up until cancelled; raises nothing else."""
         one_by_one = False
         while True:
             self._session = session = _Session(one_by_one, dict.fromkeys(self._wanted))
@@ -223,8 +237,11 @@ class ControllerStream:
                 await self._connect_and_converse(session)
             except Exception as error:
                 one_by_one = self._failed(session, error)
-            self._enter("waiting")
-            await asyncio.sleep(self._backoff.next())
+            delay = self._backoff.next()
+            self._enter("connecting")
+            self._retry_at = time.time() + delay
+            await asyncio.sleep(delay)
+            self._retry_at = None
 
     async def _connect_and_converse(self, session: _Session) -> None:
         self._enter("connecting")
@@ -245,7 +262,7 @@ class ControllerStream:
         return grpc.aio.secure_channel(target, self._credentials, options=_CHANNEL_OPTIONS)
 
     async def _converse(self, call: grpc.aio.StreamStreamCall, session: _Session) -> None:
-        """Asks and listens until the stream ends, which is always an exception."""
+        """Sends and receives until the stream ends, which is always an exception."""
         tasks = {
             asyncio.create_task(self._listen(call, session)),
             asyncio.create_task(self._ask(call, session)),
@@ -260,7 +277,7 @@ class ControllerStream:
             for task in done:
                 task.result()
         finally:
-            # Else the exception and this frame keep each other and the call, whose closed channel dials on.
+            # Otherwise the exception and this frame keep the call alive, whose closed channel reconnects.
             del tasks, done, task
 
     async def _listen(self, call: grpc.aio.StreamStreamCall, session: _Session) -> None:
@@ -269,7 +286,7 @@ class ControllerStream:
         raise StreamEndedError
 
     async def _ask(self, call: grpc.aio.StreamStreamCall, session: _Session) -> None:
-        # A broken stream shows in reading too, and there with its status.
+        # A broken stream is also noticed when reading, with its status.
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
             while True:
                 self._changed.clear()
@@ -286,7 +303,7 @@ class ControllerStream:
                             await self._changed.wait()
 
     def _due(self, session: _Session) -> tuple[list[PathQuery], float | None]:
-        """What to ask now; if nothing, the seconds until the next look (None: until a change)."""
+        """The queries to send now; if none, the seconds to wait (None: until a change)."""
         free = (query for query in session.unasked if query not in self._holds)
         if not session.one_by_one and (due := list(free)):
             return due, None
@@ -307,10 +324,10 @@ class ControllerStream:
         self.counters["results"] += 1
         query = query_of(result)
         if query is None:
-            self._ignore("malformed", "a result that answers no query")
+            self._ignore("malformed", "a result that is no answer to a query")
             return
         if query not in self._wanted:
-            self._ignore("unasked", f"a path nobody asked for: {query}")
+            self._ignore("unasked", f"a path that was not requested: {query}")
             return
         self._answered(query, session)
         try:
@@ -345,6 +362,7 @@ class ControllerStream:
     def _connected(self, session: _Session) -> None:
         session.ready = True
         self.counters["connections"] += 1
+        self._error = ""
         self._enter("connected")
         if not self._flapping:
             self._announce()
@@ -354,13 +372,13 @@ class ControllerStream:
         self._say(logging.INFO, f"connected to the controller at {self.target}")
 
     def _failed(self, session: _Session, error: Exception) -> bool:
-        """Notes the end of a stream; true when the next one had better ask one query at a time."""
+        """Notes the end of a stream; true if the next one should send one query at a time."""
         self.counters["failures"] += 1
-        reason = self._describe(error)
+        self._error = reason = self._describe(error)
         what = "lost the controller" if session.ready else "cannot reach the controller"
         self._say(logging.DEBUG if self._warned else logging.WARNING, f"{what} at {self.target}: {reason}")
         self._warned = True
-        # One that accepts and hangs up counts as back only when it answers.
+        # A controller that accepts and hangs up counts as connected only when it answers.
         self._flapping = session.ready and not session.answered
         if not isinstance(error, grpc.RpcError):
             return False
@@ -370,7 +388,7 @@ class ControllerStream:
         return refused or _status_is_lost(error)
 
     def _culprit(self, session: _Session) -> PathQuery | None:
-        """The query whose refusal ended the stream, if it is certain enough."""
+        """The query whose refusal ended the stream, if that is known."""
         if len(session.unanswered) == 1:
             return next(iter(session.unanswered))
         last = next(reversed(session.asked), None)
@@ -382,7 +400,7 @@ class ControllerStream:
         delay = HOLD_FIRST if before is None else min(before.delay * 2, HOLD_MOST)
         self._holds[query] = _Hold(asyncio.get_running_loop().time() + delay, delay)
         self.counters["refused"] += 1
-        self._say(logging.WARNING, f"no path for {query}: {reason}; asked again in {delay:g} s")
+        self._say(logging.WARNING, f"no path for {query}: {reason}; next request in {delay:g} s")
 
     def _enter(self, state: State) -> None:
         if state != self._state:
@@ -398,7 +416,7 @@ class ControllerStream:
 
 
 async def _settle(channel: grpc.aio.Channel) -> None:
-    """Waits until the channel is connected or has failed to; TimeoutError after CONNECT_TIMEOUT seconds."""
+    """Waits until the channel is connected or has failed; TimeoutError after CONNECT_TIMEOUT seconds."""
     settled = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
     async with asyncio.timeout(CONNECT_TIMEOUT):
         while (state := channel.get_state(try_to_connect=True)) not in settled:

@@ -22,6 +22,8 @@ from hawkwing.dataplane.source import flattened, source_folder, without_comments
 
 ROLES = ("client", "server")
 PROGRAMS = ("egress_ethernet", "ingress_ethernet", "egress_raw", "ingress_raw", "ingress_xdp")
+SWEEP = "sweep"
+"""A server's program that is on no interface: the agent runs it to remove old flows."""
 
 _LOAD_64 = 0x18
 _PSEUDO_MAP_FD = 1
@@ -39,12 +41,18 @@ class Bytecode:
     programs: dict[str, bytes]
 
 
-def wanted(raw_links: bool, xdp: bool) -> tuple[str, ...]:
-    """The programs that are needed for these kinds of links and hook."""
+def programs_of(role: str) -> tuple[str, ...]:
+    """All programs of a role."""
+    return (*PROGRAMS, SWEEP) if role == "server" else PROGRAMS
+
+
+def wanted(role: str, raw_links: bool, xdp: bool) -> tuple[str, ...]:
+    """A role's programs that are needed for these kinds of links and hook."""
     return tuple(
         name
-        for name in PROGRAMS
+        for name in programs_of(role)
         if name.endswith("_ethernet")
+        or name == SWEEP
         or (raw_links and name.endswith("_raw"))
         or (xdp and name.endswith("_xdp"))
     )
@@ -86,7 +94,10 @@ def loads(text: str) -> Bytecode | None:
     try:
         data = json.loads(text)
         maps = [bpf.MapInfo(*entry) for entry in data["maps"]]
-        programs = {name: zlib.decompress(base64.b64decode(data["programs"][name])) for name in PROGRAMS}
+        found = data["programs"].items()
+        programs = {name: zlib.decompress(base64.b64decode(text)) for name, text in found}
+        if not programs.keys() >= set(PROGRAMS):
+            return None
         return Bytecode(data["source"], data["compiler"], maps, programs)
     except (ValueError, KeyError, TypeError, RecursionError, zlib.error):
         return None

@@ -1,13 +1,12 @@
 """One agent a role and interface, and the folder where agents keep what the others must know."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from hawkwing.errors import DataplaneError
+from hawkwing.locks import locked_file
 
 
 def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
@@ -28,22 +27,21 @@ class Claim:
     """The right to be the one agent of a role on an interface; the kernel takes it back from the dead."""
 
     def __init__(self, role: str, interface: str) -> None:
-        folder = runtime_folder()
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._path = folder / f"{role}-{interface}.lock"
-        self._file: IO[str] = self._path.open("a+")
+        self._path = runtime_folder() / f"{role}-{interface}.lock"
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = locked_file(self._path, wait=False)
         except BlockingIOError:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "unknown"
-            self._file.close()
             raise DataplaneError(
-                f"hawkwing {role} already runs on {interface} (process {owner}); stop that one first"
+                f"hawkwing {role} already runs on {interface} (process {self._owner()}); stop that one first"
             ) from None
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n")
         self._file.flush()
+
+    def _owner(self) -> str:
+        with suppress(OSError):
+            return self._path.read_text().strip() or "unknown"
+        return "unknown"
 
     def release(self) -> None:
         """Gives the right back and removes its file."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hawkwing.dataplane import bpf, refusal
-from hawkwing.dataplane.bytecode import PROGRAMS, Bytecode, dumps, loads, source_digest, with_maps
+from hawkwing.dataplane.bytecode import Bytecode, dumps, loads, programs_of, source_digest, with_maps
 from hawkwing.dataplane.source import flattened, source_folder
 from hawkwing.errors import DataplaneError
 
@@ -41,7 +41,7 @@ def compile_role(role: str) -> Bytecode:
         name = bcc.lib.bpf_table_name(module.module, index).decode()
         numbers[fd] = index
         maps.append(bpf.map_info(fd)._replace(id=0, name=name))
-    programs = {name: with_maps(module.dump_func(name.encode()), numbers) for name in PROGRAMS}
+    programs = {name: with_maps(module.dump_func(name.encode()), numbers) for name in programs_of(role)}
     return Bytecode(source_digest(), f"BCC {bcc.__version__}", maps, programs)
 
 

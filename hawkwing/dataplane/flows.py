@@ -2,12 +2,12 @@
 
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from hawkwing.dataplane.bpf import Map
+from hawkwing.dataplane.bpf import Map, test_run
 from hawkwing.dataplane.layout import limits, structures
 
-_U32 = struct.Struct("=I")
+_U32, _REQUEST = struct.Struct("=I"), struct.Struct("=III")
 
 
 class FlowTable:
@@ -16,6 +16,7 @@ class FlowTable:
     def __init__(self, table: Map) -> None:
         bucket = structures()["flow_bucket"]
         self._ways = limits()["HW_WAYS"]
+        self.buckets = table.info.max_entries
         self._slot_mask = (1 << limits()["HW_SLOT_BITS"]) - 1
         self._bucket = struct.Struct(f"={2 * self._ways}Q")
         assert self._bucket.size == table.info.value_size and bucket.words.offset == 8 * self._ways
@@ -46,21 +47,35 @@ class FlowTable:
 
 
 class Sweeper:
-    """Gives the slots of paths that no flow uses any more back to the data plane.
+    """Removes flows that were not seen for long, and gives the slots of paths that no flow uses back.
 
-    In two steps, half a minute apart: a path is first made unknown, so that no new flow takes it, and its
-    slot is given back only when then still no flow uses it, and none is remembered with it.
+    The latter in two steps, half a minute apart: a path is first made unknown, so that no new flow takes it,
+    and its slot is given back only when then still no flow uses it, and none is in a flow cache with it.
     """
 
     def __init__(
-        self, flows: FlowTable, paths: Map, policies: Map, free_slots: Map, forget: Callable[[], None]
+        self,
+        flows: FlowTable,
+        paths: Map,
+        program: int,
     ) -> None:
-        self._flows, self._paths, self._policies, self._free = flows, paths, policies, free_slots
-        self._forget = forget
+        self._flows, self._paths, self._program = flows, paths, program
         self._leaving: set[int] = set()
 
+    def _remove_flows(self, age: int) -> None:
+        """Those that were last seen `age` epochs ago, or longer; the data plane does it (bpf/sweep.h)."""
+        most = limits()["HW_SWEPT"]
+        for first in range(0, self._flows.buckets, most):
+            test_run(self._program, bytes(14) + _REQUEST.pack(0, first, age))
+
+    def give_back(self, slot: int) -> None:
+        """Frees the slot of a path that no flow has; the data plane counts whose it was."""
+        test_run(self._program, bytes(14) + _REQUEST.pack(slot, 0, 0))
+
     def sweep(self) -> int:
-        """One step; how many slots came back. Does nothing while less than half of the slots are in use."""
+        """One step; how many slots came back. While less than half of them are in use, paths stay."""
+        scarce = sum(1 for _key in self._paths.each_key()) >= self._paths.info.max_entries // 2
+        self._remove_flows(limits()["HW_IDLE_EPOCHS" if scarce else "HW_FORGOTTEN_EPOCHS"])
         known = {
             key: _U32.unpack(value)[0] for key in self._paths.each_key() if (value := self._paths.get(key))
         }
@@ -69,11 +84,7 @@ class Sweeper:
         used = set(self._flows.slots())
         returned = self._leaving - used
         for slot in returned:
-            self._policies.set(_U32.pack(slot), bytes(self._policies.info.value_size))
-        if returned:
-            self._forget()
-        for slot in returned:
-            self._free.push(_U32.pack(slot))
+            self.give_back(slot)
         self._leaving &= used
         for key, slot in known.items():
             if slot not in used:

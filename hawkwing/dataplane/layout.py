@@ -20,7 +20,7 @@ _WORDS: dict[str, Any] = {
 
 
 class Reason(NamedTuple):
-    """What can become of a packet; `kind` is done, also, left or drop."""
+    """An outcome of a packet; `kind` is ok, info, unchanged or drop."""
 
     number: int
     name: str

@@ -124,7 +124,7 @@ class Loading:
 
     def __init__(self, role: str, capacities: Capacities, raw_links: bool = False, xdp: bool = False) -> None:
         self._role, self._capacities = role, capacities
-        self._names = bytecode.wanted(raw_links, xdp)
+        self._names = bytecode.wanted(role, raw_links, xdp)
         self._code = bytecode.shipped(role) or bytecode.cached(role)
         self._compiling: Compiling | None = None
         self._early: Loaded | DataplaneError | None = None

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.bpf import Map, program_info
+from hawkwing.dataplane.bytecode import SWEEP
 from hawkwing.dataplane.flows import FlowTable, Sweeper
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
@@ -89,7 +90,7 @@ class DataPlane:
         if role == "server":
             self.flows = FlowTable(self.maps["flows"])
             free = self.maps["free_slots"]
-            self._sweeper = Sweeper(self.flows, self.maps["paths"], self.maps["policies"], free, self.forget)
+            self.sweeper = Sweeper(self.flows, self.maps["paths"], self.programs[SWEEP])
             if not inherited:
                 for slot in reversed(range(1, free.info.max_entries)):
                     free.push(_U32.pack(slot))
@@ -113,6 +114,7 @@ class DataPlane:
         settings.epoch = self._epoch
         settings.buckets = self.maps["flows"].info.max_entries if "flows" in self.maps else 0
         settings.fair_flows = max(settings.buckets // 8, 16)
+        settings.fair_paths = max(self.maps["policies"].info.max_entries // 16, 16)
         settings.xdp = self._xdp
         for entry in settings.sr_domain:
             # No address is inside: bits that the mask takes away.
@@ -151,7 +153,7 @@ class DataPlane:
         """Every half minute: flows age, and learned paths that nobody uses are let go."""
         self.set_sr_domain(self.sr_domain)
         if self.flows is not None:
-            self._sweeper.sweep()
+            self.sweeper.sweep()
 
     def set_local_addresses(self, addresses: Iterable[IPv6Address]) -> None:
         """The host's own addresses, those of IPv4 mapped: from and to them alone packets are changed."""

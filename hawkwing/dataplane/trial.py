@@ -32,7 +32,7 @@ class Tried(NamedTuple):
 def try_all(role: str, code: Bytecode) -> Iterator[Tried]:
     """Loads each program with small maps and lets it go again."""
     small = Capacities(policies=8, services=8, routes=8, names=8, flows=64)
-    for name in bytecode.PROGRAMS:
+    for name in bytecode.programs_of(role):
         length = len(code.programs[name]) // 8
         try:
             loaded = load(role, code, [name], small)

@@ -1,6 +1,6 @@
-"""Measures HawkWing against no steering, the kernel's own seg6, and the least that a program can do.
+"""Compares HawkWing with no steering, with the kernel's seg6, and with minimal programs.
 
-All in one run and in turns, because figures of different times on a machine in use can't be compared.
+Everything is measured in turns within one run: figures from different times can't be compared.
 """
 
 import os
@@ -23,7 +23,7 @@ from lab.network import Lab
 
 @dataclass(frozen=True)
 class _Effort:
-    """Rounds of each part. A turn in programs and hooks sends so many `datagrams`."""
+    """Rounds of each part; `datagrams` are those of a turn in programs and hooks."""
 
     datagrams: int
     throughput: throughput.Rounds
@@ -62,38 +62,38 @@ _QUICK = _Effort(
     routers=1,
 )
 _SECONDS = 1.0
-"""A turn of iperf3."""
+"""Seconds of a turn with iperf3."""
 _SHORT, _DATAGRAMS, _PACKETS = 0.05, 2_000, 3_000
-"""A turn in front of the floor, and of test runs: many short ones, because a machine's speed changes."""
+"""Turns of the floor and of test runs: many and short, because the speed of a machine changes."""
 
 
 def run(output: Path | None, quick: bool) -> int:
-    """Measures, prints tables and writes JSON (`bench.json` in the caller's folder); the exit status."""
+    """Measures, prints tables and writes JSON (`bench.json` in the caller's folder); exit status."""
     console = report.terminal()
     file = Path(os.environ.get("HAWKWING_CWD", Path.cwd())) / (output or "bench.json")
     effort = _QUICK if quick else _FULL
     machine = report.environment()
-    # Ended from outside it tidies up as it does after Ctrl-C.
+    # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     begun, stolen = time.monotonic(), stolen_seconds()
     results = report.Results(quick)
     results.routers = _routers(machine, effort, console)
     lab = Lab(f"bench-{os.getpid()}")
     try:
-        console.print("Building the network")
+        console.print("Building the lab")
         lab.up()
         _measure(lab, effort, console, results)
     finally:
         lab.down()
-        # Also of a run that broke off: minutes of figures are not thrown away.
+        # Also after an error: the figures so far are kept.
         lasted = time.monotonic() - begun
         machine["processor_seconds_stolen"] = round(stolen_seconds() - stolen, 1)
         report.show(results, machine, console)
         file.write_text(report.as_json(results, machine, lasted) + "\n")
     left = lab.remains()
-    note = "; few rounds: for a look, not for comparison" if quick else ""
+    note = " (few rounds: for a first look, not for comparisons)" if quick else ""
     console.print(
-        f"{lasted:.0f} s{note}; every round is in {file}; left over: {', '.join(left) or 'nothing'}"
+        f"{lasted:.0f} s{note}; all rounds are in {file}; left over: {', '.join(left) or 'nothing'}"
     )
     return 1 if left else 0
 
@@ -105,14 +105,14 @@ def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Result
     with switchable(lab) as to:
         results.links = check(lab, traffic, to)
         results.throughput = throughput.measure(lab, traffic, to, effort.streams, effort.throughput)
-    console.print("Nanoseconds a run of each program")
+    console.print("Programs: nanoseconds per run")
     results.programs = programs.measure(lab, traffic, _SECONDS, effort.datagrams, effort.programs)
-    console.print("The least that a program can do, in HawkWing's place")
+    console.print("Floor: minimal programs in place of HawkWing's")
     results.floor = floor.measure(lab, traffic, _DATAGRAMS, _SHORT, effort.floor)
     if effort.hooks:
-        console.print("Hooks for arriving packets")
+        console.print("Ingress hooks")
         results.hooks = hooks.measure(lab, traffic, _SECONDS, effort.datagrams, effort.hooks)
-    console.print("A thousand and a million learned flows")
+    console.print("Learned flows: a thousand and a million")
     results.flows, results.flows_known = flows.measure(sids(lab), _PACKETS, effort.flows)
     console.print("Start, cold and warm")
     results.starts = [lifecycle.starts(lab, traffic, effort.starts)]
@@ -125,11 +125,11 @@ def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Result
 
 
 def _routers(machine: dict[str, object], effort: _Effort, console: Console) -> list[Series]:
-    """Labs of their own, before the other is there."""
+    """Measures labs with both kinds of routers, before the main lab is built."""
     version = vpp.version()
     if version is None:
-        console.print("Routers made of VPP: left out, there is none here (./run doctor says why)")
+        console.print("VPP routers: skipped, there is no VPP (see ./run doctor)")
         return []
     machine["vpp"] = version
-    console.print("Routers made of VPP, and the kernel's")
+    console.print("VPP routers and Linux routers")
     return vpp.measure(_SECONDS, effort.routers)

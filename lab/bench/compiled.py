@@ -1,4 +1,4 @@
-"""Small tc programs of the bench, compiled by BCC: this process keeps LLVM, the measured ones do not."""
+"""Small tc programs of the bench, compiled by BCC; LLVM's memory stays in this process."""
 
 from collections.abc import Iterable
 

@@ -1,6 +1,6 @@
-"""Datagrams one after the other: `datagrams.py ADDRESS PORT PAUSE`, the pause between them in seconds.
+"""Sends datagrams: `datagrams.py ADDRESS PORT PAUSE`, with a pause in seconds after each.
 
-A process of its own, so that nothing that measures the datagrams can hold them up.
+It is a separate process, so that the measuring process can't delay them.
 """
 
 import socket

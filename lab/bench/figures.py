@@ -1,4 +1,4 @@
-"""What is computed from measurements: medians over rounds, ratios within a round."""
+"""Medians over rounds, and ratios within rounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from statistics import median
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """The median of the rounds' own ratios: what disturbs a whole round falls out of it.
+    """The median of the ratios of all rounds: a disturbance of a whole round cancels out.
 
     ratio([9, 18], [10, 20]) == 0.9. Rounds in which one side is missing or zero are left out; nan if all are.
     """
@@ -16,9 +16,9 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> float:
 
 
 def bounds(above: Sequence[float], below: Sequence[float]) -> tuple[float, float]:
-    """Between which the median of the rounds' ratios lies with 95 % certainty, by order statistics alone.
+    """The 95 % confidence interval of the median of the ratios, by order statistics.
 
-    nan where there are fewer than a dozen rounds: an interval would say next to nothing.
+    nan with fewer than a dozen rounds, where it would be too wide to be useful.
     """
     pairs = sorted(a / b for a, b in zip(above, below, strict=False) if a > 0 and b > 0)
     if len(pairs) < 12:
@@ -29,31 +29,31 @@ def bounds(above: Sequence[float], below: Sequence[float]) -> tuple[float, float
 
 @dataclass
 class Series:
-    """One quantity measured several ways, a value per way and round."""
+    """One quantity, with a value for each variant and round."""
 
     name: str
     unit: str
     rounds: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, way: str, value: float) -> None:
-        """Another round's value; the n-th values of all ways belong to the n-th round."""
+        """Adds a value; the n-th values of all variants belong to the n-th round."""
         self.rounds.setdefault(way, []).append(value)
 
     def median(self, way: str) -> float:
-        """nan where nothing was measured."""
+        """The median; nan without values."""
         values = [value for value in self.rounds.get(way, ()) if value == value]
         return median(values) if values else float("nan")
 
     def ratio(self, way: str, other: str) -> float:
-        """`way` divided by `other`, see `ratio`."""
+        """The ratio of `way` to `other`, see `ratio`."""
         return ratio(self.rounds.get(way, ()), self.rounds.get(other, ()))
 
     def bounds(self, way: str, other: str) -> tuple[float, float]:
-        """Of the ratio of `way` to `other`, see `bounds`."""
+        """The interval of the ratio of `way` to `other`, see `bounds`."""
         return bounds(self.rounds.get(way, ()), self.rounds.get(other, ()))
 
     def as_json(self, ratios: Sequence[tuple[str, str]] = ()) -> dict[str, object]:
-        """Everything, with the ratios asked for."""
+        """All values, with these ratios."""
         return {
             "name": self.name,
             "unit": self.unit,
@@ -65,19 +65,19 @@ class Series:
 
 
 def rounded(value: float) -> float | None:
-    """Four significant digits are more than a measurement has; JSON knows no nan."""
+    """Rounds to four significant digits; None for nan, which JSON lacks."""
     return None if value != value else float(f"{value:.4g}")
 
 
 def shown(value: float) -> str:
-    """Three significant digits, or a dash where there is none."""
+    """Three significant digits, or a dash for nan."""
     if value != value:
         return "-"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def row(series: Series, ways: Sequence[str], ratios: Sequence[tuple[str, str]] = ()) -> list[str]:
-    """A table's row: name with unit, the ways' medians, the ratios."""
+    """A row of a table: name with unit, medians, ratios."""
     medians = [shown(series.median(way)) for way in ways]
     return [f"{series.name}, {series.unit}", *medians, *(_quotient(series, *pair) for pair in ratios)]
 
@@ -90,6 +90,6 @@ def _quotient(series: Series, way: str, other: str) -> str:
 
 
 def per_run(before: tuple[int, int], after: tuple[int, int]) -> float:
-    """Nanoseconds a run between two readings of (run time, runs); nan where it hardly ran."""
+    """Nanoseconds per run between two readings of (run time, runs); nan with too few runs."""
     runs = after[1] - before[1]
     return (after[0] - before[0]) / runs if runs >= 20 else float("nan")

@@ -1,9 +1,9 @@
-"""Programs that do next to nothing, in HawkWing's place under the same traffic: what the helpers alone cost.
+"""Minimal programs in place of HawkWing's, with the same traffic: the cost of the helpers alone.
 
-`bare` makes room, or takes it away, and stores once: the packet is spoilt. `wired` does the same to a right
-end, for one list known when it was compiled, without a look-up, check or counter. They stand in front of
-HawkWing's program and end the chain, so that it does not run; `empty` does nothing and lets it run: what it
-"costs" is the price of the statistics.
+`bare` changes the packet's size and writes once, which breaks the packet. `wired` inserts or removes a
+correct SRH with a list that is known at compile time, without look-up, check or counter. They are attached
+before HawkWing's program and end the chain, so that it does not run. `empty` does nothing and lets it run:
+its time is the cost of the statistics.
 """
 
 import os
@@ -102,7 +102,7 @@ int wired_ingress(struct __sk_buff *skb)
 
 
 def source_text(listed: list[IPv6Address], destination: IPv6Address) -> str:
-    """The programs for one list; the SRH as immediate numbers, since BCC has no constant data."""
+    """The source of the programs for one list; the SRH is in immediate values (BCC has no constant data)."""
     srh = bytearray(ready_srh(listed))
     srh[8:24] = destination.packed
     words = [int.from_bytes(srh[at : at + 8], "little") for at in range(0, len(srh), 8)]
@@ -112,7 +112,7 @@ def source_text(listed: list[IPv6Address], destination: IPv6Address) -> str:
 
 
 class Floor(Compiled):
-    """The programs of a host."""
+    """The loaded programs of one host."""
 
     def __init__(self, lab: Lab, here: str = "host-a", there: str = "host-b") -> None:
         listed = sids(lab) if here == "host-a" else sids(lab)[::-1]
@@ -121,27 +121,27 @@ class Floor(Compiled):
 
 
 def measure(lab: Lab, traffic: Traffic, datagrams: int, seconds: float, rounds: int) -> list[Series]:
-    """Series of nanoseconds a run, by direction and traffic; their ways are the programs."""
+    """Nanoseconds per run, by direction and traffic; the variants are the programs."""
     result = []
     floor = Floor(lab)
     try:
         with agents(lab), statistics():
             for direction in ("egress", "ingress"):
-                series = Series(f"{direction}, UDP {DATAGRAM} B", "ns a run")
+                series = Series(f"{direction}, UDP {DATAGRAM} B", "ns per run")
                 for _ in range(rounds):
                     _turns(
                         lab, floor, direction, series, (EMPTY, BARE, WIRED), lambda: traffic.flood(datagrams)
                     )
                 result.append(series)
-            # MSS and way back are HawkWing's doing; then the same connection goes through each in turn.
+            # HawkWing sets MSS and reverse path; then the same connection is used with each program.
             load = traffic.endless_tcp()
             time.sleep(0.3)
             for direction in ("egress", "ingress"):
-                series = Series(f"{direction}, TCP bulk", "ns a run")
+                series = Series(f"{direction}, TCP bulk", "ns per run")
                 for _ in range(rounds):
                     _turns(lab, floor, direction, series, (EMPTY, WIRED), lambda: time.sleep(seconds))
                     if load.poll() is not None:
-                        raise RuntimeError(f"the transfer has ended: {load.output().strip()}")
+                        raise RuntimeError(f"the transfer ended: {load.output().strip()}")
                 result.append(series)
             load.stop()
     finally:
@@ -157,7 +157,7 @@ def _turns(
     ways: Sequence[str],
     work: Callable[[], None],
 ) -> None:
-    """One round: the floor's programs in HawkWing's place, then its own."""
+    """One round: the minimal programs, then HawkWing's."""
     ours = attached(lab, _NODES[direction], direction)
     try:
         for way in ways:

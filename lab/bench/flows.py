@@ -1,7 +1,7 @@
-"""Does a server with a million learned flows take longer for a packet than one with a thousand?
+"""Compares a server with a million learned flows to one with a thousand.
 
-Both tables have room for a million. The data plane learns the flows itself, from packets that arrive; then
-packets of flows taken at random leave and arrive, one test run each (BPF_PROG_TEST_RUN).
+Both tables have room for a million. The data plane learns the flows from received packets. Then packets of
+random flows are sent and received, with one test run each (BPF_PROG_TEST_RUN).
 """
 
 import ctypes
@@ -36,13 +36,13 @@ def _frame(source: IPv6Address, destination: IPv6Address, next_header: int, payl
 
 
 def leaving() -> bytes:
-    """A datagram to a client, whose address is still to be completed (8 bytes at 46)."""
+    """A datagram to a client; the last 8 bytes of its address (at 46) are set later."""
     udp = struct.pack("!HHHH", _LOCAL_PORT, _REMOTE_PORT, 8 + DATAGRAM, 1) + bytes(DATAGRAM)
     return _frame(_LOCAL, _REMOTE, _UDP, udp)
 
 
 def arriving(sids: Sequence[IPv6Address]) -> bytes:
-    """A datagram from a client, whose address is still to be completed (8 bytes at 30), with its SRH."""
+    """A datagram from a client with its SRH; the last 8 bytes of its address (at 30) are set later."""
     udp = struct.pack("!HHHH", _REMOTE_PORT, _LOCAL_PORT, 8 + DATAGRAM, 1) + bytes(DATAGRAM)
     listed = [_LOCAL, *wire_order(sids)]
     srh = struct.pack("!BBBBBBH", _UDP, 2 * len(listed), 4, 0, len(sids), 0, 0)
@@ -50,7 +50,7 @@ def arriving(sids: Sequence[IPv6Address]) -> bytes:
 
 
 class _Runner:
-    """Runs a program on a frame in which only the client's address changes, and the first SID with it."""
+    """Runs a program on a frame; only the client's address, and with it the first SID, changes."""
 
     def __init__(self, fd: int, frame: bytes, address_at: int, path_at: int = 0) -> None:
         self.fd = fd
@@ -67,7 +67,7 @@ class _Runner:
             struct.pack_into("!Q", frame, self._address_at, number)
             if self._path_at:
                 struct.pack_into("!H", frame, self._path_at, number % _PATHS)
-            # The kernel has written the packet's new size here, as if there were room for it.
+            # The kernel writes the packet's new size here, also if there is no room for it.
             struct.pack_into("=I", request, 12, 0)
             bpf._bpf(_TEST_RUN, request)
         after = reading(self.fd)
@@ -75,7 +75,7 @@ class _Runner:
 
 
 class _Server:
-    """A data plane that has learned so many flows; `known` is how many it has kept."""
+    """A data plane with many learned flows; `known` is how many it kept."""
 
     def __init__(self, count: int, sids: Sequence[IPv6Address]) -> None:
         self.count = count
@@ -95,7 +95,7 @@ class _Server:
         self.known = len(self._plane.flows)
 
     def close(self) -> None:
-        """Unloads it."""
+        """Unloads the data plane."""
         assert self._plane.flows is not None
         self._plane.flows.close()
         for fd in self._plane.programs.values():
@@ -105,16 +105,16 @@ class _Server:
 
 
 def name(count: int) -> str:
-    """A column's title."""
+    """The title of a column."""
     return f"{count:,} flows"
 
 
 def measure(sids: Sequence[IPv6Address], packets: int, rounds: int) -> tuple[list[Series], dict[str, int]]:
-    """Nanoseconds a run for known flows taken at random and for new ones; and how many flows were kept."""
-    leave = Series("server egress, UDP 64 B of any flow", "ns a run")
-    arrive = Series("server ingress, UDP 64 B of any flow", "ns a run")
-    new = Series("server ingress, first datagram of a flow", "ns a run")
-    alone = Series("one read from so much memory, alone", "ns")
+    """Nanoseconds per run for random known flows and for new ones; and how many flows were kept."""
+    leave = Series("server egress, UDP 64 B of any flow", "ns per run")
+    arrive = Series("server ingress, UDP 64 B of any flow", "ns per run")
+    new = Series("server ingress, first datagram of a flow", "ns per run")
+    alone = Series("one read from as much memory", "ns")
     servers: list[_Server] = []
     buckets = Capacities(flows=MANY).buckets
     reads = Reads(buckets, FEW, buckets)
@@ -143,7 +143,7 @@ def _round(
     packets: int,
     chance: random.Random,
 ) -> None:
-    """The servers take turns, some packets at a time."""
+    """One round: the servers take turns."""
     spent = {server.count: (0, 0) for server in servers}
     for _ in range(0, packets, _CHUNK):
         for server in servers:

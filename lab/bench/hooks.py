@@ -1,4 +1,4 @@
-"""The hooks that can meet arriving packets, compared: tc, XDP in the driver, generic XDP."""
+"""Compares the ingress hooks: tc, native XDP, generic XDP."""
 
 import os
 import re
@@ -16,10 +16,10 @@ _XDP = re.compile(r"prog/xdp id (\d+)")
 
 
 def measure(lab: Lab, traffic: Traffic, seconds: float, datagrams: int, rounds: int) -> list[Series]:
-    """Both agents on each hook in turn, with statistics on for all of them."""
+    """Measures both agents on each hook in turn, with statistics enabled."""
     tcp = Series("TCP, 1 stream", "Gbit/s")
-    arrived = Series("UDP 64 B, arrived", "1000/s")
-    cost = Series("server's programs, UDP 64 B", "ns a datagram")
+    arrived = Series("UDP 64 B, received", "1000/s")
+    cost = Series("server's programs, UDP 64 B", "ns per datagram")
     with statistics():
         for _ in range(rounds):
             for hook in HOOKS:
@@ -32,7 +32,7 @@ def measure(lab: Lab, traffic: Traffic, seconds: float, datagrams: int, rounds: 
 
 
 def _cost(lab: Lab, traffic: Traffic, work: Callable[[], None]) -> float:
-    """Time of the server's XDP program and of the tc program behind it, per packet that arrived."""
+    """Time of the server's XDP program and of the tc program after it, per received packet."""
     programs = [attached(lab, "host-b", "ingress")]
     shown = lab.execute("host-b", ["ip", "-details", "link", "show", "eth0"]).stdout
     programs += [bpf.program_by_id(int(number)) for number in _XDP.findall(shown)]

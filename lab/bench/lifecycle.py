@@ -1,4 +1,4 @@
-"""How soon an agent steers after its command was given, and how much memory it holds."""
+"""Start-up time and memory of the agents."""
 
 import tempfile
 import time
@@ -17,12 +17,12 @@ _SETTLED = 2.0
 
 
 def steered(packet: Packet) -> bool:
-    """Is it one of the single datagrams, with an SRH?"""
+    """True for one of the single datagrams with an SRH."""
     return packet.srh is not None and packet.destination_port == DATAGRAM_PORT
 
 
 def start_once(lab: Lab, traffic: Traffic, cache: Path) -> float:
-    """Seconds from the command to the first steered packet on the wire; a datagram leaves every ms."""
+    """Seconds from the command to the first steered packet on the wire; a datagram is sent every ms."""
     link = lab.topology.link("host-a", "site-a")
     with Capture(lab.topology, lab.namespace, [link]) as capture, traffic.datagrams(0.001):
         wait_until(capture.packets, 5.0, "the first datagram")
@@ -39,7 +39,7 @@ def start_once(lab: Lab, traffic: Traffic, cache: Path) -> float:
 
 
 def starts(lab: Lab, traffic: Traffic, rounds: int) -> Series:
-    """Cold (nothing compiled yet) and warm, in turn."""
+    """Cold starts (nothing compiled) and warm starts, in turn."""
     series = Series("from the command to the first steered packet", "s")
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def starts(lab: Lab, traffic: Traffic, rounds: int) -> Series:
 
 
 def resident(pid: int) -> float:
-    """Megabytes that a process holds (VmRSS)."""
+    """Memory of a process in megabytes (VmRSS)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -57,7 +57,7 @@ def resident(pid: int) -> float:
 
 
 def memory(lab: Lab) -> Series:
-    """Resident memory of the agents, two seconds after they were ready."""
+    """Resident memory of the agents two seconds after "ready"."""
     series = Series("resident memory", "MB")
     running = {
         "client": agent(lab, "client", "host-a"),
@@ -67,7 +67,7 @@ def memory(lab: Lab) -> Series:
     try:
         for one in running.values():
             one.wait_for("ready")
-        # Not a wait for something: memory is taken as it is then.
+        # This waits for nothing: memory is measured at this time.
         time.sleep(_SETTLED)
         for name, one in running.items():
             series.add(name, resident(one.pid))

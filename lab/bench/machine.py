@@ -1,4 +1,4 @@
-"""Processor time that the host of a virtual machine takes away, and turns that must not suffer from it."""
+"""Processor time taken by the host of a virtual machine (steal), and turns without it."""
 
 import os
 from collections.abc import Callable
@@ -8,13 +8,13 @@ _TRIES = 4
 
 
 def stolen_seconds() -> float:
-    """Time since boot during which the hypervisor ran something else than this machine: steal, proc(5)."""
+    """Steal time since boot in seconds, see proc(5)."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else 0.0
 
 
 def undisturbed(turn: Callable[[], float], stolen: Callable[[], float] = stolen_seconds) -> float:
-    """What the first turn gave during which nothing was stolen; nan where some tries all had that."""
+    """The result of the first turn without steal; nan if all tries had some."""
     for _ in range(_TRIES):
         before = stolen()
         value = turn()

@@ -1,4 +1,4 @@
-"""What a run of each program costs, from the kernel's own statistics."""
+"""The time of a run of each program, from the kernel's statistics."""
 
 import ctypes
 import os
@@ -23,7 +23,7 @@ _HOST = {"client": "host-a", "server": "host-b"}
 
 @contextmanager
 def statistics() -> Iterator[None]:
-    """The kernel counts runs and their time until the descriptor is closed, whatever the sysctl says."""
+    """Enables the kernel's run statistics until the descriptor is closed, without the sysctl."""
     request = ctypes.create_string_buffer(struct.pack("=I", _RUN_TIME), 4)
     fd = bpf._bpf(_ENABLE_STATS, request)
     try:
@@ -33,22 +33,22 @@ def statistics() -> Iterator[None]:
 
 
 def attached(lab: Lab, node: str, direction: str) -> int:
-    """The agent's tc program on a host's interface: a file descriptor, the caller's to close."""
+    """The file descriptor of the agent's tc program on a host; the caller closes it."""
     shown = lab.execute(node, ["tc", "filter", "show", "dev", "eth0", direction]).stdout
     found = _PROGRAM.findall(shown)
     if len(found) != 1:
-        raise RuntimeError(f"one program of HawkWing was expected on {node}'s {direction}: {shown.strip()}")
+        raise RuntimeError(f"expected one HawkWing program on {node}'s {direction}: {shown.strip()}")
     return bpf.program_by_id(int(found[0]))
 
 
 def reading(fd: int) -> tuple[int, int]:
-    """(run time in nanoseconds, runs) so far."""
+    """(run time in nanoseconds, runs) of a program."""
     info = bpf.program_info(fd)
     return info.run_time, info.run_count
 
 
 def hawkwing_programs(lab: Lab) -> dict[str, int]:
-    """File descriptors of the agents' four programs, the caller's to close."""
+    """The file descriptors of the agents' four programs; the caller closes them."""
     found = {}
     for name in PROGRAMS:
         role, direction = name.split()
@@ -57,14 +57,14 @@ def hawkwing_programs(lab: Lab) -> dict[str, int]:
 
 
 def measure(lab: Lab, traffic: Traffic, seconds: float, datagrams: int, rounds: int) -> list[Series]:
-    """A series per program; its "ways" are kinds of traffic."""
-    series = {name: Series(name, "ns a run") for name in PROGRAMS}
+    """A series per program; the variants are kinds of traffic."""
+    series = {name: Series(name, "ns per run") for name in PROGRAMS}
     there, back = ("client egress", "server ingress"), ("server egress", "client ingress")
 
     def flood(foreign: bool, back: bool) -> Callable[[], object]:
         return lambda: traffic.flood(datagrams, foreign, back)
 
-    # What is done, and which programs' columns it fills.
+    # The traffic, and the columns of the programs that it measures.
     loads: list[tuple[Callable[[], object], dict[str, tuple[str, str]]]] = [
         (lambda: traffic.tcp(seconds), {BULK: there, ACKNOWLEDGEMENTS: back}),
         (flood(foreign=False, back=False), {UDP: there}),

@@ -1,6 +1,6 @@
-"""What reading costs alone, from as much memory as a flow table has: the least that a look-up can take.
+"""The time of reads from as much memory as a flow table has: the minimum of a look-up.
 
-Where each read goes depends on what the one before has found, and nothing else is done meanwhile.
+The address of each read depends on the result of the one before, and nothing else is done meanwhile.
 """
 
 from hawkwing.dataplane import bpf
@@ -34,7 +34,7 @@ _FRAME = bytes(12) + b"\x86\xdd" + bytes(60)
 
 
 class Reads(Compiled):
-    """A table of `buckets` of 128 bytes; programs read from some of them, evenly spread, or from all."""
+    """A table of `buckets` of 128 bytes; programs read from an evenly spread part of them, or from all."""
 
     def __init__(self, buckets: int, *used: int) -> None:
         text = _TABLE + "".join(_PROGRAM.replace("@USED@", str(number)) for number in used)
@@ -42,5 +42,5 @@ class Reads(Compiled):
         super().__init__(text, [f"read_{number}" for number in used])
 
     def nanoseconds(self, used: int) -> float:
-        """Of one read at random from so many buckets."""
+        """The time of one random read from this number of buckets."""
         return bpf.test_run(self.programs[f"read_{used}"], _FRAME, repeat=_REPEAT).duration / _READS

@@ -1,4 +1,4 @@
-"""The measurements as tables on the terminal and as JSON."""
+"""Prints the measurements as tables, and formats them as JSON."""
 
 import json
 import os
@@ -39,7 +39,7 @@ MEMORY = ["client", "client with controller", "server"]
 
 @dataclass
 class Results:
-    """All that was measured."""
+    """All measurements."""
 
     quick: bool
     links: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Results:
 
 
 def environment() -> dict[str, object]:
-    """The machine that the figures belong to."""
+    """Describes the machine."""
     processors = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in processors if line.startswith("model name")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -74,7 +74,7 @@ def environment() -> dict[str, object]:
 
 
 def as_json(results: Results, machine: dict[str, object], seconds: float) -> str:
-    """Everything, with each round's value."""
+    """All measurements, with the values of each round."""
 
     def part(series: Sequence[Series], ratios: Sequence[Ratio] = ()) -> list[dict[str, object]]:
         return [one.as_json(ratios) for one in series]
@@ -112,12 +112,14 @@ def _table(title: str, series: Sequence[Series], ways: Sequence[str], ratios: Se
 
 
 def show(results: Results, machine: dict[str, object], console: Console) -> None:
-    """The tables; medians, and ratios as the median of the rounds' own."""
+    """Prints the tables: medians, and medians of the ratios within rounds."""
     words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())
-    console.print(f"\n{words}\nall ways cross {', '.join(results.links)}\n")
+    console.print(f"\n{words}\nlinks on all paths: {', '.join(results.links)}\n")
     console.print(_table("Throughput", results.throughput, WAYS, THROUGHPUT_RATIOS))
     console.print(_table("HawkWing's programs", results.programs, LOADS))
-    console.print(_table("Against the floor", results.floor, (EMPTY, BARE, WIRED, HAWKWING), FLOOR_RATIOS))
+    console.print(
+        _table("Compared with the floor", results.floor, (EMPTY, BARE, WIRED, HAWKWING), FLOOR_RATIOS)
+    )
     if results.hooks:
         console.print(_table("Ingress hooks", results.hooks, HOOKS, HOOK_RATIOS))
     console.print(_table("Learned flows", results.flows, FLOW_WAYS, FLOW_RATIOS))
@@ -128,9 +130,9 @@ def show(results: Results, machine: dict[str, object], console: Console) -> None
     console.print(_table("Pushed paths", results.pushes, list(QUANTILES)))
     console.print(_table("Memory", results.memory, MEMORY))
     if results.routers:
-        console.print(_table("The lab by its routers", results.routers, ROUTERS, ROUTER_RATIOS))
+        console.print(_table("Kinds of routers", results.routers, ROUTERS, ROUTER_RATIOS))
 
 
 def terminal() -> Console:
-    """As wide as the tables need where the output is a file."""
+    """A console, wide enough for the tables if the output is a file."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 150)

@@ -1,4 +1,4 @@
-"""Ten thousand services, ten thousand results, and how soon a pushed path is on the wire."""
+"""Ten thousand services, ten thousand results, and the time from a push to the wire."""
 
 import logging
 import tempfile
@@ -45,7 +45,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def many() -> Series:
-    """What a large configuration costs an agent; real maps, nothing attached."""
+    """The time to read and apply a large configuration; with real maps, but nothing attached."""
     series = Series(f"{SERVICES:,} services", "s")
     logging.getLogger("hawkwing").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +69,7 @@ def many() -> Series:
 
 
 def pushes(lab: Lab, traffic: Traffic, count: int) -> Series:
-    """Milliseconds from the order to push to the first packet with the new list, controller and all."""
+    """Milliseconds from the push command to the first packet with the new list."""
     series = Series("from a push to the wire", "ms")
     found: list[float] = []
     destination = str(lab.topology.host("host-b").address)

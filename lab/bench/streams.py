@@ -1,4 +1,4 @@
-"""TCP connections through which a turn of some milliseconds sends a given amount."""
+"""TCP connections for turns of some milliseconds that send a given amount."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ _PAUSE = 0.0002
 
 
 class Streams:
-    """Host-a sends, host-b reads all that comes to the steered port that iperf3 leaves free."""
+    """Host-a sends; host-b reads all data on the steered port that iperf3 does not use."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -61,7 +61,7 @@ class Streams:
 
     @contextmanager
     def connected(self, count: int) -> Iterator[list[socket.socket]]:
-        """So many connections, made on the way that is switched on."""
+        """Opens connections over the current path."""
         with ExitStack() as stack:
             yield [stack.enter_context(self._lab.inside("host-a", self._connection)) for _ in range(count)]
 
@@ -69,7 +69,7 @@ class Streams:
         return socket.create_connection((self._address, PORT), timeout=10)
 
     def send(self, streams: Sequence[socket.socket], megabytes: int) -> float:
-        """Gigabits a second, from the first byte sent until the last one was acknowledged."""
+        """Sends, and returns Gbit/s from the first byte sent to the last byte acknowledged."""
         each = max(1, megabytes // len(streams))
         senders = [threading.Thread(target=_send, args=(stream, each)) for stream in streams]
         begun = time.perf_counter()
@@ -82,7 +82,7 @@ class Streams:
         return each * len(streams) * len(_CHUNK) * 8 / (time.perf_counter() - begun) / 1e9
 
     def close(self) -> None:
-        """Ends the reader."""
+        """Stops the reader."""
         os.write(self._wake, b"x")
         self._reader.join()
         self._listener.close()
@@ -97,6 +97,6 @@ def _send(stream: socket.socket, chunks: int) -> None:
 
 
 def _unacknowledged(stream: socket.socket) -> int:
-    """Bytes sent, and not acknowledged yet (SIOCOUTQ, tcp(7))."""
+    """Bytes sent but not yet acknowledged (SIOCOUTQ, tcp(7))."""
     (count,) = struct.unpack("=i", fcntl.ioctl(stream, termios.TIOCOUTQ, bytes(4)))
     return int(count)

@@ -1,7 +1,7 @@
-"""Puts one way after the other on both hosts within milliseconds, so that turns can be short and many.
+"""Switches between the variants on both hosts within milliseconds, so that turns can be short and many.
 
-HawkWing's agents run all the while; what is taken off and put back is their programs, with the queueing
-discipline they hang on. The wired floor's programs hang there alike.
+HawkWing's agents keep running; only their programs are detached and attached again, with the clsact. The
+wired floor's programs are attached in the same way.
 """
 
 import os
@@ -25,7 +25,7 @@ Programs = Mapping[str, Mapping[str, int]]
 
 @contextmanager
 def _programs(lab: Lab, programs: Programs) -> Iterator[None]:
-    """These on the hosts' interfaces."""
+    """Attaches these programs to the hosts' interfaces."""
     for host in _HOSTS:
         lab.inside(host, partial(put_on, programs[host]))
     try:
@@ -37,7 +37,7 @@ def _programs(lab: Lab, programs: Programs) -> Iterator[None]:
 
 @contextmanager
 def switchable(lab: Lab) -> Iterator[Callable[[str], None]]:
-    """What it gives is called with the next way's name. At first the lab is unsteered."""
+    """Gives a function that switches to a variant by name. At first the lab is unsteered."""
     with ExitStack() as stack:
         floors = {here: Floor(lab, here, there) for here, there in _HOSTS.items()}
         for one in floors.values():
@@ -66,7 +66,7 @@ def switchable(lab: Lab) -> Iterator[Callable[[str], None]]:
 
 
 def check(lab: Lab, traffic: Traffic, to: Callable[[str], None]) -> list[str]:
-    """Sends a datagram there and back each way and compares the links and headers; the links crossed."""
+    """Sends a datagram there and back with each variant and checks links and headers; returns the links."""
     crossed: dict[str, list[str]] = {}
     for name in WAYS:
         to(name)
@@ -76,7 +76,7 @@ def check(lab: Lab, traffic: Traffic, to: Callable[[str], None]) -> list[str]:
         crossed[name] = [packet.link for packet in packets]
         wrong = [str(packet) for packet in packets if not _as_expected(lab, packet, name)]
         if wrong:
-            raise RuntimeError(f"{name} does not steer as it should: {wrong[0]}")
+            raise RuntimeError(f"{name} does not steer as expected: {wrong[0]}")
     links = crossed[UNSTEERED]
     for name, others in crossed.items():
         if others != links:

@@ -1,4 +1,4 @@
-"""What gets through each way: TCP with and without segmentation offload, and small datagrams."""
+"""Throughput of each variant: TCP with and without segmentation offload, and small datagrams."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,14 +16,14 @@ from lab.linux.large import forwards_large
 from lab.network import Lab
 
 _MEGABYTES, _MEGABYTES_CUT, _UDP_MEGABYTES = 64, 8, 2
-"""A turn's: some tens of milliseconds of TCP, a quarter of a second of UDP."""
+"""The amount of a turn: some tens of milliseconds of TCP, a quarter of a second of UDP."""
 _WARM_UP = 16
-"""What a turn's connections send before it counts."""
+"""The amount that connections send before the measurement."""
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often all ways take a turn."""
+    """The number of rounds of each part."""
 
     tcp: int
     cut: int
@@ -31,14 +31,14 @@ class Rounds:
 
 
 def _order(number: int) -> Sequence[str]:
-    """Each way comes first, second and so on in turn."""
+    """The order of the variants, rotated with each round."""
     first = number % len(WAYS)
     return WAYS[first:] + WAYS[:first]
 
 
 @contextmanager
 def _cut_by_the_sender(lab: Lab) -> Iterator[None]:
-    """No segmentation offload at host-a: every packet is one of the wire."""
+    """Disables segmentation offload at host-a, so that every packet has wire size."""
 
     def offload(tso: str, gso: str) -> None:
         done = lab.execute("host-a", ["ethtool", "-K", "eth0", "tso", tso, "gso", gso])
@@ -55,18 +55,18 @@ def _cut_by_the_sender(lab: Lab) -> Iterator[None]:
 def measure(
     lab: Lab, traffic: Traffic, to: Callable[[str], None], counts: Sequence[int], rounds: Rounds
 ) -> list[Series]:
-    """A series for each count of streams, one without offload, and the datagrams'."""
+    """Series for each number of streams, without offload, and for datagrams."""
     plural = {count: f"{count} stream{'s' if count > 1 else ''}" for count in counts}
     tcp = {count: Series(f"TCP, {plural[count]}", "Gbit/s") for count in counts}
     last = counts[-1]
-    cut = Series(f"TCP, {plural[last]}, cut by the sender", "Gbit/s")
-    arrived = Series("UDP 64 B, arrived", "1000/s")
+    cut = Series(f"TCP, {plural[last]}, segmented by the sender", "Gbit/s")
+    arrived = Series("UDP 64 B, received", "1000/s")
     read = Series("UDP 64 B, read by the receiver", "1000/s")
     with closing(Streams(lab)) as streams:
 
         def turn(way: str, count: int, megabytes: int) -> float:
-            # Connections of its own: what one has once taken for loss slows it for as long as it lives.
-            # The wired floor clamps no MSS, so its connections are made on HawkWing's way.
+            # New connections for each turn: a connection that once saw reordering as loss stays slow.
+            # The wired floor does not clamp the MSS, so its connections are opened with HawkWing.
             to(HAWKWING if way == WIRED else way)
             with streams.connected(count) as opened:
                 if way == WIRED:

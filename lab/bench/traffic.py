@@ -1,4 +1,4 @@
-"""Load between host-a and host-b, and what arrived of it."""
+"""Sends traffic from host-a to host-b, and counts what arrives."""
 
 import json
 import os
@@ -21,23 +21,23 @@ DATAGRAM = 64
 
 
 def cores() -> tuple[int, int]:
-    """The sender's and the receiver's: a core each, else the scheduler's choice matters more than the way."""
+    """The cores of sender and receiver, one each: otherwise the scheduler would influence the figures."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[1 % len(usable)]
 
 
 def _plain_tcp() -> None:
-    """TCP of this thread's namespace sends what the path takes, and knows nothing of connections before.
+    """Sets TCP in this thread's namespace to Reno, without metrics of earlier connections.
 
-    BBR, a default of some machines, would send what it believes of the path, not what the path takes.
-    Reno is in every kernel, and allowed in every namespace.
+    BBR, the default of some machines, sends at its own estimate of the path's rate. Reno is in every kernel,
+    and allowed in every namespace.
     """
     set_sysctl("net/ipv4/tcp_congestion_control", "reno")
     set_sysctl("net/ipv4/tcp_no_metrics_save", 1)
 
 
 class UdpRates(NamedTuple):
-    """Packets a second: sent, come to the receiver's interface, and read by its program."""
+    """Packets per second: sent, received at the interface, and read by the receiver."""
 
     sent: float
     arrived: float
@@ -66,7 +66,7 @@ class Traffic:
         return f":{PORT:04X} " in table
 
     def _pair(self, port: int) -> tuple[socket.socket, socket.socket]:
-        """Bound on host-b, and connected to it on host-a."""
+        """A socket bound on host-b, and one on host-a that is connected to it."""
 
         def bound() -> socket.socket:
             made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -84,7 +84,7 @@ class Traffic:
         return there, self._lab.inside("host-a", connected)
 
     def close(self) -> None:
-        """Ends the server."""
+        """Stops the server."""
         for one in (self.sender, self._receiver, self._foreign_sender, self._foreign_receiver):
             one.close()
         self._server.stop()
@@ -100,12 +100,12 @@ class Traffic:
         return dict(told["end"])
 
     def tcp(self, seconds: float) -> float:
-        """Gigabits a second as received, through one connection."""
+        """Received Gbit/s of one connection."""
         end = self._iperf3("-t", f"{seconds:g}")
         return float(end["sum_received"]["bits_per_second"]) / 1e9
 
     def udp(self, seconds: float = 0, megabytes: int = 0) -> UdpRates:
-        """64-byte datagrams as fast as one sender goes; so long, or so much."""
+        """Sends 64-byte datagrams as fast as possible, for a time or an amount."""
         amount = ["-n", f"{megabytes}M"] if megabytes else ["-t", f"{seconds:g}"]
         before = self.arrived()
         end = self._iperf3("-u", "-b", "0", "-l", str(DATAGRAM), *amount)
@@ -115,13 +115,13 @@ class Traffic:
         return UdpRates(sent / lasted, arrived / lasted, (sent - lost) / lasted)
 
     def arrived(self) -> int:
-        """Packets that have come to host-b's interface so far."""
+        """The number of packets received at host-b's interface."""
         table = self._lab.inside("host-b", lambda: Path("/proc/thread-self/net/dev").read_text())
         line = next(line for line in table.splitlines() if line.strip().startswith("eth0:"))
         return int(line.split()[2])
 
     def flood(self, count: int, foreign: bool = False, back: bool = False) -> None:
-        """Sends so many 64-byte datagrams; nobody reads them, the socket drops what it has no room for."""
+        """Sends 64-byte datagrams that are not read: the socket drops them when it is full."""
         sender = self._foreign_sender if foreign else self.sender
         data = bytes(DATAGRAM)
         if back:
@@ -135,7 +135,7 @@ class Traffic:
 
     @contextmanager
     def datagrams(self, pause: float) -> Iterator[None]:
-        """Single ones to DATAGRAM_PORT, `pause` seconds between them, by a process of its own on host-a."""
+        """Sends single datagrams to DATAGRAM_PORT from a process on host-a, every `pause` seconds."""
         command = [sys.executable, datagrams.__file__, self._address, str(DATAGRAM_PORT), f"{pause:g}"]
         process = self._lab.start("host-a", "datagrams", command)
         try:
@@ -144,20 +144,20 @@ class Traffic:
             process.stop()
 
     def endless_tcp(self) -> Process:
-        """A TCP transfer that goes on until it is stopped."""
+        """A TCP transfer that runs until it is stopped."""
         return self._lab.start("host-a", "iperf3-endless", [*self._client, "-t", "600"])
 
     def ask_once(self) -> None:
-        """One datagram there and one back."""
+        """Sends one datagram there and one back."""
         self.drain()
         self.sender.send(b"there")
         data, peer = self._receiver.recvfrom(100)
         self._receiver.sendto(b"back", peer)
         if (data, self.sender.recv(100)) != (b"there", b"back"):
-            raise RuntimeError("a datagram arrived that nobody sent")
+            raise RuntimeError("an unexpected datagram arrived")
 
     def drain(self) -> None:
-        """Lets go of datagrams nobody has read."""
+        """Discards unread datagrams."""
         for one in (self._receiver, self.sender):
             one.setblocking(False)
             try:

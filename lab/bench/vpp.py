@@ -1,4 +1,4 @@
-"""What routers made of VPP cost beside the kernel's: until they are up, in memory, idle and under load."""
+"""Compares VPP routers with Linux routers: start-up time, memory, idle load and throughput."""
 
 import os
 import time
@@ -20,7 +20,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def version() -> str | None:
-    """That of the VPP found here; None where there is none that runs."""
+    """The version of the installed VPP; None if there is none."""
     try:
         return find().version()
     except VppMissingError:
@@ -28,7 +28,7 @@ def version() -> str | None:
 
 
 def measure(seconds: float, rounds: int) -> list[Series]:
-    """Labs of both kinds in turn, one at a time; the throughput is that of a turn of `seconds`."""
+    """Measures labs of both kinds in turn; the throughput is measured for `seconds`."""
     up = Series("until lab.up is done", "s")
     memory = Series("resident memory of the largest instance", "MB")
     idle = Series("processor time of all nine, idle", "cores")
@@ -38,7 +38,7 @@ def measure(seconds: float, rounds: int) -> list[Series]:
             with _lab(name, up) as lab:
                 if name == VPP:
                     instances = _instances(lab)
-                    # Not a wait for something: memory and processor time are taken as they are then.
+                    # This waits for nothing: memory and processor time are measured at this time.
                     time.sleep(_SETTLED)
                     memory.add(VPP, max(map(resident, instances)))
                     idle.add(VPP, _cores(instances, _IDLE))
@@ -52,7 +52,7 @@ def measure(seconds: float, rounds: int) -> list[Series]:
 
 @contextmanager
 def _lab(name: str, up: Series) -> Iterator[Lab]:
-    """A lab with these routers; nothing of it may be left afterwards."""
+    """A lab with these routers, removed afterwards without leftovers."""
     lab = Lab(f"bench-{_NAMES[name]}-{os.getpid()}", routers=_NAMES[name])
     try:
         begun = time.perf_counter()
@@ -63,7 +63,7 @@ def _lab(name: str, up: Series) -> Iterator[Lab]:
         lab.down()
     left = lab.remains()
     if left:
-        raise RuntimeError(f"lab {lab.name} is down, but still there: {', '.join(left)}")
+        raise RuntimeError(f"lab {lab.name} was removed, but left over: {', '.join(left)}")
 
 
 def _instances(lab: Lab) -> list[int]:
@@ -72,14 +72,14 @@ def _instances(lab: Lab) -> list[int]:
 
 
 def processor_seconds(pid: int) -> float:
-    """What a process has used so far, in user space and in the kernel."""
-    # The name before the last ")" may hold anything; utime and stime are fields 14 and 15.
+    """The processor time of a process, in user space and in the kernel."""
+    # The name before the last ")" may contain anything; utime and stime are fields 14 and 15.
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def _cores(pids: Sequence[int], seconds: float) -> float:
-    """How many cores the processes keep busy together, over so many seconds."""
+    """The number of cores that the processes use together, measured for some seconds."""
     before, begun = sum(map(processor_seconds, pids)), time.monotonic()
     time.sleep(seconds)
     return (sum(map(processor_seconds, pids)) - before) / (time.monotonic() - begun)

@@ -1,6 +1,6 @@
-"""The three ways from host-a to host-b that are compared: unsteered, the kernel's seg6, HawkWing.
+"""The compared variants from host-a to host-b: unsteered, the kernel's seg6, HawkWing.
 
-All cross the same links: vpp1 and vpp6 lose their second, equal path across the ring.
+All use the same links: vpp1 and vpp6 get no second, equal path across the ring.
 """
 
 import sys
@@ -31,12 +31,12 @@ _AGENT = [sys.executable, "-m", "hawkwing"]
 
 
 def sids(lab: Lab) -> list[IPv6Address]:
-    """The segment list there, in order of travel; the way back has it reversed."""
+    """The segment list there in travel order; the way back uses it reversed."""
     return [lab.topology.router(name).sid for name in VIA]
 
 
 def configuration(lab: Lab, with_controller: bool = False) -> str:
-    """A client's: both measured ports of host-b, with the SIDs."""
+    """A client's configuration: both measured ports of host-b, with the SIDs."""
     listed = ", ".join(map(str, sids(lab)))
     controller, intents = "", ""
     if with_controller:
@@ -60,7 +60,7 @@ def agent(
     environment: Mapping[str, str] | None = None,
     with_controller: bool = False,
 ) -> Process:
-    """Starts an agent on a host's eth0; `wait_for("ready")` is the caller's."""
+    """Starts an agent on a host's eth0; the caller waits for "ready"."""
     argv = [*_AGENT, role, "-i", "eth0", *options]
     if role == "client":
         file = lab.run / f"{node}.yaml"
@@ -73,7 +73,7 @@ def agent(
 
 @contextmanager
 def agents(lab: Lab, *options: str) -> Iterator[None]:
-    """HawkWing on both hosts, ready."""
+    """Runs HawkWing on both hosts."""
     started = [agent(lab, "server", "host-b", *options), agent(lab, "client", "host-a", *options)]
     try:
         for one in started:
@@ -86,7 +86,7 @@ def agents(lab: Lab, *options: str) -> Iterator[None]:
 
 @contextmanager
 def kernel_seg6(lab: Lab) -> Iterator[None]:
-    """The kernel's own insertion by route on both hosts, and its own removal."""
+    """Uses the kernel's seg6 insertion and removal on both hosts."""
     listed = sids(lab)
     ends = (("host-a", "host-b", listed), ("host-b", "host-a", listed[::-1]))
     try:
@@ -119,7 +119,7 @@ def _seg6_route(
 
 
 def one_path(lab: Lab) -> None:
-    """Leaves the unsteered way no choice: across the ring by vpp3 and vpp5 only."""
+    """Sets the unsteered path to vpp3 and vpp5."""
     for router, neighbour, host in (("vpp1", "vpp3", "host-b"), ("vpp6", "vpp5", "host-a")):
         interface = lab.topology.router(router).interface_to(neighbour)
         address = lab.topology.host(host).address

@@ -1,1 +1,1 @@
-"""Routers made of the kernel's seg6local: they need nothing installed."""
+"""Hosts, and routers with the kernel's seg6local; nothing needs to be installed."""

@@ -1,4 +1,4 @@
-"""A host: its service address beside the link's, and a default route."""
+"""A host: service address, link address and a default route."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.topology import Host, Interface
 
 
 class LinuxHost(KernelNode):
-    """Hosts are always the kernel's: the agent under test runs in them."""
+    """A host in a network namespace, where agents run."""
 
     def __init__(self, node: Host) -> None:
         super().__init__(node)
@@ -28,5 +28,5 @@ class LinuxHost(KernelNode):
         super().configure(ip, indexes, routes)
 
     def own_addresses(self, interface: Interface) -> list[IPv6Interface]:
-        """The service address sits on the link, where source address selection finds it."""
+        """The link's and the service address, both on the link for source address selection."""
         return [interface.address, self._host.service_address]

@@ -1,4 +1,4 @@
-"""What hosts and the kernel's routers have in common: addresses and routes in a network namespace."""
+"""What hosts and Linux routers share: addresses and routes in a network namespace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.topology import Interface, Node
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _SERVICE_PREFIX_LENGTH = 48
 _MAIN_TABLE, _AF_INET6, _STATIC = 254, 10, 4
-#: Where packets go: (gateway, interface) of each next hop.
+#: The next hops as (gateway, interface).
 _Hops = frozenset[tuple[str | None, int]]
 
 
@@ -26,7 +26,7 @@ def set_sysctl(name: str, value: int | str) -> None:
 
 
 def add_address(ip: IPRoute, index: int, address: object, length: int) -> None:
-    """An address that is usable at once."""
+    """Adds an address that can be used at once (no duplicate address detection)."""
     flags = _IFA_F_NODAD | (_IFA_F_NOPREFIXROUTE if length == _SERVICE_PREFIX_LENGTH else 0)
     ip.addr("add", index=index, address=str(address), prefixlen=length, flags=flags)
 
@@ -45,7 +45,7 @@ def links(ip: IPRoute) -> dict[str, int]:
 
 
 class KernelNode:
-    """A node whose packets the kernel forwards or ends."""
+    """A node whose packets are processed by the kernel."""
 
     needs_checksums = False
 
@@ -53,20 +53,20 @@ class KernelNode:
         self.node = node
 
     def prepare(self) -> None:
-        """Nodes take the kernel's defaults."""
+        """Uses the kernel's defaults."""
 
     def own_addresses(self, interface: Interface) -> list[Any]:
-        """What belongs on an interface."""
+        """The node's addresses on an interface."""
         return [interface.address]
 
     def settle_own(self, ip: IPRoute, indexes: dict[str, int], alive: Sequence[str]) -> bool:
-        """Routes of its own, over interfaces whose links live; False where they were so."""
+        """Sets the node's own routes over interfaces with links that are up; False if nothing changed."""
         return False
 
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
-        """Addresses, then what is the node's own, then the routes."""
+        """Sets addresses, the node's own routes and the other routes, in this order."""
         for interface in self.node.interfaces:
-            # A neighbour that was asked before its end was up is asked again soon, not in a second.
+            # Neighbour solicitations before the other end is up are repeated soon, not after a second.
             set_sysctl(f"net/ipv6/neigh/{interface.name}/retrans_time_ms", 20)
             for address in self.own_addresses(interface):
                 add_address(ip, indexes[interface.name], address.ip, address.network.prefixlen)
@@ -75,7 +75,7 @@ class KernelNode:
             ip.route("add", dst=str(route.prefix), **_arguments(_hops(route, indexes)))
 
     def settle(self, routes: Sequence[Route], ours: Collection[IPv6Network], failed: Collection[str]) -> bool:
-        """Routes by difference: what is right already is not touched."""
+        """Changes only the routes that differ."""
         with IPRoute() as ip:
             indexes = links(ip)
             alive = [one.name for one in self.node.interfaces if one.link.name not in failed]
@@ -92,7 +92,7 @@ class KernelNode:
             return changed
 
     def set_link(self, interface: Interface, up: bool) -> None:
-        """The kernel forgets the addresses of a link that goes down unless told otherwise."""
+        """Sets a link up or down; the kernel would remove the addresses of a link that goes down."""
         with IPRoute() as ip:
             index = links(ip)[interface.name]
             if not up:
@@ -107,15 +107,15 @@ class KernelNode:
                     add_address(ip, index, address.ip, address.network.prefixlen)
 
     def console(self) -> list[str] | None:
-        """A shell in the namespace is the console."""
+        """None: a shell in the namespace is used."""
         return None
 
     def execute(self, command: str) -> tuple[int, str] | None:
-        """Commands run in the namespace."""
+        """None: commands run in the namespace."""
         return None
 
     def set_mtu(self, interface: Interface, octets: int) -> None:
-        """The interface's own."""
+        """Sets the interface's MTU."""
         with IPRoute() as ip:
             ip.link("set", index=links(ip)[interface.name], mtu=octets)
 
@@ -130,7 +130,7 @@ def _arguments(hops: _Hops) -> dict[str, Any]:
 
 
 def _present(ip: IPRoute) -> dict[IPv6Network, _Hops]:
-    """The routes that were set by hand; the kernel's own come and go with addresses."""
+    """The static routes, without the kernel's own."""
     found: dict[IPv6Network, _Hops] = {}
     for route in ip.get_routes(family=_AF_INET6, table=_MAIN_TABLE):
         if route["proto"] != _STATIC:

@@ -1,4 +1,4 @@
-"""A router of the kernel's own: forwarding, loopback, and behaviour End (RFC 8986, 4.1) for its SIDs."""
+"""A Linux router: forwarding, loopback, and behaviour End (RFC 8986, 4.1) for its SIDs."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _AF_INET6, _MAIN_TABLE, _SEG6LOCAL = 10, 254, 7
 
 
 class LinuxRouter(KernelNode):
-    """What `lab.build` asks of every kind of router; all calls run inside the router's namespace."""
+    """A Linux router; all calls run in its namespace."""
 
     def __init__(self, node: Router) -> None:
         super().__init__(node)
         self._router = node
 
     def prepare(self) -> None:
-        """Before there are interfaces: what they are to inherit."""
+        """Sets the defaults for interfaces before they are created."""
         for scope in ("all", "default"):
             set_sysctl(f"net/ipv6/conf/{scope}/forwarding", 1)
             set_sysctl(f"net/ipv6/conf/{scope}/seg6_enabled", 1)
 
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
-        """The loopback's address first."""
+        """Sets the loopback address first."""
         loopback = self._router.loopback
         ip.addr("add", index=1, address=str(loopback.ip), prefixlen=loopback.network.prefixlen)
         super().configure(ip, indexes, routes)
 
     def settle_own(self, ip: IPRoute, indexes: dict[str, int], alive: Sequence[str]) -> bool:
-        """A SID is bound to a device and goes down with it, whichever it is."""
+        """Moves the SIDs to an interface that is up: a SID goes down with its interface."""
         if not alive:
             return False
         present = {
@@ -50,7 +50,7 @@ class LinuxRouter(KernelNode):
         return bool(moved)
 
     def sid_packets(self) -> dict[IPv6Address, int]:
-        """What the kernel has counted at each SID since it was set."""
+        """The kernel's packet counter of each SID."""
         argv = ["ip", "-6", "-s", "-oneline", "route", "show", "table", "main"]
         text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
         return {
@@ -60,12 +60,12 @@ class LinuxRouter(KernelNode):
         }
 
     def description(self) -> str:
-        """The kernel is the machine's, and no more need be said."""
+        """Linux routers have no version of their own."""
         return "linux"
 
 
 def _add_sids(sids: Iterable[IPv6Address], interface: str) -> None:
-    """Behaviour End that counts its packets, all in one call (pyroute2 can't ask for counters)."""
+    """Adds SIDs with behaviour End and packet counters, in one call (pyroute2 can't set counters)."""
     text = "".join(
         f"route replace {sid}/128 proto static encap seg6local action End count dev {interface}\n"
         for sid in sids
@@ -73,4 +73,4 @@ def _add_sids(sids: Iterable[IPv6Address], interface: str) -> None:
     argv = ["ip", "-6", "-batch", "-"]
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"the kernel took no SIDs on {interface}: {done.stderr.strip()}")
+        raise RuntimeError(f"the kernel refused SIDs on {interface}: {done.stderr.strip()}")

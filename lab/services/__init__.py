@@ -1,1 +1,1 @@
-"""Programs that run inside the lab's hosts; each is started with ``python -m lab.services.NAME``."""
+"""Programs that run on the lab's hosts, started with ``python -m lab.services.NAME``."""

@@ -1,6 +1,6 @@
 """The lab's DNS server: authoritative for one zone file, over UDP and TCP on IPv6.
 
-SIGHUP reads the zone file again; a faulty one leaves the old zone in place.
+SIGHUP reloads the zone file; if it is wrong, the old zone stays.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ZoneError(ValueError):
 
 
 def zone_text(topology: Topology, server: str | None = None) -> str:
-    """The zone file for host `server`; without it, for the topology's only host with a dns service."""
+    """The zone file for host `server`; by default for the only host with a dns service."""
     servers = [host for host in topology.hosts if host.dns is not None and server in (None, host.name)]
     if len(servers) != 1 or servers[0].dns is None:
         raise ValueError(f"topology {topology.name} has {len(servers)} hosts with a dns service, not one")
@@ -69,13 +69,13 @@ def load_zone(path: Path, origin: str) -> dns.zone.Zone:
 
 
 class Responder:
-    """Questions to answers; knows the zone and no sockets."""
+    """Answers queries from the zone; has no sockets."""
 
     def __init__(self, zone: dns.zone.Zone) -> None:
         self.zone = zone
 
     def respond(self, wire: bytes, limit: int | None = None) -> bytes | None:
-        """The answer to one message, or None for what must not be answered.
+        """The answer to a message, or None if it must not be answered.
 
         Over UDP the answer has at most `limit` bytes, or as many as the query's EDNS allows; None means TCP.
         """
@@ -133,7 +133,7 @@ class Responder:
         return None if rrset is None else [_owned_by(rrset, name)]
 
     def _exists(self, name: dns.name.Name) -> bool:
-        """A name exists if it has records or anything below it has."""
+        """True if the name, or a name below it, has records."""
         return any(isinstance(known, dns.name.Name) and known.is_subdomain(name) for known in self.zone.nodes)
 
     def _negative_soa(self, origin: dns.name.Name) -> dns.rrset.RRset:
@@ -142,7 +142,7 @@ class Responder:
 
 
 def _owned_by(rrset: dns.rrset.RRset, name: dns.name.Name) -> dns.rrset.RRset:
-    """The records under the name as it was asked for, in the asker's case."""
+    """The records with the name as in the query, in the same case."""
     return dns.rrset.from_rdata_list(name, rrset.ttl, list(rrset))
 
 
@@ -158,7 +158,7 @@ def _to_wire(response: dns.message.Message, limit: int) -> bytes:
 
 
 def _format_error(wire: bytes) -> bytes | None:
-    """FORMERR with the query's identifier; garbage without a header, and answers, get nothing."""
+    """FORMERR with the query's identifier; no answer to messages without a header, and to answers."""
     if len(wire) < 12 or wire[2] & 0x80:
         return None
     opcode_and_rd = wire[2] & 0x79
@@ -194,7 +194,7 @@ async def _serve_stream(
 
 
 async def serve(zone_file: Path, origin: str, address: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT; ZoneError or OSError if it can't begin."""
+    """Serves until SIGTERM or SIGINT; ZoneError or OSError if it can't start."""
     responder = Responder(load_zone(zone_file, origin))
 
     def reload() -> None:
@@ -203,7 +203,7 @@ async def serve(zone_file: Path, origin: str, address: str, port: int) -> None:
         except ZoneError as error:
             print(f"keeping the old zone: {error}", file=sys.stderr, flush=True)
         else:
-            print("zone read again", file=sys.stderr, flush=True)
+            print("zone reloaded", file=sys.stderr, flush=True)
 
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
@@ -231,7 +231,7 @@ async def serve(zone_file: Path, origin: str, address: str, port: int) -> None:
 
 
 def _sockets(address: str, port: int) -> tuple[socket.socket, socket.socket]:
-    """A TCP and a UDP socket on one port; with port 0, on one that is free for both."""
+    """A TCP and a UDP socket on the same port; with port 0, on a port that is free for both."""
     for attempts_left in reversed(range(16 if port == 0 else 1)):
         with contextlib.ExitStack() as cleanup:
             stream = cleanup.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))

@@ -1,8 +1,8 @@
-"""The lab's web server: HTTP/1.1 over IPv6, with bodies whose bytes can be checked at the other end.
+"""The lab's web server: HTTP/1.1 over IPv6, with bodies that the client can verify.
 
 GET /          the text given on the command line
 GET /bytes/N   N bytes, the same for every request (`pattern`)
-PUT, POST      takes the body and answers its SHA-256 and length
+PUT, POST      reads the body and returns its SHA-256 and length
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BodyError(ValueError):
 
 
 def pattern(length: int) -> Iterator[bytes]:
-    """`length` bytes in chunks; a longer pattern begins with every shorter one."""
+    """`length` bytes in chunks; a longer pattern begins with each shorter one."""
     while length > 0:
         yield _BLOCK[:length]
         length -= CHUNK
@@ -46,7 +46,7 @@ class Server(ThreadingHTTPServer):
         super().__init__((address, port), Handler)
 
     def server_bind(self) -> None:
-        # HTTPServer's own would look the address up in the DNS.
+        # HTTPServer's own method would resolve the address.
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
@@ -181,5 +181,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     status = main()
     sys.stderr.flush()
-    # A transfer under way must not hold the process up.
+    # A transfer must not delay the end of the process.
     os._exit(status)

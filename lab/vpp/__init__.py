@@ -1,1 +1,1 @@
-"""Routers made of VPP, one instance a node, configured through its binary API."""
+"""VPP routers: one instance per node, configured through the binary API."""

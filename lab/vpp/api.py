@@ -12,7 +12,7 @@ from vpp_papi import VPPApiClient, VppEnum
 
 from lab.wait import wait_until
 
-#: The parts of the API that the lab speaks; reading all of them costs a tenth of a second each time.
+#: The parts of the API that the lab uses; reading all of them takes 0.1 s each time.
 _FILES = (
     "memclnt",
     "vlib",
@@ -29,21 +29,23 @@ _DECODING = threading.Lock()
 
 
 class VppError(RuntimeError):
-    """VPP refused something, or gave no answer."""
+    """VPP refused a request, or did not answer."""
 
 
 def enum(name: str) -> Any:
-    """An enumeration of the API, such as vl_api_rx_mode_t; known once a connection was made."""
+    """An enumeration of the API, such as vl_api_rx_mode_t; available after the first connection."""
     return getattr(VppEnum, name)
 
 
 class _Client(VPPApiClient):  # type: ignore[misc]
-    """One at a time decodes: the library's types, which all connections share, note in themselves whether to
-    convert, and where threads met in one, a prefix came as VPP's own structure.
+    """A client that decodes one message at a time.
+
+    All connections share the library's types, which store whether to convert: with two threads at once a
+    prefix came unconverted.
     """
 
     def decode_incoming_msg(self, *arguments: Any, **options: Any) -> Any:
-        """As in the library; it doesn't wait for VPP."""
+        """As in the library; does not wait for VPP."""
         with _DECODING:
             return super().decode_incoming_msg(*arguments, **options)
 
@@ -53,44 +55,44 @@ class Api:
 
     def __init__(self, socket: Path, folder: Path) -> None:
         self._socket = socket
-        #: Numbers of interfaces by name, as far as they were asked for.
+        #: Known interface numbers by name.
         self.interface_numbers: dict[str, int] = {}
         files = [file for name in _FILES for file in sorted(folder.rglob(f"{name}.api.json"))]
         self._client = _Client(apifiles=[str(file) for file in files], server_address=str(socket))
         try:
             self._client.connect(_CLIENT_NAME)
         except OSError as error:
-            raise VppError(f"no VPP answers at {socket}: {error.strerror or error}") from error
+            raise VppError(f"VPP at {socket} does not answer: {error.strerror or error}") from error
 
     def call(self, message: str, **fields: Any) -> Any:
-        """The reply to a request; VppError with VPP's number where it refuses."""
+        """The reply to a request; VppError with VPP's error number if it refuses."""
         reply = self.ask(message, **fields)
         if getattr(reply, "retval", 0) < 0:
             raise VppError(f"VPP at {self._socket} refused {message}: error {reply.retval}")
         return reply
 
     def dump(self, message: str, **fields: Any) -> list[Any]:
-        """All that it lists."""
+        """All entries of a dump request."""
         found = self.ask(message, **fields)
-        # Newer messages give the end of the list along with it.
+        # Newer messages also return the end of the list.
         return list(found[1]) if isinstance(found, tuple) and not hasattr(found, "_fields") else list(found)
 
     def ask(self, message: str, **fields: Any) -> Any:
-        """The answer, whether VPP agrees or not."""
+        """The reply, also if it is an error."""
         function: Callable[..., Any] | None = getattr(self._client.api, message, None)
         if function is None:
-            raise VppError(f"VPP at {self._socket} is a version without {message}")
+            raise VppError(f"this version of VPP has no message {message} ({self._socket})")
         try:
             return function(**fields)
         except (OSError, VPPApiClient.VPPIOError) as error:
-            raise VppError(f"VPP at {self._socket} gave no answer to {message}: {error}") from error
+            raise VppError(f"VPP at {self._socket} did not answer {message}: {error}") from error
 
     def has(self, message: str) -> bool:
-        """Does this version of VPP know the message?"""
+        """True if this version of VPP has the message."""
         return hasattr(self._client.api, message)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._client.disconnect()
 
     def __enter__(self) -> Api:
@@ -101,7 +103,7 @@ class Api:
 
 
 def wait_for_api(socket: Path, ended: Callable[[], str | None], timeout: float) -> None:
-    """Until an instance listens; VppError where `ended` tells why it will not."""
+    """Waits until an instance listens; VppError if `ended` returns why it has ended."""
 
     def listening() -> bool:
         why = ended()

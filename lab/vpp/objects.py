@@ -1,4 +1,4 @@
-"""What a router's configuration consists of: each a value that can be added, looked for and removed."""
+"""The parts of a router's configuration: each can be added, queried and removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lab.vpp.api import Api, VppError, enum
 
 _NO_TABLE = 0
 _NO_INTERFACE = 0xFFFFFFFF
-# Rings: a frame of 16 KiB takes a jumbo packet whole, 512 of them a burst of some flows.
+# Rings: a frame of 16 KiB holds a jumbo packet, 512 frames a burst of several flows.
 _FRAME, _FRAMES = 16 * 1024, 512
 #: VPP looks for an SRH in the first 256 octets from the IPv6 header on: the longest list that fits.
 MOST_SEGMENTS = 13
@@ -20,20 +20,20 @@ _TX_FRAMES = 256
 
 
 class VppObject(Protocol):
-    """One piece of configuration of an instance."""
+    """One part of an instance's configuration."""
 
     def add(self, api: Api) -> None:
-        """Adds it; VppError where VPP refuses."""
+        """Adds it; VppError if VPP refuses."""
 
     def query(self, api: Api) -> bool:
-        """Is it there?"""
+        """True if it is configured."""
 
     def remove(self, api: Api) -> None:
-        """Takes it away."""
+        """Removes it."""
 
 
 def interface_index(api: Api, name: str) -> int:
-    """The number of an interface such as host-vpp2 or loop0; VppError where there is none."""
+    """The number of an interface such as host-vpp2 or loop0; VppError if there is none."""
     if name not in api.interface_numbers:
         found = _find_interface(api, name)
         if found is None:
@@ -55,7 +55,7 @@ class _WithName(Protocol):
 
 
 def set_up(api: Api, interface: _WithName, up: bool) -> None:
-    """Makes an interface carry packets, or none."""
+    """Sets an interface up or down."""
     flag = enum("vl_api_if_status_flags_t").IF_STATUS_API_FLAG_ADMIN_UP if up else 0
     api.call("sw_interface_set_flags", sw_if_index=interface_index(api, interface.vpp_name), flags=flag)
 
@@ -67,14 +67,14 @@ def set_mtu(api: Api, interface: _WithName, octets: int) -> None:
 
 
 def advertise_nothing(api: Api, interface: _WithName) -> None:
-    """No router advertisements on an interface that has an IPv6 address: the lab's routes are all set."""
+    """Disables router advertisements on an interface: all routes of the lab are static."""
     index = interface_index(api, interface.vpp_name)
     api.call("sw_interface_ip6nd_ra_config", sw_if_index=index, suppress=1, is_no=False)
 
 
 @dataclass(frozen=True)
 class HostInterface:
-    """An af_packet interface on a device of the instance's network namespace, with the device's address."""
+    """An af_packet interface on a device of the namespace, with the device's MAC address."""
 
     device: str
     hardware_address: str
@@ -84,9 +84,9 @@ class HostInterface:
         return f"host-{self.device}"
 
     def add(self, api: Api) -> None:
-        """Through the device's queueing discipline, so that captures and shapers see what it sends."""
+        """Sends through the device's queueing discipline, so that captures and shapers see its packets."""
         flags = enum("vl_api_af_packet_flags_t")
-        # Rings of version 3 hand over a packet after a millisecond, those of version 2 at once.
+        # Version 3 rings deliver a packet after a millisecond, version 2 rings at once.
         second = getattr(flags, "AF_PACKET_API_FLAG_VERSION_2", None)
         api.call(
             "af_packet_create_v3",
@@ -104,18 +104,18 @@ class HostInterface:
         )
 
     def query(self, api: Api) -> bool:
-        """By the device's name."""
+        """Queries by the device's name."""
         return any(details.host_if_name == self.device for details in api.dump("af_packet_dump"))
 
     def remove(self, api: Api) -> None:
-        """The device stays."""
+        """Removes the interface; the device stays."""
         api.call("af_packet_delete", host_if_name=self.device)
         api.interface_numbers.pop(self.vpp_name, None)
 
 
 @dataclass(frozen=True)
 class Loopback:
-    """An interface without a wire, for the router's own address."""
+    """A loopback interface, for the router's own address."""
 
     number: int = 0
 
@@ -124,15 +124,15 @@ class Loopback:
         return f"loop{self.number}"
 
     def add(self, api: Api) -> None:
-        """With a hardware address of VPP's choice."""
+        """VPP chooses the MAC address."""
         api.call("create_loopback_instance", is_specified=True, user_instance=self.number)
 
     def query(self, api: Api) -> bool:
-        """By its name."""
+        """Queries by name."""
         return _find_interface(api, self.vpp_name) is not None
 
     def remove(self, api: Api) -> None:
-        """With its addresses."""
+        """Removes the interface and its addresses."""
         api.call("delete_loopback", sw_if_index=interface_index(api, self.vpp_name))
         api.interface_numbers.pop(self.vpp_name, None)
 
@@ -145,17 +145,17 @@ class Address:
     address: IPv6Interface
 
     def add(self, api: Api) -> None:
-        """Makes the interface speak IPv6 too."""
+        """Adds the address, which also enables IPv6 on the interface."""
         self._change(api, True)
 
     def query(self, api: Api) -> bool:
-        """Among the interface's."""
+        """Queries the interface's addresses."""
         index = interface_index(api, self.interface.vpp_name)
         found = api.dump("ip_address_dump", sw_if_index=index, is_ipv6=True)
         return any(IPv6Interface(str(details.prefix)) == self.address for details in found)
 
     def remove(self, api: Api) -> None:
-        """This one only."""
+        """Removes this address only."""
         self._change(api, False)
 
     def _change(self, api: Api, is_add: bool) -> None:
@@ -166,18 +166,18 @@ class Address:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """Who has an address on a link: set, so that not even the first packet waits for discovery."""
+    """A static neighbour, so that the first packet does not wait for neighbour discovery."""
 
     interface: HostInterface
     address: IPv6Address
     hardware_address: str
 
     def add(self, api: Api) -> None:
-        """As a static entry."""
+        """Adds a static entry."""
         self._change(api, True)
 
     def query(self, api: Api) -> bool:
-        """Among the interface's, with this hardware address."""
+        """Queries the interface's neighbours for this MAC address."""
         index = interface_index(api, self.interface.vpp_name)
         family = enum("vl_api_address_family_t").ADDRESS_IP6
         found = (details.neighbor for details in api.dump("ip_neighbor_dump", sw_if_index=index, af=family))
@@ -188,7 +188,7 @@ class Neighbour:
         )
 
     def remove(self, api: Api) -> None:
-        """Discovery finds it anew."""
+        """Removes the static entry."""
         self._change(api, False)
 
     def _change(self, api: Api, is_add: bool) -> None:
@@ -217,19 +217,19 @@ class StaticRoute:
     gateways: frozenset[Gateway]
 
     def add(self, api: Api) -> None:
-        """In place of the next hops it had before."""
+        """Adds the route, or replaces its next hops."""
         self._change(api, True)
 
     def query(self, api: Api) -> bool:
-        """With these next hops and no others."""
+        """True if the route has exactly these next hops."""
         return present_routes(api, {self.prefix}).get(self.prefix) == self.next_hops(api)
 
     def next_hops(self, api: Api) -> set[tuple[int, IPv6Address]]:
-        """Interface number and address of each, as `present_routes` has them."""
+        """Interface number and address of each next hop, as in `present_routes`."""
         return {(interface_index(api, hop.interface.vpp_name), hop.address) for hop in self.gateways}
 
     def remove(self, api: Api) -> None:
-        """With all of its next hops."""
+        """Removes the route with all next hops."""
         self._change(api, False)
 
     def _change(self, api: Api, is_add: bool) -> None:
@@ -257,7 +257,7 @@ class StaticRoute:
 def present_routes(
     api: Api, prefixes: Collection[IPv6Network]
 ) -> dict[IPv6Network, set[tuple[int, IPv6Address]]]:
-    """Interface number and address of the next hops of those of the prefixes that have a route."""
+    """Interface numbers and addresses of the next hops, for the prefixes that have a route."""
     found: dict[IPv6Network, set[tuple[int, IPv6Address]]] = {}
     for details in api.dump("ip_route_dump", table={"table_id": _NO_TABLE, "is_ip6": True}):
         prefix = IPv6Network(str(details.route.prefix))
@@ -274,11 +274,11 @@ class LocalSid:
     sid: IPv6Address
 
     def add(self, api: Api) -> None:
-        """In the default table."""
+        """Adds it to the default table."""
         self._change(api, False)
 
     def query(self, api: Api) -> bool:
-        """Among the instance's SIDs, with this behaviour."""
+        """Queries the instance's SIDs for this behaviour."""
         end = enum("vl_api_sr_behavior_t").SR_BEHAVIOR_API_END
         return any(
             IPv6Address(str(details.addr)) == self.sid and details.behavior == end and not details.end_psp
@@ -286,7 +286,7 @@ class LocalSid:
         )
 
     def remove(self, api: Api) -> None:
-        """Its counters go too."""
+        """Removes it and its counters."""
         self._change(api, True)
 
     def _change(self, api: Api, is_del: bool) -> None:
@@ -304,7 +304,7 @@ class LocalSid:
 
 
 def sid_packets(api: Api) -> dict[IPv6Address, int]:
-    """How many packets each SID has processed since it was added."""
+    """The number of packets processed by each SID since it was added."""
     return {
         IPv6Address(str(details.addr)): int(details.good_traffic_pkt_count)
         for details in api.dump("sr_localsids_with_packet_stats_dump")

@@ -1,4 +1,4 @@
-"""A router of the lab as a VPP instance on the node's links; the kernel below only carries frames."""
+"""A VPP router: one instance on the node's links; the kernel only passes frames."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LINK_MTU = 1500
 
 
 class VppRouter:
-    """What `lab.build` asks of every kind of router; the instance is found again by its run directory."""
+    """A VPP router; a later command finds the instance by its run directory."""
 
-    # af_packet gives VPP the frame as it is, and VPP gives it on as it is.
+    # af_packet passes frames to VPP unchanged, and VPP forwards them unchanged.
     needs_checksums = True
 
     def __init__(self, node: Router, place: Place, installation: Installation) -> None:
@@ -39,12 +39,12 @@ class VppRouter:
 
     @property
     def folder(self) -> Path:
-        """Its sockets and its start-up configuration."""
+        """The folder with its sockets and start-up configuration."""
         return self._place.run / "vpp" / self._node.name
 
     def prepare(self) -> None:
-        """Starts the instance: it comes up while the links are being made."""
-        # The kernel must neither answer nor forward what is VPP's.
+        """Starts the instance, which comes up while the links are created."""
+        # The kernel must not answer or forward packets for VPP.
         for scope in ("all", "default"):
             set_sysctl(f"net/ipv6/conf/{scope}/disable_ipv6", 1)
         self.folder.mkdir(parents=True)
@@ -53,7 +53,7 @@ class VppRouter:
         text = startup_text(
             self._place.namespace(self._node.name),
             self.folder,
-            # Names that follow one another get one core after the other.
+            # Consecutive names are spread over the cores.
             cores[sum(self._node.name.encode()) % len(cores)],
             self._installation.plugins,
             self._installation.present_plugins,
@@ -67,7 +67,7 @@ class VppRouter:
         return ["env", *environment, *map(str, (program, *arguments))]
 
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
-        """Everything through the binary API."""
+        """Configures everything through the binary API."""
         wait_for_api(self.folder / API_SOCKET, self._ended, _READY_TIMEOUT)
         with self._api() as api:
             loopback = Loopback()
@@ -90,8 +90,8 @@ class VppRouter:
     def _ended(self) -> str | None:
         if self._process is None or self._process.poll() is None:
             return None
-        lines = self._process.output().strip().splitlines() or ["it said nothing"]
-        return f"VPP of {self._node.name} ended at its start: {lines[-1]}; all of it in {self._process.log}"
+        lines = self._process.output().strip().splitlines() or ["no output"]
+        return f"VPP on {self._node.name} did not start: {lines[-1]}; log: {self._process.log}"
 
     @contextmanager
     def _api(self) -> Iterator[Api]:
@@ -104,7 +104,7 @@ class VppRouter:
         return StaticRoute(route.prefix, frozenset(gateways))
 
     def settle(self, routes: Sequence[Route], ours: Collection[IPv6Network], failed: Collection[str]) -> bool:
-        """Routes by difference; SIDs hang on no link here."""
+        """Changes only the routes that differ; SIDs do not depend on links."""
         with self._api() as api:
             wanted = [self._route(route) for route in routes]
             present = objects.present_routes(api, set(ours))
@@ -117,39 +117,39 @@ class VppRouter:
             return bool(different or stale)
 
     def set_link(self, interface: Interface, up: bool) -> None:
-        """The device below and VPP's interface on it; addresses and neighbours stay."""
+        """Sets the device and VPP's interface up or down; addresses and neighbours stay."""
         with IPRoute() as ip:
             ip.link("set", index=links(ip)[interface.name], state="up" if up else "down")
         with self._api() as api:
             objects.set_up(api, _port(interface), up)
 
     def set_mtu(self, interface: Interface, octets: int) -> None:
-        """Both of the device below and of VPP's interface."""
+        """Sets the MTU of the device and of VPP's interface."""
         with IPRoute() as ip:
             ip.link("set", index=links(ip)[interface.name], mtu=octets)
         with self._api() as api:
             objects.set_mtu(api, _port(interface), octets)
 
     def sid_packets(self) -> dict[IPv6Address, int]:
-        """VPP counts at every SID."""
+        """VPP's packet counter of each SID."""
         with self._api() as api:
             return objects.sid_packets(api)
 
     def description(self) -> str:
-        """As the running instance tells it."""
+        """VPP, with the version of the running instance."""
         with self._api() as api:
             return f"VPP {api.call('show_version').version.removeprefix('v')}"
 
     def console(self) -> list[str] | None:
-        """VPP's own, on the instance's socket."""
+        """VPP's CLI on the instance's socket."""
         return self._command(self._installation.console, "-s", self.folder / CLI_SOCKET)
 
     def execute(self, command: str) -> tuple[int, str] | None:
-        """VPP's CLI gives no exit status of its own but for commands that it refuses."""
+        """Runs a command in VPP's CLI; the status is 1 only if VPP refuses the command."""
         with self._api() as api:
             answer = api.ask("cli_inband", cmd=command)
             refused = answer.retval != 0
-            return int(refused), answer.reply or (f"{command}: VPP doesn't do that\n" if refused else "")
+            return int(refused), answer.reply or (f"{command}: refused by VPP\n" if refused else "")
 
 
 def _port(interface: Interface) -> HostInterface:

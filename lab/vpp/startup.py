@@ -1,4 +1,4 @@
-"""The start-up configuration of one VPP instance: small, without hugepages, and asleep when idle."""
+"""The start-up configuration of a VPP instance: little memory, no hugepages, no load when idle."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _HEAP, _BUFFERS, _STATS = "64M", 4096, "4M"
 
 
 def startup_text(name: str, folder: Path, core: int, plugins: Path, wanted: Iterable[str]) -> str:
-    """`name` sets its shared memory apart, `folder` takes its sockets, `core` is the one it runs on.
+    """`name` is the prefix of its shared memory, `folder` is for its sockets, `core` is its processor core.
 
-    No poll-sleep-usec: its interfaces interrupt, so that it sleeps in epoll between packets and still answers
-    at once; a fixed sleep would be added at each hop.
+    No poll-sleep-usec: its interfaces use interrupts, so that it sleeps in epoll between packets and still
+    forwards at once; a fixed sleep would add delay at each hop.
     """
     enabled = "\n".join(f"  plugin {plugin} {{ enable }}" for plugin in wanted)
     return f"""\
@@ -50,6 +50,6 @@ plugins {{
 
 
 def shared_memory(name: str) -> list[Path]:
-    """The instance's files in the memory that processes share; a killed one leaves them."""
+    """The instance's shared memory files, which a killed instance leaves over."""
     files = (_SHARED_MEMORY / f"{name}-{kind}" for kind in ("global_vm", "vpe-api"))
     return [file for file in files if file.exists()]

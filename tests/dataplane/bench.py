@@ -241,7 +241,7 @@ class Bench:
         self.plane.set_sr_domain([IPv6Network(prefix) for prefix in sr_domain or ["::/0"]])
         if "paths" in maps:
             for key in list(maps["paths"].each_key()):
-                maps["free_slots"].push(maps["paths"].get(key) or b"")
+                self.plane.sweeper.give_back(int.from_bytes(maps["paths"].get(key) or b"", "little"))
         for name in self._zero:
             self.empty(name)
         for table in ("fragments", "services", "routes", "names", "questions", "paths"):
@@ -303,7 +303,7 @@ class Bench:
         path = [*reversed(sids), local]
         inner = build(remote, local, remote_port, local_port)
         result = self.run("ingress", ipv6(remote, local, ROUTING, srh(protocol, path, inner, left=0)))
-        assert result.counted == {"STRIPPED": 1, "LEARNED": 1}
+        assert result.counted == {"STRIPPED": 1, "LEARNED": 1}, result.counted
 
     def slot(self, sids: Sequence[IPv6Address]) -> int:
         """Where the server keeps a path it has learned."""

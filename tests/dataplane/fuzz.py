@@ -36,7 +36,7 @@ DOMAINS: list[list[str] | None] = [
     [f"{HOST_A}/128", f"{HOST_B}/128", *(f"{sid}/128" for sid in SIDS[:6])],
 ]
 SLOT_BITS, EPOCH_BITS = limits()["HW_SLOT_BITS"], limits()["HW_EPOCH_BITS"]
-FINAL = frozenset(reason.name for reason in reasons() if reason.kind != "also")
+FINAL = frozenset(reason.name for reason in reasons() if reason.kind != "info")
 
 
 @dataclass

@@ -219,12 +219,13 @@ def told(packet: bytes, mtu: int, quietly: bool) -> bytes:
     quoted = packet[:QUOTED]
     if quietly:
         quoted = quoted[:6] + bytes([p.ICMPV6]) + quoted[7:40] + bytes([128]) + bytes(7) + quoted[48:]
-    sender = packet[8:24]
+    sender, target = packet[8:24], packet[24:40]
+    target = sender if target[0] == 0xFF else target
     body = bytes([2, 0, 0, 0]) + struct.pack("!I", mtu) + quoted
-    covered = sender + sender + struct.pack("!II", len(body), p.ICMPV6) + body
+    covered = target + sender + struct.pack("!II", len(body), p.ICMPV6) + body
     body = body[:2] + struct.pack("!H", 0xFFFF - p.ones_complement(covered)) + body[4:]
     head = struct.pack("!IHBB", 6 << 28, len(body), p.ICMPV6, 255)
-    return head + sender + sender + body
+    return head + target + sender + body
 
 
 def split(packet: bytes, sids: Sids, chain: Chain) -> tuple[bytes, bytes]:

@@ -1,9 +1,11 @@
 """Who takes part in the tests, and what their tables hold."""
 
+import struct
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Any
 
+from hawkwing.dataplane.layout import structures
 from tests.dataplane import packets as p
 from tests.dataplane.bench import Bench
 
@@ -83,4 +85,8 @@ def fill_flows(bench: Bench) -> None:
         bench.learn(*ends, PATHLESS, LOCAL_PORT, NOWHERE)
         for count in range(1, len(SIDS) + 1):
             bench.learn(*ends, COUNTED + count, LOCAL_PORT, SIDS[:count])
-    bench.plane.set_policy(bench.slot(NOWHERE), [])
+    # Empty, but for whose path it was.
+    slot, policies = struct.pack("=I", bench.slot(NOWHERE)), bench.plane.maps["policies"]
+    emptied = structures()["policy"].from_buffer_copy(policies.get(slot) or b"")
+    emptied.srh_length = 0
+    policies.set(slot, bytes(emptied))

@@ -216,6 +216,46 @@ def test_no_room_for_a_fourth_path(small_server: Host) -> None:
     server.bench.expect("egress", answer, "STEERED", out=steered(answer, [SIDS[1], SIDS[0]]))
 
 
+def paths_from(start: int, count: int) -> list[list[IPv6Address]]:
+    """Lists that differ."""
+    return [[SIDS[0], IPv6Address(int(SIDS[1]) + (number << 32))] for number in range(start, start + count)]
+
+
+def test_ever_new_lists_take_no_room_from_others(server: Host) -> None:
+    """One flow, each packet over another list: its source has a share of the paths, and no more."""
+    bench = server.bench
+    room = bench.plane.maps["policies"].info.max_entries
+    learned = 0
+    for path in paths_from(1, room // 8):
+        counted = bench.run("ingress", request(path)).counted
+        assert ("LEARNED" in counted) != ("PATHS_FULL" in counted)
+        learned += "LEARNED" in counted
+    assert learned == room // 16
+    for number, path in enumerate(paths_from(room, 20)):
+        other = IPv6Address(int(HOST_C) + (number << 64))
+        learn(server, request(path, source=other), "LEARNED")
+
+
+def test_idle_flows_keep_no_path_where_paths_are_scarce(server: Host) -> None:
+    """Half of the slots taken by flows of many sources that are heard of no more: they are free again."""
+    bench = server.bench
+    room = bench.plane.maps["policies"].info.max_entries
+    first = request(paths_from(1, 1)[0], source=IPv6Address(int(HOST_A) + (1 << 64)))
+    for number, path in enumerate(paths_from(1, room // 2), 1):
+        learn(server, request(path, source=IPv6Address(int(HOST_A) + (number << 64))), "LEARNED")
+    answer = reply(target=IPv6Address(int(HOST_A) + (1 << 64)))
+    bench.expect("egress", answer, "STEERED", out=steered(answer, paths_from(1, 1)[0][::-1]))
+    for _ in range(14):
+        bench.plane.tick()
+        bench.run("ingress", request(SIDS[:2]))
+    assert bench.entries("paths") == 1
+    bench.expect("egress", answer, "NO_FLOW")
+    learn(server, first, "LEARNED")
+    bench.expect("egress", answer, "STEERED", out=steered(answer, paths_from(1, 1)[0][::-1]))
+    known = reply()
+    bench.expect("egress", known, "STEERED", out=steered(known, [SIDS[1], SIDS[0]]))
+
+
 def test_many_flows_of_one_source(small_server: Host) -> None:
     """They replace each other: the one heard of last is known."""
     replaced = 0

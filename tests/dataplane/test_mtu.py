@@ -1,8 +1,10 @@
 """Packets that do not fit the MTU with their SRH: on a veth of 1500 bytes, whose other end listens."""
 
 import struct
+from collections.abc import Iterator
 
 import pytest
+from pyroute2 import IPRoute
 
 from tests.dataplane import packets as p
 from tests.dataplane.bench import MTU, REDIRECT, SHOT, STOLEN
@@ -26,12 +28,12 @@ def of_length(host: Host, protocol: int, length: int, count: int = 2) -> bytes:
 
 
 def told(host: Host, packet: bytes, mtu: int, quiet: bool = False) -> bytes:
-    """in: IPv6(A, B) X   out: IPv6(A, A) ICMPv6(2, mtu; IPv6(A, B) X ..); quiet: quotes an echo request."""
+    """in: IPv6(A, B) X   out: IPv6(B, A) ICMPv6(2, mtu; IPv6(A, B) X ..); quiet: quotes an echo request."""
     quoted = packet[14:]
     if quiet:
         quoted = quoted[:6] + bytes([p.ICMPV6]) + quoted[7:40] + bytes([128]) + bytes(7) + quoted[48:]
-    body = p.icmp6(host.here, host.here, 2, 0, mtu, quoted[:QUOTED])
-    frame = p.ipv6(host.here, host.here, p.ICMPV6, body, label=0, hop_limit=255)
+    body = p.icmp6(host.there, host.here, 2, 0, mtu, quoted[:QUOTED])
+    frame = p.ipv6(host.there, host.here, p.ICMPV6, body, label=0, hop_limit=255)
     return p.ethernet(p.ETHERTYPE_IPV6, frame[14:], to=p.MAC_A)
 
 
@@ -55,10 +57,38 @@ def test_small_ones_are_not_asked_about(host: Host, length: int) -> None:
 def test_tcp_is_told(host: Host, count: int, beyond: int | None) -> None:
     fits = MTU - overhead(count)
     packet = of_length(host, p.TCP, MTU if beyond is None else fits + beyond, count)
+    if len(packet) - 14 <= 1280:
+        host.bench.expect("egress", packet, "TOO_BIG_PLAIN", on_port=True)
+        return
     out = told(host, packet, max(fits, 1280))
-    assert p.checksum_holds(host.here, host.here, p.ICMPV6, out[54:])
+    assert p.checksum_holds(host.there, host.here, p.ICMPV6, out[54:])
     host.bench.expect("egress", packet, "TOO_BIG", out=out, verdict=REDIRECT, on_port=True)
     assert host.bench.namespace.sent(0) == []
+
+
+@pytest.fixture
+def narrow(host: Host) -> Iterator[int]:
+    """The port has an MTU that takes 1280 bytes, and not an SRH besides."""
+    namespace = host.bench.namespace
+
+    def narrowed(mtu: int) -> None:
+        with IPRoute() as ip:
+            ip.link("set", index=namespace.port, mtu=mtu)
+
+    namespace.do(lambda: narrowed(1300))
+    yield 1300
+    namespace.do(lambda: narrowed(MTU))
+
+
+@pytest.mark.parametrize("length", [1245, 1280])
+def test_nobody_can_be_told_less_than_1280(host: Host, narrow: int, length: int) -> None:
+    """A TCP connection older than the agent would hang: its segments go on without an SRH."""
+    packet = of_length(host, p.TCP, length)
+    host.bench.expect("egress", packet, "TOO_BIG_PLAIN", on_port=True)
+    fits = of_length(host, p.TCP, 1244)
+    host.bench.expect("egress", fits, "STEERED", out=steered(fits, SIDS[:2]), on_port=True)
+    more = of_length(host, p.TCP, 1281)
+    host.bench.expect("egress", more, "TOO_BIG", out=told(host, more, 1280), verdict=REDIRECT, on_port=True)
 
 
 def fragments(host: Host, packet: bytes, count: int, identification: int) -> list[bytes]:

@@ -49,7 +49,7 @@ def test_doctor_loads_the_real_programs(
     refused: Bytecode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert doctor.main() == 0
-    assert "all 10 programs load (shipped bytecode" in capsys.readouterr().out
+    assert "all 11 programs load (shipped bytecode" in capsys.readouterr().out
     monkeypatch.setattr(bytecode, "shipped", lambda role: refused if role == "client" else None)
     assert doctor.main() == 1
     assert re.search(r"^data plane +no +this kernel .* refuses", capsys.readouterr().out, re.MULTILINE)
@@ -69,4 +69,4 @@ def test_little_to_verify(namespace: Namespace, role: str) -> None:
     assert code is not None
     for tried in try_all(role, code):
         assert not tried.refused
-        assert 100 < tried.verified <= MOST_INSTRUCTIONS, tried
+        assert 50 < tried.verified <= MOST_INSTRUCTIONS, tried

@@ -258,7 +258,7 @@ def test_refused_question_keeps_its_path_and_is_held_back(
     assert sender.way(5000) == UPPER_WAY
     assert [line for line in client.output().splitlines() if "no path for" in line] == [
         f"hawkwing: warning: no path for {A} -> {B} (low-latency): "
-        "the controller ended the stream: No path found (UNKNOWN); asked again in 5 s"
+        "the controller ended the stream: No path found (UNKNOWN); next request in 5 s"
     ]
 
 

@@ -95,9 +95,11 @@ def test_wrong_configuration(lab: Lab) -> None:
     result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)])
     assert result.returncode == 1
     lines = result.stderr.splitlines()
-    assert len(lines) == 2
-    assert f"{file}:5: services.a.applications[0].port" in lines[0]
-    assert f"{file}:6: services.a.applications[0].sid[0]" in lines[1]
+    assert lines == [
+        f"{file}:5: services.a.applications[0].port: 99999 is not a port, use 1 to 65535",
+        f"{file}:6: services.a.applications[0].sid[0]: 10.0.0.1 is an IPv4 address, only IPv6 can be used",
+        "2 errors",
+    ]
     assert filters(lab, "host-a") == ""
 
 

@@ -218,7 +218,7 @@ def test_sids_come_in_travel_order_and_may_be_none_at_all() -> None:
         (["::1"], "the SID ::1 is the loopback address"),
         (["ff02::1"], "the SID ff02::1 is a multicast address"),
         (["::ffff:10.0.0.1"], "is an IPv4-mapped address"),
-        (["fcbb:bb00:1::2"] * 16, "the path has 16 SIDs, the most is 15"),
+        (["fcbb:bb00:1::2"] * 16, "the path has 16 SIDs, at most 15 are possible"),
     ],
 )
 def test_unusable_sids_are_refused_with_a_sentence(sids: list[str], sentence: str) -> None:
@@ -249,7 +249,7 @@ def test_backoff_grows_by_its_factor_within_its_jitter_up_to_its_cap() -> None:
 
 def test_failures_are_described_in_plain_words() -> None:
     assert describe_failure(StreamEndedError()) == "the controller ended the stream"
-    assert describe_failure(TimeoutError()) == "it did not answer within 10 s"
+    assert describe_failure(TimeoutError()) == "no answer within 10 s"
 
 
 # The stream
@@ -314,7 +314,8 @@ async def test_a_controller_that_starts_after_the_agent_is_found(caplog: pytest.
     port = free_port()
     async with agent(port, LATENCY) as host_a:
         await wait_until(lambda: host_a.stream.counters["failures"] >= 3, "three failed attempts")
-        await wait_until(lambda: host_a.stream.state == "waiting", "a pause")
+        await wait_until(lambda: host_a.stream.retry_at is not None, "a pause")
+        assert (host_a.stream.state, host_a.stream.error) == ("connecting", "connection refused")
         async with controller(entry(LATENCY, SID_1), port=port):
             await host_a.until((LATENCY, (SID_1,)))
             said = [record for record in caplog.records if record.levelno > logging.DEBUG]
@@ -332,12 +333,13 @@ async def test_after_a_controller_died_and_came_back_every_query_is_asked_again(
     async with agent(port, LATENCY, JITTER) as host_a:
         await host_a.until((LATENCY, (SID_1,)), (JITTER, (SID_2,)))
         await first.__aexit__(None, None, None)
-        await wait_until(lambda: host_a.stream.state == "waiting", "the loss noticed")
+        await wait_until(lambda: host_a.stream.state == "connecting", "the loss noticed")
         host_a.paths.clear()
         async with controller(*table, port=port) as (hawkeye, _, _):
             await host_a.until((LATENCY, (SID_1,)), (JITTER, (SID_2,)))
             assert len(hawkeye.requests) == 2
-            assert host_a.stream.state == "connected"
+            stream = host_a.stream
+            assert (stream.state, stream.retry_at, stream.error) == ("connected", None, "")
             notes = list(host_a.notes)
     assert [note.split(" at ")[0] for note in notes] == [
         "connected to the controller",
@@ -415,7 +417,7 @@ async def test_a_listener_that_says_nothing_is_never_called_connected(
         async with agent(port, LATENCY) as host_a:
             await host_a.counts("failures", 2)
         assert host_a.stream.counters["connections"] == 0
-    assert host_a.notes == [f"cannot reach the controller at [::1]:{port}: it did not answer within 0.1 s"]
+    assert host_a.notes == [f"cannot reach the controller at [::1]:{port}: no answer within 0.1 s"]
 
 
 @in_loop

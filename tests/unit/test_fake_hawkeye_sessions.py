@@ -230,11 +230,11 @@ def test_the_network_can_be_looked_at(control: Control) -> None:
 
 
 def test_wrong_changes_are_sentences(control: Control) -> None:
-    with pytest.raises(ValueError, match="there is no link 'vpp1-vpp9'"):
+    with pytest.raises(ValueError, match="unknown link 'vpp1-vpp9'"):
         control.set_link("vpp1-vpp9", up=False)
     with pytest.raises(ValueError, match="bandwidth: "):
         control.set_link("vpp1-vpp2", bandwidth=0)
-    with pytest.raises(ValueError, match="there is no service 'firewall' at 'vpp1'"):
+    with pytest.raises(ValueError, match="unknown service 'firewall' at 'vpp1'"):
         control.set_service("firewall", "vpp1", False)
 
 
@@ -242,7 +242,7 @@ def test_without_a_topology_there_are_no_links(tmp_path: Path) -> None:
     program = Program(tmp_path)
     with (
         Control(program.control_path) as control,
-        pytest.raises(ValueError, match="no topology: it answers from its table only"),
+        pytest.raises(ValueError, match="no topology, it only uses its table"),
     ):
         control.set_link("vpp1-vpp2", up=False)
     program.finish()
@@ -384,8 +384,8 @@ def test_it_can_die_and_be_started_again(start: Callable[..., Program]) -> None:
 @pytest.mark.parametrize(
     ("details", "error"),
     [
-        ({"fault": "late"}, "seconds go with the fault late"),
-        ({"fault": "empty", "sids": []}, "sids go with the fault wrong"),
+        ({"fault": "late"}, "seconds are required with the fault late"),
+        ({"fault": "empty", "sids": []}, "sids are required with the fault wrong"),
         ({"fault": "end", "code": "BROKEN"}, "'BROKEN' is not a gRPC status code"),
         ({"fault": "dance"}, "fault: "),
     ],
@@ -401,11 +401,11 @@ def test_a_wrong_topology_is_a_sentence(tmp_path: Path) -> None:
     program = Program(tmp_path, topology=file)
     _, errors = program.process.communicate(timeout=5)
     assert program.process.returncode == 1
-    assert errors == f"fake_hawkeye: {file}: nodes: there are none\n"
+    assert errors == f"fake_hawkeye: {file}:2: nodes: is empty\n"
 
 
 def test_it_needs_a_source_of_paths(tmp_path: Path) -> None:
     program = Program(tmp_path, batch=0)
     _, errors = program.process.communicate(timeout=5)
     assert program.process.returncode == 2
-    assert errors.endswith("give --topology, --table or both\n")
+    assert errors.endswith("--topology or --table is required\n")

@@ -374,7 +374,7 @@ class TestDnsProgram:
         query = dns.message.make_query("wb.hawk.net", "AAAA")
         zone_file.write_text(ZONE.replace("fcbb:cc00:2::a", "fcbb:cc00:9::9"))
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for_error("zone read again")
+        server.wait_for_error("zone reloaded")
         response = dns.query.udp(query, "::1", port=server.port, timeout=5)
         assert answers(response) == ["wb.hawk.net. 5 IN AAAA fcbb:cc00:9::9"]
         zone_file.write_text("nonsense here\n")

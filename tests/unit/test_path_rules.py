@@ -399,7 +399,7 @@ def test_a_path_beyond_its_values_or_with_a_sick_service_is_broken(
 @pytest.mark.parametrize(
     ("name", "changes", "fault"),
     [
-        ("r1-r9", {"latency": 1}, "there is no link 'r1-r9'"),
+        ("r1-r9", {"latency": 1}, "unknown link 'r1-r9'"),
         ("r1-r2", {"latency": -1}, "greater than or equal to 0"),
         ("r1-r2", {"bandwidth": 0}, "greater than or equal to 1"),
         ("r1-r2", {"loss": 100}, "less than 100"),
@@ -417,7 +417,7 @@ def test_a_wrong_change_of_a_link_changes_nothing(
 
 
 def test_an_unknown_service_is_an_error(network: Network) -> None:
-    with pytest.raises(ValueError, match="there is no service 'fw' at 'r1'"):
+    with pytest.raises(ValueError, match="unknown service 'fw' at 'r1'"):
         network.change_service("fw", "r1", False)
 
 

@@ -104,7 +104,7 @@ class TestWhereItIs:
     def test_version(self, tmp_path: Path) -> None:
         assert find(str(install(tmp_path))).version() == "25.06-release"
         program(tmp_path / "bin/vpp", "exit 1")
-        with pytest.raises(VppMissingError, match="bin/vpp doesn't run"):
+        with pytest.raises(VppMissingError, match="bin/vpp does not run"):
             find(str(tmp_path)).version()
 
 
@@ -116,7 +116,7 @@ class TestWhatIsMissing:
     def test_the_program(self, tmp_path: Path) -> None:
         root = install(tmp_path)
         (root / "bin/vpp").chmod(0o644)
-        assert refused(root) == f"there is no program bin/vpp under {root}"
+        assert refused(root) == f"{root} has no program bin/vpp"
 
     @pytest.mark.parametrize(
         ("take_away", "name"),

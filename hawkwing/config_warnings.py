@@ -1,0 +1,100 @@
+"""What a configuration may say, but will not do what it seems to: told by `hawkwing check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any
+
+from hawkwing.config_models import Config
+from hawkwing.intents import hawkeye_refusals
+from hawkwing.yaml_lines import Place
+
+Warnings = Iterator[tuple[Place, str]]
+
+
+def warnings_for(config: Config, written: Mapping[str, Any]) -> list[tuple[Place, str]]:
+    """A sentence for each, with its place; `written` is what the file says, with nothing left out."""
+    return [
+        *_controller(config, written),
+        *_sr_domain(config),
+        *_given_twice(config, written),
+        *_intents(config),
+    ]
+
+
+def _controller(config: Config, written: Mapping[str, Any]) -> Warnings:
+    hawkeye = written.get("hawkeye") or {}
+    if hawkeye.get("enabled") is None and hawkeye.get("address") is not None:
+        yield ("hawkeye", "address"), "is set, but enabled is not: no controller is asked"
+
+
+def _sr_domain(config: Config) -> Warnings:
+    domain = config.sr_domain
+    for index, prefix in enumerate(domain):
+        for other in domain[:index] + domain[index + 1 :]:
+            if prefix.subnet_of(other) and (prefix != other or other in domain[:index]):
+                yield ("sr_domain", index), f"{prefix} is in {other} already"
+                break
+    from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN  # only `check` needs it
+
+    services = config.services.values()
+    sids = (sid for service in services for application in service.applications for sid in application.sid)
+    addresses = (address for service in services for address in service.ipv6_addresses)
+    if not domain:
+        default = " or ".join(str(prefix) for prefix in DEFAULT_SR_DOMAIN)
+        for sid in _outside(sids, DEFAULT_SR_DOMAIN)[:1]:
+            yield (
+                ("sr_domain",),
+                f"is not set, and the SID {sid} is not in {default}: set it to accept replies",
+            )
+        return
+    for outside, what, lost in (
+        (_outside(sids, domain), "SID", "replies over"),
+        (_outside(addresses, domain), "address", "replies from"),
+    ):
+        if outside:
+            more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
+            it = "them" if more else "it"
+            yield (
+                ("sr_domain",),
+                f"does not contain the {what} {outside[0]}{more}: {lost} {it} are not accepted",
+            )
+
+
+def _outside(addresses: Iterator[IPv6Address], domain: Sequence[IPv6Network]) -> list[IPv6Address]:
+    return [
+        address for address in dict.fromkeys(addresses) if not any(address in prefix for prefix in domain)
+    ]
+
+
+def _given_twice(config: Config, written: Mapping[str, Any]) -> Warnings:
+    for name, service in config.services.items():
+        listed = written["services"][name].get("ipv6_addresses") or ()
+        if len(listed) > len(service.ipv6_addresses):
+            seen: set[IPv6Address] = set()
+            for index, text in enumerate(listed):
+                address = IPv6Address(text)
+                if address in seen:
+                    yield ("services", name, "ipv6_addresses", index), f"{address} is given twice"
+                seen.add(address)
+        for number, application in enumerate(service.applications):
+            for index, (before, sid) in enumerate(zip(application.sid, application.sid[1:], strict=False), 1):
+                if sid == before:
+                    place = ("services", name, "applications", number, "sid", index)
+                    yield place, f"{sid} is given twice in a row"
+
+
+def _intents(config: Config) -> Warnings:
+    refused: list[tuple[Place, str]] = []
+    for name, service in config.services.items():
+        for index, application in enumerate(service.applications):
+            place: Place = ("services", name, "applications", index)
+            if not application.intents:
+                continue
+            if not application.sid and not config.hawkeye.enabled:
+                yield place, "has intents but no sid, and hawkeye is not enabled: its packets are not steered"
+            refused += [(place, text) for text in hawkeye_refusals(application.intents)]
+    if refused and not config.hawkeye.enabled:
+        yield ("hawkeye",), "is not enabled: what HawkEye refuses matters only once it is"
+    yield from refused

@@ -1,0 +1,154 @@
+"""How a command ends before its end: by a signal, with one line; or because nobody reads what it prints."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+
+
+def _failure(number: int) -> BaseException:
+    return SystemExit(128 + number)
+
+
+@dataclass
+class _State:
+    """What has come so far. The handlers belong to the process, and so does this."""
+
+    asked: int = 0
+    raised: bool = False
+    shields: int = 0
+    failure: Callable[[int], BaseException] = _failure
+    once: bool = False
+
+    def ask(self, program: str, number: int) -> None:
+        if not self.asked:
+            self.asked = number
+            _say(program, number)
+        if not self.shields and not (self.raised and self.once):
+            self.fail()
+
+    def fail(self) -> None:
+        self.raised = True
+        raise self.failure(self.asked)
+
+
+_state = _State()
+
+
+def _say(program: str, number: int) -> None:
+    if not program:
+        return
+    word = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    with suppress(OSError):
+        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        os.write(2, f"{program}: {word}\n".encode())
+
+
+@contextmanager
+def at_once(program: str, last: bool = False) -> Iterator[None]:
+    """Ctrl-C ends the process where it is: for as long as there is nothing to tidy up.
+
+    If it is the `last` that the process does, signals are ignored afterwards: Python's own end is not to be
+    interrupted, with words about threads and modules.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        _say(program, number)
+        # No exception: one that is raised while a module is imported can be swallowed, or shown.
+        os._exit(128 + number)
+
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if last:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+
+
+def tidily(program: str, failure: Callable[[int], BaseException] = _failure, once: bool = False) -> None:
+    """From now on SIGNALS raise `failure`, only the first one if `once`: what was made is taken away again.
+
+    SIGHUP stays ignored where it was (nohup). Without a `program` no line is printed.
+    """
+    _state.failure, _state.once = failure, once
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _frame: _state.ask(program, number))
+
+
+def check() -> None:
+    """Raises again what a signal has raised: libraries may have swallowed it."""
+    if _state.asked:
+        _state.fail()
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """What is done inside is not interrupted: a signal that comes raises at the end of it."""
+    _state.shields += 1
+    try:
+        yield
+    finally:
+        _state.shields -= 1
+    if _state.asked and not _state.raised and not _state.shields:
+        _state.fail()
+
+
+@contextmanager
+def put_off() -> Iterator[None]:
+    """SIGNALS wait until its end, and never reach the processes that are started meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def undisturbed() -> None:
+    """From now on SIGNALS change nothing, neither here nor in the processes that are started."""
+    for number in SIGNALS:
+        # A function, since what is ignored stays so in other programs.
+        signal.signal(number, lambda _number, _frame: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def output_of(program: str, work: Callable[[], int]) -> int:
+    """The exit status of `work`, once all that it printed is written; quiet where the reader has gone."""
+    try:
+        try:
+            return work()
+        finally:
+            _flush()
+    except OSError as error:
+        # Files and sockets are handled where they are used: without a name it was the output.
+        if error.errno not in _OUTPUT_LOST or error.filename is not None:
+            raise
+        return _output_lost(program, error)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _output_lost(program: str, error: OSError) -> int:
+    status = 128 + signal.SIGPIPE
+    if not isinstance(error, BrokenPipeError):
+        status = 1
+        with suppress(OSError):
+            os.write(2, f"{program}: can't write the output: {error.strerror}\n".encode())
+    # Python would try again when it ends, and complain.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    return status

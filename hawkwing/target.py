@@ -1,0 +1,67 @@
+"""Where a packet would go to, as `hawkwing explain` takes it: ADDRESS PORT, [ADDRESS]:PORT, NAME:PORT ..."""
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+from hawkwing.config_values import read_domain, shown
+from hawkwing.errors import HawkwingError
+
+_BRACKETS = re.compile(r"\[(?P<address>[^\[\]]*)\](?::(?P<port>.*))?")
+
+
+def read_target(words: Sequence[str]) -> tuple[str, int]:
+    """Destination (an address, or a name as DNS has it) and port; HawkwingError says what is wrong."""
+    text, *rest = (word.strip() for word in words)
+    brackets = _BRACKETS.fullmatch(text)
+    if brackets:
+        destination, port = brackets["address"], brackets["port"]
+    elif text.count(":") == 1 and "//" not in text:
+        destination, port = text.split(":")
+    else:
+        destination, port = text, None
+    if rest:
+        if port is not None:
+            raise HawkwingError(f"{shown(text)} has a port already: leave out {shown(rest[0])}")
+        port = rest[0]
+    destination = _address(destination) if brackets or ":" in destination else _name(destination)
+    if port is None:
+        example = f"[{destination}]:80" if ":" in destination else f"{destination} 80"
+        raise HawkwingError(f"the port is missing, for example: hawkwing explain {example}")
+    return destination, _port(port)
+
+
+def _address(text: str) -> str:
+    if "//" in text:
+        return _name(text)
+    if "%" in text:
+        raise HawkwingError(f"{shown(text)} has a zone ID (the part from %): write the address without it")
+    if "/" in text:
+        raise HawkwingError(f"{shown(text)} is a prefix: write one address, without its length")
+    try:
+        return str(IPv6Address(text))
+    except ValueError:
+        raise HawkwingError(f"{shown(text)} is not an IPv6 address") from None
+
+
+def _name(text: str) -> str:
+    if "//" in text:
+        raise HawkwingError(f"{shown(text)} is a URL: write the name or address only, and the port")
+    try:
+        IPv4Address(text)
+    except ValueError:
+        pass
+    else:
+        raise HawkwingError(f"{shown(text)} is an IPv4 address: only IPv6 packets are steered")
+    if not text:
+        raise HawkwingError("the destination is empty: write an IPv6 address or a name")
+    try:
+        return read_domain(text)
+    except ValueError as error:
+        raise HawkwingError(f"not an IPv6 address, and {error}") from None
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise HawkwingError(f"{shown(text)} is not a port, use 0 to 65535")
+    return int(text)

@@ -1,0 +1,499 @@
+"""Values and keys that people write wrongly, and the message that leads them to the mistake."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+from pathlib import Path
+
+import pytest
+
+from hawkwing.config import check_config
+from tests.unit.mistakes import (
+    APP,
+    HEAD,
+    Row,
+    app,
+    hawkeye,
+    intents,
+    lines,
+    name,
+    port,
+    said_of,
+    sid,
+)
+from tests.unit.test_config import LEAST
+
+ON = ("enabled: true", "address: fcbb::5", "port: 5001")
+LATENCY = ("- intent: low-latency", "  max_value: 20000")
+
+ERRORS = [
+    # --- values
+    Row(
+        "port 0", port("0"), [f"5: {APP}.port: 0 is not a port a packet can have, use 1 to 65535"], port("1")
+    ),
+    Row(
+        "link-local SID",
+        sid("[fe80::1]"),
+        [f"6: {APP}.sid[0]: fe80::1 is link-local: no router forwards to it"],
+        sid("[fcbb::1]"),
+    ),
+    Row(
+        "link-local SID with a zone",
+        sid("[fe80::1%eth0]"),
+        [f"6: {APP}.sid[0]: fe80::1%eth0 is link-local: no router forwards to it"],
+        sid("[fcbb::1]"),
+    ),
+    Row(
+        "link-local service",
+        HEAD.replace("domain_name: wb.hawk.net", "ipv6_addresses: [fe80::1]")
+        + "      - {port: 80, sid: [fcbb::1]}\n",
+        ["3: services.web.ipv6_addresses[0]: fe80::1 is link-local: no router forwards to it"],
+        HEAD.replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb::2]")
+        + "      - {port: 80, sid: [fcbb::1]}\n",
+    ),
+    Row(
+        "link-local client",
+        "client_ipv6_address: fe80::1\n" + port("80"),
+        ["1: client_ipv6_address: fe80::1 is link-local: the controller needs a global address"],
+        "client_ipv6_address: fcbb::1\n" + port("80"),
+    ),
+    Row(
+        "link-local controller",
+        hawkeye("enabled: true", "address: fe80::1", "port: 5001"),
+        ["3: hawkeye.address: fe80::1 is link-local: write its global address"],
+        hawkeye(*ON),
+    ),
+    Row(
+        "typographic quotes",
+        name("“wb.hawk.net”"),
+        ['3: services.web.domain_name: “wb.hawk.net” has a typographic quote, use a plain one (")'],
+        name('"wb.hawk.net"'),
+    ),
+    Row(
+        "typographic quotes around a number",
+        port("“80”"),
+        [f'5: {APP}.port: “80” has a typographic quote, use a plain one (")'],
+        port("80"),
+    ),
+    Row(
+        "typographic quote in a name",
+        name("wb’s.net"),
+        ["3: services.web.domain_name: wb’s.net is not a DNS name, it has the character '’' in it"],
+        name("wb.net"),
+    ),
+    Row(
+        "prefix without length",
+        'sr_domain: ["fcbb::"]\n' + port("80"),
+        ["1: sr_domain[0]: fcbb:: has no prefix length, write fcbb::/16"],
+        'sr_domain: ["fcbb::/16"]\n' + port("80"),
+    ),
+    Row(
+        "longer prefix without length",
+        "sr_domain: ['fcbb:bb00:1::']\n" + port("80"),
+        ["1: sr_domain[0]: fcbb:bb00:1:: has no prefix length, write fcbb:bb00:1::/48"],
+        "sr_domain: ['fcbb:bb00:1::/48', fcbb::/16]\n".replace("'fcbb:bb00:1::/48', ", "") + port("80"),
+    ),
+    Row(
+        "too many prefixes",
+        f"sr_domain: [{', '.join(f'fcb{n}::/16' for n in range(9))}]\n" + sid("[fcb0::1]"),
+        ["1: sr_domain: has 9 prefixes, at most 8 are possible"],
+        f"sr_domain: [{', '.join(f'fcb{n}::/16' for n in range(8))}]\n" + sid("[fcb0::1]"),
+    ),
+    Row(
+        "port range",
+        port("80-90"),
+        [f"5: {APP}.port: 80-90 is more than one port, write one entry per port"],
+        port("80"),
+    ),
+    Row(
+        "port list",
+        port("[80, 443]"),
+        [f"5: {APP}.port: a list is more than one port, write one entry per port"],
+        port("80"),
+    ),
+    Row(
+        "ports with a comma",
+        port("80,443"),
+        [f"5: {APP}.port: 80,443 is more than one port, write one entry per port"],
+        port("80"),
+    ),
+    Row(
+        "any port",
+        port("any"),
+        [f"5: {APP}.port: any is more than one port, write one entry per port"],
+        port("80"),
+    ),
+    Row("port by name", port("http"), [f"5: {APP}.port: http is a name, write 80"], port("80")),
+    Row(
+        "port by another name",
+        port("postgresql"),
+        [f"5: {APP}.port: postgresql is a name, write the number of the port"],
+        port("5432"),
+    ),
+    Row(
+        "port with protocol",
+        port("80/tcp"),
+        [f"5: {APP}.port: 80/tcp: a port applies to TCP and UDP, write 80"],
+        port("80"),
+    ),
+    Row("port in hex", port("0x50"), [f"5: {APP}.port: 0x50 is not decimal, write 80"], port("80")),
+    Row("port with a zero", port("080"), [f"5: {APP}.port: 080 has a zero in front, write 80"], port("80")),
+    Row(
+        "port with separator",
+        port("8_080"),
+        [f"5: {APP}.port: 8_080 has separators between its digits, write 8080"],
+        port("8080"),
+    ),
+    Row(
+        "port in quotes", port('"80"'), [f'5: {APP}.port: "80" is text, write 80 without quotes'], port("80")
+    ),
+    Row(
+        "huge port",
+        port("123456789012345678901"),
+        [f"5: {APP}.port: 123456789012345678901 is not a port, use 1 to 65535"],
+        port("12345"),
+    ),
+    Row(
+        "yes in quotes",
+        hawkeye('enabled: "yes"', *ON[1:]),
+        ['2: hawkeye.enabled: "yes" is text, write true without quotes'],
+        hawkeye("enabled: yes", *ON[1:]),
+    ),
+    Row(
+        "off in quotes",
+        hawkeye("enabled: 'Off'", *ON[1:]),
+        ['2: hawkeye.enabled: "Off" is text, write false without quotes'],
+        hawkeye("enabled: Off", *ON[1:]),
+    ),
+    Row(
+        "controller by name",
+        hawkeye(ON[0], "address: hawkeye.hawk.net", ON[2]),
+        ["3: hawkeye.address: hawkeye.hawk.net is a name: the controller is given by its IPv6 address"],
+        hawkeye(*ON),
+    ),
+    Row(
+        "controller by URL",
+        hawkeye(ON[0], "address: http://[fcbb::5]:5001", ON[2]),
+        ["3: hawkeye.address: http://[fcbb::5]:5001 is a URL: write address and port apart"],
+        hawkeye(*ON),
+    ),
+    Row(
+        "controller with port",
+        hawkeye(ON[0], 'address: "[fcbb::5]:5001"', ON[2]),
+        ["3: hawkeye.address: [fcbb::5]:5001 has a port in it: write fcbb::5 here and 5001 under port"],
+        hawkeye(*ON),
+    ),
+    Row(
+        "controller with port, no quotes",
+        hawkeye(ON[0], "address: [fcbb::5]:5001", ON[2]),
+        ["3: write fcbb::5 without brackets, and 5001 under port"],
+        hawkeye(*ON),
+    ),
+    Row(
+        "controller in brackets",
+        hawkeye(ON[0], "address: [fcbb::5]", ON[2]),
+        ["3: hawkeye.address: write fcbb::5 without brackets"],
+        hawkeye(*ON),
+    ),
+    Row(
+        "SID by name",
+        sid("[vpp1]"),
+        [f"6: {APP}.sid[0]: vpp1 is a name: a SID is an IPv6 address"],
+        sid("[fcbb::1]"),
+    ),
+    Row(
+        "SID with a zone ID",
+        sid("[fcbb::1%eth0]"),
+        [f"6: {APP}.sid[0]: fcbb::1%eth0 has a zone ID, write the address without it"],
+        sid("[fcbb::1]"),
+    ),
+    Row(
+        "value with unit",
+        intents(LATENCY[0], "  max_value: 20ms"),
+        [f"9: {APP}.intents[0].max_value: 20ms must be a whole number of microseconds, no unit"],
+        intents(*LATENCY),
+    ),
+    Row(
+        "value with fraction",
+        intents("- intent: low-packet-loss", "  max_value: 0.5"),
+        [f"9: {APP}.intents[0].max_value: 0.5 must be a whole number of percent, no unit"],
+        intents("- intent: low-packet-loss", "  max_value: 1"),
+    ),
+    Row(
+        "value of no known unit",
+        intents("- intent: low-utilization", "  max_value: 50%"),
+        [f"9: {APP}.intents[0].max_value: 50% must be a whole number, no unit"],
+        intents("- intent: low-utilization"),
+    ),
+    Row(
+        "URL as a name",
+        name("http://wb.hawk.net:80/index"),
+        [
+            "3: services.web.domain_name: http://wb.hawk.net:80/index is a URL, write the name only: "
+            "wb.hawk.net"
+        ],
+        name("wb.hawk.net"),
+    ),
+    Row(
+        "name with port",
+        name("wb.hawk.net:80"),
+        [
+            "3: services.web.domain_name: wb.hawk.net:80 has a port in it, write 80 as the port of "
+            "an application"
+        ],
+        name("wb.hawk.net"),
+    ),
+    Row(
+        "wildcard in quotes",
+        name("'*.hawk.net'"),
+        [
+            "3: services.web.domain_name: *.hawk.net has a wildcard: wildcards are not supported, "
+            "write one service per name"
+        ],
+        name("wb.hawk.net"),
+    ),
+    Row(
+        "two names",
+        name("wb.hawk.net, wc.hawk.net"),
+        [
+            "3: services.web.domain_name: wb.hawk.net, wc.hawk.net is more than one name, write one "
+            "service per name"
+        ],
+        name("wb.hawk.net"),
+    ),
+    Row(
+        "shell variable",
+        port("${PORT}"),
+        [f"5: {APP}.port: ${{PORT}}: variables are not expanded in the file"],
+        port("80"),
+    ),
+    Row(
+        "shell variable as a list",
+        sid("$SIDS"),
+        [f"6: {APP}.sid: $SIDS: variables are not expanded in the file"],
+        sid("[fcbb::1]"),
+    ),
+    Row(
+        "template",
+        port("{{ port }}"),
+        [f"5: {APP}.port: has {{{{ }}}} in it: templates are not expanded in the file"],
+        port("80"),
+    ),
+    Row(
+        "no-break space in a value",
+        port("80\u00a0"),
+        [f"5: {APP}.port: has a no-break space (U+00A0) in it, use plain spaces only"],
+        port("80"),
+    ),
+    Row(
+        "no-break space in a key",
+        HEAD.replace("    domain", "    \u00a0domain") + "      - {port: 80, sid: [fcbb::1]}\n",
+        [
+            "3: services.web['\\xa0domain_name']: has a no-break space (U+00A0) in it, use plain spaces only",
+        ],
+        HEAD + "      - {port: 80, sid: [fcbb::1]}\n",
+    ),
+    # --- shapes
+    Row(
+        "intents as text",
+        app("port: 80", "intents: low-latency"),
+        [f"6: {APP}.intents: must be a list, for example `- intent: low-latency`"],
+        intents("- intent: low-latency"),
+    ),
+    Row(
+        "intent as text",
+        intents("- low-latency"),
+        [f"8: {APP}.intents[0]: must be a mapping, for example `- intent: low-latency`"],
+        intents("- intent: low-latency"),
+    ),
+    Row(
+        "mapping for a list",
+        lines(*HEAD.splitlines(), "      port: 80", "      sid: [fcbb::1]"),
+        ["4: services.web.applications: must be a list: each entry starts with `- `"],
+        port("80"),
+    ),
+    Row(
+        "text for a list",
+        sid("fcbb::1"),
+        [f"6: {APP}.sid: must be a list, write [fcbb::1]"],
+        sid("[fcbb::1]"),
+    ),
+    Row(
+        "several in a text",
+        sid("fcbb::1, fcbb::2"),
+        [f"6: {APP}.sid: must be a list, write [fcbb::1, fcbb::2]"],
+        sid("[fcbb::1, fcbb::2]"),
+    ),
+    Row(
+        "type for intent",
+        intents("- type: low-latency"),
+        [f"8: {APP}.intents[0].type: is not a known key, did you mean intent?"],
+        intents("- intent: low-latency"),
+    ),
+    Row(
+        "mistyped key that is needed",
+        app("prot: 80", "sid: [fcbb::1]"),
+        [f"5: {APP}.prot: is not a known key, did you mean port?"],
+        port("80"),
+    ),
+    Row(
+        "mistyped key with a wrong value",
+        app("prot: 99999", "sid: [fcbb::1]"),
+        [
+            f"5: {APP}.prot: is not a known key, did you mean port?",
+            f"5: {APP}.prot: 99999 is not a port, use 1 to 65535",
+        ],
+        port("80"),
+    ),
+    Row(
+        "key of a level below",
+        lines(*HEAD.splitlines(), "      - port: 80", "    sid: [fcbb::1]"),
+        [
+            f"5: {APP}: needs sid or intents",
+            "6: services.web.sid: belongs to an application, check the indentation",
+        ],
+        sid("[fcbb::1]"),
+    ),
+    Row(
+        "services not indented",
+        lines("services:", "web:", "  domain_name: a.b", "  applications: [{port: 80, sid: [fcbb::1]}]"),
+        [
+            f"1: services: is empty, {LEAST}",
+            "2: web: is not a known key; services are indented below services",
+        ],
+        port("80"),
+    ),
+    Row(
+        "sfc's key elsewhere",
+        intents(LATENCY[0], "  functions: [fw]"),
+        [f"9: {APP}.intents[0].functions: is valid with sfc only"],
+        intents(*LATENCY),
+    ),
+    Row(
+        "key for anchors",
+        lines("x:", "  - &p 80") + port("*p"),
+        [
+            "1: x: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain; "
+            "keys for anchors begin with x-"
+        ],
+        lines("x-ports:", "  - &p 80") + port("*p"),
+    ),
+    Row("empty file", "", [f"1: is empty, {LEAST}"], port("80")),
+    Row("comments only", "# nothing yet\n", [f"1: is empty, {LEAST}"], port("80")),
+    Row("empty services", "services:\n", [f"1: services: is empty, {LEAST}"], port("80")),
+    Row(
+        "empty service",
+        "services:\n  web:\n",
+        [
+            "2: services.web: is empty, it must be a mapping, with domain_name or ipv6_addresses, "
+            "and applications"
+        ],
+        port("80"),
+    ),
+]
+
+WARNINGS = [
+    Row(
+        "domain without the SIDs",
+        "sr_domain: [fcbb:bb00::/32]\n" + sid("[fcbb:bb00:1::2, fcbb:aa00:1::2, fcbb:aa00:2::2]"),
+        [
+            "1: warning: sr_domain: does not contain the SID fcbb:aa00:1::2 and 1 more: replies over "
+            "them are not accepted"
+        ],
+        "sr_domain: [fcbb::/16]\n" + sid("[fcbb:bb00:1::2, fcbb:aa00:1::2]"),
+    ),
+    Row(
+        "domain without the service",
+        "sr_domain: [fcbb:bb00::/32]\n"
+        + sid("[fcbb:bb00:1::2]").replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb:cc00:2::a]"),
+        [
+            "1: warning: sr_domain: does not contain the address fcbb:cc00:2::a: replies from it are "
+            "not accepted"
+        ],
+        "sr_domain: [fcbb::/16]\n"
+        + sid("[fcbb:bb00:1::2]").replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb:cc00:2::a]"),
+    ),
+    Row(
+        "no domain for SIDs that need one",
+        sid("[fcbb::1, 2001:db8::1, 2001:db8::2]"),
+        [
+            "1: warning: sr_domain: is not set, and the SID 2001:db8::1 is not in fc00::/7 or 5f00::/16: "
+            "set it to accept replies"
+        ],
+        "sr_domain: [fcbb::/16, 2001:db8::/32]\n" + sid("[fcbb::1, 2001:db8::1]"),
+    ),
+    Row(
+        "domain in another",
+        lines("sr_domain:", "  - fcbb::/16", "  - fcbb:bb00::/32") + sid("[fcbb::1]"),
+        ["3: warning: sr_domain[1]: fcbb:bb00::/32 is in fcbb::/16 already"],
+        lines("sr_domain:", "  - fcbb::/16", "  - fcbc::/16") + sid("[fcbb::1]"),
+    ),
+    Row(
+        "address without enabled",
+        hawkeye(*ON[1:]),
+        ["2: warning: hawkeye.address: is set, but enabled is not: no controller is asked"],
+        hawkeye("enabled: false", *ON[1:]),
+    ),
+    Row(
+        "address twice",
+        HEAD.replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb::2, 'fcbb:0::2']")
+        + "      - {port: 80, sid: [fcbb::1]}\n",
+        ["3: warning: services.web.ipv6_addresses[1]: fcbb::2 is given twice"],
+        HEAD.replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb::2, fcbb::3]")
+        + "      - {port: 80, sid: [fcbb::1]}\n",
+    ),
+    Row(
+        "SID twice in a row",
+        app("port: 80", "sid:", "  - fcbb::1", "  - fcbb::2", "  - fcbb::2", "  - fcbb::1"),
+        [f"9: warning: {APP}.sid[2]: fcbb::2 is given twice in a row"],
+        sid("[fcbb::1, fcbb::2, fcbb::1]"),
+    ),
+    Row(
+        "intents without a controller",
+        app("port: 80", "intents: [{intent: low-latency}]"),
+        [
+            f"5: warning: {APP}: has intents but no sid, and hawkeye is not enabled: its packets are "
+            "not steered"
+        ],
+        hawkeye(*ON).replace("sid: [fcbb::1]", "intents: [{intent: low-latency}]"),
+    ),
+    Row(
+        "what HawkEye refuses",
+        hawkeye(*ON).replace("sid: [fcbb::1]", "intents: [{intent: low-latency, min_value: 5}]"),
+        [
+            "9: warning: services.web.applications[0]: HawkEye refuses min_value on low-latency, it "
+            "takes it only on high-bandwidth"
+        ],
+        hawkeye(*ON).replace("sid: [fcbb::1]", "intents: [{intent: low-latency, max_value: 5}]"),
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path("hawk.yaml")
+
+
+@pytest.mark.parametrize("row", ERRORS + WARNINGS, ids=lambda row: row.what)
+def test_mistake(file: Path, row: Row) -> None:
+    assert said_of(file, row.wrong) == [f"{file}:{one}" for one in row.said]
+    assert said_of(file, row.right) == []
+
+
+def test_keys_that_begin_with_x_are_allowed_in_mappings(file: Path) -> None:
+    text = """x-sids: &sids [fcbb::1, fcbb::2]
+hawkeye: {x-note: off for now, enabled: false}
+services:
+  web:
+    x-owner: {name: netops}
+    domain_name: wb.hawk.net
+    applications:
+      - port: 80
+        x-why: “the short way”, ${USER}
+        sid: *sids
+        intents: [{intent: low-latency, x-ticket: 5}]
+"""
+    assert said_of(file, text) == []
+    (application,) = check_config(file)[0].services["web"].applications
+    assert application.sid == (IPv6Address("fcbb::1"), IPv6Address("fcbb::2"))

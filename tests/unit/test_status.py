@@ -1,0 +1,67 @@
+"""What `hawkwing status` prints."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from hawkwing.dataplane.layout import reasons
+from hawkwing.status import lines, trust_sentence
+
+CLIENT: dict[str, Any] = {
+    "role": "client",
+    "pid": 4711,
+    "interfaces": ["eth0"],
+    "ingress_hook": "tc",
+    "sr_domain": [],
+    "trusted": trust_sentence(None),
+    "counters": {"egress": {}, "ingress": {}},
+}
+
+
+def told(**more: Any) -> list[str]:
+    return list(lines(CLIENT | {"started": time.time() - 5} | more))
+
+
+def test_who_it_is() -> None:
+    assert told() == [
+        "hawkwing client on eth0, PID 4711, up 5 s",
+        "  hooks: egress tc, ingress tc; accepts SRHs whose SIDs are in fc00::/7 or 5f00::/16, from "
+        "any source; "
+        "set sr_domain to restrict them",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ({"state": "connected", "retry_at": None, "error": ""}, "connected"),
+        ({"state": "connecting", "retry_at": None, "error": ""}, "connecting"),
+        (
+            {"state": "connecting", "retry_at": 12.4, "error": "connection refused"},
+            "connecting (retry in 12 s), last error: connection refused",
+        ),
+    ],
+)
+def test_the_controller(state: dict[str, Any], shown: str) -> None:
+    if state["retry_at"] is not None:
+        state = state | {"retry_at": time.time() + state["retry_at"]}
+    assert (
+        told(controller={"target": "[fcbb::5]:5001", **state})[2] == f"  controller [fcbb::5]:5001: {shown}"
+    )
+
+
+def test_counters_have_a_legend() -> None:
+    count = {"packets": 3, "bytes": 300}
+    found = told(counters={"egress": {"STEERED": count, "NO_SERVICE": count}, "ingress": {}})[2:]
+    assert found == [
+        "  counters (ok: steered, or SRH removed; info: in addition; unchanged: passed as it was)",
+        "  egress  ok                 3 packets  STEERED: SRH inserted",
+        "  egress  unchanged          3 packets  NO_SERVICE: destination matches no service",
+    ]
+
+
+def test_every_kind_is_in_the_legend() -> None:
+    assert {reason.kind for reason in reasons()} == {"ok", "info", "unchanged", "drop"}
