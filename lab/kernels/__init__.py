@@ -61,7 +61,8 @@ def run(options: Options) -> int:
                 _try(attempt, archive, steps, codes, output, console)
             except KernelError as error:
                 attempt.missing = str(error)
-    console.print(report.table(attempts, list(codes), steps))
+    if any(attempt.release for attempt in attempts):
+        console.print(report.table(attempts, list(codes), steps))
     for text in report.failures(attempts):
         console.print(text, markup=False, soft_wrap=True)
     console.print(f"logs: {output}", soft_wrap=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.distributions import apt
-from lab.distributions.roots import Roots, last_error
+from lab.distributions.roots import RootError, Roots, last_error
 from lab.doctor import OLDEST_KERNEL
 from lab.network import LabError
 
@@ -93,6 +93,7 @@ class Archive:
         self._log = cache / "archive.log"
         self._record = cache / "kernels.json"
         self._known: set[str] = set()
+        self._unknown: list[str] = []  # why an archive was not looked through
 
     def kernel(self, name: str) -> Kernel:
         """The newest whose release begins with `name`; KernelError where there is none."""
@@ -103,7 +104,7 @@ class Archive:
                 return kernel
         release = newest(releases_in(self._packages()), name)
         if release is None:
-            raise KernelError(f"there is no kernel {name} in Debian's and Ubuntu's archives")
+            raise KernelError(". ".join([f"there is no kernel {name} in the archives", *self._unknown]))
         kernel = Kernel(name, release, self._cache / release)
         if not kernel.image.exists():
             self._unpack(kernel)
@@ -118,10 +119,11 @@ class Archive:
         if not self._known:
             self._configure()
             self._run(["apt-get", "-q", "update"])  # a suite that fails leaves the others
+            self._unknown += re.findall(r"^[EW]: (Failed to fetch .*)$", self._log.read_text(), re.M)[:1]
             found = self._run(["apt-cache", "pkgnames", "linux-"])
             self._known = set(found.stdout.split())
         if not self._known:
-            raise KernelError(f"the archives can't be read: {last_error(self._log)}")
+            raise KernelError(". ".join([f"no archive can be read: {last_error(self._log)}", *self._unknown]))
         return self._known
 
     def _configure(self) -> None:
@@ -132,7 +134,11 @@ class Archive:
 
     def _sources(self) -> Iterator[str]:
         for family, suites in _SUITES.items():
-            mirror, keys = self._roots.mirror(family), self._roots.keys(family)
+            try:
+                mirror, keys = self._roots.mirror(family), self._roots.keys(family)
+            except RootError as error:
+                self._unknown.append(f"{family.capitalize()}'s is unknown: {error}")
+                continue
             # Suites of old releases are no longer signed anew.
             options = f"[signed-by={keys} check-valid-until=no]"
             yield from (f"deb {options} {mirror} {suite} main" for suite in suites)
