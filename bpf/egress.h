@@ -8,24 +8,24 @@ static __always_inline __u32 known_slot(struct ipv6_header *ip6, __u16 source_po
 					__u8 protocol)
 {
 	__u32 ports = flow_ports(destination_port, source_port), slot;
-	struct recalled_flow *r = recall_flow(ip6->destination, ports);
+	struct cached_flow *r = flow_cache_at(ip6->destination, ports);
 	struct settings *set;
 	__u64 word, valid;
 	struct flow_id id;
 
 	if (likely(r) &&
-	    likely(!(recalled_difference(r, ip6->destination, ip6->source, ports) | (r->protocol ^ protocol))))
+	    likely(!(cached_flow_difference(r, ip6->destination, ip6->source, ports) | (r->protocol ^ protocol))))
 		return r->slot;
 	set = get_settings();
 	if (!set)
 		return HW_NO_SLOT;
 	id = flow_identify(set, ip6->destination, ip6->source, ports, protocol);
-	valid = flows_valid();
+	valid = flow_cache_version();
 	word = flow_known(&id);
 	if (!word)
 		return HW_NO_SLOT;
 	slot = word & HW_SLOT_MASK;
-	remember_flow(ip6->destination, ip6->source, ports, protocol, slot, valid);
+	cache_flow(ip6->destination, ip6->source, ports, protocol, slot, valid);
 	return slot;
 }
 #endif
@@ -252,10 +252,10 @@ silent:
 #endif
 
 /*
- * The short way of most packets: TCP but SYN, or UDP, right behind IPv6, whose path is known at once and which
- * fit as they are. HW_REASON_COUNT: it has to go the long way.
+ * The fast path: TCP except SYN, or UDP, directly after the IPv6 header, with a cached path, and short enough as it is.
+ * HW_REASON_COUNT: the slow path has to decide.
  */
-static __always_inline int steer_ordinary(struct __sk_buff *skb, __u32 l3, __u32 *slot)
+static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *slot)
 {
 	struct ipv6_header *ip6 = packet_at(skb, l3, IPV6_HEADER + 8);
 	__u8 *transport = (void *)(ip6 + 1), next;
@@ -299,8 +299,8 @@ static __always_inline int steer_ordinary(struct __sk_buff *skb, __u32 l3, __u32
 	return HW_STEERED;
 }
 
-/* The long way: what is cut, told about, behind other headers, or asked for the first time. */
-static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
+/* The slow path: packets that are split, refused, behind other headers, or the first of their kind. */
+static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 {
 	__u32 bytes = skb->len, reason, slot = HW_NO_SLOT, mtu = 0, group = 0;
 #ifdef HW_CLIENT
@@ -339,7 +339,7 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 #ifdef HW_CLIENT
 	if (!set)
 		return TC_ACT_UNSPEC;
-	/* Before anything is looked up: what is then remembered is at least as old. */
+	/* Before anything is looked up: what is then cached is at least as old. */
 	generation = *(volatile __u64 *)&set->generation;
 	service = services.lookup((struct address *)ip6->destination);
 	if (!service) {
@@ -373,7 +373,7 @@ static __always_inline int steer(struct __sk_buff *skb, __u32 l3)
 		goto left;
 #ifdef HW_CLIENT
 	if (w->offset == l3 + IPV6_HEADER)
-		remember(ip6, w->destination_port, w->protocol, generation, slot);
+		cache_route(ip6, w->destination_port, w->protocol, generation, slot);
 #endif
 	p = policies.lookup(&slot);
 	if (!p || !p->srh_length) {
@@ -419,9 +419,9 @@ static __always_inline int egress(struct __sk_buff *skb, __u32 l3)
 	__u32 bytes = skb->len, reason = HW_REASON_COUNT, slot = HW_NO_SLOT;
 
 	if (likely(skb->protocol == bpf_htons(ETH_P_IPV6)))
-		reason = steer_ordinary(skb, l3, &slot);
+		reason = steer_fast(skb, l3, &slot);
 	if (unlikely(reason == HW_REASON_COUNT))
-		return steer(skb, l3);
+		return steer_slow(skb, l3);
 	count(HW_EGRESS, reason, bytes);
 	if (likely(reason == HW_STEERED))
 		count_path(slot, bytes);

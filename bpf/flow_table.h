@@ -185,7 +185,7 @@ static __always_inline bool flow_add(const struct flow_id *id, __u32 slot, __u8 
 	*(volatile __u64 *)&bucket->words[way] = flow_word(id->rest, slot, epoch);
 	*(volatile __u64 *)&bucket->marks[way] = id->mark;
 	if (source != HW_NO_SLOT)
-		forget_flows();
+		invalidate_flow_cache();
 	__sync_fetch_and_add(mine, 1);
 	return true;
 }

@@ -29,17 +29,17 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "counters.h"
 #include "trust.h"
 #ifdef HW_SERVER
-#include "recall_flow.h"
+#include "flow_cache.h"
 #include "flow_table.h"
 #include "learn.h"
 #endif
 #ifdef HW_CLIENT
-#include "recall_route.h"
+#include "route_cache.h"
 #include "names.h"
 #endif
 #include "quoted.h"
 #include "egress.h"
-#include "arrived.h"
+#include "fast_ingress.h"
 #include "ingress.h"
 #include "xdp.h"
 #ifdef HW_SERVER

@@ -47,12 +47,12 @@ static __always_inline struct ipv6_header *pull_routing_header(struct __sk_buff 
 }
 
 /* The fast path; HW_REASON_COUNT: the slow path has to decide. */
-static __always_inline int strip_arrived(struct __sk_buff *skb, __u32 l3)
+static __always_inline int strip_fast(struct __sk_buff *skb, __u32 l3)
 {
 	struct ipv6_header *ip6 = pull_routing_header(skb, l3);
-	struct arrived a;
+	struct fast_strip a;
 
-	if (!ip6 || unlikely(!has_arrived(ip6, packet_end(skb), &a)))
+	if (!ip6 || unlikely(!takes_fast_path(ip6, packet_end(skb), &a)))
 		return HW_REASON_COUNT;
 	if (bpf_skb_adjust_room(skb, -(__s32)a.length, BPF_ADJ_ROOM_NET, STRIP_FLAGS))
 		return HW_NOT_STRIPPED;
@@ -167,7 +167,7 @@ static __always_inline void clamp_incoming(struct __sk_buff *skb, __u32 tcp, __u
 		count(HW_INGRESS, HW_MSS_CLAMPED, skb->len);
 }
 
-static __always_inline int meet(struct __sk_buff *skb, __u32 l3, struct scratch *s)
+static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct scratch *s)
 {
 	__u32 bytes = skb->len, reason = HW_NO_ROUTING_HEADER, removed = 0, hop_by_hop = 0, at = l3 + IPV6_HEADER;
 	struct ipv6_header *ip6;
@@ -260,7 +260,7 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 	int verdict;
 
 	if (likely(skb->protocol == bpf_htons(ETH_P_IPV6)))
-		reason = strip_arrived(skb, l3);
+		reason = strip_fast(skb, l3);
 	if (reason != HW_REASON_COUNT) {
 		count(HW_INGRESS, reason, bytes);
 		return reason == HW_NO_ROOM ? TC_ACT_SHOT : TC_ACT_UNSPEC;
@@ -268,7 +268,7 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 	s = scratch_room();
 	if (!s)
 		return TC_ACT_UNSPEC;
-	verdict = meet(skb, l3, s);
+	verdict = ingress_slow(skb, l3, s);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
 #ifdef HW_CLIENT

@@ -52,7 +52,7 @@ static __always_inline void learn(struct __sk_buff *skb, const struct settings *
 		*word = flow_word(id->rest, slot, set->epoch);
 		if (same)
 			return;
-		forget_flows();
+		invalidate_flow_cache();
 	} else if (!flow_add(id, slot, set->epoch, set->fair_flows, &s->place)) {
 		count(HW_INGRESS, HW_FLOWS_FULL, skb->len);
 		return;
@@ -90,7 +90,7 @@ static __always_inline void end_flow(const struct settings *set, struct ipv6_hea
 	way = s->place.way & (HW_WAYS - 1);
 	*(volatile __u64 *)&bucket->marks[way] = 0;
 	__sync_fetch_and_add(flows_of, -1);
-	forget_flows();
+	invalidate_flow_cache();
 	count(HW_INGRESS, HW_FLOW_ENDED, bytes);
 }
 

@@ -13,7 +13,7 @@ BPF_TABLE("lru_hash", struct fragment_key, u32, fragments, 16384);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 
 #ifdef HW_CLIENT
-BPF_PERCPU_ARRAY(recalled_routes, struct recalled_route, 1 << HW_RECALLED_ROUTE_BITS);
+BPF_PERCPU_ARRAY(cached_routes, struct cached_route, 1 << HW_CACHED_ROUTE_BITS);
 BPF_F_TABLE("hash", struct address, struct service, services, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct route_key, u32, routes, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct name_key, u32, names, HW_SIZED, BPF_F_NO_PREALLOC);
@@ -24,7 +24,7 @@ BPF_RINGBUF_OUTPUT(learned_names, 16);
 #ifdef HW_SERVER
 BPF_F_TABLE("array", u32, struct flow_bucket, flows, HW_SIZED, BPF_F_MMAPABLE);
 BPF_ARRAY(flow_changes, u64, 1);
-BPF_PERCPU_ARRAY(recalled_flows, struct recalled_flow, 1 << HW_RECALLED_FLOW_BITS);
+BPF_PERCPU_ARRAY(cached_flows, struct cached_flow, 1 << HW_CACHED_FLOW_BITS);
 BPF_ARRAY(sources, u32, 1 << HW_SOURCE_BITS);
 BPF_ARRAY(path_sources, u32, 1 << HW_SOURCE_BITS);
 BPF_F_TABLE("hash", struct path_key, u32, paths, HW_SIZED, BPF_F_NO_PREALLOC);

@@ -43,7 +43,7 @@ static __always_inline void give_back(__u32 slot)
 		__sync_fetch_and_add(theirs, -1);
 	p->source = 0;
 	p->srh_length = 0;
-	forget_flows();
+	invalidate_flow_cache();
 	free_slots.push(&slot, 0);
 }
 
@@ -65,7 +65,7 @@ static __always_inline int sweep_flows(struct __sk_buff *skb)
 		if (!sweep_way(set, &s->position, request.age))
 			break;
 	}
-	forget_flows();
+	invalidate_flow_cache();
 	return 0;
 }
 

@@ -27,8 +27,8 @@
 #define HW_IDLE_EPOCHS 10
 #define HW_FORGOTTEN_EPOCHS 120
 #define HW_SWEPT 64
-#define HW_RECALLED_ROUTE_BITS 10
-#define HW_RECALLED_FLOW_BITS 6
+#define HW_CACHED_ROUTE_BITS 10
+#define HW_CACHED_FLOW_BITS 6
 #define HW_OWN_ADDRESSES 4
 #define HW_FLOW_KEYS 12
 #define HW_SLOT_BITS 20
@@ -70,10 +70,10 @@ struct route_key {
 };
 
 /*
- * A route that was found: what a client's packets from this source to this destination and port take,
- * as long as nothing has changed (settings.generation).
+ * A cached route: the slot of packets from this source to this destination and port, valid while nothing has
+ * changed (settings.generation).
  */
-struct recalled_route {
+struct cached_route {
 	__u64 source[2];		/* wire order; an address of this host */
 	__u64 destination[2];		/* wire order */
 	__u64 generation;
@@ -92,18 +92,18 @@ struct flow_bucket {
 };
 
 /*
- * A flow that a server has met, its slot, and the SRH it came with (bpf/recall_flow.h). Segment[0]
+ * A cached flow of a server: its slot, and the SRH that it arrived with (bpf/flow_cache.h). Segment[0]
  * is `local`.
  */
-struct recalled_flow {
+struct cached_flow {
 	__u64 valid;
 	__u64 remote[2];		/* wire order */
 	__u64 local[2];			/* wire order */
 	__u32 ports;			/* see flow_ports */
 	__u32 protocol;
 	__u32 slot;
-	__u32 candidate;		/* of the flow that was last met here and not remembered */
-	__u64 srh;			/* its first 8 bytes; 0: none is remembered */
+	__u32 candidate;		/* of the last flow at this place that is not cached */
+	__u64 srh;			/* its first 8 bytes; 0: not cached */
 	__u64 list[6];			/* what follows segment[0] */
 };
 

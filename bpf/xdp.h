@@ -1,6 +1,6 @@
 /*
  * The other way in: XDP, before the kernel has made an skb. It removes the SRH of
- * packets that are nothing special (arrived.h); all others go up as they are to the
+ * packets that are nothing special (fast_ingress.h); all others go up as they are to the
  * tc program behind it, which does everything.
  */
 #ifndef HAWKWING_XDP_H
@@ -18,7 +18,7 @@ static __always_inline int xdp_strip(struct xdp_md *ctx)
 	void *end = CONTEXT_POINTER(ctx, struct xdp_md, data_end);
 	struct xdp_headers *h = data, kept;
 	__u32 bytes = end - data;
-	struct arrived a;
+	struct fast_strip a;
 
 	h = within(h, sizeof(*h) + 4, end);
 	if (!h || *(__u16 *)&h->ethernet[12] != bpf_htons(ETH_P_IPV6))
@@ -32,7 +32,7 @@ static __always_inline int xdp_strip(struct xdp_md *ctx)
 		return XDP_PASS;
 	}
 #endif
-	if (h->ip6.next_header != NEXT_ROUTING || !has_arrived(&h->ip6, end, &a))
+	if (h->ip6.next_header != NEXT_ROUTING || !takes_fast_path(&h->ip6, end, &a))
 		return XDP_PASS;
 	__builtin_memcpy(&kept, h, sizeof(kept));
 	kept.ip6.payload_length = bpf_htons(a.payload);

@@ -20,7 +20,7 @@ from hawkwing.dataplane.layout import limits, structures
 from hawkwing.errors import DataplaneError
 
 log = logging.getLogger("hawkwing")
-_CACHES = frozenset({"recalled_flows", "flow_changes"})
+_CACHES = frozenset({"cached_flows", "flow_changes"})
 """Maps that are made anew each time, and so no hindrance when a version changes their form."""
 
 

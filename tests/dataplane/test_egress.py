@@ -280,7 +280,7 @@ def recalled(client: Host) -> int:
     """How many routes the client remembers, since it was last made to forget."""
     maps, kinds = client.bench.plane.maps, structures()
     now: Any = kinds["settings"].from_buffer_copy(maps["settings"].get(bytes(4)) or b"")
-    routes = client.bench.remembered("recalled_routes", "recalled_route")
+    routes = client.bench.remembered("cached_routes", "cached_route")
     return sum(route.generation == now.generation for route in routes)
 
 

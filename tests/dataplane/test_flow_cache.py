@@ -77,7 +77,7 @@ def leaves(bench: Bench, path: list[IPv6Address], protocol: int = p.UDP) -> None
 def remembered(bench: Bench) -> int:
     """How many flows are remembered, and still hold."""
     valid = int.from_bytes(bench.plane.maps["flow_changes"].get(bytes(4)) or b"", sys.byteorder)
-    return sum(flow.valid == valid for flow in bench.remembered("recalled_flows", "recalled_flow"))
+    return sum(flow.valid == valid for flow in bench.remembered("cached_flows", "cached_flow"))
 
 
 def remember(bench: Bench, packet: bytes) -> None:

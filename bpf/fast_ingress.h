@@ -1,18 +1,18 @@
 /*
- * Arrived with an SRH that ends here, and nothing special otherwise: TCP but SYN, or UDP but DNS, right
- * behind an SRH right behind IPv6, that the role believes; on a server, of a flow it knows. Most packets
- * are of this kind. tc and XDP know them alike and take a short way, all others go the long one (ingress.h).
+ * The fast path of ingress: TCP except SYN, or UDP except DNS, directly after an SRH directly after the IPv6 header.
+ * The SRH ends here and is trusted; on a server the flow is known with the same list. tc and XDP share this; all
+ * other packets take the slow path (ingress.h).
  */
-#ifndef HAWKWING_ARRIVED_H
-#define HAWKWING_ARRIVED_H
+#ifndef HAWKWING_FAST_INGRESS_H
+#define HAWKWING_FAST_INGRESS_H
 
-struct arrived {
+struct fast_strip {
 	__u64 length;			/* bytes of the SRH */
 	__u16 payload;			/* of the packet without it; host order */
 	__u8 next;			/* behind it */
 };
 
-/* SYNs are told how much fits, and DNS answers are read: the long way. */
+/* SYNs, whose MSS is clamped, and DNS answers, which are read, take the slow path. */
 static __always_inline bool is_plain_transport(void *transport, void *end, __u8 next)
 {
 	__u8 *bytes = transport;
@@ -57,19 +57,19 @@ static __always_inline bool is_way_back(const struct policy *p, const void *list
 	return *kept < HW_MAX_SEGMENTS;
 }
 
-/* As long as one of one to three SIDs: these can be remembered. */
+/* The length of an SRH with one to three SIDs: these can be cached. */
 static __always_inline bool is_short_srh(__u64 length)
 {
 	return length == HW_SRH_FIXED + 2 * 16 || length == HW_SRH_FIXED + 3 * 16 || length == HW_SRH_SHORT;
 }
 
-/* Seen in this epoch with this list: the list was then believed. */
+/* Seen in this epoch with this list: the list was trusted then. */
 static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u32 ports, __u8 protocol, void *list,
 					  __u64 length, void *end, __u32 sids, const struct settings *set)
 {
 	struct flow_id id = flow_identify(set, ip6->source, ip6->destination, ports, protocol);
-	__u64 valid = flows_valid(), word = flow_known(&id);
-	struct recalled_flow *r;
+	__u64 valid = flow_cache_version(), word = flow_known(&id);
+	struct cached_flow *r;
 	struct policy *p;
 	__u32 slot;
 
@@ -80,26 +80,26 @@ static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u32 ports, 
 	if (unlikely(!p || !is_way_back(p, list, end, sids)))
 		return false;
 	if (is_short_srh(length)) {
-		r = remember_flow(ip6->source, ip6->destination, ports, protocol, slot, valid);
+		r = cache_flow(ip6->source, ip6->destination, ports, protocol, slot, valid);
 		if (r)
-			remember_srh(r, list - HW_SRH_FIXED, length, end);
+			cache_srh(r, list - HW_SRH_FIXED, length, end);
 	}
 	return true;
 }
 
 /*
- * Has the same flow come with the very same SRH, of `length` bytes, before? It was then well formed, believed, and
+ * Has the same flow come with the very same SRH, of `length` bytes, before? It was then well formed, trusted, and
  * of a known flow.
  */
-static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, const void *end, __u32 ports, __u64 length)
+static __always_inline bool is_cached(const struct ipv6_header *ip6, const void *end, __u32 ports, __u64 length)
 {
-	const struct recalled_flow *r = recall_flow(ip6->source, ports);
+	const struct cached_flow *r = flow_cache_at(ip6->source, ports);
 	const __u64 *words = (void *)(ip6 + 1);
 	__u64 bits;
 
 	if (unlikely(!r || (void *)(words + 5) > end))
 		return false;
-	bits = recalled_difference(r, ip6->source, ip6->destination, ports);
+	bits = cached_flow_difference(r, ip6->source, ip6->destination, ports);
 	if (bits)
 		return false;
 	DIFFER(bits, r->srh, words[0]);
@@ -124,7 +124,7 @@ static __always_inline bool has_arrived_again(const struct ipv6_header *ip6, con
 #endif
 
 /* `ip6` points into the packet, which ends at `end`; a routing header follows it. */
-static __always_inline bool has_arrived(struct ipv6_header *ip6, void *end, struct arrived *a)
+static __always_inline bool takes_fast_path(struct ipv6_header *ip6, void *end, struct fast_strip *a)
 {
 	struct srh_header *srh = (void *)(ip6 + 1);
 	void *list = srh + 1, *transport;
@@ -144,7 +144,7 @@ static __always_inline bool has_arrived(struct ipv6_header *ip6, void *end, stru
 	if (unlikely(!is_plain_transport(transport, end, a->next)))
 		return false;
 #ifdef HW_SERVER
-	if (likely(has_arrived_again(ip6, end, *(__u32 *)transport, a->length)))
+	if (likely(is_cached(ip6, end, *(__u32 *)transport, a->length)))
 		return true;
 #endif
 	set = get_settings();

@@ -1,18 +1,17 @@
 /*
- * The client's memory of routes: one comparison in place of two look-ups in hash tables.
- * Each CPU has its own, so that nobody reads what another is writing. All of it is forgotten
- * when settings.generation grows.
+ * The client's route cache: a comparison instead of two look-ups in hash tables. Each CPU has its own, so that no CPU
+ * reads what another one is writing. All of it is invalidated when settings.generation grows.
  */
-#ifndef HAWKWING_RECALL_ROUTE_H
-#define HAWKWING_RECALL_ROUTE_H
+#ifndef HAWKWING_ROUTE_CACHE_H
+#define HAWKWING_ROUTE_CACHE_H
 
-/* Where the route of a destination and port is remembered, if it is. */
-static __always_inline struct recalled_route *recall_route(const __u64 *destination, __u32 port_protocol)
+/* The place of a destination and port in the cache. */
+static __always_inline struct cached_route *route_cache_at(const __u64 *destination, __u32 port_protocol)
 {
 	__u64 h = (destination[0] ^ destination[1] ^ port_protocol) * 0x9e3779b97f4a7c15ULL;
-	__u32 at = h >> (64 - HW_RECALLED_ROUTE_BITS);
+	__u32 at = h >> (64 - HW_CACHED_ROUTE_BITS);
 
-	return recalled_routes.lookup(&at);
+	return cached_routes.lookup(&at);
 }
 
 static __always_inline __u32 port_and_protocol(__u16 port, __u8 protocol)
@@ -20,13 +19,13 @@ static __always_inline __u32 port_and_protocol(__u16 port, __u8 protocol)
 	return port | (__u32)protocol << 16;
 }
 
-/* The slot that packets to this destination and port are remembered to have, or HW_NO_SLOT; ports in wire order. */
+/* The cached slot of packets to this destination and port, or HW_NO_SLOT; ports in wire order. */
 static __always_inline __u32 known_slot(const struct ipv6_header *ip6, __u16 source_port, __u16 destination_port,
 					__u8 protocol)
 {
 	const __u64 *destination = (void *)ip6->destination, *source = (void *)ip6->source;
 	__u32 key = port_and_protocol(destination_port, protocol);
-	struct recalled_route *r = recall_route(destination, key);
+	struct cached_route *r = route_cache_at(destination, key);
 	struct settings *set = get_settings();
 
 	if (unlikely(!r || !set) || (r->destination[0] ^ destination[0]) | (r->destination[1] ^ destination[1]) |
@@ -36,12 +35,12 @@ static __always_inline __u32 known_slot(const struct ipv6_header *ip6, __u16 sou
 	return r->slot;
 }
 
-static __always_inline void remember(const struct ipv6_header *ip6, __u16 port, __u8 protocol, __u64 generation,
+static __always_inline void cache_route(const struct ipv6_header *ip6, __u16 port, __u8 protocol, __u64 generation,
 				     __u32 slot)
 {
 	const __u64 *destination = (void *)ip6->destination, *source = (void *)ip6->source;
 	__u32 key = port_and_protocol(port, protocol);
-	struct recalled_route *r = recall_route(destination, key);
+	struct cached_route *r = route_cache_at(destination, key);
 
 	if (!r)
 		return;
