@@ -10,10 +10,10 @@ import pytest
 
 from hawkwing.config import Config, load_config
 from hawkwing.dataplane.loader import Capacities, Loading
-from hawkwing.dataplane.plane import DataPlane, route_key
+from hawkwing.dataplane.plane import DataPlane, route_key, service_value
 from hawkwing.errors import DataplaneError
 from hawkwing.policies import PolicyTable
-from hawkwing.steering import GRACE, Steering
+from hawkwing.steering import GRACE, LONGEST_TTL, MOST_ADDRESSES, Steering
 
 SOURCE, ONE, TWO = (IPv6Address(f"fd00::{n}") for n in (1, 0x11, 0x12))
 SID_A, SID_B, SID_C = (IPv6Address(f"fcbb:bb00:{n}::2") for n in (1, 2, 3))
@@ -43,9 +43,9 @@ class Clock:
 class Maps:
     """A client's data plane, its steering, and a reader of both."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacities: Capacities | None = None) -> None:
         self.clock = Clock()
-        self.plane = DataPlane("client", Loading("client", Capacities()).result())
+        self.plane = DataPlane("client", Loading("client", capacities or Capacities()).result())
         self.steering = Steering(self.plane, self.clock)
 
     def path(self, address: IPv6Address, port: int, protocol: int = 17) -> list[IPv6Address] | None:
@@ -160,3 +160,48 @@ def test_slots_are_shared_and_rest_before_they_are_used_again() -> None:
     with pytest.raises(DataplaneError, match="more than 3 different segment lists"):
         table.acquire((SID_B, SID_A))
     assert [slot for slot, _sids in written] == [1, 2, 3, 1]
+
+
+def test_a_name_has_so_many_addresses_and_no_more(
+    maps: Maps, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the data plane has learned beyond that is taken from it again: it knows what the agent knows."""
+    maps.steering.apply(configured(tmp_path, NAMED), SOURCE)
+    many = [IPv6Address(f"2001:db8::{number:x}") for number in range(1, MOST_ADDRESSES + 11)]
+    for address in many:
+        maps.plane.maps["services"].set(address.packed, service_value(1, origin=2))
+        maps.steering.learn("a.example", [address], 60.0)
+    assert maps.entries()[0] == MOST_ADDRESSES
+    assert set(maps.steering.learned()["a.example"]) == set(many[:MOST_ADDRESSES])
+    assert maps.steering.left_out == {"a.example": 10}
+    told = [message for message in caplog.messages if "are not steered" in message]
+    assert told == [
+        f"packets to {many[MOST_ADDRESSES]} (a.example) are not steered: the name already has 64 addresses"
+    ]
+
+
+def test_no_room_for_an_address(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A full table changes nothing for those that are in it, and nothing is half done."""
+    if os.geteuid() != 0:
+        pytest.skip("loading BPF programs needs root")
+    maps = Maps(Capacities(services=2))
+    maps.steering.apply(configured(tmp_path, NAMED), SOURCE)
+    assert maps.steering.learn("a.example", [ONE, TWO], 60.0)
+    routes = maps.entries()[1]
+    assert not maps.steering.learn("a.example", [IPv6Address("fd00::13")], 60.0)
+    assert maps.steering.learned()["a.example"] == [ONE, TWO]
+    assert maps.entries()[:2] == (2, routes)
+    assert not maps.steering.knows(IPv6Address("fd00::13"))
+    assert "the data plane's tables have no room" in caplog.text
+    assert [query.destination for query in maps.steering.queries()] == [ONE, TWO]
+    assert maps.path(ONE, 80) == [SID_A]
+
+
+def test_no_answer_is_good_for_longer_than_names_are_asked(maps: Maps, tmp_path: Path) -> None:
+    maps.steering.apply(configured(tmp_path, NAMED), SOURCE)
+    maps.steering.learn("a.example", [ONE], float(0x7FFFFFFF))
+    maps.clock.now += LONGEST_TTL + GRACE - 1
+    assert not maps.steering.expire(lambda _name: True)
+    maps.clock.now += 2
+    assert maps.steering.expire(lambda _name: True)
+    assert maps.path(ONE, 80) is None
