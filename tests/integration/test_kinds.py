@@ -12,6 +12,7 @@ import pytest
 from hawkwing.dataplane import bpf
 from lab.filters import in_front
 from lab.network import Lab
+from lab.wait import wait_until
 from lab.wire import Capture
 
 from .conftest import HAWKWING, Agents, Endpoint, on_vpp, srh_bytes
@@ -174,9 +175,39 @@ def test_forged_lists_are_not_believed(
     assert "learned flows: 1 of" in lab.execute("host-b", [*HAWKWING, "status"]).stdout
 
 
-def test_without_an_sr_domain_there_is_one_line_of_warning(lab: Lab, agents: Agents) -> None:
-    process = agents.server("host-b")
-    assert process.output().count("warning") == 1
+DEFAULT = (
+    "accepts SRHs whose SIDs are in fc00::/7 or 5f00::/16, from any source; set sr_domain to restrict them"
+)
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "said"),
+    [
+        ([], DEFAULT),
+        (["fcbb::/16"], "accepts SRHs whose source and segments are in fcbb::/16"),
+        (["::/0"], "accepts SRHs from any source with any SIDs"),
+    ],
+    ids=["default", "domain", "everything"],
+)
+def test_who_is_trusted_is_said_in_one_line(lab: Lab, agents: Agents, prefixes: list[str], said: str) -> None:
+    options = [word for prefix in prefixes for word in ("--sr-domain", prefix)]
+    process = agents.server("host-b", *options)
+    assert process.output().count(f"hawkwing: {said}\n") == 1
+    assert said in lab.execute("host-b", [*HAWKWING, "status"]).stdout
+
+
+def test_sids_outside_the_default_are_not_trusted(lab: Lab, agents: Agents, capture: Capture) -> None:
+    """A sender anywhere names its own address as the last SID; the replies do not go there."""
+    agents.server("host-b")
+    forged = srh_bytes(17, 0, [B, "2001:db8:bad::1"]) + struct.pack("!HHHH", 4000, 5000, 9, 0) + b"x"
+    with raw_socket(lab, "host-a") as sender:
+        sender.sendto(packet(A, B, 43, forged), (B, 0))
+    wait_until(
+        lambda: "UNTRUSTED" in lab.execute("host-b", [*HAWKWING, "status"]).stdout,
+        5.0,
+        "UNTRUSTED to be counted",
+    )
+    assert "LEARNED" not in lab.execute("host-b", [*HAWKWING, "status"]).stdout
 
 
 def test_flood_of_flows_costs_others_nothing(lab: Lab, agents: Agents, udp: Callable[..., Endpoint]) -> None:

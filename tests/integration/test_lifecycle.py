@@ -140,7 +140,8 @@ def test_without_rights(lab: Lab) -> None:
     if "No module named" in result.stderr or "can't open" in result.stderr or "Permission" in result.stderr:
         pytest.skip("the project's folder can't be read by other users")
     assert result.returncode == 1
-    assert result.stderr == "hawkwing: root rights are needed to load and attach BPF programs: use sudo\n"
+    missing = "CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON"
+    assert result.stderr == f"hawkwing: missing {missing}: run it as root, or give it these capabilities\n"
 
 
 def test_usage(lab: Lab) -> None:

@@ -363,7 +363,7 @@ def test_missing_vpp_is_told_in_one_sentence(tmp_path: Path) -> None:
         pytest.skip("VPP is installed here")
     for options, why in (
         ((), "fd.io"),
-        (("--vpp-prefix", str(tmp_path)), "there is no program bin/vpp under"),
+        (("--vpp-prefix", str(tmp_path)), "has no program bin/vpp"),
     ):
         argv = [sys.executable, "-m", "invoke", "lab.up", "--name", name, "--routers", "vpp", *options]
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
