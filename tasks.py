@@ -297,13 +297,13 @@ def fuzz(c: Context, count=1000000, seed=1):
 @task(
     help={
         "only": "names, such as debian13,ubuntu2404",
-        "steps": "load, demo, unit, dataplane (all four without it), integration; with commas",
+        "steps": "comma-separated: load, demo, unit, dataplane (default: these four), integration",
         "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
         "output": "folder of logs and bytecode (default: output in the cache)",
         "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",
         "ubuntu-mirror": "where Ubuntu comes from (or HAWKWING_UBUNTU_MIRROR)",
-        "fresh": "make the root file systems anew",
-        "if-possible": "no failure where a root file system can't be made: one line says why",
+        "fresh": "rebuild the root file systems",
+        "if-possible": "if a root file system can't be built, print one line instead of failing",
     }
 )
 def distributions(
@@ -317,7 +317,7 @@ def distributions(
     fresh=False,
     if_possible=False,
 ):
-    """Tries a fresh clone in bare Debian and Ubuntu: installs, loads, demo, tests."""
+    """Tests a fresh clone in minimal Debian and Ubuntu systems: install, load, demo, tests."""
     from lab.distributions import CACHE, Options, run
 
     options = Options(
@@ -335,9 +335,9 @@ def distributions(
 
 @task(
     help={
-        "only": "kernels, with commas: what their releases begin with, or newest",
-        "steps": "of load, dataplane, lab, with commas (default: all)",
-        "bytecode": "folder with a folder of bytecode for each compiler (default: the one that is shipped)",
+        "only": "comma-separated kernels: the beginning of their release, or newest",
+        "steps": "comma-separated: load, dataplane, lab (default: all)",
+        "bytecode": "folder with one folder of bytecode per compiler (default: the shipped bytecode)",
         "cache": "folder of the kernels (default: /var/cache/hawkwing-kernels)",
         "output": "folder of the logs (default: output in the cache)",
         "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",
@@ -356,7 +356,7 @@ def kernels(
     ubuntu_mirror=None,
     fresh=False,
 ):
-    """Tries the programs and the lab on kernels of Debian and Ubuntu, in QEMU, by emulation."""
+    """Tests the programs and the lab on kernels of Debian and Ubuntu, emulated by QEMU."""
     from lab.kernels import CACHE, Options, run
 
     options = Options(

@@ -1,4 +1,4 @@
-"""`hawkwing doctor`: can the agent run here? Found by loading the real programs, not by reading versions."""
+"""`hawkwing doctor`: checks whether the agent can run here, by loading its programs."""
 
 import platform
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from hawkwing.errors import DataplaneError
 
 
 class Finding(NamedTuple):
-    """One thing the agent needs; `detail` says what was found, or what to do about it."""
+    """One requirement of the agent; `detail` is the result, or what to do about it."""
 
     name: str
     good: bool
@@ -18,16 +18,16 @@ class Finding(NamedTuple):
 
 
 def data_plane() -> str:
-    """Loads every program of both roles and lets it go again; says what was loaded, or DataplaneError."""
+    """Loads and unloads all programs of both roles; returns what was loaded, or raises DataplaneError."""
     origins = set()
     for role in bytecode.ROLES:
         code, origin = bytecode.shipped(role), "shipped bytecode"
         if code is None:
-            code, origin = bytecode.cached(role), "compiled here before"
+            code, origin = bytecode.cached(role), "compiled earlier on this machine"
         if code is None:
             from hawkwing.dataplane.compiler import Compiling
 
-            code, origin = Compiling(role).result(), "compiled here now"
+            code, origin = Compiling(role).result(), "compiled now on this machine"
         origins.add(f"{origin}, {code.compiler}")
         for tried in try_all(role, code):
             if tried.refused:
@@ -57,7 +57,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
 
 
 def findings() -> Iterator[Finding]:
-    """One after the other; what follows from something that is missing is left out."""
+    """The results of all checks, up to the first one that fails."""
     for name, check in _CHECKS.items():
         try:
             yield Finding(name, True, check())
@@ -67,7 +67,7 @@ def findings() -> Iterator[Finding]:
 
 
 def main() -> int:
-    """Prints what was found; 0 when the agent can run here, else 1."""
+    """Prints the results; returns 0 if the agent can run here, else 1."""
     good = True
     for finding in findings():
         print(f"{finding.name:<14}{'yes' if finding.good else 'no':<5}{finding.detail}")

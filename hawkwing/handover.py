@@ -81,7 +81,7 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
                     maps[name] = fd
             os.close(program)
     except PermissionError:
-        log.warning("taking over the flows of the agent before needs CAP_SYS_ADMIN: they are learned anew")
+        log.warning("taking over the previous agent's flows needs CAP_SYS_ADMIN: flows are learned again")
     except (OSError, ValueError, TypeError, KeyError):
         # No file: nothing was kept. No such program: its filter was removed.
         return maps

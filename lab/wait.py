@@ -9,14 +9,14 @@ T = TypeVar("T")
 
 
 def patient(seconds: float) -> float:
-    """A deadline for this machine: so many times longer as HAWKWING_PATIENCE says, for one that is slow."""
+    """A timeout for this machine: longer by the factor HAWKWING_PATIENCE, for slow machines."""
     text = os.environ.get("HAWKWING_PATIENCE", "1")
     try:
         times = float(text)
     except ValueError:
         times = 0.0
     if not times >= 1:
-        raise RuntimeError(f"HAWKWING_PATIENCE is {text!r}, which is no number of 1 or more")
+        raise RuntimeError(f"HAWKWING_PATIENCE is {text!r}, use a number of 1 or more")
     return seconds * times
 
 

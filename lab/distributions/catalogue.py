@@ -50,7 +50,7 @@ def named(name: str) -> Distribution:
         if distribution.name == name:
             return distribution
     known = ", ".join(distribution.name for distribution in CATALOGUE)
-    raise LabError(f"there is no distribution {name!r}: use {known}")
+    raise LabError(f"{name!r} is not a known distribution, use {known}")
 
 
 def chosen(only: str | None) -> Sequence[Distribution]:

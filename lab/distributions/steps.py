@@ -72,7 +72,7 @@ def chosen_steps(steps: str | None) -> list[str]:
         return list(USUAL)
     wanted = {name.strip() for name in steps.split(",")}
     for name in sorted(wanted - set(STEPS)):
-        raise LabError(f"there is no step {name!r}: use {', '.join(STEPS)}")
+        raise LabError(f"{name!r} is not a step, use {', '.join(STEPS)}")
     return [name for name in STEPS if name in wanted | {INSTALL}]
 
 

@@ -108,5 +108,7 @@ def _claimed(cache: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LabError(f"another run uses {cache}: wait for it, or name a folder with --cache") from None
+            raise LabError(
+                f"another run uses {cache}, wait for it or set another folder with --cache"
+            ) from None
         yield

@@ -68,7 +68,7 @@ def run(kernel: Kernel, command: str, folder: Path, shown: Sequence[Path], job: 
         process.wait()
     if not status.exists():
         why = _why(process.returncode, said, console)
-        raise KernelError(f"kernel {kernel.release} came to no end: {why}; see {console}")
+        raise KernelError(f"kernel {kernel.release} did not finish: {why}; log: {console}")
     return int(status.read_text())
 
 
@@ -128,6 +128,6 @@ def _attend(process: subprocess.Popen[str], files: Sequence[Path]) -> None:
 def _why(status: int, said: str, console: Path) -> str:
     """What QEMU said, or else the machine at last."""
     if status == -signal.SIGKILL:
-        return "QEMU was killed, perhaps for want of memory"
+        return "QEMU was killed, probably because of too little memory"
     lines = said.strip().splitlines() or console.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "no output"

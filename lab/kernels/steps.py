@@ -54,7 +54,7 @@ def chosen_steps(steps: str | None) -> list[str]:
     wanted = STEPS if steps is None else [name.strip() for name in steps.split(",")]
     for name in wanted:
         if name not in STEPS:
-            raise LabError(f"there is no step {name!r}: use {', '.join(STEPS)}")
+            raise LabError(f"{name!r} is not a step, use {', '.join(STEPS)}")
     return [name for name in STEPS if name in wanted]
 
 
@@ -65,17 +65,13 @@ def compilers(folder: Path | None) -> dict[str, Path]:
     else:
         found = {file.parent.name: file.parent for file in sorted(folder.glob("*/client.json"))}
     if not found:
-        raise LabError(
-            f"{folder} has no bytecode: each compiler's is in a folder of its own, COMPILER/ROLE.json"
-        )
+        raise LabError(f"{folder} has no bytecode, expected COMPILER/ROLE.json")
     digest = bytecode.source_digest()
     for path in found.values():
         for role in bytecode.ROLES:
             code = bytecode.read(path / f"{role}.json")
             if code is None or code.source != digest:
-                fault = (
-                    "no bytecode" if code is None else "bytecode of other C sources than those that are here"
-                )
+                fault = "no bytecode" if code is None else "bytecode of different C sources"
                 raise LabError(f"{path / role}.json is {fault}")
     return found
 
@@ -140,7 +136,7 @@ def judged(report: str, too_old: bool = False) -> tuple[bool, str]:
 def refused(said: str, status: str) -> tuple[bool, str]:
     """Did the agent end with status 1 and one sentence?"""
     well = status.strip() == "1" and said.count("\n") == 1 and REFUSAL in said
-    return well, "refused in one sentence" if well else "the agent gives no sentence of its own"
+    return well, "refused in one sentence" if well else "not refused with an error message of the agent"
 
 
 def _test(step: str, kernel: Kernel, name: str, code: Path, logs: Path) -> Outcome:

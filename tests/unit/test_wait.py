@@ -17,5 +17,5 @@ def test_a_slow_machine_gets_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", ["", "long", "0.5", "-1", "nan"])
 def test_what_is_no_factor_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("HAWKWING_PATIENCE", text)
-    with pytest.raises(RuntimeError, match=f"HAWKWING_PATIENCE is '{text}', which is no number of 1 or more"):
+    with pytest.raises(RuntimeError, match=f"HAWKWING_PATIENCE is '{text}', use a number of 1 or more"):
         patient(1.0)
