@@ -120,7 +120,7 @@ def judged(report: str, too_old: bool = False) -> tuple[bool, str]:
     except (ValueError, KeyError):
         return False, "the programs were not tried"
     complete = {(one["role"], one["program"]) for one in programs} == {
-        (role, program) for role in bytecode.ROLES for program in bytecode.PROGRAMS
+        (role, program) for role in bytecode.ROLES for program in bytecode.programs_of(role)
     }
     refusals = [one["refused"] for one in programs if one["refused"]]
     if too_old:

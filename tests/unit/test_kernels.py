@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hawkwing.dataplane.bytecode import PROGRAMS, ROLES
+from hawkwing.dataplane.bytecode import ROLES, programs_of
 from lab.kernels import report
 from lab.kernels.archive import Kernel, newest, releases_in
 from lab.kernels.initramfs import cpio
@@ -77,7 +77,7 @@ def trial(refusal: str = "", verified: int = 50_000) -> str:
             "refused": refusal,
         }
         for role in ROLES
-        for name in PROGRAMS
+        for name in programs_of(role)
     ]
     return json.dumps({"kernel": "x", "compilers": {}, "programs": programs})
 
