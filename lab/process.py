@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab import netns
-from lab.wait import wait_until
+from lab.wait import PATIENCE, wait_until
 
-MARKER = "HAWKWING_LAB"
+MARKER = "HAWKWING_LAB_MEMBER"
+#: The lab that commands are about which are not told its name.
+CURRENT = "HAWKWING_LAB"
 # The node's own resolver settings, in a mount namespace that ends with the process.
 _MOUNT = (
     'if [ -d "$0" ]; then for f in resolv.conf hosts; do '
@@ -23,28 +25,33 @@ _MOUNT = (
 
 def command_inside(namespace: str, etc: Path, argv: Sequence[str]) -> list[str]:
     """`argv` as run in a node: its network, and its /etc/resolv.conf and /etc/hosts."""
-    enter = ["nsenter", f"--net={netns.path(namespace)}", "unshare", "--mount", "sh", "-c", _MOUNT, str(etc)]
-    return [*enter, *argv]
+    # A slave hears of what is unmounted outside: a lab's processes hold no other lab's namespaces.
+    mounts = ["unshare", "--mount", "--propagation", "slave"]
+    return ["nsenter", f"--net={netns.path(namespace)}", *mounts, "sh", "-c", _MOUNT, str(etc), *argv]
 
 
 def marked_environment(lab: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Our environment with the lab's mark."""
-    return {**os.environ, **(extra or {}), MARKER: lab}
+    return {**os.environ, **(extra or {}), MARKER: lab, CURRENT: lab}
 
 
 def members(lab: str) -> list[int]:
     """All processes with the lab's mark, our own left out."""
     mark = f"{MARKER}={lab}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
-            continue
-        try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
+    pids = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+    environments = {pid: _environment(pid) for pid in pids if pid != os.getpid()}
+    for pid, text in environments.items():
+        if not text:
+            # While a process becomes another program, it shows none for a moment.
+            environments[pid] = _environment(pid)
+    return [pid for pid, text in environments.items() if mark in text.split(b"\0")]
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 def _alive(pid: int) -> bool:
@@ -72,6 +79,12 @@ def stop(pids: Sequence[int], patience: float = 3.0) -> None:
             if not any(_alive(pid) for pid in pids):
                 return
             time.sleep(0.01)
+
+
+def last_words(output: str, most: int = 15) -> str:
+    """The end of a log: a line as it is, several below each other."""
+    lines = output.strip().splitlines()[-most:] or ["it said nothing"]
+    return lines[0] if len(lines) == 1 else "\n  ".join(["", *lines])
 
 
 class Process:
@@ -110,18 +123,38 @@ class Process:
         """What it has printed so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, text: str, timeout: float = 10.0) -> None:
-        """Until it has printed `text`; RuntimeError with its log where it ends before."""
+    def wait_for(
+        self, text: str, heard: Callable[[str], None] | None = None, limit: float = PATIENCE
+    ) -> None:
+        """Until it has printed `text`, for as long as it lives; RuntimeError with the end of its log.
+
+        A cold start may take long: the limit is there for what never ends. `heard` is given each line that
+        comes meanwhile.
+        """
+        told = 0
 
         def seen() -> bool:
-            if text in self.output():
-                return True
+            nonlocal told
+            # Before its output: what has ended has said all.
             status = self._process.poll()
+            output = self.output()
+            if heard is not None:
+                whole = output.rfind("\n") + 1
+                for line in output[told:whole].splitlines():
+                    heard(line)
+                told = max(told, whole)
+            if text in output:
+                return True
             if status is not None:
-                raise RuntimeError(f"{self.name} ended with status {status}: {self.output().strip()}")
+                raise RuntimeError(f"{self.name} ended with status {status}: {last_words(output)}")
             return False
 
-        wait_until(seen, timeout, f"{self.name} to print {text!r}")
+        try:
+            wait_until(seen, limit, "")
+        except TimeoutError:
+            raise RuntimeError(
+                f"{self.name} did not say {text!r} within {limit:g} s: {last_words(self.output())}"
+            ) from None
 
     def signal(self, number: int) -> None:
         """Sends it a signal."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE = 600.0
+"""Seconds for what takes as long as it takes, a cold start or a slow machine: the end of what never comes."""
 
 
 def wait_until(predicate: Callable[[], T], timeout: float, why: str, pause: float = 0.01) -> T:

