@@ -7,7 +7,7 @@ from hawkwing import ending
 
 def main() -> int:
     """The tasks; their exit status."""
-    with ending.at_once("run"):
+    with ending.at_once("run", last=True):
         return ending.output_of("run", _tasks)
 
 
