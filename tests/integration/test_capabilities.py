@@ -119,7 +119,7 @@ def test_a_killed_agent_is_cleaned_up_after(lab: Lab, agents: Agents) -> None:
     second = lab.start("host-b", "limited-server", command)
     try:
         second.wait_for("ready")
-        assert "learned anew" in second.output()
+        assert "learned again" in second.output()
         assert "xdp" not in lab.execute("host-b", ["ip", "link", "show", "eth0"]).stdout
     finally:
         assert second.stop() == 0
