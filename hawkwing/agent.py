@@ -125,7 +125,9 @@ class Agent:
                 handover.restore(self._steering, options.interfaces[0])
             ending.check()
             former = handover.noted_programs(options.role, options.interfaces[0])
-            self._plane.attach(options.interfaces, options.hook, self._attacher, former)
+            with ending.shielded():
+                # Interrupted, what the other process attaches meanwhile would stay there.
+                self._plane.attach(options.interfaces, options.hook, self._attacher, former)
             handover.note_programs(options.role, options.interfaces[0], loaded.programs)
             self._warn()
             log.info("%s", status.trust_sentence(self._plane.sr_domain))

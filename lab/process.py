@@ -85,7 +85,7 @@ def stop(pids: Sequence[int], patience: float = 3.0) -> None:
 def last_words(output: str, most: int = 15) -> str:
     """The end of a log: one line as it is, several lines below each other."""
     lines = output.strip().splitlines()[-most:] or ["it printed nothing"]
-    return lines[0] if len(lines) == 1 else "\n  ".join(["", *lines])
+    return lines[0] if len(lines) == 1 else "\n  ".join(["the end of its log:", *lines])
 
 
 class Process:

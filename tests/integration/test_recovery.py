@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hawkwing.dataplane.claim import runtime_folder
 from lab import netns
 from lab.network import Lab
 from lab.process import members
@@ -194,6 +195,15 @@ def test_tests_that_are_ended_leave_nothing(options: list[str], number: signal.S
         lab.down()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_agent_on_a_terminal_ends_with_its_task(lab: Lab, number: signal.Signals) -> None:
+    process = begin("server", "--node", "host-c", "--name", lab.name)
+    folder = runtime_folder(netns.path(lab.namespace("host-c")))
+    _output, errors = interrupt(process, lab, lambda _lab: (folder / "server-eth0.sock").exists(), number)
+    assert process.returncode == 0 and errors.splitlines()[-1].startswith("hawkwing: stopped"), errors
+    assert not folder.exists()
+
+
 # --- spoilt
 
 
@@ -291,12 +301,12 @@ def test_a_repaired_lab_has_the_topology_it_had(other: Lab, options: list[str], 
 
 
 def test_a_namespace_that_somebody_adds_is_not_in_the_way(other: Lab, options: list[str]) -> None:
-    """The first `ip netns add` of a machine lays a mount over /run/netns: seen where none has been yet."""
+    """The first `ip netns add` of a machine lays a mount over /run/netns: here /run is a fresh one."""
     name = f"somebody-{os.getpid()}"
     words = " ".join(options)
     script = f"""
-        while umount -l /run/netns 2>/dev/null; do :; done
         set -e
+        mount -t tmpfs none /run
         {" ".join(LAB)} lab.up --name {other.name} {words}
         ip netns add {name}
         {" ".join(LAB)} lab.down --name {other.name} || echo failed
@@ -306,4 +316,4 @@ def test_a_namespace_that_somebody_adds_is_not_in_the_way(other: Lab, options: l
     done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1:] == [f"Lab {other.name} removed, nothing left over", "1"]
-    assert not list(netns.FOLDER.glob(f"{other.name}-*")) and not netns.path(name).exists()
+    assert members(other.name) == []
