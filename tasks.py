@@ -1,5 +1,6 @@
 """All tasks; the work is done in the modules. `./run --list` lists them."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +15,29 @@ HAWKWING = [sys.executable, "-m", "hawkwing"]
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Prints a user's error as one sentence and exits with status 1."""
+    from pyroute2 import NetlinkError
+
+    from hawkwing import ending
     from lab.network import LabError
     from lab.topology import TopologyError
 
+    ending.tidily("hawkwing lab")
     try:
         yield
+    except BrokenPipeError:
+        raise
+    except NetlinkError as error:
+        raise Exit(f"hawkwing lab: the kernel refused: {error.args[-1]}", 1) from None
     except (LabError, TopologyError, TimeoutError, RuntimeError, OSError) as error:
         raise Exit(f"hawkwing lab: {error}", 1) from None
 
 
 def _lab(name, topology=None, routers=None, vpp_prefix=None):
     from lab.network import DEFAULT_TOPOLOGY, Lab
+    from lab.process import CURRENT
 
-    return Lab(name, Path(topology) if topology else DEFAULT_TOPOLOGY, _routers(routers), vpp_prefix)
+    name = name or os.environ.get(CURRENT) or "hawk"
+    return Lab(name, _caller() / topology if topology else DEFAULT_TOPOLOGY, _routers(routers), vpp_prefix)
 
 
 def _routers(kind):
@@ -41,11 +52,11 @@ ROUTERS = {
 }
 
 
-@task(
-    help={"name": "name of the lab; labs with different names can run at once", "topology": "YAML file"}
-    | ROUTERS
-)
-def up(_c: Context, name="hawk", topology=None, routers=None, vpp_prefix=None):
+NAME = {"name": "name of the lab (default: HAWKWING_LAB, or hawk)"}
+
+
+@task(help=NAME | {"topology": "YAML file"} | ROUTERS)
+def up(_c: Context, name=None, topology=None, routers=None, vpp_prefix=None):
     """Builds the lab and starts its services; returns when all hosts reach each other."""
     import time
 
@@ -58,17 +69,17 @@ def up(_c: Context, name="hawk", topology=None, routers=None, vpp_prefix=None):
         lab = _lab(name, topology, routers, vpp_prefix)
         begun = time.monotonic()
         if not lab.up():
-            print(f"lab {name} is already up")
+            print(f"lab {lab.name} is already up")
             return
         nodes, links = len(lab.topology.nodes), len(lab.topology.links)
         print(
-            f"lab {name} is up ({time.monotonic() - begun:.1f} s): "
+            f"lab {lab.name} is up ({time.monotonic() - begun:.1f} s): "
             f"{nodes} nodes, {links} links; run directory {lab.run}"
         )
 
 
-@task(help={"name": "the lab's name"})
-def down(_c: Context, name="hawk"):
+@task(help=NAME)
+def down(_c: Context, name=None):
     """Removes the lab and checks for leftovers."""
     with one_sentence():
         lab = _lab(name)
@@ -76,25 +87,43 @@ def down(_c: Context, name="hawk"):
         left = lab.remains()
     if left:
         raise Exit(f"hawkwing lab: not removed: {', '.join(left)}", 1)
-    print(f"Lab {name} removed, nothing left over")
+    print(f"Lab {lab.name} removed, nothing left over")
 
 
-@task(help={"name": "the lab's name"})
-def status(_c: Context, name="hawk"):
+JSON = {"json": "print as JSON"}
+
+
+@task(help=NAME | JSON)
+def status(_c: Context, json=False, name=None):
     """Shows nodes, addresses, SIDs and running processes of the lab."""
-    from lab.show import print_status
+    from lab.show import print_status, status_of
 
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
-        print_status(lab)
+        print_json(status_of(lab)) if json else print_status(lab)
 
 
-KERNEL = {"name": "name of the lab", "kernel": "on a VPP router: use its network namespace, not VPP's CLI"}
+@task(name="list", help=JSON)
+def list_(_c: Context, json=False):
+    """Lists all labs of this machine, also broken ones."""
+    from lab.show import labs, print_labs
+
+    with one_sentence():
+        print_json(labs()) if json else print_labs()
+
+
+def print_json(value):
+    import json
+
+    print(json.dumps(value, indent=1))
+
+
+KERNEL = NAME | {"kernel": "on a VPP router: use its network namespace, not VPP's CLI"}
 
 
 @task(name="exec", positional=["node", "command"], help=KERNEL)
-def exec_(_c: Context, node, command, kernel=False, name="hawk"):
+def exec_(_c: Context, node, command, kernel=False, name=None):
     """Runs a command in a node (on a VPP router in VPP's CLI) and exits with its status."""
     with one_sentence():
         lab = _lab(name)
@@ -109,10 +138,8 @@ def exec_(_c: Context, node, command, kernel=False, name="hawk"):
 
 
 @task(positional=["node"], help=KERNEL)
-def shell(_c: Context, node, kernel=False, name="hawk"):
+def shell(_c: Context, node, kernel=False, name=None):
     """Opens a shell in a node (on a VPP router VPP's CLI)."""
-    import os
-
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
@@ -121,39 +148,56 @@ def shell(_c: Context, node, kernel=False, name="hawk"):
     raise SystemExit(code)
 
 
-@task(iterable=["link"], help={"link": "name of a link (default: all links)", "stop": "stop the captures"})
-def capture(_c: Context, link=None, stop=False, name="hawk"):
+@task(
+    iterable=["link"],
+    help=NAME | {"link": "name of a link (default: all links)", "stop": "stop the captures"},
+)
+def capture(_c: Context, link=None, stop=False, name=None):
     """Starts captures on links into pcap files; --stop stops them."""
     from lab import capture as captures
 
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
-        for file in captures.stop_all(lab) if stop else captures.start(lab, link or ()):
-            print(file)
+        if not stop:
+            print("\n".join(captures.start(lab, link or ())))
+            return
+        ended = captures.stop_all(lab)
+        for one in ended:
+            print(one.file)
+        troubles = [one.trouble for one in ended if one.trouble]
+    if troubles:
+        raise Exit("\n".join(f"hawkwing lab: {trouble}" for trouble in troubles), 1)
 
 
 @task(
     positional=["link"],
-    help={"latency": "microseconds", "bandwidth": "kbit/s", "loss": "percent", "link": "name of a link"},
+    help=NAME
+    | {
+        "latency": "such as 80ms, 500us, 1s (a plain number: microseconds)",
+        "bandwidth": "such as 10Mbit, 500kbit, 1Gbit (a plain number: kbit/s)",
+        "loss": "such as 5%",
+        "link": "name of a link",
+    },
 )
-def impair(_c: Context, link, latency=None, bandwidth=None, loss=None, name="hawk"):
+def impair(_c: Context, link, latency=None, bandwidth=None, loss=None, name=None):
     """Adds latency, loss or a rate limit to a link, and tells the controller."""
     from lab import impair as impairments
+    from lab import units
 
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
+        read = ((units.latency, latency), (units.bandwidth, bandwidth), (units.loss, loss))
         try:
-            values = [int(v) if v is not None else None for v in (latency, bandwidth)]
-            percent = float(loss) if loss is not None else None
+            values = [parse(text) if text is not None else None for parse, text in read]
         except ValueError as error:
             raise Exit(f"hawkwing lab: {error}", 1) from None
-        print("\n".join(impairments.impair(lab, link, *values, percent)))
+        print("\n".join(impairments.impair(lab, link, *values)))
 
 
-@task(positional=["link"], help={"link": "name of a link"})
-def fail(_c: Context, link, name="hawk"):
+@task(positional=["link"], help=NAME | {"link": "name of a link"})
+def fail(_c: Context, link, name=None):
     """Sets a link down; routers and controller use other paths."""
     from lab import impair as impairments
 
@@ -163,8 +207,8 @@ def fail(_c: Context, link, name="hawk"):
         print("\n".join(impairments.fail(lab, link)))
 
 
-@task(help={"link": "name of a link (default: all links)"})
-def heal(_c: Context, link=None, name="hawk"):
+@task(help=NAME | {"link": "name of a link (default: all links)"})
+def heal(_c: Context, link=None, name=None):
     """Sets a link, or all links, up and restores its topology settings."""
     from lab import impair as impairments
 
@@ -183,7 +227,7 @@ def graph(_c: Context, format="mermaid", output=None, topology=None):
     if format not in drawings:
         raise Exit(f"hawkwing lab: {format!r} is not a format, use mermaid or svg", 1)
     with one_sentence():
-        text = drawings[format](_lab("hawk", topology).topology)
+        text = drawings[format](_lab(None, topology).topology)
         if output:
             (_caller() / output).write_text(text)
         else:
@@ -192,8 +236,6 @@ def graph(_c: Context, format="mermaid", output=None, topology=None):
 
 def _caller() -> Path:
     """The folder in which ./run was typed."""
-    import os
-
     return Path(os.environ.get("HAWKWING_CWD", Path.cwd()))
 
 
@@ -210,25 +252,28 @@ def _agent(role, node, interface, config, name):
     raise SystemExit(code)
 
 
-@task(iterable=["interface"], help={"node": "host to run on", "config": "configuration file"})
-def client(_c: Context, node="host-a", interface=None, config=None, name="hawk"):
+@task(iterable=["interface"], help=NAME | {"node": "host to run on", "config": "configuration file"})
+def client(_c: Context, node="host-a", interface=None, config=None, name=None):
     """Runs `hawkwing client` on a host until Ctrl-C (default: with the lab's example paths)."""
     _agent("client", node, interface, config or str(PROJECT / "lab" / "client.yaml"), name)
 
 
-@task(iterable=["interface"], help={"node": "host to run on", "config": "configuration file (optional)"})
-def server(_c: Context, node="host-b", interface=None, config=None, name="hawk"):
+@task(
+    iterable=["interface"], help=NAME | {"node": "host to run on", "config": "configuration file (optional)"}
+)
+def server(_c: Context, node="host-b", interface=None, config=None, name=None):
     """Runs `hawkwing server` on a host until Ctrl-C."""
     _agent("server", node, interface, config, name)
 
 
 @task(
-    help={
+    help=NAME
+    | {
         "table": "YAML table of paths",
         "push": "DESTINATION=INTENT[,..]=SID[,..] to the running controller",
     }
 )
-def hawkeye(_c: Context, table=None, push=None, name="hawk"):
+def hawkeye(_c: Context, table=None, push=None, name=None):
     """Restarts the mock controller with a table, or pushes a path from the running one."""
     from lab.controller import push_path, restart
 
@@ -238,60 +283,73 @@ def hawkeye(_c: Context, table=None, push=None, name="hawk"):
         print(push_path(lab, push) if push else restart(lab, _caller() / table if table else None))
 
 
-@task(help={"keep": "keep the lab up and print commands to explore it"} | ROUTERS)
-def demo(_c: Context, keep=False, routers=None, vpp_prefix=None):
+@task(
+    help={
+        "keep": "keep the lab up and print commands to explore it",
+        "name": "name of the demo's own lab (default: demo)",
+    }
+    | ROUTERS
+)
+def demo(_c: Context, keep=False, routers=None, vpp_prefix=None, name="demo"):
     """Sends requests over several paths through nine routers and shows the packets on each link."""
     from lab.demo import run
 
     with one_sentence():
-        raise SystemExit(run(keep, _routers(routers), vpp_prefix))
+        raise SystemExit(run(keep, _routers(routers), vpp_prefix, name))
 
 
-def _pytest(c: Context, *arguments: str) -> None:
-    result = c.run(f"{sys.executable} -m pytest {' '.join(arguments)}", pty=sys.stdout.isatty(), warn=True)
-    raise SystemExit(result.exited)
+def _become(module: str, *arguments: str) -> None:
+    """Ends as another program: signals and terminal are its own."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+def _pytest(*arguments: str) -> None:
+    _become("tests", *arguments)
 
 
 @task(default=True)
-def everything(c: Context):
+def everything(_c: Context):
     """Runs lint, then all tests that this machine can run."""
-    linting(c)
-    _pytest(c, "tests")
+    linting()
+    _pytest("tests")
 
 
 @task
-def unit(c: Context):
+def unit(_c: Context):
     """Runs the unit tests; needs no root."""
-    _pytest(c, "tests/unit")
+    _pytest("tests/unit")
 
 
 @task
-def dataplane(c: Context):
+def dataplane(_c: Context):
     """Runs the tests of the BPF programs: packet in, packet out (BPF_PROG_TEST_RUN)."""
-    _pytest(c, "tests/dataplane")
+    _pytest("tests/dataplane")
 
 
 @task(help=ROUTERS)
-def integration(c: Context, routers=None, vpp_prefix=None):
+def integration(_c: Context, routers=None, vpp_prefix=None):
     """Runs the tests in the lab, which check packets on the wire."""
     chosen = [f"--routers={_routers(routers)}"] if routers else []
     chosen += [f"--vpp-prefix={vpp_prefix}"] if vpp_prefix else []
-    _pytest(c, "tests/integration", *chosen)
+    _pytest("tests/integration", *chosen)
 
 
-def linting(c: Context) -> None:
+def linting() -> None:
     """Runs ruff and mypy."""
+    from lab.commands import run_part
+
     for command in ("ruff check .", "ruff format --check .", "mypy"):
-        c.run(f"{sys.executable} -m {command}")
+        with one_sentence():
+            status = run_part([sys.executable, "-m", *command.split()])
+        if status:
+            raise SystemExit(status)
 
 
 @task(help={"count": "number of packets", "seed": "a number; the same seed gives the same packets"})
-def fuzz(c: Context, count=1000000, seed=1):
+def fuzz(_c: Context, count=1000000, seed=1):
     """Compares the BPF programs with an independent model, with mutated packets."""
-    result = c.run(
-        f"{sys.executable} -m tests.dataplane.fuzz --count {int(count)} --seed {int(seed)}", warn=True
-    )
-    raise SystemExit(result.exited)
+    _become("tests.dataplane.fuzz", "--count", str(count), "--seed", str(seed))
 
 
 @task(
@@ -382,9 +440,9 @@ def bench(_c: Context, quick=False, output="bench.json"):
 
 
 @task
-def lint(c: Context):
+def lint(_c: Context):
     """Checks style and types (ruff, mypy)."""
-    linting(c)
+    linting()
 
 
 @task
@@ -405,7 +463,7 @@ def proto(_c: Context):
 
 namespace = Collection(client, server, hawkeye, demo, bench, lint, doctor, proto)
 namespace.add_collection(
-    Collection("lab", up, down, status, exec_, shell, capture, graph, impair, fail, heal)
+    Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal)
 )
 namespace.add_collection(
     Collection("test", everything, unit, dataplane, integration, fuzz, distributions, kernels)

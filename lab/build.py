@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pyroute2 import IPRoute
 
+from hawkwing import ending
 from lab import netns
 from lab.kinds import NodeKind
 from lab.linux.kernel import links, set_offload, set_sysctl
@@ -20,17 +21,27 @@ T = TypeVar("T")
 
 def in_parallel(work: Callable[[T], None], items: Iterable[T]) -> None:
     """Does the work for all items in parallel, and raises the first error."""
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    pool = ThreadPoolExecutor(_WORKERS)
+    try:
         for future in [pool.submit(work, item) for item in items]:
             future.result()
+    finally:
+        # Whoever takes away what was made must not meet one who still makes it.
+        with ending.shielded():
+            pool.shutdown(cancel_futures=True)
 
 
-def build(topology: Topology, namespace: Callable[[str], str], kinds: Mapping[str, NodeKind]) -> None:
-    """Builds the whole network; `namespace` gives a node's namespace name, `kinds` its kind."""
+def build(
+    topology: Topology, namespace: Callable[[str], str], kinds: Mapping[str, NodeKind], mark: str
+) -> None:
+    """Builds the whole network; `namespace` gives a node's namespace name, `kinds` its kind.
+
+    `mark` identifies the namespaces later.
+    """
     all_routes = routes(topology)
 
     def make_node(name: str) -> None:
-        netns.create(namespace(name))
+        netns.create(namespace(name), mark)
 
         def settle() -> None:
             set_sysctl("net/ipv6/conf/default/accept_dad", 0)

@@ -5,12 +5,19 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 from fake_hawkeye.control import Control
+from fake_hawkeye.paths import TableError, load_table
 from lab.network import Lab, LabError
 from lab.process import stop
 
 
 def restart(lab: Lab, table: Path | None, computing: bool = True, options: Sequence[str] = ()) -> str:
     """Stops the running controller and starts one with this table; returns where it listens."""
+    if table is not None:
+        # Before anything is stopped: with a wrong table the running controller stays.
+        try:
+            load_table(table)
+        except TableError as error:
+            raise LabError(str(error)) from error
     running = lab.processes().get(lab.hawkeye.name)
     if running is not None:
         stop([running])

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyroute2 import IPRoute
+
 from fake_hawkeye.control import Control
 from lab.capture import find_link
 from lab.network import Lab, LabError
@@ -19,6 +21,7 @@ from lab.topology import Interface, Link
 
 _BURST_SECONDS, _LEAST_BURST = 0.01, 32 * 1024
 _QUEUE = "50ms"
+_IFF_UP = 1
 
 
 class _State:
@@ -78,7 +81,10 @@ def fail(lab: Lab, link: str) -> list[str]:
 def heal(lab: Lab, link: str | None = None) -> list[str]:
     """Restores the topology settings of a link, or of all that failed or were impaired."""
     with _state(lab) as state:
-        names = [find_link(lab, link).name] if link else list(dict.fromkeys([*state.failed, *state.impaired]))
+        if link:
+            names = [find_link(lab, link).name]
+        else:
+            names = list(dict.fromkeys([*state.failed, *state.impaired, *_found_down(lab)]))
         links = [find_link(lab, name) for name in names]
         done = [sentence for found in links for sentence in _mend(lab, state, found)]
         done.append(_rerouted(reroute(lab.topology, lab.namespace, lab.kinds, state.failed)))
@@ -125,6 +131,17 @@ def _set_link(lab: Lab, interface: Interface, up: bool) -> None:
     lab.inside(interface.node, lambda: lab.kinds[interface.node].set_link(interface, up))
 
 
+def _found_down(lab: Lab) -> list[str]:
+    """Links with an end that is down, whoever set it down."""
+
+    def up_here() -> set[str]:
+        with IPRoute() as ip:
+            return {one.get_attr("IFLA_IFNAME") for one in ip.get_links() if one["flags"] & _IFF_UP}
+
+    up = {node: lab.inside(node, up_here) for node in lab.topology.nodes}
+    return [link.name for link in lab.topology.links if any(e.name not in up[e.node] for e in _ends(link))]
+
+
 # --- impairments
 
 
@@ -159,7 +176,7 @@ def _shape(lab: Lab, link: Link, metrics: dict[str, float]) -> list[str]:
 def _tc(lab: Lab, interface: Interface, verb: str, *arguments: str) -> bool:
     """False where the kernel lacks the queueing discipline; deleting none is fine."""
     command = ["tc", "qdisc", verb, "dev", interface.name, *arguments]
-    outcome = lab.execute(interface.node, command)
+    outcome = lab.execute(interface.node, command, check=False)
     if outcome.returncode == 0 or (verb == "del" and "handle of zero" in outcome.stderr):
         return True
     if "qdisc kind is unknown" in outcome.stderr:

@@ -1,7 +1,11 @@
-"""Named network namespaces under /run/netns, as in ip-netns(8)."""
+"""Named network namespaces under /run/netns, as in ip-netns(8).
+
+A namespace may have a mark that says whose it is: the alias of its loopback interface.
+"""
 
 import ctypes
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from pyroute2 import IPRoute
+
 FOLDER = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
-_MS_BIND = 4096
+_MS_BIND, _MS_REC, _MS_SHARED = 1 << 12, 1 << 14, 1 << 20
 _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
@@ -74,24 +80,87 @@ def run_inside(name: str, work: Callable[[], T]) -> T:
     return in_thread(body)
 
 
-def create(name: str) -> None:
-    """Creates a namespace; FileExistsError where the name is in use."""
+def _share_folder() -> None:
+    """Makes /run/netns a shared mount, as the first `ip netns add` does.
+
+    Done later, it would cover the existing namespaces, which then can't be removed. With a shared mount,
+    a removed namespace also disappears from the mount namespaces of other processes.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
+    with _held_folder() as folder:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        name = str(FOLDER).encode()
+        if _libc.mount(b"none", name, b"none", _MS_SHARED | _MS_REC, None) == 0:
+            return
+        if ctypes.get_errno() != errno.EINVAL:
+            _check(-1, f"can't share {FOLDER}")
+        _check(_libc.mount(name, name, b"none", _MS_BIND | _MS_REC, None), f"can't make {FOLDER} a mount")
+        _check(_libc.mount(b"none", name, b"none", _MS_SHARED | _MS_REC, None), f"can't share {FOLDER}")
+
+
+@contextmanager
+def _held_folder() -> Iterator[int]:
+    """A file descriptor of /run/netns; ip(8) locks it, too, while it does the same."""
+    fd = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def create(name: str, mark: str = "") -> None:
+    """Creates a namespace; FileExistsError where the name is in use by a live one."""
+    _share_folder()
+    if path(name).exists() and not exists(name):
+        # The file of a killed `up`, with no namespace.
+        path(name).unlink(missing_ok=True)
     path(name).touch(exist_ok=False)
 
     def body() -> None:
         _check(
             _libc.unshare(_CLONE_NEWNET), "can't create a network namespace (CONFIG_NET_NS, root privileges)"
         )
+        if mark:
+            # Before it has a name, so that every named namespace has its mark.
+            with IPRoute() as ip:
+                ip.link("set", index=1, ifalias=mark)
         source = f"/proc/self/task/{threading.get_native_id()}/ns/net"
         mounted = _libc.mount(source.encode(), str(path(name)).encode(), b"none", _MS_BIND, None)
         _check(mounted, "can't mount a network namespace")
 
     try:
         in_thread(body)
-    except OSError:
+    except BaseException:
         path(name).unlink()
         raise
+
+
+def marked(mark: str, prefix: str = "") -> list[str]:
+    """The namespaces with this mark, of those whose names begin with `prefix`."""
+    return [name for name in names(prefix) if mark_of(name) == mark]
+
+
+def names(prefix: str = "") -> list[str]:
+    """All live namespaces with names."""
+    if not FOLDER.exists():
+        return []
+    return sorted(
+        file.name for file in FOLDER.iterdir() if file.name.startswith(prefix) and exists(file.name)
+    )
+
+
+def mark_of(name: str) -> str:
+    """The namespace's mark; empty where it has none, or has gone."""
+
+    def read() -> str:
+        with IPRoute() as ip:
+            (loopback,) = ip.get_links(1)
+            return loopback.get_attr("IFLA_IFALIAS") or ""
+
+    try:
+        return run_inside(name, read)
+    except OSError:
+        return ""
 
 
 def remove(name: str) -> None:

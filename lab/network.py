@@ -1,27 +1,32 @@
 """A lab: a topology built under a name, with all of its files in one run directory."""
 
-import fcntl
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import TypeVar, cast
 
+from hawkwing import ending
 from hawkwing.dataplane.claim import runtime_folder
+from hawkwing.locks import locked_file
 from lab import netns
 from lab.build import build
+from lab.commands import on_terminal, run_checked
+from lab.errors import LabError as LabError
 from lab.kinds import NodeKind, RouterKind
 from lab.linux.host import LinuxHost
 from lab.linux.router import LinuxRouter
 from lab.probe import unreachable
 from lab.process import Process, command_inside, marked_environment, members, stop
+from lab.record import Record, RouterName, read_record, write_whole
 from lab.services.dns import zone_text
-from lab.topology import Host, Router, Topology, load_topology
+from lab.topology import Host, Router, Topology, TopologyError, load_topology
 from lab.vpp.installation import PREFIX_VARIABLE, VppMissingError
 from lab.vpp.installation import find as find_vpp
 from lab.vpp.startup import shared_memory
@@ -30,12 +35,13 @@ from lab.wait import patient
 PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_TOPOLOGY = Path(__file__).with_name("hawk.yaml")
 RUNS = Path(os.environ.get("HAWKWING_LABS", "/run/hawkwing-lab"))
-RouterName = Literal["linux", "vpp"]
 T = TypeVar("T")
+_TOPOLOGY = "topology.yaml"
+_MARK = "hawkwing lab "
 
 
-class LabError(Exception):
-    """An error that the user can correct, in one sentence."""
+_REACHED_WITHIN = 30.0
+_ROUNDS = 3
 
 
 class Lab:
@@ -49,17 +55,23 @@ class Lab:
         vpp_prefix: str | None = None,
     ) -> None:
         """`routers` overrides the kind of all routers in the topology; a lab that is up keeps its kind."""
-        if not name.replace("-", "").isalnum() or len(name) > 32:
+        if not _is_name(name):
             raise LabError(f"{name!r} is not a valid name: use letters, digits and hyphens, at most 32")
         self.name = name
         self.run = RUNS / name
-        self._record = self.run / "lab.json"
-        kept = self.run / "topology.yaml"
-        self.topology_file = kept if kept.exists() and topology_file == DEFAULT_TOPOLOGY else topology_file
+        self._asked_file = topology_file
         self._asked = routers, vpp_prefix
-        built = self._recorded()
-        self._routers: RouterName | None = built.get("routers") if built else routers
-        self._vpp_prefix: str | None = built.get("vpp_prefix") if built else vpp_prefix
+        # Processes started here, which at first don't have the lab's mark.
+        self._started: list[Process] = []
+        self._look()
+
+    def _look(self) -> None:
+        """Uses the topology and routers of an existing lab before those that were asked for."""
+        kept, built = self.run / _TOPOLOGY, read_record(self.run)
+        self.topology_file = self._asked_file
+        if self._asked_file == DEFAULT_TOPOLOGY and kept.exists():
+            self.topology_file = kept
+        self._routers, self._vpp_prefix = (built.routers, built.vpp_prefix) if built else self._asked
         self._topology: Topology | None = None
         self._kinds: dict[str, NodeKind] = {}
 
@@ -67,12 +79,8 @@ class Lab:
     def topology(self) -> Topology:
         """The topology; its file is read on first use."""
         if self._topology is None:
-            self._topology = self._load()
+            self._topology = _with_routers(load_topology(self.topology_file), self._routers)
         return self._topology
-
-    def _load(self) -> Topology:
-        topology = load_topology(self.topology_file)
-        return topology.with_routers(self._routers) if self._routers else topology
 
     # --- kinds of nodes
 
@@ -138,21 +146,31 @@ class Lab:
         """Builds the lab and starts its services; False if it was up. A broken lab is rebuilt."""
         with self._locked():
             if self.is_up():
+                self._look()
                 self._require_asked_routers()
                 return False
-            self._routers, self._vpp_prefix = self._asked
-            wanted = self._load()
-            self._down()
-            self._topology = wanted
-            self._kinds.clear()
-            _ = self.kinds  # a missing VPP is reported here, before anything is created
-            self._claim()
+            text, topology = self._wanted()
+            routers, prefix = self._asked
             try:
+                self._down()
+                self._topology, self._routers, self._vpp_prefix = topology, routers, prefix
+                _ = self.kinds  # a missing VPP is reported here, before anything is created
+                self._claim(text)
                 self._build()
             except BaseException:
                 self._down()
                 raise
         return True
+
+    def _wanted(self) -> tuple[str, Topology]:
+        """The topology to build, and its text: that of a broken lab, unless another is asked for."""
+        routers = self._asked[0]
+        kept = self.run / _TOPOLOGY
+        if self._asked_file == DEFAULT_TOPOLOGY and kept.exists():
+            with suppress(OSError, TopologyError):
+                return kept.read_text(), _with_routers(load_topology(kept), routers)
+        topology = _with_routers(load_topology(self._asked_file), routers)
+        return self._asked_file.read_text(), topology
 
     def down(self) -> None:
         """Removes everything that this lab created, and nothing else."""
@@ -161,13 +179,21 @@ class Lab:
 
     def is_up(self) -> bool:
         """True if it was built completely, all namespaces exist and all services are running."""
-        record = self._recorded()
+        record = read_record(self.run)
+        if record is None or not record.ready:
+            return False
         alive = set(members(self.name))
-        return (
-            bool(record.get("ready"))
-            and all(netns.exists(name) for name in record["namespaces"])
-            and all(self._pid(service) in alive for service in record["services"])
+        return all(map(netns.exists, record.namespaces)) and all(
+            self._pid(service) in alive for service in record.services
         )
+
+    def state(self) -> str:
+        """One of: up, broken (`up` repairs it), starting or ending, down."""
+        if self.is_up():
+            return "up"
+        if _is_locked(self.name):
+            return "starting or ending"
+        return "broken" if self.remains() else "down"
 
     def _require_asked_routers(self) -> None:
         asked, built = self._asked[0], {router.router for router in self.topology.routers}
@@ -177,70 +203,78 @@ class Lab:
                 "remove it first with './run lab.down'"
             )
 
-    def _recorded(self) -> dict[str, Any]:
-        try:
-            record = json.loads(self._record.read_text())
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) else {}
-
     def remains(self) -> list[str]:
         """Leftovers of this lab on the machine; empty after `down`."""
         found = [f"process {pid}" for pid in members(self.name)]
-        found += [f"namespace {name}" for name in self._recorded_namespaces() if netns.path(name).exists()]
-        found += [f"file {file}" for name in self._recorded_namespaces() for file in shared_memory(name)]
+        found += [f"namespace {name}" for name in self._namespaces()]
+        found += [f"file {file}" for name in self._names() for file in self._files_of(name)]
         if self.run.exists():
             found.append(f"directory {self.run}")
         return found
 
-    def _recorded_namespaces(self) -> list[str]:
-        return list(self._recorded().get("namespaces", []))
+    def _namespaces(self) -> list[str]:
+        """The existing namespaces with the lab's mark."""
+        return netns.marked(self._mark, f"{self.name}-")
 
-    def _claim(self) -> None:
+    @property
+    def _mark(self) -> str:
+        return f"{_MARK}{self.name}"
+
+    def _names(self) -> list[str]:
+        """All names that its namespaces have or may have had."""
+        record = read_record(self.run)
+        names = [*(record.namespaces if record else ()), *self._namespaces()]
+        with suppress(OSError, TopologyError):
+            names += [self.namespace(node) for node in self.topology.nodes]
+        return list(dict.fromkeys(names))
+
+    @staticmethod
+    def _files_of(name: str) -> list[Path]:
+        """Files that a killed `up` or a killed VPP leaves of a namespace."""
+        dead = [netns.path(name)] if netns.path(name).exists() and not netns.exists(name) else []
+        return [*dead, *shared_memory(name)]
+
+    def _claim(self, text: str) -> None:
         """Records what will be created, so that `down` can clean up after a killed `up`."""
         namespaces = [self.namespace(node) for node in self.topology.nodes]
-        taken = [name for name in namespaces if netns.path(name).exists()]
+        taken = [name for name in namespaces if netns.exists(name)]
         if taken:
             raise LabError(
                 f"network namespace {taken[0]} exists and does not belong to this lab, use another --name"
             )
         for folder in ("logs", "pids", "captures", "etc"):
             (self.run / folder).mkdir(parents=True, exist_ok=True)
-        (self.run / "topology.yaml").write_text(self.topology_file.read_text())
-        self._write_record(namespaces, ready=False)
-
-    def _write_record(self, namespaces: Sequence[str], ready: bool) -> None:
+        self.topology_file = self.run / _TOPOLOGY
+        write_whole(self.topology_file, text)
         services = [node.name for node in self.topology.hosts if node.dns or node.web or node.hawkeye]
         services += [node.name for node in self.topology.routers if node.router == "vpp"]
-        record = {
-            "namespaces": namespaces,
-            "services": services,
-            "ready": ready,
-            "routers": self._routers,
-            "vpp_prefix": self._vpp_prefix or os.environ.get(PREFIX_VARIABLE),
-        }
-        self._record.write_text(json.dumps(record, indent=1))
+        prefix = self._vpp_prefix or os.environ.get(PREFIX_VARIABLE)
+        self._record = Record(namespaces, services, False, self._routers, prefix)
+        self._record.write(self.run)
 
     def _build(self) -> None:
-        for host in self.topology.hosts:
-            self._write_etc(host)
-        build(self.topology, self.namespace, self.kinds)
+        for node in self.topology.nodes.values():
+            self._write_etc(node)
+        build(self.topology, self.namespace, self.kinds, self._mark)
+        ending.check()
         started = [process for host in self.topology.hosts for process in self._start_services(host)]
-        missing = unreachable(self.topology, self.namespace, timeout=patient(5.0))
+        missing = unreachable(self.topology, self.namespace, timeout=patient(_REACHED_WITHIN))
         if missing:
             pairs = ", ".join(f"{a} to {b}" for a, b in missing[:4])
             raise LabError(f"the lab was built, but these hosts do not reach each other: {pairs}")
         for process in started:
             process.wait_for("listening on")
-        self._write_record(self._recorded_namespaces(), ready=True)
+        ending.check()
+        replace(self._record, ready=True).write(self.run)
 
-    def _write_etc(self, host: Host) -> None:
-        folder = self.etc(host.name)
+    def _write_etc(self, node: Host | Router) -> None:
+        folder = self.etc(node.name)
         folder.mkdir(parents=True, exist_ok=True)
-        if host.resolver:
-            server = self.topology.host(host.resolver).address
+        if isinstance(node, Host) and node.resolver:
+            server = self.topology.host(node.resolver).address
             (folder / "resolv.conf").write_text(f"nameserver {server}\noptions timeout:1 attempts:3\n")
-        (folder / "hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
+        known = "".join(f"{address_of(other)} {name}\n" for name, other in self.topology.nodes.items())
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost ip6-localhost\n{known}")
 
     def etc(self, node: str) -> Path:
         """The folder with the node's own /etc files."""
@@ -299,28 +333,33 @@ class Lab:
         return self.start(host.name, host.name, [sys.executable, "-m", "fake_hawkeye", *argv, *options])
 
     def _down(self) -> None:
-        stop(members(self.name))
-        for name in self._recorded_namespaces():
-            if netns.exists(name):
+        with ending.shielded():
+            stop([process.pid for process in self._started if process.poll() is None])
+            self._started.clear()
+            for _ in range(_ROUNDS):
+                # A stopped process may have started another one before.
+                if pids := members(self.name):
+                    stop(pids)
+            names, present = self._names(), self._namespaces()
+            for name in present:
                 # Files of killed agents; the number of the namespace may be used again.
                 shutil.rmtree(runtime_folder(netns.path(name)), ignore_errors=True)
-            netns.remove(name)
-            for file in shared_memory(name):
+                netns.remove(name)
+            for file in [file for name in names for file in self._files_of(name)]:
                 file.unlink(missing_ok=True)
-        with suppress(OSError):
-            runtime_folder().parent.rmdir()
-        # No process uses the namespaces any more, so the kernel removes what is in them.
-        shutil.rmtree(self.run, ignore_errors=True)
-        if self.run.parent.exists() and not any(self.run.parent.iterdir()):
-            self.run.parent.rmdir()
+            with suppress(OSError):
+                runtime_folder().parent.rmdir()
+            # No process uses the namespaces any more, so the kernel removes what is in them.
+            shutil.rmtree(self.run, ignore_errors=True)
+            with suppress(OSError):
+                self.run.parent.rmdir()
+            self._look()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         if os.geteuid() != 0:
             raise LabError("the lab needs root privileges (CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_BPF): use sudo")
-        RUNS.mkdir(parents=True, exist_ok=True)
-        with Path(f"/run/lock-hawkwing-lab-{self.name}").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked_file(_lock(self.name)) as file:
             try:
                 yield
             finally:
@@ -329,9 +368,16 @@ class Lab:
     # --- use
 
     def require_up(self) -> None:
-        """LabError if the lab is not up."""
-        if not self._record.exists():
-            raise LabError(f"lab {self.name} is not up, start it with './run lab.up'")
+        """LabError if the lab is not up; one that was up and lost a part can still be used."""
+        record = read_record(self.run)
+        if record is not None and record.ready:
+            return
+        if self.run.exists():
+            raise LabError(
+                f"lab {self.name} is not up: it is being started, or its start was interrupted; "
+                "repair it with './run lab.up'"
+            )
+        raise LabError(f"lab {self.name} is not up, start it with './run lab.up'")
 
     def command(self, node: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` in a node."""
@@ -341,32 +387,25 @@ class Lab:
         self, node: str, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> Process:
         """Starts a process in the background of a node; its log is logs/NAME.log."""
-        return Process(self.name, self.run, name, self.command(node, argv), environment, cwd=PROJECT)
+        with ending.shielded():
+            process = Process(self.name, self.run, name, self.command(node, argv), environment, cwd=PROJECT)
+            self._started.append(process)
+        return process
 
     def execute(
-        self, node: str, argv: Sequence[str], timeout: float = 30.0
+        self, node: str, argv: Sequence[str], timeout: float = 30.0, check: bool = True
     ) -> "subprocess.CompletedProcess[str]":
-        """Runs a command in a node and returns its status and output."""
-        return subprocess.run(
-            self.command(node, argv),
-            env=marked_environment(self.name),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=patient(timeout),
-            check=False,
-        )
+        """Runs a command in a node and returns its status and output.
+
+        Raises CommandError with the command's output where it fails or takes longer, unless `check` is off:
+        then the caller looks at the exit status.
+        """
+        command = self.command(node, argv)
+        return run_checked(argv, node, command, marked_environment(self.name), patient(timeout), check)
 
     def foreground(self, node: str, argv: Sequence[str], cwd: Path | None = None) -> int:
-        """Runs a command in a node on this terminal; returns its exit status."""
-        process = subprocess.Popen(self.command(node, argv), env=marked_environment(self.name), cwd=cwd)
-        while True:
-            try:
-                status = process.wait()
-                return status if status >= 0 else 128 - status
-            except KeyboardInterrupt:
-                # The command got it too, and decides when it ends.
-                continue
+        """Runs a command in a node on this terminal; returns its exit status. It ends with this process."""
+        return on_terminal(self.command(node, argv), marked_environment(self.name), cwd)
 
     def _pid(self, name: str) -> int:
         try:
@@ -380,3 +419,42 @@ class Lab:
         alive = set(members(self.name))
         names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
         return {name: self._pid(name) for name in names if self._pid(name) in alive}
+
+
+def _is_name(text: str) -> bool:
+    return re.fullmatch("[A-Za-z0-9-]{1,32}", text) is not None and text.strip("-") != ""
+
+
+def _lock(name: str) -> Path:
+    return Path(f"/run/lock-hawkwing-lab-{name}")
+
+
+def _is_locked(name: str) -> bool:
+    if not _lock(name).exists():
+        return False
+    try:
+        with locked_file(_lock(name), wait=False) as file:
+            Path(file.name).unlink(missing_ok=True)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def lab_names() -> list[str]:
+    """The names of all labs of this machine, which have a run directory or marked namespaces."""
+    folders = (
+        [folder.name for folder in RUNS.iterdir() if folder.is_dir() and _is_name(folder.name)]
+        if RUNS.exists()
+        else []
+    )
+    marks = [netns.mark_of(name) for name in netns.names()]
+    return sorted({*folders, *(mark.removeprefix(_MARK) for mark in marks if mark.startswith(_MARK))})
+
+
+def address_of(node: Host | Router) -> IPv6Address:
+    """The address in the nodes' /etc/hosts: a host's service address, a router's loopback."""
+    return node.address if isinstance(node, Host) else node.loopback.ip
+
+
+def _with_routers(topology: Topology, routers: RouterName | None) -> Topology:
+    return topology.with_routers(routers) if routers else topology

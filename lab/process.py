@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab import netns
-from lab.wait import patient, wait_until
+from lab.wait import PATIENCE, patient, wait_until
 
-MARKER = "HAWKWING_LAB"
+MARKER = "HAWKWING_LAB_MEMBER"
+#: The lab of commands that are given no name.
+CURRENT = "HAWKWING_LAB"
 _STARTED = ("ready", "listening on")  # what agents and services print when they have started
 # The node's own resolver settings, in the process's own mount namespace.
 _MOUNT = (
@@ -24,28 +26,33 @@ _MOUNT = (
 
 def command_inside(namespace: str, etc: Path, argv: Sequence[str]) -> list[str]:
     """The command line that runs `argv` in a node, with its network, /etc/resolv.conf and /etc/hosts."""
-    enter = ["nsenter", f"--net={netns.path(namespace)}", "unshare", "--mount", "sh", "-c", _MOUNT, str(etc)]
-    return [*enter, *argv]
+    # "slave" propagates unmounts from outside: a lab's processes hold no namespaces of other labs.
+    mounts = ["unshare", "--mount", "--propagation", "slave"]
+    return ["nsenter", f"--net={netns.path(namespace)}", *mounts, "sh", "-c", _MOUNT, str(etc), *argv]
 
 
 def marked_environment(lab: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment with the lab's mark."""
-    return {**os.environ, **(extra or {}), MARKER: lab}
+    return {**os.environ, **(extra or {}), MARKER: lab, CURRENT: lab}
 
 
 def members(lab: str) -> list[int]:
     """The PIDs of all processes with the lab's mark, except this one."""
     mark = f"{MARKER}={lab}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
-            continue
-        try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
+    pids = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+    environments = {pid: _environment(pid) for pid in pids if pid != os.getpid()}
+    for pid, text in environments.items():
+        if not text:
+            # During exec a process shows an empty environment for a moment.
+            environments[pid] = _environment(pid)
+    return [pid for pid, text in environments.items() if mark in text.split(b"\0")]
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 def _alive(pid: int) -> bool:
@@ -73,6 +80,12 @@ def stop(pids: Sequence[int], patience: float = 3.0) -> None:
             if not any(_alive(pid) for pid in pids):
                 return
             time.sleep(0.01)
+
+
+def last_words(output: str, most: int = 15) -> str:
+    """The end of a log: one line as it is, several lines below each other."""
+    lines = output.strip().splitlines()[-most:] or ["it printed nothing"]
+    return lines[0] if len(lines) == 1 else "\n  ".join(["", *lines])
 
 
 class Process:
@@ -111,23 +124,39 @@ class Process:
         """Its output so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, text: str, timeout: float = 10.0) -> None:
-        """Waits until it has printed `text`; RuntimeError if it ends, TimeoutError after `timeout` s."""
+    def wait_for(
+        self, text: str, heard: Callable[[str], None] | None = None, limit: float = PATIENCE
+    ) -> None:
+        """Waits until it has printed `text`, while it runs; RuntimeError with the end of its log.
+
+        A cold start may take long: the limit is for a process that never prints it. `heard` is called with
+        each line that is printed meanwhile.
+        """
+        told = 0
 
         def seen() -> bool:
-            if text in self.output():
-                return True
+            nonlocal told
+            # Before its output, which is complete once it has ended.
             status = self._process.poll()
+            output = self.output()
+            if heard is not None:
+                whole = output.rfind("\n") + 1
+                for line in output[told:whole].splitlines():
+                    heard(line)
+                told = max(told, whole)
+            if text in output:
+                return True
             if status is not None:
-                raise RuntimeError(f"{self.name} exited with status {status}: {self.output().strip()}")
+                raise RuntimeError(f"{self.name} exited with status {status}: {last_words(output)}")
             return False
 
         try:
-            wait_until(seen, timeout, f"{self.name} to print {text!r}")
+            wait_until(seen, limit, f"{self.name} to print {text!r}")
         except TimeoutError:
             missed = "start" if text in _STARTED else f"print {text!r}"
-            raise TimeoutError(
-                f"{self.name} did not {missed} within {timeout:g} s; log: {self.log}"
+            raise RuntimeError(
+                f"{self.name} did not {missed} within {patient(limit):g} s: {last_words(self.output())}; "
+                f"log: {self.log}"
             ) from None
 
     def signal(self, number: int) -> None:

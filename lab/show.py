@@ -1,12 +1,13 @@
-"""What `lab.status` prints."""
+"""What `lab.status` and `lab.list` print, as text or JSON."""
 
 from ipaddress import IPv6Address
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from lab import netns
-from lab.network import Lab
+from lab.network import Lab, address_of, lab_names
 from lab.topology import Host, Node, Router
 
 
@@ -17,7 +18,7 @@ def print_status(lab: Lab) -> None:
     for node in lab.topology.nodes.values():
         name = lab.namespace(node.name)
         state = name if netns.exists(name) else f"[red]{name} is missing[/]"
-        address = node.address if isinstance(node, Host) else node.loopback.ip
+        address = address_of(node)
         neighbours = ", ".join(interface.peer_node for interface in node.interfaces)
         nodes.add_row(node.name, _kind(lab, node), str(address), neighbours, state)
     console.print(nodes)
@@ -28,6 +29,69 @@ def print_status(lab: Lab) -> None:
         processes.add_row(process, str(pid), str(lab.run / "logs" / f"{process}.log"))
     console.print(processes)
     console.print(f"ready: {'yes' if lab.is_up() else 'no'}   run directory: {lab.run}", highlight=False)
+
+
+def status_of(lab: Lab) -> dict[str, Any]:
+    """The same for JSON: `ready`, `nodes`, `sids` (packets are null where a SID is missing), `processes`."""
+    ready = lab.is_up()
+    nodes = [
+        {
+            "name": node.name,
+            "kind": "host" if isinstance(node, Host) else "router",
+            "router": node.router if isinstance(node, Router) else None,
+            "address": str(address_of(node)),
+            "neighbours": [interface.peer_node for interface in node.interfaces],
+            "namespace": lab.namespace(node.name),
+            "present": netns.exists(lab.namespace(node.name)),
+        }
+        for node in lab.topology.nodes.values()
+    ]
+    counted = lab.sid_packets() if ready else {}
+    sids = [
+        {
+            "router": router.name,
+            "sid": str(sid),
+            "label": what,
+            "packets": counted.get(router.name, {}).get(sid),
+        }
+        for router in lab.topology.routers
+        for sid, what in _labels(router).items()
+    ]
+    processes = [
+        {"name": name, "pid": pid, "log": str(lab.run / "logs" / f"{name}.log")}
+        for name, pid in lab.processes().items()
+    ]
+    summary = {"name": lab.name, "ready": ready, "run_directory": str(lab.run)}
+    return {**summary, "nodes": nodes, "sids": sids, "processes": processes}
+
+
+def labs() -> list[dict[str, Any]]:
+    """All labs of this machine: name, state (up, broken or starting), run directory and processes."""
+    found = []
+    for name in lab_names():
+        lab = Lab(name)
+        found.append(
+            {
+                "name": name,
+                "state": lab.state(),
+                "run_directory": str(lab.run) if lab.run.exists() else None,
+                "processes": len(lab.processes()),
+            }
+        )
+    return found
+
+
+def print_labs() -> None:
+    """Prints a table of all labs."""
+    found = labs()
+    if not found:
+        print("no lab is up, start one with './run lab.up'")
+        return
+    table = Table("lab", "state", "processes", "run directory")
+    for one in found:
+        state = one["state"] if one["state"] == "up" else f"[red]{one['state']}[/]"
+        table.add_row(one["name"], state, str(one["processes"]), one["run_directory"] or "-")
+    Console().print(table)
 
 
 def _kind(lab: Lab, node: Node) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE = 600.0
+"""Seconds to wait for a cold start or a slow machine: the limit for what never happens."""
 
 
 def patient(seconds: float) -> float:

@@ -4,8 +4,6 @@ Everything is measured in turns within one run: figures from different times can
 """
 
 import os
-import signal
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +71,6 @@ def run(output: Path | None, quick: bool) -> int:
     file = Path(os.environ.get("HAWKWING_CWD", Path.cwd())) / (output or "bench.json")
     effort = _QUICK if quick else _FULL
     machine = report.environment()
-    # SIGTERM cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     begun, stolen = time.monotonic(), stolen_seconds()
     results = report.Results(quick)
     results.routers = _routers(machine, effort, console)
@@ -85,11 +81,12 @@ def run(output: Path | None, quick: bool) -> int:
         _measure(lab, effort, console, results)
     finally:
         lab.down()
-        # Also after an error: the figures so far are kept.
         lasted = time.monotonic() - begun
         machine["processor_seconds_stolen"] = round(stolen_seconds() - stolen, 1)
-        report.show(results, machine, console)
-        file.write_text(report.as_json(results, machine, lasted) + "\n")
+        if results.measured:
+            # Also of a run that broke off: minutes of figures are not thrown away.
+            report.show(results, machine, console)
+            file.write_text(report.as_json(results, machine, lasted) + "\n")
     left = lab.remains()
     note = " (few rounds: for a first look, not for comparisons)" if quick else ""
     console.print(

@@ -27,7 +27,7 @@ _TEST_RUN = 10
 _UDP, _ROUTING = 17, 43
 _LOCAL, _REMOTE = IPv6Address("fcbb:cc00:2::a"), IPv6Address("2001:db8:f00d::")
 _LOCAL_PORT, _REMOTE_PORT = 5201, 40000
-_DESTINATION_END, _SOURCE_END = 46, 30
+_DESTINATION_PREFIX, _SOURCE_PREFIX = 42, 26
 
 
 def _frame(source: IPv6Address, destination: IPv6Address, next_header: int, payload: bytes) -> bytes:
@@ -36,13 +36,13 @@ def _frame(source: IPv6Address, destination: IPv6Address, next_header: int, payl
 
 
 def leaving() -> bytes:
-    """A datagram to a client; the last 8 bytes of its address (at 46) are set later."""
+    """A datagram to a client; the second half of its /64 prefix is set later."""
     udp = struct.pack("!HHHH", _LOCAL_PORT, _REMOTE_PORT, 8 + DATAGRAM, 1) + bytes(DATAGRAM)
     return _frame(_LOCAL, _REMOTE, _UDP, udp)
 
 
 def arriving(sids: Sequence[IPv6Address]) -> bytes:
-    """A datagram from a client with its SRH; the last 8 bytes of its address (at 30) are set later."""
+    """A datagram from a client with its SRH; the second half of its /64 prefix is set later."""
     udp = struct.pack("!HHHH", _REMOTE_PORT, _LOCAL_PORT, 8 + DATAGRAM, 1) + bytes(DATAGRAM)
     listed = [_LOCAL, *wire_order(sids)]
     srh = struct.pack("!BBBBBBH", _UDP, 2 * len(listed), 4, 0, len(sids), 0, 0)
@@ -50,7 +50,10 @@ def arriving(sids: Sequence[IPv6Address]) -> bytes:
 
 
 class _Runner:
-    """Runs a program on a frame; only the client's address, and with it the first SID, changes."""
+    """Runs a program on a frame; only the client's prefix, and with it the first SID, changes.
+
+    Each flow has a /64 of its own: those of one /64 share what one source may have.
+    """
 
     def __init__(self, fd: int, frame: bytes, address_at: int, path_at: int = 0) -> None:
         self.fd = fd
@@ -64,7 +67,7 @@ class _Runner:
         frame, request = self._frame, self._request
         before = reading(self.fd)
         for number in numbers:
-            struct.pack_into("!Q", frame, self._address_at, number)
+            struct.pack_into("!I", frame, self._address_at, number)
             if self._path_at:
                 struct.pack_into("!H", frame, self._path_at, number % _PATHS)
             # The kernel writes the packet's new size here, also if there is no room for it.
@@ -88,8 +91,8 @@ class _Server:
         programs = self._plane.programs
         first_sid = 14 + 40 + 8 + 16 * len(sids)
         frame = arriving(sids)
-        self.ingress = _Runner(programs["ingress_ethernet"], frame, _SOURCE_END, first_sid + 14)
-        self.egress = _Runner(programs["egress_ethernet"], leaving(), _DESTINATION_END)
+        self.ingress = _Runner(programs["ingress_ethernet"], frame, _SOURCE_PREFIX, first_sid + 14)
+        self.egress = _Runner(programs["egress_ethernet"], leaving(), _DESTINATION_PREFIX)
         self.learning = per_run((0, 0), self.ingress(range(count)))
         assert self._plane.flows is not None
         self.known = len(self._plane.flows)

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from lab.bench.figures import Series
@@ -9,7 +10,7 @@ from lab.bench.traffic import DATAGRAM_PORT, Traffic
 from lab.bench.ways import agent
 from lab.network import Lab
 from lab.process import Process
-from lab.wait import wait_until
+from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture, Packet
 
 COLD, WARM = "cold", "warm"
@@ -21,16 +22,23 @@ def steered(packet: Packet) -> bool:
     return packet.srh is not None and packet.destination_port == DATAGRAM_PORT
 
 
+def _steered(client: Process, capture: Capture) -> list[Packet]:
+    """What was steered so far; RuntimeError where the client has ended."""
+    if client.poll() is not None:
+        client.wait_for("ready")
+    return capture.packets(steered)
+
+
 def start_once(lab: Lab, traffic: Traffic, cache: Path) -> float:
     """Seconds from the command to the first steered packet on the wire; a datagram is sent every ms."""
     link = lab.topology.link("host-a", "site-a")
     with Capture(lab.topology, lab.namespace, [link]) as capture, traffic.datagrams(0.001):
-        wait_until(capture.packets, 5.0, "the first datagram")
+        wait_until(capture.packets, PATIENCE, "the first datagram")
         client: Process | None = None
         try:
             begun = time.time()
             client = agent(lab, "client", "host-a", environment={"HAWKWING_CACHE": str(cache)})
-            seen = wait_until(lambda: capture.packets(steered), 30.0, "a steered packet", pause=0.02)
+            seen = wait_until(partial(_steered, client, capture), PATIENCE, "a steered packet", pause=0.02)
             client.wait_for("ready")
         finally:
             if client is not None:

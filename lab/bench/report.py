@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,6 +54,12 @@ class Results:
     pushes: list[Series] = field(default_factory=list)
     memory: list[Series] = field(default_factory=list)
     routers: list[Series] = field(default_factory=list)
+
+    @property
+    def measured(self) -> bool:
+        """Is there anything to show?"""
+        parts = (getattr(self, one.name) for one in fields(self) if one.name not in ("quick", "links"))
+        return any(parts)
 
 
 def environment() -> dict[str, object]:
@@ -112,25 +118,27 @@ def _table(title: str, series: Sequence[Series], ways: Sequence[str], ratios: Se
 
 
 def show(results: Results, machine: dict[str, object], console: Console) -> None:
-    """Prints the tables: medians, and medians of the ratios within rounds."""
+    """Prints the tables of what was measured: medians, and medians of the ratios within rounds."""
     words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())
     console.print(f"\n{words}\nlinks on all paths: {', '.join(results.links)}\n")
-    console.print(_table("Throughput", results.throughput, WAYS, THROUGHPUT_RATIOS))
-    console.print(_table("HawkWing's programs", results.programs, LOADS))
-    console.print(
-        _table("Compared with the floor", results.floor, (EMPTY, BARE, WIRED, HAWKWING), FLOOR_RATIOS)
-    )
-    if results.hooks:
-        console.print(_table("Ingress hooks", results.hooks, HOOKS, HOOK_RATIOS))
-    console.print(_table("Learned flows", results.flows, FLOW_WAYS, FLOW_RATIOS))
-    kept = ", ".join(f"{known:,} of {wanted}" for wanted, known in results.flows_known.items())
-    console.print(f"kept: {kept}\n")
-    console.print(_table("Start", results.starts, (COLD, WARM), [(COLD, WARM)]))
-    console.print(_table("Scale", results.scale, (LOAD, APPLY, RESULTS)))
-    console.print(_table("Pushed paths", results.pushes, list(QUANTILES)))
-    console.print(_table("Memory", results.memory, MEMORY))
-    if results.routers:
-        console.print(_table("Kinds of routers", results.routers, ROUTERS, ROUTER_RATIOS))
+
+    def part(title: str, series: Sequence[Series], ways: Sequence[str], ratios: Sequence[Ratio] = ()) -> None:
+        if series:
+            console.print(_table(title, series, ways, ratios))
+
+    part("Throughput", results.throughput, WAYS, THROUGHPUT_RATIOS)
+    part("HawkWing's programs", results.programs, LOADS)
+    part("Compared with the floor", results.floor, (EMPTY, BARE, WIRED, HAWKWING), FLOOR_RATIOS)
+    part("Ingress hooks", results.hooks, HOOKS, HOOK_RATIOS)
+    part("Learned flows", results.flows, FLOW_WAYS, FLOW_RATIOS)
+    if results.flows_known:
+        kept = ", ".join(f"{known:,} of {wanted}" for wanted, known in results.flows_known.items())
+        console.print(f"kept: {kept}\n")
+    part("Start", results.starts, (COLD, WARM), [(COLD, WARM)])
+    part("Scale", results.scale, (LOAD, APPLY, RESULTS))
+    part("Pushed paths", results.pushes, list(QUANTILES))
+    part("Memory", results.memory, MEMORY)
+    part("Kinds of routers", results.routers, ROUTERS, ROUTER_RATIOS)
 
 
 def terminal() -> Console:

@@ -17,7 +17,7 @@ from lab.bench.lifecycle import steered
 from lab.bench.traffic import DATAGRAM_PORT, Traffic
 from lab.bench.ways import agent
 from lab.network import Lab
-from lab.wait import wait_until
+from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture
 
 SERVICES = 10_000
@@ -86,7 +86,7 @@ def pushes(lab: Lab, traffic: Traffic, count: int) -> Series:
             Capture(lab.topology, lab.namespace, link) as capture,
             traffic.datagrams(0.0002),
         ):
-            wait_until(lambda: capture.packets(steered), 5.0, "a packet with the first path")
+            wait_until(lambda: capture.packets(steered), PATIENCE, "a packet with the first path")
             for number in range(count):
                 wanted = lists[number % 2]
                 capture.clear()
@@ -99,7 +99,7 @@ def pushes(lab: Lab, traffic: Traffic, count: int) -> Series:
                     )
                     return packets[0].time if packets else 0.0
 
-                found.append((wait_until(arrived, 5.0, "a packet with the pushed path") - begun) * 1000)
+                found.append((wait_until(arrived, PATIENCE, "a packet with the pushed path") - begun) * 1000)
     finally:
         client.stop()
     for name, share in QUANTILES.items():

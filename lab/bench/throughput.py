@@ -41,9 +41,7 @@ def _cut_by_the_sender(lab: Lab) -> Iterator[None]:
     """Disables segmentation offload at host-a, so that every packet has wire size."""
 
     def offload(tso: str, gso: str) -> None:
-        done = lab.execute("host-a", ["ethtool", "-K", "eth0", "tso", tso, "gso", gso])
-        if done.returncode:
-            raise RuntimeError(f"ethtool: {done.stderr.strip()}")
+        lab.execute("host-a", ["ethtool", "-K", "eth0", "tso", tso, "gso", gso])
 
     offload("off", "off")
     try:

@@ -9,7 +9,8 @@ from pathlib import Path
 from lab.bench.figures import Series
 from lab.bench.lifecycle import resident
 from lab.bench.traffic import Traffic
-from lab.network import Lab, RouterName
+from lab.network import Lab
+from lab.record import RouterName
 from lab.vpp.installation import VppMissingError, find
 
 KERNEL, VPP = "kernel", "VPP"

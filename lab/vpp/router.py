@@ -20,8 +20,8 @@ from lab.vpp.api import Api, wait_for_api
 from lab.vpp.installation import Installation
 from lab.vpp.objects import Address, Gateway, HostInterface, LocalSid, Loopback, Neighbour, StaticRoute
 from lab.vpp.startup import API_SOCKET, CLI_SOCKET, startup_text
+from lab.wait import PATIENCE
 
-_READY_TIMEOUT = 20.0
 _LINK_MTU = 1500
 
 
@@ -68,7 +68,7 @@ class VppRouter:
 
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
         """Configures everything through the binary API."""
-        wait_for_api(self.folder / API_SOCKET, self._ended, _READY_TIMEOUT)
+        wait_for_api(self.folder / API_SOCKET, self._ended, PATIENCE)
         with self._api() as api:
             loopback = Loopback()
             loopback.add(api)

@@ -197,6 +197,9 @@ def too_big(tables: Tables, ether: bytes, packet: bytes, sids: Sids, chain: Chai
         # Only of UDP is it known what a checksum still to be filled in looks like.
         divided = chain.transport == IPV6_HEADER and chain.protocol == p.UDP
     divided = divided and not chain.ahead
+    if not divided and len(packet) <= MIN_MTU:
+        out.packet = ether + packet
+        return out.count("TOO_BIG_PLAIN")
     if divided:
         if len(packet) > tables.mtu + VLAN:
             out.verdict = SHOT

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from lab.doctor import missing_features
-from lab.network import DEFAULT_TOPOLOGY, Lab, RouterName
+from lab.linux.kernel import set_sysctl
+from lab.network import DEFAULT_TOPOLOGY, Lab
 from lab.process import Process
+from lab.record import RouterName
 from lab.vpp.installation import VppMissingError
 from lab.vpp.installation import find as find_vpp
 from lab.wait import patient
@@ -107,9 +109,14 @@ class Agents:
 
 def filters(lab: Lab, host: str) -> str:
     """What tc shows of filters and clsact on a host's link."""
-    script = "for way in ingress egress; do tc filter show dev eth0 $way; done; "
-    script += "tc qdisc show dev eth0 | grep clsact"
+    script = "set -e; for way in ingress egress; do tc filter show dev eth0 $way; done; "
+    script += "tc qdisc show dev eth0 | { grep clsact || true; }"
     return lab.execute(host, ["sh", "-c", script]).stdout.strip()
+
+
+def sysctl(lab: Lab, host: str, name: str, value: int) -> None:
+    """`sysctl(lab, "host-a", "net/ipv6/auto_flowlabels", 0)`; not every machine has the program."""
+    lab.inside(host, lambda: set_sysctl(name, value))
 
 
 @pytest.fixture

@@ -49,7 +49,6 @@ def test_a_server_steers_and_tells(lab: Lab, server: Process, agents: Agents, ca
     assert packets and all(p.srh is not None for p in packets)
     for arguments in (["status", "--json"], ["status"]):
         told = lab.execute("host-b", [*limited(), *HAWKWING, *arguments])
-        assert told.returncode == 0, told.stderr
         assert told.stderr == ""
     answer = json.loads(lab.execute("host-b", [*limited(), *HAWKWING, "status", "--json"]).stdout)
     assert answer[0]["flows"]["count"] >= 1
@@ -75,7 +74,7 @@ def test_a_client_steers_too(lab: Lab, server: Process, capture: Capture) -> Non
 @pytest.mark.parametrize("missing", SMALLEST)
 def test_what_is_missing_is_named(lab: Lab, missing: str) -> None:
     rest = limited(*(name for name in SMALLEST if name != missing))
-    result = lab.execute("host-b", [*rest, *HAWKWING, "server", "-i", "eth0"])
+    result = lab.execute("host-b", [*rest, *HAWKWING, "server", "-i", "eth0"], check=False)
     assert result.returncode == 1
     assert result.stderr == (
         f"hawkwing: missing CAP_{missing.upper()}: run it as root, or give it this capability\n"
@@ -120,7 +119,7 @@ def test_a_killed_agent_is_cleaned_up_after(lab: Lab, agents: Agents) -> None:
     second = lab.start("host-b", "limited-server", command)
     try:
         second.wait_for("ready")
-        assert "learned anew" in second.output()
+        assert "learned again" in second.output()
         assert "xdp" not in lab.execute("host-b", ["ip", "link", "show", "eth0"]).stdout
     finally:
         assert second.stop() == 0

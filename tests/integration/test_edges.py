@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from pyroute2 import NetNS
 
 from lab import netns
 from lab.linux.kernel import set_sysctl
@@ -65,18 +64,19 @@ def test_a_connection_outlives_its_clients_agent(lab: Lab, agents: Agents, captu
 
 @pytest.fixture
 def guest(lab: Lab) -> Iterator[str]:
-    """A namespace behind host-a, which forwards for it; `lab.command` doesn't know it, `ip netns` does."""
-    name, host = f"guest-{os.getpid()}", lab.namespace("host-a")
+    """The name of a network namespace behind host-a, which forwards for it."""
+    name = f"guest-{os.getpid()}"
     netns.create(name)
-    with NetNS(host) as ip, NetNS(name) as inside:
-        ip.link("add", ifname="guest0", kind="veth", peer={"ifname": "eth0", "net_ns_fd": name})
-        port, eth0 = ip.link_lookup(ifname="guest0")[0], inside.link_lookup(ifname="eth0")[0]
-        ip.addr("add", index=port, address=GUESTS_LINK, prefixlen=64, flags=2)
-        inside.addr("add", index=eth0, address=GUEST, prefixlen=64, flags=2)
-        ip.link("set", index=port, state="up")
-        inside.link("set", index=eth0, state="up")
-        inside.route("add", dst="default", gateway=GUESTS_LINK)
     before = lab.execute("host-a", ["cat", "/proc/sys/net/ipv6/conf/all/forwarding"]).stdout.strip()
+    for command in (
+        f"ip link add guest0 type veth peer name eth0 netns {name}",
+        f"ip address add {GUESTS_LINK}/64 dev guest0 nodad",
+        "ip link set guest0 up",
+        f"ip -n {name} address add {GUEST}/64 dev eth0 nodad",
+        f"ip -n {name} link set eth0 up",
+        f"ip -n {name} route add default via {GUESTS_LINK}",
+    ):
+        lab.execute("host-a", command.split())
     lab.inside("host-a", lambda: set_sysctl("net/ipv6/conf/all/forwarding", 1))
     yield name
     lab.inside("host-a", lambda: set_sysctl("net/ipv6/conf/all/forwarding", int(before)))

@@ -49,7 +49,7 @@ def kernel_route(lab: Lab, host: str, destination: str, via: str, segments: str)
     """The kernel's own insertion, for packets of any protocol."""
     route = ["ip", "-6", "route", "add", f"{destination}/128", "encap", "seg6", "mode", "inline"]
     route += ["segs", segments, "via", via, "dev", "eth0"]
-    assert lab.execute(host, route).returncode == 0
+    lab.execute(host, route)
     try:
         yield
     finally:
@@ -59,7 +59,7 @@ def kernel_route(lab: Lab, host: str, destination: str, via: str, segments: str)
 def test_icmpv6_with_an_srh_survives_stripping(lab: Lab, agents: Agents) -> None:
     agents.server("host-b")
     with kernel_route(lab, "host-a", B, "2001:cafe:a::1", R3):
-        assert lab.execute("host-a", ["ping", "-c2", "-i0.1", "-W1", B]).returncode == 0
+        lab.execute("host-a", ["ping", "-c2", "-i0.1", "-W1", B])
 
 
 @pytest.mark.parametrize("protocol", [50, 59, 132, 253])
@@ -308,7 +308,7 @@ def test_interface_without_ethernet(lab: Lab, agents: Agents) -> None:
     script = (
         "ip tuntap add hwtun mode tun && ip link set hwtun up && ip addr add fd00:7::1/64 dev hwtun nodad"
     )
-    if lab.execute("host-c", ["sh", "-c", script]).returncode:
+    if lab.execute("host-c", ["sh", "-c", script], check=False).returncode:
         pytest.skip("no tun devices here (CONFIG_TUN)")
     try:
         import fcntl
@@ -377,7 +377,7 @@ def test_several_interfaces(lab: Lab, agents: Agents) -> None:
     script += "ip link set second up && ip link set second2 up; "
     script += "ip -6 route add fd00:8::/64 dev second; "
     script += "ip -6 neigh add fd00:8::2 lladdr 02:00:00:00:00:02 dev second"
-    assert lab.execute("host-c", ["sh", "-c", script]).returncode == 0
+    lab.execute("host-c", ["sh", "-c", script])
     try:
         file = lab.run / "two.yaml"
         file.write_text(ONE_SERVICE.format(addresses=f"'fd00:8::2', '{B}'"))

@@ -2,12 +2,18 @@
 
 import os
 import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from hawkwing.dataplane.claim import runtime_folder
+from lab import netns
 from lab.network import Lab
-from lab.wait import wait_until
+from lab.process import Process
+from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture
 
 from .conftest import HAWKWING, Agents, filters
@@ -27,6 +33,77 @@ def test_a_signal_detaches_everything(lab: Lab, agents: Agents, number: signal.S
     assert "Traceback" not in client.output()
 
 
+def children_of(process: Process) -> list[str]:
+    """The numbers of an agent's own processes."""
+    try:
+        return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def children(process: Process) -> list[str]:
+    """Their command lines."""
+    found = []
+    for pid in children_of(process):
+        with suppress(OSError):
+            found.append(Path(f"/proc/{pid}/cmdline").read_text(errors="replace"))
+    return found
+
+
+def compiles(_lab: Lab, process: Process) -> bool:
+    """Its compiler is at work."""
+    return any("dataplane.loader" in line for line in children(process))
+
+
+def prepares_to_attach(_lab: Lab, process: Process) -> bool:
+    """The process is there that will attach."""
+    return any("dataplane.attacher" in line for line in children(process))
+
+
+def has_claimed(lab: Lab, _process: Process) -> bool:
+    """It is the one agent of its role."""
+    return any(runtime_folder(netns.path(lab.namespace("host-c"))).glob("*.lock"))
+
+
+def has_attached(lab: Lab, _process: Process) -> bool:
+    """Its programs are noted."""
+    return any(runtime_folder(netns.path(lab.namespace("host-c"))).glob("*.programs"))
+
+
+@pytest.mark.parametrize("moment", [compiles, prepares_to_attach, has_claimed, has_attached])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_starts_leaves_nothing_and_is_one_line(
+    lab: Lab, tmp_path: Path, number: signal.Signals, moment: Callable[[Lab, Process], bool]
+) -> None:
+    """Ctrl-C comes to all its processes; and impatient people press it twice."""
+    environment = {"HAWKWING_CACHE": str(tmp_path)} if moment is compiles else None
+    argv = [*HAWKWING, "server", "-i", "eth0", "--sr-domain", "fcbb::/16"]
+    process = lab.start("host-c", "interrupted", argv, environment)
+    wait_until(
+        lambda: moment(lab, process) or process.poll() is not None, PATIENCE, "the moment", pause=0.001
+    )
+    own = [int(line) for line in children_of(process)]
+    for _ in range(2):
+        with suppress(ProcessLookupError):
+            if number == signal.SIGINT:
+                os.killpg(process.pid, number)
+            else:
+                process.signal(number)
+    if number == signal.SIGHUP:
+        # Had it started already, it has read its configuration again.
+        wait_until(lambda: process.poll() is not None or "read again" in process.output(), PATIENCE, "an end")
+        status = process.poll() if process.poll() is not None else process.stop()
+    else:
+        status = process.wait(PATIENCE)
+    if status:
+        word = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+        assert (status, process.output()) == (128 + number, f"hawkwing: {word}\n")
+    assert "Traceback" not in process.output()
+    assert filters(lab, "host-c") == ""
+    assert not runtime_folder(netns.path(lab.namespace("host-c"))).exists()
+    assert not [pid for pid in own if Path(f"/proc/{pid}").exists()]
+
+
 def test_killed_agent_is_tidied_up_by_the_next(lab: Lab, agents: Agents, capture: Capture) -> None:
     first = agents.client(BY_NAME)
     first.signal(signal.SIGKILL)
@@ -41,11 +118,11 @@ def test_killed_agent_is_tidied_up_by_the_next(lab: Lab, agents: Agents, capture
 def test_second_agent_is_refused_and_the_first_stays(lab: Lab, agents: Agents, capture: Capture) -> None:
     agents.server("host-b")
     agents.client(BY_NAME)
-    result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", "/dev/null"])
+    result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", "/dev/null"], check=False)
     assert result.returncode == 1
     file = lab.run / "second.yaml"
     file.write_text(BY_ADDRESS)
-    result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)])
+    result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)], check=False)
     assert result.returncode == 1
     assert result.stderr.startswith("hawkwing: hawkwing client already runs on eth0 (process ")
     assert len(result.stderr.splitlines()) == 1
@@ -55,7 +132,7 @@ def test_second_agent_is_refused_and_the_first_stays(lab: Lab, agents: Agents, c
 
 @pytest.mark.parametrize("theirs", [CLSACT, FOREIGN])
 def test_what_others_put_there_stays(lab: Lab, agents: Agents, theirs: str) -> None:
-    assert lab.execute("host-a", ["sh", "-c", theirs]).returncode == 0
+    lab.execute("host-a", ["sh", "-c", theirs])
     before = filters(lab, "host-a")
     assert before
     client = agents.client(BY_NAME)
@@ -81,7 +158,7 @@ def test_both_roles_on_one_interface(lab: Lab, agents: Agents, capture: Capture)
     ],
 )
 def test_wrong_interface(lab: Lab, arguments: list[str], sentence: str) -> None:
-    result = lab.execute("host-a", [*HAWKWING, *arguments])
+    result = lab.execute("host-a", [*HAWKWING, *arguments], check=False)
     assert (result.returncode, result.stderr) == (1, sentence)
     assert filters(lab, "host-a") == ""
 
@@ -92,7 +169,7 @@ def test_wrong_configuration(lab: Lab) -> None:
         "services:\n  a:\n    domain_name: x.y\n    applications:\n"
         "      - port: 99999\n        sid: [10.0.0.1]\n"
     )
-    result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)])
+    result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)], check=False)
     assert result.returncode == 1
     lines = result.stderr.splitlines()
     assert lines == [
@@ -119,7 +196,7 @@ def test_table_too_large_for_the_memory(lab: Lab, agents: Agents, capture: Captu
         agents.server("host-b")
         agents.client(BY_ADDRESS)
         enter = f"echo $$ > {group}/cgroup.procs; exec {' '.join(HAWKWING)} server -i eth0 --flows 20000000"
-        refused = lab.execute("host-c", ["sh", "-c", enter])
+        refused = lab.execute("host-c", ["sh", "-c", enter], check=False)
         assert refused.returncode == 1
         (line,) = refused.stderr.splitlines()
         assert "a table for 20,000,000 flows takes" in line and "MB are available" in line
@@ -135,8 +212,10 @@ def test_table_too_large_for_the_memory(lab: Lab, agents: Agents, capture: Captu
 
 
 def test_without_rights(lab: Lab) -> None:
-    drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    result = lab.execute("host-a", [*drop, *HAWKWING, "server", "-i", "eth0"])
+    drop = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+    drop += "os.execv(sys.argv[1], sys.argv[1:])"
+    argv = [sys.executable, "-c", drop, *HAWKWING, "server", "-i", "eth0"]
+    result = lab.execute("host-a", argv, check=False)
     if "No module named" in result.stderr or "can't open" in result.stderr or "Permission" in result.stderr:
         pytest.skip("the project's folder can't be read by other users")
     assert result.returncode == 1
@@ -145,7 +224,7 @@ def test_without_rights(lab: Lab) -> None:
 
 
 def test_usage(lab: Lab) -> None:
-    result = lab.execute("host-a", [*HAWKWING, "client"])
+    result = lab.execute("host-a", [*HAWKWING, "client"], check=False)
     assert result.returncode == 2
     assert lab.execute("host-a", [*HAWKWING, "version"]).stdout.startswith("hawkwing ")
     text = lab.execute("host-a", [*HAWKWING, "--help"]).stdout
@@ -155,10 +234,10 @@ def test_usage(lab: Lab) -> None:
 def test_interface_that_goes_away(lab: Lab, agents: Agents) -> None:
     """The agent lives on and ends cleanly."""
     script = "ip link add away type veth peer name away2 && ip link set away up && ip link set away2 up"
-    assert lab.execute("host-c", ["sh", "-c", script]).returncode == 0
+    lab.execute("host-c", ["sh", "-c", script])
     process = lab.start("host-c", "server-away", [*HAWKWING, "server", "-i", "eth0", "-i", "away"])
     process.wait_for("ready")
-    assert lab.execute("host-c", ["ip", "link", "del", "away"]).returncode == 0
+    lab.execute("host-c", ["ip", "link", "del", "away"])
     wait_until(lambda: process.poll() is None, 1.0, "the agent lives")
     assert process.stop() == 0
     assert "Traceback" not in process.output()

@@ -104,7 +104,9 @@ def test_files_that_are_wrong(lab: Lab, make: Make, tmp_path: Path) -> None:
 
     def run(text: str) -> str:
         file.write_text(text)
-        result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)])
+        result = lab.execute(
+            "host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)], check=False
+        )
         assert result.returncode == 1
         assert len(result.stderr.splitlines()) == 1, result.stderr
         return result.stderr

@@ -165,7 +165,6 @@ def test_a_hundred_megabytes_each_way_arrive_unchanged(vpps: Lab, tmp_path: Path
         assert far.wait(60) == 0, far.output()
     finally:
         agents.stop()
-    assert near.returncode == 0, near.stderr
 
     def expected(sender: str) -> str:
         return hashlib.sha256(
@@ -234,15 +233,19 @@ def test_instances_are_small(vpps: Lab) -> None:
 
 def test_failed_link_is_gone_around_and_healed(vpps: Lab) -> None:
     reached = ["ping", "-c1", "-W2", "fcbb:bb00:4::1"]
-    assert vpps.execute("host-a", reached).returncode == 0
+    vpps.execute("host-a", reached)
     try:
         fail(vpps, "vpp2-vpp4")
-        wait_until(lambda: vpps.execute("host-a", reached).returncode == 0, 5.0, "vpp4 is reached by vpp6")
-        assert vpps.execute("host-a", ["ping", "-c1", "-W1", "2001:db8:24::4"]).returncode != 0
+        wait_until(
+            lambda: vpps.execute("host-a", reached, check=False).returncode == 0,
+            5.0,
+            "vpp4 is reached by vpp6",
+        )
+        assert vpps.execute("host-a", ["ping", "-c1", "-W1", "2001:db8:24::4"], check=False).returncode != 0
     finally:
         healed = heal(vpps)
     assert any("routes changed" in line for line in healed)
-    assert vpps.execute("host-a", ["ping", "-c1", "-W2", "2001:db8:24::4"]).returncode == 0
+    vpps.execute("host-a", ["ping", "-c1", "-W2", "2001:db8:24::4"])
     assert "no routes changed" in " ".join(heal(vpps))
 
 
@@ -263,7 +266,7 @@ def test_impaired_link_carries_its_rate(vpps: Lab) -> None:
 def test_capture_sees_both_ways_at_one_end(vpps: Lab) -> None:
     name = ["--name", vpps.name]
     assert invoke("lab.capture", "--link", "vpp1-vpp2", *name).returncode == 0
-    assert vpps.execute("host-a", ["ping", "-c1", "-W2", "2001:db8:12::2"]).returncode == 0
+    vpps.execute("host-a", ["ping", "-c1", "-W2", "2001:db8:12::2"])
     (file,) = invoke("lab.capture", "--stop", *name).stdout.split()
     text = subprocess.run(["tcpdump", "-nr", file], capture_output=True, text=True, check=True).stdout
     assert "echo request" in text and "echo reply" in text
@@ -396,4 +399,4 @@ def test_first_packet_is_not_lost(another: Lab) -> None:
     another.up()
     for router in ("vpp3", "vpp5", "site-c"):
         loopback = str(another.topology.router(router).loopback.ip)
-        assert another.execute("host-a", ["ping", "-c1", "-W1", loopback]).returncode == 0, router
+        another.execute("host-a", ["ping", "-c1", "-W1", loopback])

@@ -37,7 +37,7 @@ SHELL_TOOLS = (
 FAKE_PYTHON = """#!/bin/sh
 case $2 in
   pip) echo pip >>.venv/pip-calls; eval "${FAKE_PIP:-}" ;;
-  invoke) printf '%s\\n' "$PWD" "$HAWKWING_CWD" "$@" ;;
+  lab) printf '%s\\n' "$PWD" "$HAWKWING_CWD" "$@" ;;
 esac
 """
 
@@ -147,7 +147,7 @@ def test_hands_its_arguments_to_invoke_in_the_projects_folder(complete: Clone) -
     assert out.splitlines() == [
         str(complete.root),
         str(complete.root.parent),
-        *("-m", "invoke", "--list", "two words", ""),
+        *("-m", "lab", "--list", "two words", ""),
     ]
 
 

@@ -1,0 +1,58 @@
+"""The record of a lab in its run directory, for later commands."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+RouterName = Literal["linux", "vpp"]
+_FILE = "lab.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """Written before anything is created, so that a killed `up` can be cleaned up; again when it is ready."""
+
+    namespaces: list[str]
+    services: list[str]
+    """Names of the processes without which the lab is broken."""
+    ready: bool
+    routers: RouterName | None = None
+    vpp_prefix: str | None = None
+
+    def write(self, run: Path) -> None:
+        """Into the run directory."""
+        write_whole(run / _FILE, json.dumps(asdict(self), indent=1))
+
+
+def read_record(run: Path) -> Record | None:
+    """The record of a run directory; None if it is missing or unreadable."""
+    try:
+        told = json.loads((run / _FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(told, dict):
+        return None
+    try:
+        record = Record(**told)
+    except TypeError:
+        return None
+    return record if _is_sound(told) else None
+
+
+def _is_sound(told: Mapping[str, Any]) -> bool:
+    lists = [told["namespaces"], told["services"]]
+    return (
+        all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in lists)
+        and isinstance(told["ready"], bool)
+        and told.get("routers") in (None, "linux", "vpp")
+        and isinstance(told.get("vpp_prefix"), str | None)
+    )
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes all of it or nothing, even if this process is killed."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text)
+    new.replace(file)
