@@ -85,6 +85,8 @@ def _try(
     for step in applicable(kernel, steps):
         console.print(f"{kernel.release}: {step}")
         attempt.outcomes[step] = perform(step, kernel, codes, logs)
+        for name, outcome in attempt.outcomes[step].items():
+            console.print(f"  {name}: {report.cell(outcome, ', ')}", soft_wrap=True)
 
 
 def _prepare(cache: Path) -> None:

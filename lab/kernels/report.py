@@ -28,11 +28,11 @@ class Attempt:
         return not self.missing and all(found)
 
 
-def cell(outcome: Outcome | None) -> str:
+def cell(outcome: Outcome | None, between: str = "\n") -> str:
     """Of one step."""
     if outcome is None:
         return "-"
-    return f"{'ok' if outcome.ok else 'FAILED'}, {outcome.seconds:.0f} s\n{outcome.words}"
+    return f"{'ok' if outcome.ok else 'FAILED'}, {outcome.seconds:.0f} s{between}{outcome.words}"
 
 
 def table(attempts: Sequence[Attempt], compilers: Sequence[str], steps: Sequence[str]) -> Table:

@@ -29,7 +29,7 @@ _SIZES = "tests/integration/test_sizes.py"
 _COMMANDS: dict[str, list[tuple[str, ...]]] = {
     DATAPLANE: [(*_PYTEST, "tests/dataplane")],
     LAB: [
-        ("-m", "invoke", "demo"),
+        ("-m", "lab", "demo"),
         (
             *(*_PYTEST, "tests/integration/test_large.py"),
             f"{_SIZES}::test_every_datagram_arrives_and_is_steered[2]",
