@@ -1,7 +1,7 @@
 /*
  * What the agent has the data plane do (BPF_PROG_TEST_RUN), because what it counts is counted here alone.
  *
- * Removes flows that were not seen for long, on every part of the table in turn, twice a minute: an epoch has 8 bits,
+ * Removes flows that were not seen for long, on every part of the table in turn, over and over: an epoch has 8 bits,
  * and no flow may get so old that it would look young again. Gives back the slots of paths.
  */
 #ifndef HAWKWING_SWEEP_H

@@ -26,7 +26,7 @@
 #define HW_WAYS 8
 #define HW_IDLE_EPOCHS 10
 #define HW_FORGOTTEN_EPOCHS 120
-#define HW_SWEPT 64
+#define HW_SWEPT 8
 #define HW_CACHED_ROUTE_BITS 10
 #define HW_CACHED_FLOW_BITS 6
 #define HW_OWN_ADDRESSES 4

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from hawkwing.dataplane.bpf import Map, test_run
 from hawkwing.dataplane.layout import limits, structures
 
+_RUNS = 2048
 _U32, _REQUEST = struct.Struct("=I"), struct.Struct("=III")
 
 
@@ -61,12 +62,18 @@ class Sweeper:
     ) -> None:
         self._flows, self._paths, self._program = flows, paths, program
         self._leaving: set[int] = set()
+        self._next = 0
 
     def _remove_flows(self, age: int) -> None:
-        """Those that were last seen `age` epochs ago, or longer; the data plane does it (bpf/sweep.h)."""
-        most = limits()["HW_SWEPT"]
-        for first in range(0, self._flows.buckets, most):
-            test_run(self._program, bytes(14) + _REQUEST.pack(0, first, age))
+        """Those that were last seen `age` epochs ago, or longer; the data plane does it (bpf/sweep.h).
+
+        Of a large table a part each time, so that the agent is not kept from its work: a million flows take
+        eleven turns, which are five minutes.
+        """
+        swept = limits()["HW_SWEPT"]
+        for _ in range(min(_RUNS, -(-self._flows.buckets // swept))):
+            test_run(self._program, bytes(14) + _REQUEST.pack(0, self._next, age))
+            self._next = self._next + swept if self._next + swept < self._flows.buckets else 0
 
     def give_back(self, slot: int) -> None:
         """Frees the slot of a path that no flow has; the data plane counts whose it was."""
