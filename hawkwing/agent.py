@@ -126,12 +126,13 @@ class Agent:
             ending.check()
             former = handover.noted_programs(options.role, options.interfaces[0])
             with ending.shielded():
-                # Interrupted, what the other process attaches meanwhile would stay there.
+                # Interrupted, what the other process attaches meanwhile would stay there; and a loop that is
+                # being made can't be ended. `_live` looks whether a signal has come.
                 self._plane.attach(options.interfaces, options.hook, self._attacher, former)
-            handover.note_programs(options.role, options.interfaces[0], loaded.programs)
-            self._warn()
-            log.info("%s", status.trust_sentence(self._plane.sr_domain))
-            asyncio.run(self._live())
+                handover.note_programs(options.role, options.interfaces[0], loaded.programs)
+                self._warn()
+                log.info("%s", status.trust_sentence(self._plane.sr_domain))
+                asyncio.run(self._live())
             kept = options.keep
         finally:
             # The loop has given the signals back; a second one must not keep us from tidying up.

@@ -1,6 +1,7 @@
 """Start and stop: nothing is left, nothing of others is touched, every mistake gets one sentence."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 
 from hawkwing.dataplane.claim import runtime_folder
 from lab import netns
-from lab.network import Lab
+from lab.network import PROJECT, Lab
 from lab.process import Process
 from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture
@@ -52,7 +53,7 @@ def children(process: Process) -> list[str]:
 
 def compiles(_lab: Lab, process: Process) -> bool:
     """Its compiler is at work."""
-    return any("dataplane.loader" in line for line in children(process))
+    return any("dataplane.compiler" in line for line in children(process))
 
 
 def prepares_to_attach(_lab: Lab, process: Process) -> bool:
@@ -70,14 +71,31 @@ def has_attached(lab: Lab, _process: Process) -> bool:
     return any(runtime_folder(netns.path(lab.namespace("host-c"))).glob("*.programs"))
 
 
+BEFORE = (
+    "hawkwing: compiling the data plane, once",
+    "hawkwing: accepts SRHs whose source and segments are in fcbb::/16",
+)
+"""What an agent may have said before it was ended."""
+
+
+def with_other_sources(folder: Path) -> dict[str, str]:
+    """An environment with a copy of the agent whose C sources are not those of the shipped bytecode."""
+    for name in ("hawkwing", "bpf"):
+        shutil.copytree(PROJECT / name, folder / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "copy/bpf/hawkwing.c").open("a") as file:
+        file.write("static int another_version;\n")
+    return {"HAWKWING_CACHE": str(folder / "cache"), "PYTHONPATH": str(folder / "copy")}
+
+
 @pytest.mark.parametrize("moment", [compiles, prepares_to_attach, has_claimed, has_attached])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_it_starts_leaves_nothing_and_is_one_line(
     lab: Lab, tmp_path: Path, number: signal.Signals, moment: Callable[[Lab, Process], bool]
 ) -> None:
     """Ctrl-C comes to all its processes; and impatient people press it twice."""
-    environment = {"HAWKWING_CACHE": str(tmp_path)} if moment is compiles else None
-    argv = [*HAWKWING, "server", "-i", "eth0", "--sr-domain", "fcbb::/16"]
+    environment = with_other_sources(tmp_path) if moment is compiles else None
+    program = [sys.executable, "-P", "-m", "hawkwing"] if moment is compiles else HAWKWING
+    argv = [*program, "server", "-i", "eth0", "--sr-domain", "fcbb::/16"]
     process = lab.start("host-c", "interrupted", argv, environment)
     wait_until(
         lambda: moment(lab, process) or process.poll() is not None, PATIENCE, "the moment", pause=0.001
@@ -91,13 +109,14 @@ def test_a_signal_while_it_starts_leaves_nothing_and_is_one_line(
                 process.signal(number)
     if number == signal.SIGHUP:
         # Had it started already, it has read its configuration again.
-        wait_until(lambda: process.poll() is not None or "read again" in process.output(), PATIENCE, "an end")
+        wait_until(lambda: process.poll() is not None or "reloaded" in process.output(), PATIENCE, "an end")
         status = process.poll() if process.poll() is not None else process.stop()
     else:
         status = process.wait(PATIENCE)
     if status:
         word = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-        assert (status, process.output()) == (128 + number, f"hawkwing: {word}\n")
+        said = [line for line in process.output().splitlines() if line not in BEFORE]
+        assert (status, said) == (128 + number, [f"hawkwing: {word}"])
     assert "Traceback" not in process.output()
     assert filters(lab, "host-c") == ""
     assert not runtime_folder(netns.path(lab.namespace("host-c"))).exists()
