@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 from hawkwing.errors import DataplaneError
 
 _MOST = 65536
+_SECONDS, _TRIES = 4, 3
+"""The kernel answers within milliseconds. A process that waits longer is ended, and another one tries."""
 _MAX_DESCRIPTORS = 16
 
 
@@ -56,6 +59,23 @@ class Attacher:
             self._process.communicate()
 
     def _ask(self, request: Mapping[str, Any], descriptors: list[int]) -> Any:
+        for _ in range(_TRIES - 1):
+            text, errors = self._answer(request, descriptors)
+            if self._process.returncode != -signal.SIGALRM:
+                break
+            Attacher.__init__(self)
+        else:
+            text, errors = self._answer(request, descriptors)
+        if not text:
+            raise DataplaneError(
+                f"attaching failed: {errors.decode(errors='replace').strip() or 'no answer'}"
+            )
+        reply = json.loads(text)
+        if "error" in reply:
+            raise DataplaneError(reply["error"])
+        return reply["result"]
+
+    def _answer(self, request: Mapping[str, Any], descriptors: list[int]) -> tuple[bytes, bytes]:
         with self._socket:
             try:
                 socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
@@ -63,12 +83,7 @@ class Attacher:
             except OSError:
                 text = b""
         _out, errors = self._process.communicate()
-        if not text:
-            raise DataplaneError(f"attaching failed: {errors.decode(errors='replace').strip()}")
-        reply = json.loads(text)
-        if "error" in reply:
-            raise DataplaneError(reply["error"])
-        return reply["result"]
+        return text, errors
 
 
 def main() -> int:
@@ -82,6 +97,8 @@ def main() -> int:
     if not data:
         return 0
     request = json.loads(data)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_SECONDS)
     programs = dict(zip(request.get("programs", ()), descriptors, strict=True))
     result: object = None
     try:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from hawkwing import ending
 from hawkwing.errors import DataplaneError
 from hawkwing.locks import locked_file
 
@@ -18,8 +19,10 @@ def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
 def claimed(role: str, interfaces: Sequence[str]) -> Iterator[None]:
     """Makes us the one agent of a role on all of the interfaces; DataplaneError names another one."""
     with ExitStack() as held:
-        for name in interfaces:
-            held.callback(Claim(role, name).release)
+        with ending.shielded():
+            # A signal in between would leave a lock file behind.
+            for name in interfaces:
+                held.callback(Claim(role, name).release)
         yield
 
 
