@@ -21,6 +21,9 @@ class Attacher:
     """One command for a process that is started at once: attach, detach or is_attached."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         self._socket, theirs = socket.socketpair()
         command = [sys.executable, "-P", "-m", "hawkwing.dataplane.attacher", str(theirs.fileno())]
         self._process = subprocess.Popen(
@@ -59,12 +62,11 @@ class Attacher:
             self._process.communicate()
 
     def _ask(self, request: Mapping[str, Any], descriptors: list[int]) -> Any:
+        text, errors = self._answer(request, descriptors)
         for _ in range(_TRIES - 1):
-            text, errors = self._answer(request, descriptors)
             if self._process.returncode != -signal.SIGALRM:
                 break
-            Attacher.__init__(self)
-        else:
+            self._start()
             text, errors = self._answer(request, descriptors)
         if not text:
             raise DataplaneError(

@@ -81,12 +81,12 @@ class Sweeper:
 
     def sweep(self) -> int:
         """One step; how many slots came back. While less than half of them are in use, paths stay."""
-        scarce = sum(1 for _key in self._paths.each_key()) >= self._paths.info.max_entries // 2
-        self._remove_flows(limits()["HW_IDLE_EPOCHS" if scarce else "HW_FORGOTTEN_EPOCHS"])
         known = {
             key: _U32.unpack(value)[0] for key in self._paths.each_key() if (value := self._paths.get(key))
         }
-        if len(known) < self._paths.info.max_entries // 2 and not self._leaving:
+        scarce = len(known) >= self._paths.info.max_entries // 2
+        self._remove_flows(limits()["HW_IDLE_EPOCHS" if scarce else "HW_FORGOTTEN_EPOCHS"])
+        if not scarce and not self._leaving:
             return 0
         used = set(self._flows.slots())
         returned = self._leaving - used

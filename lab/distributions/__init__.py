@@ -5,7 +5,6 @@ Each distribution brings its own BCC and LLVM, whose bytecode this machine's ker
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import signal
 import sys
@@ -20,8 +19,8 @@ from rich.console import Console
 from lab.distributions import report
 from lab.distributions.catalogue import chosen
 from lab.distributions.roots import RootError, Roots
+from lab.distributions.shared import claimed_cache
 from lab.distributions.steps import INSTALL, Attempt, chosen_steps, clone, git_bundle, perform, versions
-from lab.network import LabError
 
 CACHE = Path("/var/cache/hawkwing-distributions")
 _PROJECT = Path(__file__).resolve().parents[2]
@@ -109,14 +108,7 @@ def _tell(
 @contextmanager
 def _claimed(cache: Path) -> Iterator[None]:
     """One at a time; what a killed one left is removed."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(
-                f"another run uses {cache}, wait for it or set another folder with --cache"
-            ) from None
+    with claimed_cache(cache):
         for left in cache.glob("work-*"):
             shutil.rmtree(left)
         yield

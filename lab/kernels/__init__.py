@@ -5,19 +5,18 @@ A machine under test has this machine's files and another kernel; what it does e
 
 from __future__ import annotations
 
-import fcntl
 import platform
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from lab.distributions.roots import Roots, install
+from lab.distributions.shared import claimed_cache
 from lab.kernels import initramfs, report
 from lab.kernels.archive import NEWEST, Archive, KernelError
 from lab.kernels.report import Attempt
@@ -53,7 +52,7 @@ def run(options: Options) -> int:
     # Ended from outside it tidies up as it does after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     attempts = [Attempt(name) for name in dict.fromkeys(names)]
-    with _claimed(options.cache):
+    with claimed_cache(options.cache):
         _prepare(options.cache)
         archive = Archive(options.cache, Roots(options.cache, options.mirrors, False), options.fresh)
         for attempt in attempts:
@@ -100,17 +99,3 @@ def _prepare(cache: Path) -> None:
     install(
         {name: shutil.which(program) is not None for name, program in programs.items()}, cache / "apt.log"
     )
-
-
-@contextmanager
-def _claimed(cache: Path) -> Iterator[None]:
-    """One at a time."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(
-                f"another run uses {cache}, wait for it or set another folder with --cache"
-            ) from None
-        yield
