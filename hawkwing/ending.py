@@ -23,6 +23,7 @@ class _State:
 
     asked: int = 0
     raised: bool = False
+    exception: BaseException | None = None
     shields: int = 0
     failure: Callable[[int], BaseException] = _failure
     once: bool = False
@@ -36,7 +37,8 @@ class _State:
 
     def fail(self) -> None:
         self.raised = True
-        raise self.failure(self.asked)
+        self.exception = self.failure(self.asked)
+        raise self.exception
 
 
 _state = _State()
@@ -80,9 +82,24 @@ def tidily(program: str, failure: Callable[[int], BaseException] = _failure, onc
     SIGHUP stays ignored where it was (nohup). Without a `program` no line is printed.
     """
     _state.failure, _state.once = failure, once
+    _quiet_where_swallowed()
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _frame: _state.ask(program, number))
+
+
+def _quiet_where_swallowed() -> None:
+    """Python shows what was raised in a destructor or a callback of a weak reference, and goes on.
+
+    The signal's own is not shown: `check` raises it again.
+    """
+    others = sys.unraisablehook
+
+    def show(unraisable: "sys.UnraisableHookArgs") -> None:
+        if _state.exception is None or unraisable.exc_value is not _state.exception:
+            others(unraisable)
+
+    sys.unraisablehook = show
 
 
 def check() -> None:

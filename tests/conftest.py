@@ -19,8 +19,12 @@ def _ended(number: int) -> Ended:
     return Ended(signal.Signals(number).name)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure() -> None:
-    """SIGTERM and SIGHUP end the session as tidily as Ctrl-C; a second signal doesn't disturb it."""
+    """SIGTERM and SIGHUP end the session as tidily as Ctrl-C; a second signal doesn't disturb it.
+
+    After pytest's own hook for what destructors raise, which knows nothing of signals.
+    """
     ending.tidily("", _ended, once=True)
 
 

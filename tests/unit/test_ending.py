@@ -128,6 +128,16 @@ def test_a_signal_that_a_library_swallowed_is_not_forgotten() -> None:
     assert (result.returncode, result.stdout) == (143, "on\n")
 
 
+def test_a_signal_that_python_swallowed_is_not_shown_as_a_fault_and_not_forgotten() -> None:
+    """In a destructor or a weak reference's callback; what else is raised there is shown as ever."""
+    dying = "class Dying:\n  def __del__(self):\n    {}\nDying()\n"
+    head = "ending.tidily('it')\n" + dying.format("1 / 0") + dying.format("kill(signal.SIGTERM)")
+    result = program(f"{head}print('on')\nending.check()\nprint('never')")
+    assert (result.returncode, result.stdout) == (143, "on\n")
+    assert result.stderr.count("Exception ignored") == 1 and "ZeroDivisionError" in result.stderr
+    assert "SystemExit" not in result.stderr
+
+
 def test_from_then_on_undisturbed_its_children_too() -> None:
     body = "ending.tidily('it')\nending.undisturbed()\nkill(signal.SIGINT); kill(signal.SIGTERM)\n"
     body += "import subprocess\nchild = 'import os, signal; os.kill(os.getpid(), signal.SIGTERM); print(1)'\n"
