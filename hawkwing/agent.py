@@ -26,6 +26,7 @@ from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.errors import HawkwingError
+from hawkwing.next_hops import NextHops
 from hawkwing.steering import Steering
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class Agent:
         inherited = handover.running_maps(options.role, options.interfaces[0])
         loaded = self._loading.result(inherited)
         self._plane = DataPlane(options.role, loaded, self._config.sr_domain or None)
+        self._next_hops = NextHops(options.interfaces, self._plane.next_hops)
+        self._plane.next_hop_of = self._next_hops.of
         self._refresh_addresses()
         self._refresh_hmac()
         kept = False
@@ -181,6 +184,9 @@ class Agent:
             await control.start()
             stack.callback(control.close)
             self._spawn(self._tick())
+            learning = self._options.role == "server"
+            self._spawn(self._next_hops.run(learning))
+            await self._next_hops.settle()
             _return_memory()
             log.info("ready: %s on %s", self._options.role, ", ".join(self._options.interfaces))
             try:

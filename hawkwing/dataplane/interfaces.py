@@ -4,6 +4,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hawkwing.dataplane import refusal
@@ -26,6 +27,17 @@ def check_interfaces(names: Sequence[str]) -> bool:
             raise DataplaneError(f"there is no interface {name!r} here") from None
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
         return any(_link_type(any_socket, name) not in WITH_ETHERNET_HEADER for name in names)
+
+
+def ethernet_links(names: Sequence[str]) -> list[int]:
+    """The indexes of those interfaces that are there and have an Ethernet header."""
+    found = []
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
+        for name in names:
+            with suppress(OSError):
+                if _link_type(any_socket, name) in WITH_ETHERNET_HEADER:
+                    found.append(socket.if_nametoindex(name))
+    return found
 
 
 def requiring_hmac(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv6/conf")) -> list[str]:
