@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -200,6 +201,48 @@ def test_smaller_mtu_inside_the_path_is_discovered(
         near.socket.settimeout(patient(5))
         assert len(near.socket.recvfrom(2000)[0]) == 1350
         forget_path_mtu(lab)
+        script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
+        script += f"head -c 1000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
+        size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()
+        assert size.strip() == "1000000" and answer.endswith(" 1000000")
+    finally:
+        for end in ends:
+            lab.set_mtu(*end, 1500)
+        forget_path_mtu(lab)
+
+
+def test_a_link_inside_the_path_that_carries_1280_bytes(
+    lab: Lab, agents: Agents, udp: Callable[..., Endpoint]
+) -> None:
+    """With an SRH 1280 bytes are too much there, and a router can't ask the stack for less.
+
+    Once a datagram was lost on either way, none of any size is any more; a connection goes on.
+    """
+    ends = (("vpp3", "vpp5"), ("vpp5", "vpp3"))
+    for end in ends:
+        lab.set_mtu(*end, 1280)
+    try:
+        forget_path_mtu(lab)
+        agents.server("host-b")
+        agents.client(config(sids(4)) + "      - port: 80\n        sid: [" + ", ".join(sids(4)) + "]\n")
+        near, far = udp("host-a"), udp("host-b", 5000)
+        near.socket.sendto(b"hello", (B, 5000))
+        _data, peer = far.socket.recvfrom(100)
+        for sender, receiver, address in (
+            (near.socket, far.socket, (B, 5000)),
+            (far.socket, near.socket, peer),
+        ):
+            receiver.settimeout(0.3)
+            for _ in range(3):
+                # The first one says that 1368 bytes are too much, the second one that 1280 are.
+                sender.sendto(bytes(1400), address)
+                with suppress(TimeoutError):
+                    receiver.recvfrom(2000)
+            receiver.settimeout(patient(5))
+            for size in (1, 1140, 1144, 1145, 1232, 1233, 1400, 1452, 3000, 9000, 30000):
+                data = hashlib.shake_128(str(size).encode()).digest(size)
+                sender.sendto(data, address)
+                assert receiver.recvfrom(70000)[0] == data, size
         script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
         script += f"head -c 1000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
         size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()
