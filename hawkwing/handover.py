@@ -19,7 +19,7 @@ from hawkwing.dataplane.bytecode import SWEEP
 from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.dataplane.source import meaning
 from hawkwing.intents import Intent, IntentType, PathQuery
-from hawkwing.policies import SidList
+from hawkwing.sids import SidList
 from hawkwing.steering import Steering
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from hawkwing.config_models import Tls
 
 
+def folder_of(config_file: Path) -> Path:
+    """Where the relative paths of a configuration begin: beside the file, or beside the link to it."""
+    return Path.cwd() if config_file == Path("/dev/stdin") else config_file.absolute().parent
+
+
 def pem_problems(tls: Tls | None, config_file: Path | None = None) -> Iterator[tuple[str, str]]:
     """Errors in the files, each with its key; relative paths are relative to the configuration file.
 
@@ -20,7 +25,7 @@ def pem_problems(tls: Tls | None, config_file: Path | None = None) -> Iterator[t
     import ssl  # needs time and memory: loaded only where there is TLS
 
     if config_file is not None:
-        tls = tls.beside(config_file.resolve().parent)
+        tls = tls.beside(folder_of(config_file))
     readable = set()
     for key, path in tls:
         if path is None:

@@ -1,6 +1,8 @@
 """The loaded data plane of one role: its maps with names and types, its counters, its interfaces."""
 
 import ctypes
+import errno
+import logging
 import secrets
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -16,6 +18,7 @@ from hawkwing.dataplane.loader import Loaded
 from hawkwing.errors import DataplaneError
 from hawkwing.sids import ready_srh, sids_in_srh
 
+log = logging.getLogger("hawkwing")
 DIRECTIONS = ("egress", "ingress")
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _ROUTE = struct.Struct("=IHBx")
@@ -67,6 +70,16 @@ def name_key(name: str) -> bytes:
     return wire.ljust(ctypes.sizeof(structures()["name_key"]), b"\0")
 
 
+def require_hmac_links_fit(count: int) -> None:
+    """DataplaneError where more interfaces require an HMAC than the data plane can know."""
+    most = limits()["HW_MAX_HMAC_LINKS"]
+    if count > most:
+        raise DataplaneError(
+            f"seg6_require_hmac is set on {count} of the interfaces, at most {most} are possible: "
+            "use fewer interfaces, or set it to 0 on some"
+        )
+
+
 class DataPlane:
     """Programs and maps of one role; `attach` puts them on interfaces, `close` takes everything back."""
 
@@ -84,6 +97,8 @@ class DataPlane:
         self._epoch: int = before.epoch if inherited else 0
         self._generation: int = before.generation
         self._attached: tuple[tuple[str, ...], str] | None = None
+        self._held: bool | None = None
+        self.local_left_out = 0
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
         self.flows: FlowTable | None = None
@@ -133,13 +148,27 @@ class DataPlane:
         self.set_sr_domain(self.sr_domain)
 
     def set_hmac_links(self, indexes: Sequence[int]) -> None:
-        """Interfaces whose SRHs are the kernel's, because they require an HMAC; at most HW_MAX_HMAC_LINKS."""
+        """Interfaces whose SRHs are the kernel's, because they require an HMAC."""
+        require_hmac_links_fit(len(indexes))
         if tuple(indexes) != self.hmac_links:
             self.hmac_links = tuple(indexes)
             self.set_sr_domain(self.sr_domain)
 
+    def hold(self) -> None:
+        """Until `release`, the programs may go on with what they remember: for many changes in a row."""
+        self._held = self._held or False
+
+    def release(self) -> None:
+        """The programs look up anew what has changed since `hold`."""
+        held, self._held = self._held, None
+        if held:
+            self.forget()
+
     def forget(self) -> None:
         """The programs look up anew what they remember of routes and flows."""
+        if self._held is not None:
+            self._held = True
+            return
         self._generation += 1
         self._settings.generation = self._generation
         self.maps["settings"].set(_U32.pack(0), bytes(self._settings))
@@ -159,10 +188,25 @@ class DataPlane:
         """The host's own addresses, those of IPv4 mapped: from and to them alone packets are changed."""
         wanted = set(addresses)
         gone, table = self._local - wanted, self.maps["local_addresses"]
-        for address in wanted - self._local:
-            table.set(address.packed, _U32.pack(1))
         for address in gone:
             table.delete(address.packed)
+        left_out = 0
+        for address in wanted - self._local:
+            try:
+                table.set(address.packed, _U32.pack(1))
+            except OSError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+                left_out += 1
+                wanted.discard(address)
+        if left_out and left_out != self.local_left_out:
+            log.warning(
+                "this host has %d more addresses than the %d that there is room for: their packets are not "
+                "changed; a restart makes room",
+                left_out,
+                table.info.max_entries,
+            )
+        self.local_left_out = left_out
         self._local = wanted
         if gone:
             # What is known of flows to these addresses is checked once more.

@@ -131,7 +131,7 @@ def test_names_one_after_the_other_cost_as_much_each_as_the_first_few(
             for number in range(count):
                 clock.now += 10 + GRACE + 1
                 for other in range(number + 1, count):
-                    steering._expiry[name(other)][address(other)] = clock.now + 1
+                    steering._names[name(other)].expiry[address(other)] = clock.now + 1
                 assert steering.expire(lambda _: True)
                 agent._want()
             assert list(stream._wanted) == steering.queries() == []
