@@ -42,6 +42,7 @@ A configuration without a controller:
 Ctrl-C or SIGTERM stops an agent and removes its filters. Exit status: 0 success, 1 error, 2 usage."""
 
 DEFAULT_CONFIG = Path("/etc/hawkwing/config.yaml")
+ROLES = ("client", "server")
 
 
 class _NoColours(logging.Formatter):
@@ -157,19 +158,12 @@ def _status(arguments: argparse.Namespace) -> int:
     from hawkwing import control, status
 
     told = []
-    for path in control.sockets():
-        try:
-            answer = control.ask(path, {"ask": "status"})
-        except ConnectionRefusedError:
-            # The next start there cleans up.
-            print(
-                f"hawkwing: {path.stem}: the agent was killed, its filters are still attached",
-                file=sys.stderr,
-            )
+    for path, answer in control.answers({"ask": "status"}, ROLES):
+        if answer is not None:
+            told.append(answer)
             continue
-        except OSError as error:
-            raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
-        told.append(answer)
+        # The next start there cleans up.
+        print(f"hawkwing: {path.stem}: the agent was killed, its filters are still attached", file=sys.stderr)
     if arguments.json:
         print(json.dumps(told, indent=1))
         return 0
@@ -205,7 +199,8 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             attacher = Attacher()
             stack.callback(attacher.abandon)
             stack.callback(ending.undisturbed)
-        from hawkwing.agent import Agent, Options
+        from hawkwing.agent import Agent
+        from hawkwing.plan import Options, make_plan
 
         options = Options(
             arguments.command,
@@ -215,26 +210,19 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             tuple(arguments.sr_domain),
             arguments.keep,
         )
-        Agent(options, options.read(), loading, attacher).run()
+        Agent(options, make_plan(options), loading, attacher).run()
     return 0
 
 
-def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
+def _ask(request: dict[str, object], roles: tuple[str, ...]) -> int:
     """Asks each running agent of these roles, and prints its answer."""
     from hawkwing import control
 
     asked = 0
-    for path in control.sockets():
-        if path.name.split("-")[0] not in roles:
-            continue
-        try:
-            answer = control.ask(path, request)
-        except ConnectionRefusedError:
-            continue
-        except OSError as error:
-            raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
-        print(answer)
-        asked += 1
+    for _path, answer in control.answers(request, roles):
+        if answer is not None:
+            print(answer)
+            asked += 1
     if not asked:
         raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running in this network namespace")
     return 0
@@ -286,7 +274,7 @@ def _main(argv: Sequence[str] | None) -> int:
         if arguments.command == "explain":
             return _explain(arguments)
         if arguments.command == "reload":
-            return _ask({"ask": "reload"}, ("client", "server"))
+            return _ask({"ask": "reload"}, ROLES)
         if arguments.command == "doctor":
             from hawkwing import doctor
 

@@ -9,12 +9,11 @@ if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream
 
 
-def sentence(
-    steering: Steering | None, stream: "ControllerStream | None", destination: str, port: int
-) -> str:
+OF_A_SERVER = "a server sends each reply on the reverse path of its request; see hawkwing status"
+
+
+def sentence(steering: Steering, stream: "ControllerStream | None", destination: str, port: int) -> str:
     """The answer for packets to a port of an address, or of each address of a name (one line each)."""
-    if steering is None:
-        return "a server sends each reply on the reverse path of its request; see hawkwing status"
     try:
         targets = [IPv6Address(destination)]
     except ValueError:
@@ -42,11 +41,21 @@ def _path(binding: Binding, stream: "ControllerStream | None") -> str:
     path = " > ".join(map(str, binding.path))
     if binding.origin == "controller":
         return f"use {path}: the controller's path for {intents}"
-    if binding.query is None:
+    if binding.query is None and not (intents and stream is not None):
+        if not path:
+            return f"are sent without an SRH: no controller is asked for {intents}, and no sid is configured"
         return f"use {path}: the configured sid; no controller is asked"
     state = (
         "it returned no path" if stream is not None and stream.state == "connected" else "it is not connected"
     )
+    if binding.query is None:
+        state = "this host has no source address for it"
+        if path:
+            return f"use {path}: the configured sid, as backup for {intents}; {state}"
+        return (
+            f"are sent without an SRH: the controller can't be asked for {intents}, {state}, "
+            "and no sid is configured as backup"
+        )
     if binding.origin == "backup":
         return f"use {path}: the configured sid, as backup for {intents}; the controller was asked, {state}"
     return (

@@ -21,6 +21,7 @@ from hawkwing.dataplane.source import meaning
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.sids import SidList
 from hawkwing.steering import Steering
+from hawkwing.tasks import Supervisor
 
 log = logging.getLogger(__name__)
 _INHERITED_TTL = 60.0
@@ -91,8 +92,9 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
 class Saver:
     """Saves a client's state for its successor, in the background."""
 
-    def __init__(self, steering: Steering, interface: str) -> None:
+    def __init__(self, steering: Steering, interface: str, tasks: Supervisor) -> None:
         self._steering = steering
+        self._tasks = tasks
         self._file = _file("client", interface)
         self._unsaved = False
         self._task: asyncio.Task[None] | None = None
@@ -101,7 +103,7 @@ class Saver:
         """Saves soon: the first change at once, changes in quick succession together."""
         self._unsaved = True
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._save_while_unsaved())
+            self._task = self._tasks.once("saving learned addresses and paths", self._save_while_unsaved())
 
     def close(self) -> None:
         """Saves for the last time."""

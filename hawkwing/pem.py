@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from hawkwing.errors import ControllerError
 
 if TYPE_CHECKING:
     from hawkwing.config_models import Tls
+
+
+class Contents(NamedTuple):
+    """What the files hold: two of the same are the same credentials, whatever the files are called."""
+
+    ca: bytes | None
+    certificate: bytes | None
+    key: bytes | None
+
+
+def read_contents(tls: Tls) -> Contents:
+    """The files as they are now, checked; ControllerError names the one that is wrong."""
+    for name, problem in pem_problems(tls):
+        raise ControllerError(f"hawkeye.tls.{name}: {problem}")
+    try:
+        return Contents(*(path.read_bytes() if path else None for path in (tls.ca, tls.certificate, tls.key)))
+    except OSError as error:
+        raise ControllerError(f"hawkeye.tls: {error.filename} can't be read: {error.strerror}") from None
 
 
 def folder_of(config_file: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane
 from hawkwing.steering import Steering
+from hawkwing.tasks import Supervisor
 
 
 def trust_sentence(sr_domain: Sequence[IPv6Network] | None) -> str:
@@ -72,6 +73,20 @@ def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[d
     ]
 
 
+def of_tasks(tasks: Supervisor) -> list[dict[str, Any]]:
+    """Background work that has failed: of what, how often, and when it starts again."""
+    return [
+        {
+            "work": name,
+            "error": trouble.error,
+            "times": trouble.times,
+            "last": trouble.last,
+            "restarts_at": trouble.restarts_at,
+        }
+        for name, trouble in tasks.troubles.items()
+    ]
+
+
 def lines(status: Mapping[str, Any]) -> Iterator[str]:
     """One agent's status as text."""
     yield (
@@ -92,6 +107,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     for waiting in status.get("unresolved", ()):
         why = f" ({waiting['error']})" if waiting["error"] else ""
         yield f"  {waiting['service']} {waiting['name']}: not resolved yet{why}"
+    for trouble in status.get("troubles", ()):
+        yield f"  failed: {trouble['work']}: {trouble['error']} ({_how_often(trouble)})"
     if "flows" in status:
         flows = status["flows"]
         yield f"  learned flows: {flows['count']} of {flows['capacity']}"
@@ -111,6 +128,14 @@ def _controller_state(controller: Mapping[str, Any]) -> str:
     if controller["retry_at"] is not None:
         state += f" (retry in {max(0.0, controller['retry_at'] - time.time()):.0f} s)"
     return f"{state}, last error: {controller['error']}" if controller["error"] else state
+
+
+def _how_often(trouble: Mapping[str, Any]) -> str:
+    times = "once" if trouble["times"] == 1 else f"{trouble['times']} times"
+    told = f"{times}, last {_duration(time.time() - trouble['last'])} ago"
+    if trouble["restarts_at"] is None:
+        return told
+    return f"{told}, starts again in {max(0.0, trouble['restarts_at'] - time.time()):.0f} s"
 
 
 def _duration(seconds: float) -> str:

@@ -279,9 +279,19 @@ class Steering:
         """The queries for the controller."""
         return list(self._by_query)
 
-    def query_changes(self) -> tuple[list[PathQuery], list[PathQuery]]:
-        """Queries that were added since the last call, and queries that were removed."""
-        changes, self._query_changes = self._query_changes, {}
+    def asks(self, query: PathQuery) -> bool:
+        """Is this query for the controller?"""
+        return query in self._by_query
+
+    def query_changes(self, most: int | None = None) -> tuple[list[PathQuery], list[PathQuery]]:
+        """Queries that were added since the last call, and queries that were removed; `most` at once."""
+        changes = self._query_changes
+        if most is not None and len(changes) > most:
+            changes = {query: changes[query] for query in itertools.islice(changes, most)}
+            for query in changes:
+                del self._query_changes[query]
+        else:
+            self._query_changes = {}
         return [q for q, asked in changes.items() if asked], [q for q, asked in changes.items() if not asked]
 
     def answers(self) -> Iterator[tuple[PathQuery, SidList]]:

@@ -156,7 +156,7 @@ class ControllerStream:
         on_path: Callable[[PathQuery, tuple[IPv6Address, ...]], None],
         on_note: Callable[[str], None] = lambda note: None,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: grpc.ChannelCredentials | Callable[[], grpc.ChannelCredentials] | None = None,
         describe: Callable[[BaseException], str] = describe_failure,
         backoff: Backoff | None = None,
     ) -> None:
@@ -259,7 +259,9 @@ class ControllerStream:
         target = f"ipv6:{self.target}"
         if self._credentials is None:
             return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
-        return grpc.aio.secure_channel(target, self._credentials, options=_CHANNEL_OPTIONS)
+        # Files may have been renewed since the last connection.
+        credentials = self._credentials() if callable(self._credentials) else self._credentials
+        return grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
 
     async def _converse(self, call: grpc.aio.StreamStreamCall, session: _Session) -> None:
         """Sends and receives until the stream ends, which is always an exception."""

@@ -186,6 +186,11 @@ class Loading:
             # The kernel verifies for a while; nothing here needs the interpreter meanwhile.
             self._thread.start()
 
+    @property
+    def capacities(self) -> Capacities:
+        """What it began with."""
+        return self._capacities
+
     def _load_early(self) -> None:
         try:
             self._early = self._load({})

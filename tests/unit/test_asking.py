@@ -10,12 +10,13 @@ import pytest
 
 from fake_hawkeye.service import to_result
 from hawkwing import handover
-from hawkwing.agent import Agent, Options
+from hawkwing.client import Client
 from hawkwing.config import Application, Config, Hawkeye, Service
 from hawkwing.controller import intent_pb2 as pb
 from hawkwing.controller.stream import ControllerStream, _Session
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.steering import GRACE, Steering
+from hawkwing.tasks import Supervisor
 
 SOURCE, CONTROLLER, SID = IPv6Address("fd00::1"), IPv6Address("fd00::9"), IPv6Address("fcbb:bb00:1::2")
 LATENCY = (Intent(IntentType.LOW_LATENCY),)
@@ -91,14 +92,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def client(config: Config) -> tuple[Agent, Steering, ControllerStream, Plane, Clock]:
+def client(config: Config) -> tuple[Client, Steering, ControllerStream, Plane, Clock]:
     """An agent with everything but a kernel and a controller."""
     plane, clock = Plane(), Clock()
-    steering = Steering(plane, clock)  # type: ignore[arg-type]
-    agent = Agent(Options("client", ["eth0"], None), config, None)  # type: ignore[arg-type]
+    agent = Client(plane, "eth0", Supervisor())  # type: ignore[arg-type]
     stream = ControllerStream(CONTROLLER, 5001, agent._take_path)
-    agent._steering, agent._stream = steering, stream
-    agent._saver = handover.Saver(steering, "eth0")
+    agent._stream, steering = stream, agent.steering
+    steering._now = clock
     steering.apply(config, SOURCE)
     agent._want()
     return agent, steering, stream, plane, clock
