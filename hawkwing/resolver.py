@@ -26,7 +26,7 @@ _SHORTEST, _LONGEST = 1.0, 300.0
 _RETRY, _LONGEST_RETRY = 2.0, 60.0
 _SHORTEST_NEGATIVE = 2.0
 _LIFETIME = 5.0
-_HOSTS = Path("/etc/hosts")
+_HOSTS, _RESOLV_CONF, _PORT = Path("/etc/hosts"), "/etc/resolv.conf", 53
 _AT_ONCE = 64
 
 Learn = Callable[[str, Sequence[IPv6Address], float], None]
@@ -89,10 +89,10 @@ async def resolve(name: str) -> tuple[list[IPv6Address], float]:
     if listed:
         return listed, _LONGEST
     try:
-        resolver = dns.asyncresolver.Resolver()
+        resolver = dns.asyncresolver.Resolver(_RESOLV_CONF)
     except (dns.exception.DNSException, OSError, ValueError) as error:
         raise LookUpError(f"/etc/resolv.conf can't be used: {_first_line(error)}") from None
-    resolver.lifetime = _LIFETIME
+    resolver.lifetime, resolver.port = _LIFETIME, _PORT
     try:
         answer = await resolver.resolve(name + ".", dns.rdatatype.AAAA, search=False)
     except dns.resolver.NXDOMAIN as error:
@@ -158,12 +158,12 @@ class Follower:
                 if name not in self._failing:
                     log.warning("%s does not resolve (retrying): %s", name, error)
                 self._failing[name] = str(error)
-                if error.ttl is not None:
-                    await asyncio.sleep(min(max(error.ttl, _SHORTEST_NEGATIVE), _LONGEST))
-                    retry = _RETRY
-                else:
+                if error.ttl is None:
                     await asyncio.sleep(retry)
                     retry = min(retry * 2, _LONGEST_RETRY)
+                else:
+                    await asyncio.sleep(min(max(error.ttl, _SHORTEST_NEGATIVE), _LONGEST))
+                    retry = _RETRY
                 continue
             retry = _RETRY
             if name in self._failing:

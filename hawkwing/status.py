@@ -56,6 +56,7 @@ def of_steering(plane: DataPlane, steering: Steering) -> list[dict[str, Any]]:
                 "intents": [str(intent) for intent in binding.application.intents],
                 "origin": binding.origin,
                 "sids": [str(sid) for sid in binding.path],
+                "source": str(binding.query.source) if binding.query is not None else None,
                 "since": binding.since,
                 "path_sent": plane.path_count(slot)._asdict() if slot else {"packets": 0, "bytes": 0},
             }
