@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hawkwing.dataplane.layout import reasons
-from hawkwing.status import lines, trust_sentence
+from hawkwing.status import lines, of_tasks, trust_sentence
+from hawkwing.tasks import Supervisor
 
 CLIENT: dict[str, Any] = {
     "role": "client",
@@ -65,3 +66,20 @@ def test_counters_have_a_legend() -> None:
 
 def test_every_kind_is_in_the_legend() -> None:
     assert {reason.kind for reason in reasons()} == {"ok", "info", "unchanged", "drop"}
+
+
+def test_background_work_that_failed() -> None:
+    tasks = Supervisor()
+    tasks.note("look-ups of a.example", OSError("no"))
+    trouble = tasks.note("look-ups of a.example", OSError("no"))
+    trouble.restarts_at = time.time() + 3.6
+    tasks.note("reload", ValueError("wrong"))
+    found = of_tasks(tasks)
+    assert [(one["work"], one["error"], one["times"]) for one in found] == [
+        ("look-ups of a.example", "OSError: no", 2),
+        ("reload", "ValueError: wrong", 1),
+    ]
+    assert told(troubles=found)[2:] == [
+        "  failed: look-ups of a.example: OSError: no (2 times, last 0 s ago, starts again in 4 s)",
+        "  failed: reload: ValueError: wrong (once, last 0 s ago)",
+    ]
