@@ -57,15 +57,10 @@ def all_addresses() -> set[IPv6Address]:
         return found
 
 
-def source_address(interface: str) -> IPv6Address:
-    """The first global address of an interface; DataplaneError where it has none."""
-    for entry in host_addresses():
-        if entry.interface == interface and entry.is_global:
-            return entry.address
-    raise DataplaneError(
-        f"interface {interface} has no global IPv6 address for requests to the controller: "
-        "add one, or set client_ipv6_address in the configuration"
-    )
+def source_address(interface: str) -> IPv6Address | None:
+    """The first global address of an interface, for requests to the controller; None if it has none yet."""
+    found = (one.address for one in host_addresses() if one.interface == interface and one.is_global)
+    return next(found, None)
 
 
 def watch(changed: Callable[[], None]) -> Callable[[], None]:

@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -18,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from hawkwing import __version__, addresses, ending, explain, handover, status
 from hawkwing.config import Config, check_config, load_config
 from hawkwing.control import ControlServer, socket_path
-from hawkwing.dataplane.attacher import Attacher
-from hawkwing.dataplane.claim import claimed
-from hawkwing.dataplane.interfaces import requiring_hmac
+from hawkwing.dataplane.claim import Claims, claimed
+from hawkwing.dataplane.interfaces import Asked, requiring_hmac
+from hawkwing.dataplane.keeper import Keeper
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Loading
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
-from hawkwing.errors import HawkwingError
+from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.steering import Steering
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _EPOCH = 30.0
 _EXPIRY_CHECK = 1.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,19 @@ class Options:
     """The options of the command line, without the configuration file."""
 
     role: str
-    interfaces: Sequence[str]
+    asked: Sequence[Asked]
     config_file: Path | None
     hook: str = "tc"
     sr_domain: tuple[IPv6Network, ...] = ()
     keep: bool = False
+    wait: bool = False
     #: Of the file that was read last, as lines `FILE:LINE: warning: ...`.
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def interfaces(self) -> list[str]:
+        """What the interfaces were called at the start."""
+        return [one.name for one in self.asked]
 
     def read(self) -> Config:
         """The configuration file, with the options of the command line; ConfigError where it is wrong."""
@@ -78,13 +82,10 @@ def _return_memory() -> None:
 class Agent:
     """One role on one or more interfaces, from loading the programs to detaching the filters."""
 
-    def __init__(
-        self, options: Options, config: Config, loading: Loading, attacher: Attacher | None = None
-    ) -> None:
+    def __init__(self, options: Options, config: Config, loading: Loading) -> None:
         self._options = options
         self._config = config
         self._loading = loading
-        self._attacher = attacher
         self._started = time.time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream: ControllerStream | None = None
@@ -92,6 +93,7 @@ class Agent:
         self._names: Follower | None = None
         self._saver: handover.Saver | None = None
         self._plane: DataPlane
+        self._keeper: Keeper | None = None
         self._steering: Steering | None = None
         self._hmac: list[str] = []
 
@@ -100,76 +102,120 @@ class Agent:
         options = self._options
         if options.role == "client":
             # Before anything is attached: errors in the controller's settings.
-            self._source()
             self._credentials_readable(self._config)
         # From here on no other agent of this role and interface may start.
-        with claimed(options.role, options.interfaces):
-            self._run_alone()
-        where = ", ".join(options.interfaces)
-        log.info("stopped, filters kept on %s" if options.keep else "stopped, filters removed from %s", where)
+        with claimed(options.role, options.interfaces) as claims:
+            told = self._run_alone(claims)
+        log.info("stopped%s", told)
 
-    def _run_alone(self) -> None:
+    def _run_alone(self, claims: Claims) -> str:
+        """What has become of the filters, for the last line of the log."""
         options = self._options
-        handover.tidy(options.role, options.interfaces[0])
-        inherited = handover.running_maps(options.role, options.interfaces[0])
+        role, first = options.role, options.interfaces[0]
+        handover.tidy(role, first)
+        inherited = handover.running_maps(role, first)
         loaded = self._loading.result(inherited)
-        self._plane = DataPlane(options.role, loaded, self._config.sr_domain or None)
+        self._plane = plane = DataPlane(role, loaded, self._config.sr_domain or None)
+        note = handover.Note(role, first)
+        others = handover.programs_of_others(role)
+        self._keeper = keeper = Keeper(
+            role, options.asked, options.hook, plane.programs, claims, note.former, others, plane.seen
+        )
         self._refresh_addresses()
         self._refresh_hmac()
-        kept = False
+        started = kept = False
         try:
-            if options.role == "client":
-                self._steering = Steering(self._plane)
-                self._saver = handover.Saver(self._steering, options.interfaces[0])
+            if role == "client":
+                self._steering = Steering(plane)
+                self._saver = handover.Saver(self._steering, first)
                 self._steering.apply(self._config, self._source())
-                handover.restore(self._steering, options.interfaces[0])
+                handover.restore(self._steering, first)
             ending.check()
-            former = handover.noted_programs(options.role, options.interfaces[0])
             with ending.shielded():
-                # Interrupted, what the other process attaches meanwhile would stay there; and a loop that is
-                # being made can't be ended. `_live` looks whether a signal has come.
-                self._plane.attach(options.interfaces, options.hook, self._attacher, former)
-                handover.note_programs(options.role, options.interfaces[0], loaded.programs)
+                # Interrupted, it would be half attached; and a loop that is being made can't be ended.
+                # `_live` looks whether a signal has come.
+                plane.set_xdp(options.hook != "tc")
+                note.announce(plane.program_ids())
+                keeper.start(options.wait)
+                started = True
+                note.confirm(plane.program_ids())
                 self._warn()
-                log.info("%s", status.trust_sentence(self._plane.sr_domain))
-                asyncio.run(self._live())
+                log.info("%s", status.trust_sentence(plane.sr_domain))
+                asyncio.run(self._live(keeper))
             kept = options.keep
         finally:
             # The loop has given the signals back; a second one must not keep us from tidying up.
             ending.undisturbed()
+            where = list(keeper.links())
+            left: list[str] = []
             if kept:
-                self._plane.leave()
+                keeper.leave()
+            elif started:
+                handover.discard(role, first)
+                where, left = keeper.release()
             else:
-                handover.discard(options.role, options.interfaces[0])
-                self._plane.detach()
+                note.take_back()
+        if left:
+            raise DataplaneError(f"stopped, but filters are still on {', '.join(left)}")
+        return f", filters {'kept on' if kept else 'removed from'} {', '.join(where)}" if where else ""
 
     def _source(self) -> IPv6Address | None:
+        """The source in requests to the controller; None: there is none, and the backup paths are used."""
         if not self._config.hawkeye.enabled:
             return None
-        return self._config.client_ipv6_address or addresses.source_address(self._options.interfaces[0])
+        if self._config.client_ipv6_address is not None:
+            return self._config.client_ipv6_address
+        first = self._keeper.first_name() if self._keeper is not None else self._options.interfaces[0]
+        source = addresses.source_address(first)
+        if source is None:
+            log.warning("%s has no global IPv6 address yet: the controller is asked once it has one", first)
+        return source
+
+    def _follow_source(self) -> None:
+        """An interface may get its first address after the start."""
+        if self._steering is None or self._stream is None or self._steering.source is not None:
+            return
+        source = addresses.source_address(self._keeper.first_name()) if self._keeper is not None else None
+        if source is not None:
+            log.info("the controller is asked for paths from %s", source)
+            self._steering.apply(self._config, source)
+            self._want()
 
     def _refresh_hmac(self) -> None:
         """The host's policy stands: where the kernel requires an HMAC, SRHs are left to it."""
-        names = requiring_hmac(self._options.interfaces)
+        assert self._keeper is not None
+        links = self._keeper.links()
+        names = requiring_hmac(list(links))
         if names != self._hmac:
             self._hmac = names
             if names:
                 log.warning("%s: seg6_require_hmac is set, SRHs are left to the kernel", ", ".join(names))
-        self._plane.set_hmac_links([socket.if_nametoindex(name) for name in names])
+        self._plane.set_hmac_links([links[name] for name in names])
 
     def _refresh_addresses(self) -> None:
         self._plane.set_local_addresses(addresses.all_addresses())
+        self._follow_source()
 
-    async def _live(self) -> None:
+    def _links_changed(self) -> None:
+        self._refresh_hmac()
+        self._refresh_addresses()
+
+    async def _live(self, keeper: Keeper) -> None:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in _STOP_SIGNALS:
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
-        ending.check()
+
+        def heard(number: int) -> None:
+            if number == signal.SIGHUP:
+                self._reload_on_signal()
+            else:
+                stop.set()
+
         with ExitStack() as stack:
+            stack.callback(ending.told(asyncio.get_running_loop(), heard))
+            # One may have come before.
+            ending.check()
             stack.callback(addresses.watch(self._refresh_addresses))
             self._refresh_addresses()
+            self._spawn(keeper.watch(self._links_changed))
             if self._steering is not None:
                 self._follow_answers(self._steering, stack)
                 await self._follow_configuration()
@@ -182,7 +228,8 @@ class Agent:
             stack.callback(control.close)
             self._spawn(self._tick())
             _return_memory()
-            log.info("ready: %s on %s", self._options.role, ", ".join(self._options.interfaces))
+            missing = "".join(f" ({problem})" for problem in keeper.problems())
+            log.info("ready: %s on %s%s", self._options.role, ", ".join(self._options.interfaces), missing)
             try:
                 await stop.wait()
             finally:
@@ -257,11 +304,7 @@ class Agent:
         if self._options.role == "client":
             self._credentials_readable(config)
         old, self._config = self._config, config
-        try:
-            source = self._source()
-        except Exception:
-            self._config = old
-            raise
+        source = self._source()
         self._warn()
         self._plane.set_sr_domain(config.sr_domain or None)
         self._refresh_hmac()
@@ -345,6 +388,7 @@ class Agent:
             "interfaces": list(self._options.interfaces),
             "started": self._started,
             "ingress_hook": self._options.hook,
+            "attachments": self._keeper.report() if self._keeper is not None else [],
             **status.of_data_plane(self._plane),
         }
         if self._stream is not None:
@@ -365,9 +409,10 @@ class Agent:
         return told
 
     def _explain(self, request: Mapping[str, Any]) -> str:
-        return explain.sentence(
+        found = explain.sentence(
             self._steering, self._stream, str(request["destination"]), int(request["port"])
         )
+        return explain.where_attached(found, self._keeper.report() if self._keeper is not None else [])
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,7 +1,8 @@
 """`hawkwing explain`: which path a packet takes, and why."""
 
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hawkwing.steering import Binding, Steering
 
@@ -27,6 +28,19 @@ def sentence(
     return "\n".join(_one(steering, stream, address, port) for address in targets)
 
 
+def where_attached(answer: str, attachments: Sequence[Mapping[str, Any]]) -> str:
+    """The answer, which holds where the programs are attached, after what is wrong with that."""
+    problems = [str(one["problem"]) for one in attachments if not one["attached"]]
+    told = [f"not attached: {problem}" for problem in problems]
+    if problems:
+        only = "" if len(problems) == len(attachments) else " on this interface"
+        told = [f"{line}; packets are sent without an SRH{only}" for line in told]
+    told += [f"warning: {warning}" for one in attachments for warning in one["warnings"]]
+    if problems and len(problems) == len(attachments):
+        answer = "\n".join(f"once attached, {line}" for line in answer.splitlines())
+    return "\n".join([*told, answer])
+
+
 def _one(steering: Steering, stream: "ControllerStream | None", address: IPv6Address, port: int) -> str:
     where = f"packets to [{address}]:{port}"
     binding = steering.binding(address, port)
@@ -42,6 +56,9 @@ def _path(binding: Binding, stream: "ControllerStream | None") -> str:
     path = " > ".join(map(str, binding.path))
     if binding.origin == "controller":
         return f"use {path}: the controller's path for {intents}"
+    if binding.query is None and stream is not None and intents:
+        why = f"the controller is not asked for {intents}: the interface has no global IPv6 address yet"
+        return f"use {path}: the configured sid; {why}" if path else f"are sent without an SRH: {why}"
     if binding.query is None:
         return f"use {path}: the configured sid; no controller is asked"
     state = (

@@ -86,6 +86,11 @@ class Steering:
         self.left_out: dict[str, int] = {}
 
     @property
+    def source(self) -> IPv6Address | None:
+        """The source address in requests to the controller."""
+        return self._source
+
+    @property
     def names(self) -> list[str]:
         """The domain names to resolve."""
         return list(self._services_by_name)
