@@ -91,12 +91,12 @@ def source_to(destination: IPv6Address) -> IPv6Address | None:
 class Sources:
     """Source addresses for requests about packets that leave through an interface."""
 
-    def __init__(self, interface: str) -> None:
+    def __init__(self, interface: Callable[[], str]) -> None:
         self._interface = interface
 
     def usual(self) -> IPv6Address | None:
         """The interface's own."""
-        return preferred_address(host_addresses(), self._interface)
+        return preferred_address(host_addresses(), self._interface())
 
     def of(self, destination: IPv6Address) -> IPv6Address | None:
         """The kernel's choice; while there is no route, the interface's own."""

@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -15,9 +14,9 @@ from typing import Any
 from hawkwing import __version__, addresses, ending, explain, handover, status
 from hawkwing.client import Client, without_collecting
 from hawkwing.control import ControlServer, socket_path
-from hawkwing.dataplane.attacher import Attacher
-from hawkwing.dataplane.claim import claimed
+from hawkwing.dataplane.claim import Claims, claimed
 from hawkwing.dataplane.interfaces import requiring_hmac
+from hawkwing.dataplane.keeper import Keeper
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.loader import Loaded, Loading, memory_for
 from hawkwing.dataplane.memory import available, require_room_for_tables
@@ -28,7 +27,6 @@ from hawkwing.tasks import Supervisor, in_thread
 
 log = logging.getLogger(__name__)
 _EPOCH = 30.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _return_memory() -> None:
@@ -42,60 +40,71 @@ def _return_memory() -> None:
 class Agent:
     """One role on one or more interfaces, from loading the programs to detaching the filters."""
 
-    def __init__(
-        self, options: Options, plan: Plan, loading: Loading, attacher: Attacher | None = None
-    ) -> None:
+    def __init__(self, options: Options, plan: Plan, loading: Loading) -> None:
         self._options = options
         self._plan = plan
         self._loading = loading
-        self._attacher = attacher
         self._started = time.time()
         self._tasks = Supervisor()
         self._reloading = asyncio.Lock()
         self._plane: DataPlane
+        self._keeper: Keeper | None = None
         self._client: Client | None = None
         self._hmac: list[str] = []
 
     def run(self) -> None:
         """Runs until a signal; detaches everything, unless the filters are kept."""
-        options = self._options
         # From here on no other agent of this role and interface may start.
-        with claimed(options.role, options.interfaces):
-            self._run_alone()
-        where = ", ".join(options.interfaces)
-        log.info("stopped, filters kept on %s" if options.keep else "stopped, filters removed from %s", where)
+        with claimed(self._options.role, self._options.interfaces) as claims:
+            told = self._run_alone(claims)
+        log.info("stopped%s", told)
 
-    def _run_alone(self) -> None:
+    def _run_alone(self, claims: Claims) -> str:
+        """What has become of the filters, for the last line of the log."""
         options = self._options
-        handover.tidy(options.role, options.interfaces[0])
-        loaded = self._loaded()
-        self._plane = DataPlane(options.role, loaded, self._plan.config.sr_domain or None)
+        role, first = options.role, options.interfaces[0]
+        handover.tidy(role, first)
+        self._plane = plane = DataPlane(role, self._loaded(), self._plan.config.sr_domain or None)
+        note = handover.Note(role, first)
+        others = handover.programs_of_others(role)
+        self._keeper = keeper = Keeper(
+            role, options.asked, options.hook, plane.programs, claims, note.former, others, plane.seen
+        )
         self._refresh_addresses()
         self._refresh_hmac()
-        kept = False
+        started = kept = False
         try:
-            if options.role == "client":
-                self._client = Client(self._plane, options.interfaces[0], self._tasks)
+            if role == "client":
+                self._client = Client(plane, first, self._tasks, keeper.first_name)
                 self._client.begin(self._plan)
             ending.check()
-            former = handover.noted_programs(options.role, options.interfaces[0])
             with ending.shielded():
-                # Interrupted, what the other process attaches meanwhile would stay there; and a loop that is
-                # being made can't be ended. `_live` looks whether a signal has come.
-                self._plane.attach(options.interfaces, options.hook, self._attacher, former)
-                handover.note_programs(options.role, options.interfaces[0], loaded.programs)
+                # Interrupted, it would be half attached; and a loop that is being made can't be ended.
+                # `_live` looks whether a signal has come.
+                plane.set_xdp(options.hook != "tc")
+                note.announce(plane.program_ids())
+                keeper.start(options.wait)
+                started = True
+                note.confirm(plane.program_ids())
                 self._warn()
-                log.info("%s", status.trust_sentence(self._plane.sr_domain))
-                asyncio.run(self._live())
+                log.info("%s", status.trust_sentence(plane.sr_domain))
+                asyncio.run(self._live(keeper))
             kept = options.keep
         finally:
             # The loop has given the signals back; a second one must not keep us from tidying up.
             ending.undisturbed()
+            where = list(keeper.links())
+            left: list[str] = []
             if kept:
-                self._plane.leave()
+                keeper.leave()
+            elif started:
+                handover.discard(role, first)
+                where, left = keeper.release()
             else:
-                handover.discard(options.role, options.interfaces[0])
-                self._plane.detach()
+                note.take_back()
+        if left:
+            raise DataplaneError(f"stopped, but filters are still on {', '.join(left)}")
+        return f", filters {'kept on' if kept else 'removed from'} {', '.join(where)}" if where else ""
 
     def _loaded(self) -> Loaded:
         """The programs, with maps that are large enough for the plan."""
@@ -108,21 +117,18 @@ class Agent:
 
     def _refresh_hmac(self) -> None:
         """The host's policy stands: where the kernel requires an HMAC, SRHs are left to it."""
-        names = requiring_hmac(self._options.interfaces)
+        links = self._keeper.links() if self._keeper is not None else {}
+        names = requiring_hmac(list(links))
         if names != self._hmac:
             self._hmac = names
             if names:
                 log.warning("%s: seg6_require_hmac is set, SRHs are left to the kernel", ", ".join(names))
-        links = []
-        for name in names:
-            with suppress(OSError):
-                links.append(socket.if_nametoindex(name))
         try:
-            require_hmac_links_fit(len(links))
+            require_hmac_links_fit(len(names))
         except DataplaneError as error:
             # It was set later: a start and a reload are refused.
             self._tasks.note("seg6_require_hmac", error)
-        self._plane.set_hmac_links(links[: limits()["HW_MAX_HMAC_LINKS"]])
+        self._plane.set_hmac_links([links[name] for name in names][: limits()["HW_MAX_HMAC_LINKS"]])
 
     def _refresh_addresses(self) -> None:
         self._plane.set_local_addresses(addresses.all_addresses())
@@ -132,17 +138,28 @@ class Agent:
         if self._client is not None:
             self._client.sources_changed()
 
-    async def _live(self) -> None:
+    def _links_changed(self) -> None:
+        self._refresh_hmac()
+        self._addresses_changed()
+
+    async def _live(self, keeper: Keeper) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._tasks.callback_failed)
-        for number in _STOP_SIGNALS:
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.once("reload", self._reload_on_signal()))
-        ending.check()
+
+        def heard(number: int) -> None:
+            if number == signal.SIGHUP:
+                self._tasks.once("reload", self._reload_on_signal())
+            else:
+                stop.set()
+
         with ExitStack() as stack:
+            stack.callback(ending.told(loop, heard))
+            # One may have come before.
+            ending.check()
             stack.callback(addresses.watch(self._addresses_changed))
             self._refresh_addresses()
+            self._tasks.keep("watching interfaces", lambda: keeper.watch(self._links_changed))
             if self._client is not None:
                 await self._client.live(stack)
             control = ControlServer(
@@ -154,7 +171,8 @@ class Agent:
             stack.callback(control.close)
             self._tasks.keep("ageing of flows", self._tick)
             _return_memory()
-            log.info("ready: %s on %s", self._options.role, ", ".join(self._options.interfaces))
+            missing = "".join(f" ({problem})" for problem in keeper.problems())
+            log.info("ready: %s on %s%s", self._options.role, ", ".join(self._options.interfaces), missing)
             try:
                 await stop.wait()
             finally:
@@ -220,10 +238,14 @@ class Agent:
             "interfaces": list(self._options.interfaces),
             "started": self._started,
             "ingress_hook": self._options.hook,
+            "attachments": self._keeper.report() if self._keeper is not None else [],
             **status.of_data_plane(self._plane),
             **(self._client.status() if self._client is not None else {}),
             "troubles": status.of_tasks(self._tasks),
         }
 
     def _explain(self, request: Mapping[str, Any]) -> str:
-        return self._client.explain(request) if self._client is not None else explain.OF_A_SERVER
+        if self._client is None:
+            return explain.OF_A_SERVER
+        found = self._client.explain(request)
+        return explain.where_attached(found, self._keeper.report() if self._keeper is not None else [])

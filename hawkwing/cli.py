@@ -93,6 +93,11 @@ def parser() -> argparse.ArgumentParser:
             action="store_true",
             help="keep the filters when stopping; the next start takes them over without packet loss",
         )
+        command.add_argument(
+            "--wait-for-interface",
+            action="store_true",
+            help="wait for an interface that is not there yet, instead of failing (for service managers)",
+        )
         command.add_argument("-v", "--verbose", action="store_true", help="debug logging")
     client.add_argument(
         "-c",
@@ -180,24 +185,20 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, handlers=[handler])
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # The loader starts first: it runs while the rest is imported and read.
-    from hawkwing.dataplane.attacher import Attacher
     from hawkwing.dataplane.interfaces import check_interfaces
     from hawkwing.dataplane.loader import Capacities, Loading
     from hawkwing.dataplane.memory import available, require_room
 
-    interfaces = list(dict.fromkeys(arguments.interface))
-    raw = check_interfaces(interfaces)
+    interfaces, raw = check_interfaces(arguments.interface, arguments.wait_for_interface)
     capacities = Capacities()
     if arguments.command == "server":
         capacities = Capacities(flows=arguments.flows)
         require_room(capacities.flows, capacities.flow_bytes, available())
-    ending.tidily("hawkwing")
+    ending.tidily("hawkwing", once=True)
     with ExitStack() as stack:
         with ending.put_off():
             loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
             stack.callback(loading.abandon)
-            attacher = Attacher()
-            stack.callback(attacher.abandon)
             stack.callback(ending.undisturbed)
         from hawkwing.agent import Agent
         from hawkwing.plan import Options, make_plan
@@ -209,8 +210,9 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             arguments.ingress_hook,
             tuple(arguments.sr_domain),
             arguments.keep,
+            arguments.wait_for_interface,
         )
-        Agent(options, make_plan(options), loading, attacher).run()
+        Agent(options, make_plan(options), loading).run()
     return 0
 
 

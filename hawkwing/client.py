@@ -51,12 +51,15 @@ def without_collecting() -> Iterator[None]:
 class Client:
     """A client's parts, from a plan to the data plane's maps."""
 
-    def __init__(self, plane: DataPlane, interface: str, tasks: Supervisor) -> None:
+    def __init__(
+        self, plane: DataPlane, interface: str, tasks: Supervisor, name_now: Callable[[], str] | None = None
+    ) -> None:
+        """`interface` is what the first one was called at the start, `name_now` tells its name at present."""
         self.steering = Steering(plane)
         self._plane = plane
         self._interface = interface
         self._tasks = tasks
-        self._sources = Sources(interface)
+        self._sources = Sources(name_now or (lambda: interface))
         self._saver = handover.Saver(self.steering, interface, tasks)
         self._plan: Plan | None = None
         self._stream: ControllerStream | None = None
@@ -76,7 +79,7 @@ class Client:
         handover.restore(self.steering, self._interface)
         if plan.needs.queries and not self.steering.queries() and self._sources.usual() is None:
             log.warning(
-                "%s has no global IPv6 address: the controller is asked once there is one; "
+                "%s has no global IPv6 address yet: the controller is asked once it has one; "
                 "or set client_ipv6_address in the configuration",
                 self._interface,
             )

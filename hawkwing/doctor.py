@@ -4,7 +4,8 @@ import platform
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from hawkwing.dataplane import bytecode, refusal
+from hawkwing.dataplane import ahead, bytecode, refusal, tc
+from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.trial import try_all
 from hawkwing.errors import DataplaneError
 
@@ -34,6 +35,12 @@ def data_plane() -> str:
                 raise DataplaneError(tried.refused)
     count = sum(len(bytecode.programs_of(role)) for role in bytecode.ROLES)
     return f"all {count} programs load ({'; '.join(sorted(origins))})"
+
+
+def warnings() -> list[str]:
+    """What keeps packets from the agent's programs: others that run before them, on any interface here."""
+    with Netlink() as ip:
+        return [f"{link.name} {one}" for link in tc.links(ip) for one in ahead.of_interface(ip, link.index)]
 
 
 def _kernel() -> str:
@@ -72,4 +79,6 @@ def main() -> int:
     for finding in findings():
         print(f"{finding.name:<14}{'yes' if finding.good else 'no':<5}{finding.detail}")
         good &= finding.good
+    for warning in warnings():
+        print(f"{'warning':<19}{warning}")
     return 0 if good else 1

@@ -3,11 +3,16 @@
 import errno
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EIO)
@@ -128,6 +133,33 @@ def put_off() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def told(loop: "AbstractEventLoop", heard: Callable[[int], None]) -> Callable[[], None]:
+    """From now on SIGNALS call `heard` in the loop, and raise nothing; after the result they change nothing.
+
+    Not by the loop's own handlers: when a loop is closed it puts the system's in their place, which end the
+    process in the middle of its tidying up.
+    """
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.setblocking(False)
+
+    def drain() -> None:
+        for number in reader.recv(64):
+            heard(number)
+
+    def stop() -> None:
+        signal.set_wakeup_fd(-1)
+        loop.remove_reader(reader)
+        reader.close()
+        writer.close()
+
+    loop.add_reader(reader, drain)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    for number in SIGNALS:
+        signal.signal(number, lambda _number, _frame: None)
+    return stop
 
 
 def undisturbed() -> None:

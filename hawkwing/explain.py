@@ -1,7 +1,8 @@
 """`hawkwing explain`: which path a packet takes, and why."""
 
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hawkwing.steering import Binding, Steering
 
@@ -24,6 +25,19 @@ def sentence(steering: Steering, stream: "ControllerStream | None", destination:
         if not targets:
             return f"{name} is configured, but has not been resolved yet"
     return "\n".join(_one(steering, stream, address, port) for address in targets)
+
+
+def where_attached(answer: str, attachments: Sequence[Mapping[str, Any]]) -> str:
+    """The answer, which holds where the programs are attached, after what is wrong with that."""
+    problems = [str(one["problem"]) for one in attachments if not one["attached"]]
+    told = [f"not attached: {problem}" for problem in problems]
+    if problems:
+        only = "" if len(problems) == len(attachments) else " on this interface"
+        told = [f"{line}; packets are sent without an SRH{only}" for line in told]
+    told += [f"warning: {warning}" for one in attachments for warning in one["warnings"]]
+    if problems and len(problems) == len(attachments):
+        answer = "\n".join(f"once attached, {line}" for line in answer.splitlines())
+    return "\n".join([*told, answer])
 
 
 def _one(steering: Steering, stream: "ControllerStream | None", address: IPv6Address, port: int) -> str:
@@ -49,7 +63,7 @@ def _path(binding: Binding, stream: "ControllerStream | None") -> str:
         "it returned no path" if stream is not None and stream.state == "connected" else "it is not connected"
     )
     if binding.query is None:
-        state = "this host has no source address for it"
+        state = "the interface has no global IPv6 address yet"
         if path:
             return f"use {path}: the configured sid, as backup for {intents}; {state}"
         return (

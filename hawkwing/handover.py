@@ -9,14 +9,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from hawkwing.dataplane import bpf
-from hawkwing.dataplane.attacher import Attacher
-from hawkwing.dataplane.bytecode import SWEEP
+from hawkwing.dataplane import attach, bpf, tc
+from hawkwing.dataplane.bytecode import ROLES
 from hawkwing.dataplane.claim import runtime_folder
+from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.source import meaning
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.sids import SidList
@@ -40,26 +40,69 @@ def _programs_file(role: str, interface: str) -> Path:
 
 def tidy(role: str, interface: str) -> None:
     """Discards saved state if the filters are no longer attached: it is outdated."""
-    left = _file(role, interface).exists() or _programs_file(role, interface).exists()
-    if left and not Attacher().is_attached(role, interface):
-        discard(role, interface)
+    if not (_file(role, interface).exists() or _programs_file(role, interface).exists()):
+        return
+    with Netlink() as ip:
+        link = tc.link(ip, name=interface)
+        if link is None or not attach.is_attached(ip, role, link.index):
+            discard(role, interface)
 
 
-def note_programs(role: str, interface: str, programs: Mapping[str, int]) -> None:
-    """Saves which programs are attached, and a digest of the layout of their maps."""
-    # The one that is on no interface ends with its agent.
-    numbers = [bpf.program_info(fd).id for name, fd in programs.items() if name != SWEEP]
-    note = {"meaning": meaning(), "programs": numbers}
-    _programs_file(role, interface).write_text(json.dumps(note))
+class Note:
+    """Which programs are attached, and a digest of their maps' layout, for the next agent.
+
+    It is there before the programs are: an agent may be killed while it attaches.
+    """
+
+    def __init__(self, role: str, interface: str) -> None:
+        self._path = _programs_file(role, interface)
+        #: The ids of the programs that the agent before has noted.
+        self.former = noted_programs(role, interface)
+        try:
+            self._before: str | None = self._path.read_text()
+        except (OSError, ValueError):
+            self._before = None
+
+    def announce(self, programs: Iterable[int]) -> None:
+        """These are about to take the place of the former ones."""
+        self._write(json.dumps({"meaning": meaning(), "programs": list(programs), "former": self.former}))
+
+    def confirm(self, programs: Iterable[int]) -> None:
+        """These are attached, and no others."""
+        self._write(json.dumps({"meaning": meaning(), "programs": list(programs)}))
+
+    def take_back(self) -> None:
+        """They were not attached: what the agent before has noted is still right."""
+        if self._before is None:
+            self._path.unlink(missing_ok=True)
+        else:
+            self._write(self._before)
+
+    def _write(self, text: str) -> None:
+        temporary = self._path.with_name(f"{self._path.name}.new")
+        temporary.write_text(text)
+        temporary.rename(self._path)
+
+
+def programs_of_others(role: str) -> set[int]:
+    """The ids of programs that agents of the other role have noted, on whatever interface."""
+    folder = runtime_folder()
+    noted: set[int] = set()
+    for other in ROLES:
+        if other != role:
+            for path in folder.glob(f"{other}-*.programs"):
+                noted.update(noted_programs(other, path.name[len(other) + 1 : -len(".programs")]))
+    return noted
 
 
 def noted_programs(role: str, interface: str) -> list[int]:
-    """The ids of the programs that the agent before has noted; none where there is no note."""
+    """The ids of all programs that an agent has noted; none where there is no note."""
     try:
-        numbers = json.loads(_programs_file(role, interface).read_text())["programs"]
-    except (OSError, ValueError, TypeError, KeyError):
+        note = json.loads(_programs_file(role, interface).read_text())
+        numbers = [*note["programs"], *note.get("former", ())]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return []
-    return [number for number in numbers if isinstance(number, int)] if isinstance(numbers, list) else []
+    return [number for number in numbers if isinstance(number, int)]
 
 
 def running_maps(role: str, interface: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ from ipaddress import IPv6Network
 from pathlib import Path
 
 from hawkwing.config import Config, Reading, read_config
-from hawkwing.dataplane.interfaces import requiring_hmac
+from hawkwing.dataplane.interfaces import Asked, requiring_hmac
 from hawkwing.dataplane.plane import require_hmac_links_fit
 from hawkwing.desired import Desired, excess, needs_of
 from hawkwing.errors import ConfigError, HawkwingError
@@ -29,11 +29,17 @@ class Options:
     """The options of the command line, without the configuration file."""
 
     role: str
-    interfaces: Sequence[str]
+    asked: Sequence[Asked]
     config_file: Path | None
     hook: str = "tc"
     sr_domain: tuple[IPv6Network, ...] = ()
     keep: bool = False
+    wait: bool = False
+
+    @property
+    def interfaces(self) -> list[str]:
+        """What the interfaces were called at the start."""
+        return [one.name for one in self.asked]
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         f"up {_duration(time.time() - status['started'])}"
     )
     yield f"  hooks: egress tc, ingress {status['ingress_hook']}; {status['trusted']}"
+    yield from _attachment_lines(status.get("attachments", ()))
     if "controller" in status:
         controller = status["controller"]
         yield f"  controller {controller['target']}: {_controller_state(controller)}"
@@ -122,6 +123,23 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         for name, count in counts.items():
             reason = texts[name]
             yield f"  {direction:7} {reason.kind:9} {count['packets']:>10} packets  {name}: {reason.text}"
+
+
+def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Only what is not as it should be."""
+    for one in attachments:
+        if not one["attached"]:
+            yield f"  not attached: {one['problem']}"
+            continue
+        if one["problem"]:
+            yield f"  warning: {one['problem']}"
+        if one["renamed"]:
+            yield f"  {one['interface']} is called {one['name']} now"
+        for warning in one["warnings"]:
+            yield f"  warning: {warning}"
+        if one["restored"]:
+            times = "once" if one["restored"] == 1 else f"{one['restored']} times"
+            yield f"  {one['name']}: filters were removed by another program {times}, and attached again"
 
 
 def _controller_state(controller: Mapping[str, Any]) -> str:

@@ -1,15 +1,14 @@
-"""The loaded data plane of one role: its maps with names and types, its counters, its interfaces."""
+"""The loaded data plane of one role: its maps with names and types, its counters."""
 
 import ctypes
 import errno
 import logging
 import secrets
 import struct
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
-from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.bpf import Map, program_info
 from hawkwing.dataplane.bytecode import SWEEP
 from hawkwing.dataplane.flows import FlowTable, Sweeper
@@ -81,7 +80,7 @@ def require_hmac_links_fit(count: int) -> None:
 
 
 class DataPlane:
-    """Programs and maps of one role; `attach` puts them on interfaces, `close` takes everything back."""
+    """Programs and maps of one role; a Keeper puts the programs on interfaces."""
 
     def __init__(self, role: str, loaded: Loaded, sr_domain: Sequence[IPv6Network] | None = None) -> None:
         self.role = role
@@ -96,7 +95,6 @@ class DataPlane:
         self.flow_keys = keys if inherited else [secrets.randbits(64) for _ in keys]
         self._epoch: int = before.epoch if inherited else 0
         self._generation: int = before.generation
-        self._attached: tuple[tuple[str, ...], str] | None = None
         self._held: bool | None = None
         self.local_left_out = 0
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
@@ -250,35 +248,15 @@ class DataPlane:
             self.maps["routes"].delete(route_key(group, port, protocol))
         self.forget()
 
-    def attach(
-        self,
-        names: Sequence[str],
-        hook: str = "tc",
-        attacher: Attacher | None = None,
-        former: Collection[int] = (),
-    ) -> None:
-        """On all of the interfaces, or on none: DataplaneError says why.
+    def program_ids(self) -> list[int]:
+        """Of those that are put on interfaces; the one that isn't ends with its agent."""
+        return [program_info(fd).id for name, fd in self.programs.items() if name != SWEEP]
 
-        `hook` is tc, xdp or xdp-generic; `former` has the ids of programs that an agent before may have left.
-        """
-        attacher = attacher or Attacher()
-        self.set_xdp(hook != "tc")
-        try:
-            attacher.attach(self.role, names, hook, self.programs, former)
-        finally:
-            attacher.abandon()
-        self._attached = (tuple(names), hook)
-
-    def leave(self) -> None:
-        """Lets go of everything, but what is on the interfaces goes on steering."""
-        self._attached = None
-
-    def detach(self) -> None:
-        """Takes every program off its interface."""
-        if self._attached is not None:
-            numbers = [program_info(fd).id for fd in self.programs.values()]
-            Attacher().detach(self.role, *self._attached, numbers)
-            self._attached = None
+    def seen(self) -> tuple[int, int]:
+        """How many packets got to the programs, on egress and ingress; some count more than once."""
+        counts = self.counters()
+        egress, ingress = (sum(count.packets for count in counts[way].values()) for way in DIRECTIONS)
+        return egress, ingress
 
     def counters(self) -> dict[str, dict[str, Count]]:
         """Per direction and reason what has become of packets; reasons never met are left out."""

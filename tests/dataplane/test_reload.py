@@ -15,6 +15,7 @@ import pytest
 
 from hawkwing.agent import Agent
 from hawkwing.client import Client
+from hawkwing.dataplane.interfaces import Asked
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.plane import DataPlane, route_key
 from hawkwing.errors import ConfigError, DataplaneError, HawkwingError
@@ -60,7 +61,7 @@ class Running:
     def __init__(self, folder: Path, text: str, capacities: Capacities | None = None) -> None:
         self.file = folder / "hawk.yaml"
         self.file.write_text(text)
-        options = Options("client", ["lo"], self.file)
+        options = Options("client", [Asked("lo", "lo")], self.file)
         plan = make_plan(options)
         loading = Loading("client", Capacities())
         capacities = capacities or Capacities().with_room_for(plan.needs)
@@ -273,7 +274,7 @@ def test_so_many_interfaces_with_hmac_are_refused(tmp_path: Path, monkeypatch: p
     file = tmp_path / "hawk.yaml"
     file.write_text(HEAD)
     with pytest.raises(DataplaneError, match="seg6_require_hmac is set on 5 of the interfaces, at most 4"):
-        make_plan(Options("client", names, file))
+        make_plan(Options("client", [Asked(name, name) for name in names], file))
 
 
 def test_so_many_prefixes_on_the_command_line_are_refused(tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ def test_so_many_prefixes_on_the_command_line_are_refused(tmp_path: Path) -> Non
 
     prefixes = tuple(IPv6Network(f"fc0{number}::/16") for number in range(9))
     with pytest.raises(HawkwingError, match="--sr-domain is given 9 times, at most 8 prefixes are possible"):
-        make_plan(Options("server", ["lo"], None, sr_domain=prefixes))
+        make_plan(Options("server", [Asked("lo", "lo")], None, sr_domain=prefixes))
 
 
 def test_reloads_leave_no_garbage(running: Callable[..., Running]) -> None:

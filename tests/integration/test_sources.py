@@ -63,9 +63,9 @@ def test_a_host_without_a_global_address_has_its_backup_and_asks_later(lab: Lab,
 
     try:
         process.wait_for("ready")
-        assert "warning: bare has no global IPv6 address: the controller is asked once" in process.output()
+        assert "warning: bare has no global IPv6 address yet: the controller is asked" in process.output()
         assert told() == {"near": ("none", None), "far": ("backup", None)}
-        assert "as backup for low-latency; this host has no source address for it" in explain()
+        assert "as backup for low-latency; the interface has no global IPv6 address yet" in explain()
         lab.execute("host-c", [*enter, "ip", "-6", "addr", "add", "2001:db8::7/64", "dev", "bare", "nodad"])
         wait_until(lambda: told()["far"] == ("backup", "2001:db8::7"), 5.0, "the new address is used")
     finally:

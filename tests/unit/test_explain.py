@@ -98,12 +98,12 @@ def test_without_a_controller(port: int, told: str) -> None:
         (
             80,
             f"{USES} the configured sid, as backup for low-latency(max 20); "
-            "this host has no source address for it",
+            "the interface has no global IPv6 address yet",
         ),
         (
             81,
             f"{WITHOUT} the controller can't be asked for low-latency(max 20), "
-            "this host has no source address for it, and no sid is configured as backup",
+            "the interface has no global IPv6 address yet, and no sid is configured as backup",
         ),
     ],
 )
