@@ -222,6 +222,7 @@ class Agent:
             hawkeye.address,
             hawkeye.port,
             self._take_path,
+            name=self._steering.name_of_query,
             credentials=credentials.read(hawkeye.tls) if hawkeye.tls else None,
         )
         self._steering.query_changes()  # `want` gets all of them
@@ -348,14 +349,8 @@ class Agent:
             **status.of_data_plane(self._plane),
         }
         if self._stream is not None:
-            told["controller"] = {
-                "target": self._stream.target,
-                "state": self._stream.state,
-                "retry_at": self._stream.retry_at,
-                "error": self._stream.error,
-                "since": self._stream.since,
-                "counters": dict(self._stream.counters),
-            }
+            assert self._steering is not None
+            told["controller"] = status.of_controller(self._stream, self._steering)
         if self._steering is not None:
             told["bindings"] = status.of_steering(self._plane, self._steering)
             names = self._names
