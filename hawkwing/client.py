@@ -182,7 +182,11 @@ class Client:
         if hawkeye.tls is not None and self._plan.pem is not None:
             credentials = Renewed(hawkeye.tls, self._plan.pem)
         self._stream = stream = ControllerStream(
-            hawkeye.address, hawkeye.port, self._take_path, credentials=credentials
+            hawkeye.address,
+            hawkeye.port,
+            self._take_path,
+            name=self.steering.name_of_query,
+            credentials=credentials,
         )
         self.steering.query_changes()  # the new stream gets all of them
         self._stream_task = self._tasks.keep("stream to the controller", stream.run)
@@ -248,14 +252,7 @@ class Client:
         """Controller, bindings and unresolved names."""
         told: dict[str, Any] = {}
         if self._stream is not None:
-            told["controller"] = {
-                "target": self._stream.target,
-                "state": self._stream.state,
-                "retry_at": self._stream.retry_at,
-                "error": self._stream.error,
-                "since": self._stream.since,
-                "counters": dict(self._stream.counters),
-            }
+            told["controller"] = status.of_controller(self._stream, self.steering)
         told["bindings"] = status.of_steering(self._plane, self.steering)
         names = self._names
         why_not: Callable[[str], str | None] = names.why_not if names is not None else lambda _name: None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
+from hawkwing.intents import PathQuery
 from hawkwing.steering import Binding, Steering
 
 if TYPE_CHECKING:
@@ -59,9 +60,6 @@ def _path(binding: Binding, stream: "ControllerStream | None") -> str:
         if not path:
             return f"are sent without an SRH: no controller is asked for {intents}, and no sid is configured"
         return f"use {path}: the configured sid; no controller is asked"
-    state = (
-        "it returned no path" if stream is not None and stream.state == "connected" else "it is not connected"
-    )
     if binding.query is None:
         state = "the interface has no global IPv6 address yet"
         if path:
@@ -70,9 +68,22 @@ def _path(binding: Binding, stream: "ControllerStream | None") -> str:
             f"are sent without an SRH: the controller can't be asked for {intents}, {state}, "
             "and no sid is configured as backup"
         )
+    state = _state(binding.query, stream)
     if binding.origin == "backup":
         return f"use {path}: the configured sid, as backup for {intents}; the controller was asked, {state}"
     return (
         f"are sent without an SRH: the controller was asked for {intents}, but {state}, "
         "and no sid is configured as backup"
     )
+
+
+def _state(query: PathQuery, stream: "ControllerStream | None") -> str:
+    """Why the controller's path is not in use."""
+    if stream is None or stream.state != "connected":
+        return "it is not connected"
+    question = stream.questions.get(query)
+    if question is None or not question.answered:
+        if question is not None and question.held_until > stream.now():
+            return f"it is not asked again for a while: {question.reason}"
+        return "it has not answered yet"
+    return "it returned no path" if question.empty else "its path can't be used"

@@ -112,5 +112,4 @@ class PathQuery:
     intents: tuple[Intent, ...]
 
     def __str__(self) -> str:
-        names = ", ".join(intent.type.value for intent in self.intents)
-        return f"{self.source} -> {self.destination} ({names})"
+        return f"{self.source} -> {self.destination} ({', '.join(map(str, self.intents))})"

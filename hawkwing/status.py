@@ -3,12 +3,17 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane
 from hawkwing.steering import Steering
 from hawkwing.tasks import Supervisor
+
+if TYPE_CHECKING:
+    from hawkwing.controller.stream import ControllerStream
+
+_MOST_HELD = 5
 
 
 def trust_sentence(sr_domain: Sequence[IPv6Network] | None) -> str:
@@ -64,6 +69,45 @@ def of_steering(plane: DataPlane, steering: Steering) -> list[dict[str, Any]]:
     return told
 
 
+def of_controller(stream: "ControllerStream", steering: Steering) -> dict[str, Any]:
+    """The stream's state and counters, how many queries it has, and those without an answer."""
+    questions = list(stream.questions)
+    unanswered = stream.questions.unanswered()
+    now = stream.now()
+    connected = stream.state == "connected"
+    return {
+        "target": stream.target,
+        "state": stream.state,
+        "retry_at": stream.retry_at,
+        "error": stream.error,
+        "since": stream.since,
+        "counters": dict(stream.counters),
+        "queries": {
+            "count": len(questions),
+            "answered": len(questions) - len(unanswered),
+            "without_path": sum(one.answered and one.empty for one in questions),
+            "unanswered": len(unanswered),
+            "held_back": sum(one.held_until > now for one in unanswered),
+        },
+        "unanswered": [
+            {
+                "applications": [
+                    {"service": binding.service, "port": binding.application.port}
+                    for binding in steering.applications_of(one.query)
+                ],
+                "source": str(one.query.source),
+                "address": str(one.query.destination),
+                "intents": [str(intent) for intent in one.query.intents],
+                "requests": one.times,
+                "next_request": time.time() + one.due - now if connected and one.due > now else None,
+                "held_back": one.held_until > now,
+                "reason": one.reason,
+            }
+            for one in unanswered
+        ],
+    }
+
+
 def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[dict[str, Any]]:
     """Names of services that no address is known of, with what the last look-up failed with."""
     known = steering.learned()
@@ -98,7 +142,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield from _attachment_lines(status.get("attachments", ()))
     if "controller" in status:
         controller = status["controller"]
-        yield f"  controller {controller['target']}: {_controller_state(controller)}"
+        yield f"  controller {controller['target']}: {_controller_state(controller)}{_queries(controller)}"
+        yield from _held_back(controller)
     for binding in status.get("bindings", ()):
         path = " > ".join(binding["sids"]) or "no path"
         yield (
@@ -155,6 +200,32 @@ def _how_often(trouble: Mapping[str, Any]) -> str:
     if trouble["restarts_at"] is None:
         return told
     return f"{told}, starts again in {max(0.0, trouble['restarts_at'] - time.time()):.0f} s"
+
+
+def _queries(controller: Mapping[str, Any]) -> str:
+    """How many queries are answered, once they can be."""
+    queries = controller.get("queries")
+    if queries is None or controller["state"] != "connected":
+        return ""
+    text = f"; {queries['answered']} of {queries['count']} queries answered"
+    if queries["without_path"]:
+        text += f" ({queries['without_path']} without a path)"
+    if queries["unanswered"]:
+        text += f", {queries['unanswered']} unanswered"
+    return text + (f" ({queries['held_back']} held back)" if queries["held_back"] else "")
+
+
+def _held_back(controller: Mapping[str, Any]) -> Iterator[str]:
+    held = [one for one in controller.get("unanswered", ()) if one["held_back"]]
+    for one in held[:_MOST_HELD]:
+        asking = ", ".join(f"{each['service']} port {each['port']}" for each in one["applications"])
+        wait = ""
+        if one["next_request"] is not None:
+            wait = f"; next request in {_duration(max(0.0, one['next_request'] - time.time()))}"
+        who = f"{asking} at {one['address']} ({', '.join(one['intents'])})"
+        yield f"    held back: {who}: {one['reason']}{wait}"
+    if len(held) > _MOST_HELD:
+        yield f"    held back: {len(held) - _MOST_HELD} more, see --json"
 
 
 def _duration(seconds: float) -> str:

@@ -30,6 +30,8 @@ MOST_ADDRESSES = 64
 """The maximum number of addresses of a name."""
 LONGEST_TTL = 300.0
 """The maximum validity of an answer in seconds; then names are resolved again (resolver.py)."""
+FORMER_ANSWERS = 300.0
+"""Seconds that a path of the controller is kept after the last application that needs it has gone."""
 GRACE = 30.0
 """Seconds that an address is kept after the TTL of the last answer with it."""
 
@@ -107,6 +109,8 @@ class Steering:
         self._by_query: dict[PathQuery, list[Binding]] = {}
         self._query_changes: dict[PathQuery, bool] = {}
         self._answers: dict[PathQuery, SidList] = {}
+        #: Of queries that are not asked any more, until when; the oldest first.
+        self._former: dict[PathQuery, tuple[float, SidList]] = {}
         #: How often a name's address found no room.
         self.left_out: dict[str, int] = {}
         #: How many of the controller's paths found no room.
@@ -230,6 +234,7 @@ class Steering:
 
     def expire(self, alive: Callable[[str], bool]) -> bool:
         """Withdraws addresses that are no longer in answers, if the name resolves; True if there were any."""
+        self._forget_former()
         gone = [
             (name, address)
             for name, record in self._names.items()
@@ -255,6 +260,8 @@ class Steering:
 
     def set_controller_path(self, query: PathQuery, sids: SidList) -> None:
         """Sets the controller's path for this query; applications with the same query share it."""
+        if query not in self._by_query:
+            return
         self._answers[query] = sids
         for binding in [b for b in self._by_query.get(query, ()) if b.controller_path != sids]:
             before, binding.controller_path = binding.controller_path, sids
@@ -296,9 +303,21 @@ class Steering:
 
     def answers(self) -> Iterator[tuple[PathQuery, SidList]]:
         """The last valid paths for the current queries; changes while it runs are not included."""
-        for query, sids in list(self._answers.items()):
-            if query in self._by_query:
-                yield query, sids
+        yield from list(self._answers.items())
+
+    def applications_of(self, query: PathQuery) -> list[Binding]:
+        """The applications that need the path for this query."""
+        return list(self._by_query.get(query, ()))
+
+    def name_of_query(self, query: PathQuery) -> str:
+        """The query as an operator knows it: service, port, address, intents with their values."""
+        intents = ", ".join(map(str, query.intents))
+        asking = self._by_query.get(query)
+        if not asking:
+            return str(query)
+        more = f" and {len(asking) - 1} more" if len(asking) > 1 else ""
+        port = asking[0].application.port
+        return f"{asking[0].service} port {port} at {query.destination}{more} ({intents})"
 
     # --- what is steered
 
@@ -415,11 +434,12 @@ class Steering:
 
     def _new_binding(self, binding: Binding, old: Binding | None) -> Binding:
         if binding.query is not None:
-            # A query that was answered before has its path at once.
-            binding.controller_path = self._answers.get(binding.query, ())
             if binding.query not in self._by_query:
                 self._by_query[binding.query] = []
                 self._note_query(binding.query, asked=True)
+                self._recall(binding.query)
+            # A query that was answered a short time before has its path at once.
+            binding.controller_path = self._answers.get(binding.query, ())
             self._by_query[binding.query].append(binding)
         if old is not None:
             if old.path == binding.path:
@@ -450,6 +470,23 @@ class Steering:
         else:
             del self._by_query[binding.query]
             self._note_query(binding.query, asked=False)
+            self._forget_former()
+            sids = self._answers.pop(binding.query, None)
+            if sids is not None:
+                self._former[binding.query] = self._now() + FORMER_ANSWERS, sids
+
+    def _recall(self, query: PathQuery) -> None:
+        """Takes the path of a query that has come back, unless it is too old."""
+        end, sids = self._former.pop(query, (0.0, ()))
+        if end > self._now():
+            self._answers[query] = sids
+
+    def _forget_former(self) -> None:
+        while self._former:
+            query, (end, _) = next(iter(self._former.items()))
+            if end > self._now():
+                return
+            del self._former[query]
 
     def _note_query(self, query: PathQuery, asked: bool) -> None:
         # A query that was added and removed between two calls, or the reverse, is no change.

@@ -257,7 +257,7 @@ def test_refused_question_keeps_its_path_and_is_held_back(
     wait_until(lambda: sender.way(5001) == SHORT_WAY, 5.0, "the other's new path is used")
     assert sender.way(5000) == UPPER_WAY
     assert [line for line in client.output().splitlines() if "no path for" in line] == [
-        f"hawkwing: warning: no path for {A} -> {B} (low-latency): "
+        f"hawkwing: warning: no path for b port 5000 at {B} (low-latency(max 5000)): "
         "the controller ended the stream: No path found (UNKNOWN); next request in 5 s"
     ]
 

@@ -13,9 +13,9 @@ from hawkwing import handover
 from hawkwing.client import Client
 from hawkwing.config import Application, Config, Hawkeye, Service
 from hawkwing.controller import intent_pb2 as pb
-from hawkwing.controller.stream import ControllerStream, _Session
+from hawkwing.controller.stream import ControllerStream
 from hawkwing.intents import Intent, IntentType, PathQuery
-from hawkwing.steering import GRACE, Steering
+from hawkwing.steering import FORMER_ANSWERS, GRACE, Steering
 from hawkwing.tasks import Supervisor
 
 SOURCE, CONTROLLER, SID = IPv6Address("fd00::1"), IPv6Address("fd00::9"), IPv6Address("fcbb:bb00:1::2")
@@ -104,6 +104,10 @@ def client(config: Config) -> tuple[Client, Steering, ControllerStream, Plane, C
     return agent, steering, stream, plane, clock
 
 
+def wanted(stream: ControllerStream) -> list[PathQuery]:
+    return [question.query for question in stream.questions]
+
+
 # --- what is handed to the stream
 
 
@@ -127,14 +131,14 @@ def test_names_one_after_the_other_cost_as_much_each_as_the_first_few(
         async def learn() -> None:
             for number in range(count):
                 agent._learn(name(number), [address(number)], 10.0)
-            assert list(stream._wanted) == steering.queries() == [asked(n) for n in range(count)]
+            assert wanted(stream) == steering.queries() == [asked(n) for n in range(count)]
             for number in range(count):
                 clock.now += 10 + GRACE + 1
                 for other in range(number + 1, count):
                     steering._names[name(other)].expiry[address(other)] = clock.now + 1
                 assert steering.expire(lambda _: True)
                 agent._want()
-            assert list(stream._wanted) == steering.queries() == []
+            assert wanted(stream) == steering.queries() == []
 
         asyncio.run(learn())
         assert len(handed) == 2 * count
@@ -170,7 +174,66 @@ def test_a_change_that_cannot_be_sent_changes_nothing() -> None:
     too_big = PathQuery(SOURCE, address(1), (Intent(IntentType.LOW_LATENCY, max_value=2**31),))
     with pytest.raises(ValueError, match="2147483648"):
         stream.change([asked(2), too_big], [asked(0)])
-    assert list(stream._wanted) == list(stream._session.unasked) == [asked(0)]
+    assert wanted(stream) == [one.query for one in stream.questions.due(0.0)[0]] == [asked(0)]
+
+
+def test_a_path_is_kept_for_a_while_after_its_address_is_gone_and_then_forgotten() -> None:
+    clock = Clock()
+    steering = Steering(Plane(), clock)  # type: ignore[arg-type]
+    steering.apply(named(2), SOURCE)
+
+    def comes(number: int) -> None:
+        steering.learn(name(number), [address(number)], 1.0)
+
+    def goes() -> None:
+        clock.now += 1 + GRACE + 1
+        assert steering.expire(lambda _: True)
+
+    def path() -> tuple[IPv6Address, ...]:
+        binding = steering.binding(address(0), 80)
+        assert binding is not None
+        return binding.controller_path
+
+    comes(0)
+    steering.set_controller_path(asked(0), (SID, SID))
+    goes()
+    assert list(steering.answers()) == []
+    clock.now += FORMER_ANSWERS - 1
+    comes(0)
+    assert path() == (SID, SID)
+    goes()
+    clock.now += FORMER_ANSWERS + 1
+    comes(0)
+    assert path() == ()
+    steering.set_controller_path(asked(0), (SID, SID))
+    goes()
+    clock.now += FORMER_ANSWERS + 1
+    steering.expire(lambda _: True)
+    assert steering._former == {}
+
+
+def test_a_path_that_nobody_asks_for_is_not_kept() -> None:
+    steering = Steering(Plane())  # type: ignore[arg-type]
+    steering.apply(named(1), SOURCE)
+    steering.set_controller_path(asked(0), (SID,))
+    steering.learn(name(0), [address(0)], 10.0)
+    assert list(steering.answers()) == []
+
+
+def test_queries_are_told_by_service_port_and_values() -> None:
+    steering = Steering(Plane())  # type: ignore[arg-type]
+    limited = (Intent(IntentType.SFC, functions=("fw",)), Intent(IntentType.LOW_LATENCY, max_value=20))
+    applications = tuple(Application(port=port, intents=limited) for port in (80, 81))
+    service = Service(ipv6_addresses=(address(0),), applications=applications)
+    hawkeye = Hawkeye(enabled=True, address=CONTROLLER, port=5001)
+    steering.apply(Config(hawkeye=hawkeye, services={"web": service}), SOURCE)
+    (query,) = steering.queries()
+    assert (
+        steering.name_of_query(query)
+        == f"web port 80 at {address(0)} and 1 more (sfc(fw), low-latency(max 20))"
+    )
+    steering.apply(Config(), SOURCE)
+    assert steering.name_of_query(query) == f"{SOURCE} -> {address(0)} (sfc(fw), low-latency(max 20))"
 
 
 # --- on the stream
@@ -191,10 +254,10 @@ class Call:
         return await self._results.get()
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.parametrize("suspected", [False, True])
 @pytest.mark.parametrize("at_once", [False, True])
 def test_questions_and_answers_cost_as_much_each_as_the_first_few(
-    hashed: list[int], one_by_one: bool, at_once: bool
+    hashed: list[int], suspected: bool, at_once: bool
 ) -> None:
     async def converse(count: int) -> None:
         answered: asyncio.Queue[PathQuery] = asyncio.Queue()
@@ -202,8 +265,10 @@ def test_questions_and_answers_cost_as_much_each_as_the_first_few(
         call = Call()
         if at_once:
             stream.want([asked(number) for number in range(count)])
-        stream._session = session = _Session(one_by_one, dict.fromkeys(stream._wanted))
-        talk = asyncio.create_task(stream._converse(call, session))  # type: ignore[arg-type]
+        for question in stream.questions:
+            question.suspect = suspected
+        stream.questions.begin(asyncio.get_running_loop().time())
+        talk = asyncio.create_task(stream._converse(call))  # type: ignore[arg-type]
         for number in range(count):
             if not at_once:
                 stream.change([asked(number)], [])
@@ -211,7 +276,7 @@ def test_questions_and_answers_cost_as_much_each_as_the_first_few(
         talk.cancel()
         await asyncio.wait({talk})
         assert len(call.requests) == count
-        assert not session.unasked and not session.unanswered
+        assert not stream.questions.open and not stream.questions.unanswered()
 
     def looks(count: int) -> int:
         hashed[0] = 0
@@ -232,14 +297,14 @@ def test_a_query_dropped_before_its_turn_is_not_asked_and_leaves_nothing_behind(
         stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: None)
         stream.want([asked(0), asked(1), asked(2)])
         call = Slow()
-        talk = asyncio.create_task(stream._converse(call, stream._session))  # type: ignore[arg-type]
+        talk = asyncio.create_task(stream._converse(call))  # type: ignore[arg-type]
         await asyncio.sleep(0.005)
         stream.change([], [asked(0), asked(1)])
         await asyncio.sleep(0.05)
         talk.cancel()
         await asyncio.wait({talk})
         assert [r.ipv6_destination_address for r in call.requests] == [str(address(0)), str(address(2))]
-        assert list(stream._session.asked) == list(stream._session.unanswered) == [asked(2)]
+        assert wanted(stream) == [one.query for one in stream.questions.open] == [asked(2)]
 
     asyncio.run(converse())
 

@@ -39,7 +39,9 @@ def steering(enabled: bool = True, source: IPv6Address | None = SOURCE) -> Steer
 
 
 def stream(state: str) -> Any:
-    return SimpleNamespace(state=state)
+    """In this state, with an answer without a path to everything."""
+    answer = SimpleNamespace(answered=True, empty=True)
+    return SimpleNamespace(state=state, questions=SimpleNamespace(get=lambda _query: answer))
 
 
 @pytest.mark.parametrize(
