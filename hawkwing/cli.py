@@ -5,7 +5,6 @@ import sys
 try:
     import argparse
     import json
-    import logging
     import os
     import re
     from collections.abc import Sequence
@@ -43,12 +42,6 @@ Ctrl-C or SIGTERM stops an agent and removes its filters. Exit status: 0 success
 
 DEFAULT_CONFIG = Path("/etc/hawkwing/config.yaml")
 ROLES = ("client", "server")
-
-
-class _NoColours(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        return f"hawkwing: {prefix}{super().format(record)}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -180,9 +173,9 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _run_agent(arguments: argparse.Namespace) -> int:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_NoColours())
-    logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, handlers=[handler])
+    from hawkwing import logs
+
+    logs.to_standard_error(arguments.verbose)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # The loader starts first: it runs while the rest is imported and read.
     from hawkwing.dataplane.interfaces import check_interfaces

@@ -18,6 +18,8 @@ from hawkwing.dataplane.bytecode import ROLES
 from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.source import meaning
+from hawkwing.errors import DataplaneError
+from hawkwing.files import RunFile
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.sids import SidList
 from hawkwing.steering import Steering
@@ -58,10 +60,7 @@ class Note:
         self._path = _programs_file(role, interface)
         #: The ids of the programs that the agent before has noted.
         self.former = noted_programs(role, interface)
-        try:
-            self._before: str | None = self._path.read_text()
-        except (OSError, ValueError):
-            self._before = None
+        self._before = RunFile(self._path).read()
 
     def announce(self, programs: Iterable[int]) -> None:
         """These are about to take the place of the former ones."""
@@ -74,14 +73,12 @@ class Note:
     def take_back(self) -> None:
         """They were not attached: what the agent before has noted is still right."""
         if self._before is None:
-            self._path.unlink(missing_ok=True)
+            RunFile(self._path).remove()
         else:
             self._write(self._before)
 
     def _write(self, text: str) -> None:
-        temporary = self._path.with_name(f"{self._path.name}.new")
-        temporary.write_text(text)
-        temporary.rename(self._path)
+        RunFile(self._path).write(text)
 
 
 def programs_of_others(role: str) -> set[int]:
@@ -100,7 +97,7 @@ def noted_programs(role: str, interface: str) -> list[int]:
     try:
         note = json.loads(_programs_file(role, interface).read_text())
         numbers = [*note["programs"], *note.get("former", ())]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []
     return [number for number in numbers if isinstance(number, int)]
 
@@ -126,7 +123,7 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
             os.close(program)
     except PermissionError:
         log.warning("taking over the previous agent's flows needs CAP_SYS_ADMIN: flows are learned again")
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         # No file: nothing was kept. No such program: its filter was removed.
         return maps
     return maps
@@ -168,12 +165,10 @@ class Saver:
             await asyncio.sleep(max(_PAUSE, _REST * (time.monotonic() - begun)))
 
     def _write(self, text: str) -> None:
-        temporary = self._file.with_suffix(".new")
         try:
-            temporary.write_text(text)
-            temporary.rename(self._file)
-        except OSError as error:
-            log.warning("can't save learned addresses for a restart: %s: %s", self._file, error.strerror)
+            RunFile(self._file).write(text)
+        except DataplaneError as error:
+            log.warning("learned addresses are not saved for a restart: %s", error)
 
 
 def _state(steering: Steering) -> Iterator[str]:
@@ -210,7 +205,7 @@ def restore(steering: Steering, interface: str) -> None:
         names = {name: [IPv6Address(a) for a in found] for name, found in state["names"].items()}
     except FileNotFoundError:
         return
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         log.warning("the state of the previous agent can't be read and is ignored")
         return
     for name, found in names.items():
@@ -223,8 +218,12 @@ def restore(steering: Steering, interface: str) -> None:
 
 def discard(role: str, interface: str) -> None:
     """Removes the saved state."""
-    _file(role, interface).unlink(missing_ok=True)
-    _programs_file(role, interface).unlink(missing_ok=True)
+    for path in (_file(role, interface), _programs_file(role, interface)):
+        try:
+            RunFile(path).remove()
+        except DataplaneError as error:
+            # The filters have to be removed all the same.
+            log.warning("%s", error)
 
 
 def _intent_fields(intent: Intent) -> list[object]:

@@ -9,7 +9,7 @@ from hawkwing import ending
 from hawkwing.dataplane import tc
 from hawkwing.dataplane.netlink import Netlink
 from hawkwing.errors import DataplaneError
-from hawkwing.locks import locked_file
+from hawkwing.locks import Lock, holder_of, locked_file
 
 
 def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
@@ -26,24 +26,25 @@ class Claim:
     def __init__(self, role: str, interface: str, key: str | int = "") -> None:
         self._path = runtime_folder() / _file_of(role, key or interface)
         try:
-            self._file = locked_file(self._path, wait=False)
+            self._lock = Lock(self._path, wait=False)
         except BlockingIOError:
             raise DataplaneError(
                 f"hawkwing {role} already runs on {interface} (process {self._owner()}); stop that one first"
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        except OSError as error:
+            raise DataplaneError(f"can't write {self._path}: {error.strerror}") from None
+        try:
+            self._lock.write(f"{os.getpid()}\n")
+        except OSError as error:
+            self.release()
+            raise DataplaneError(f"can't write {self._path}: {error.strerror}") from None
 
-    def _owner(self) -> str:
-        with suppress(OSError):
-            return self._path.read_text().strip() or "unknown"
-        return "unknown"
+    def _owner(self) -> int | str:
+        return holder_of(self._path) or "unknown"
 
     def release(self) -> None:
         """Gives the right back and removes its file."""
-        self._path.unlink(missing_ok=True)
-        self._file.close()
+        self._lock.release()
         with suppress(OSError):
             self._path.parent.rmdir()
             self._path.parent.parent.rmdir()
