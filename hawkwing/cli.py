@@ -288,6 +288,18 @@ def _main(argv: Sequence[str] | None) -> int:
         for line in str(error).splitlines():
             print(f"hawkwing: {line}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if ending.is_lost_output(error):
+            raise
+        import logging
+
+        logging.debug("where it failed", exc_info=True)
+        what = f"{error.filename}: " if error.filename is not None else ""
+        print(f"hawkwing: {what}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("hawkwing: there is not enough memory", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

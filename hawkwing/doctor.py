@@ -1,6 +1,7 @@
 """`hawkwing doctor`: checks whether the agent can run here, by loading its programs."""
 
 import platform
+import resource
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -56,9 +57,16 @@ def _capabilities() -> str:
     return "CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON"
 
 
+def _open_files() -> str:
+    refusal.require_open_files()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return "no limit" if limit == resource.RLIM_INFINITY else f"{limit:,} allowed"
+
+
 _CHECKS: dict[str, Callable[[], str]] = {
     "kernel": _kernel,
     "capabilities": _capabilities,
+    "open files": _open_files,
     "data plane": data_plane,
 }
 

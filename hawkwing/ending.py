@@ -178,10 +178,14 @@ def output_of(program: str, work: Callable[[], int]) -> int:
         finally:
             _flush()
     except OSError as error:
-        # Files and sockets are handled where they are used: without a name it was the output.
-        if error.errno not in _OUTPUT_LOST or error.filename is not None:
+        if not is_lost_output(error):
             raise
         return _output_lost(program, error)
+
+
+def is_lost_output(error: OSError) -> bool:
+    """Files and sockets are handled where they are used: without a name it was the output."""
+    return error.errno in _OUTPUT_LOST and error.filename is None
 
 
 def _flush() -> None:

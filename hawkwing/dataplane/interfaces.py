@@ -32,6 +32,7 @@ def check_interfaces(names: Sequence[str], wait: bool = False) -> tuple[list[Ask
     missing = refusal.needs_capabilities()
     if missing:
         raise DataplaneError(missing)
+    refusal.require_open_files()
     found: dict[str, Asked] = {}
     raw = False
     with Netlink() as ip:
