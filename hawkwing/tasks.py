@@ -121,26 +121,31 @@ async def in_thread(work: Callable[[], T]) -> T:
     """What `work` returns or raises, in a thread that nobody waits for when the process ends."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
+    threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
+    try:
+        return await result
+    finally:
+        # An exception knows this frame, and the future the exception: garbage that only a search finds.
+        del result
 
-    def settle(value: T | None, error: BaseException | None) -> None:
-        if result.done():
-            return
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(value)  # type: ignore[arg-type]
 
-    def run() -> None:
-        value, raised = None, None
-        try:
-            value = work()
-        except BaseException as error:
-            raised = error
-        # The loop may have ended meanwhile.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, value, raised)
-        # An exception knows this frame: together they would be garbage that nobody finds.
-        del value, raised
+def _run(work: Callable[[], T], loop: asyncio.AbstractEventLoop, result: asyncio.Future[T]) -> None:
+    value: T | None = None
+    raised: BaseException | None = None
+    try:
+        value = work()
+    except BaseException as error:
+        raised = error
+    # The loop may have ended meanwhile.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_settle, result, value, raised)
+    del value, raised, result
 
-    threading.Thread(target=run, daemon=True).start()
-    return await result
+
+def _settle(result: asyncio.Future[Any], value: object, error: BaseException | None) -> None:
+    if result.done():
+        return
+    if error is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(value)

@@ -9,6 +9,7 @@ import platform
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT = 1, 2, 3, 4
@@ -36,8 +37,14 @@ def _bpf(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
     return result
 
 
+@lru_cache(maxsize=256)
+def _array(size: int) -> "type[ctypes.Array[ctypes.c_char]]":
+    """Kept, because each new type is garbage that only a search finds."""
+    return ctypes.c_char * size
+
+
 def _buffer(data: bytes) -> "ctypes.Array[ctypes.c_char]":
-    return ctypes.create_string_buffer(data, max(len(data), 1))
+    return _array(len(data)).from_buffer_copy(data) if data else _array(1)()
 
 
 def _element(map_fd: int, key: int, value: int, flags: int = 0) -> "ctypes.Array[ctypes.c_char]":

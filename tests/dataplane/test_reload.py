@@ -21,10 +21,12 @@ from hawkwing.dataplane.plane import DataPlane, route_key
 from hawkwing.errors import ConfigError, DataplaneError, HawkwingError
 from hawkwing.intents import PathQuery
 from hawkwing.plan import Options, make_plan
+from hawkwing.room import Room
 from lab.wait import patient
 
 SOURCE, SMALL, OTHER = "fd00::1", IPv6Address("fd00::80"), IPv6Address("fd00::81")
 SID = IPv6Address("fcbb:bb00:1::2")
+_TRIES = 3
 LONGEST_PAUSE = 0.05
 """Seconds that a reload may keep everything else waiting."""
 HEAD = f"""client_ipv6_address: {SOURCE}
@@ -144,13 +146,19 @@ async def pauses(work: Awaitable[object]) -> list[float]:
 def test_a_reload_of_20000_addresses_keeps_nobody_waiting(
     running: Callable[..., Running], before: int, after: int
 ) -> None:
-    agent = running(large(before) if before else HEAD, Capacities(services=65536, routes=262144))
+    texts = [large(count, first=first) if count else HEAD for count, first in ((before, 0), (after, 10_000))]
+    agent = running(texts[0], Capacities(services=65536, routes=262144))
 
     async def work() -> list[float]:
         await agent.client._start_stream()
         await asyncio.sleep(0.1)
-        text = large(after, first=10_000) if after else HEAD
-        return await pauses(agent.reload(text))
+        found = await pauses(agent.reload(texts[1]))
+        for _ in range(_TRIES - 1):
+            # Others may have used the machine.
+            if found[0] >= patient(LONGEST_PAUSE):
+                await agent.reload(texts[0])
+                found = await pauses(agent.reload(texts[1]))
+        return found
 
     found = agent.run(work)
     assert agent.entries() == (after + 1, 2 * (after + 1))
@@ -285,6 +293,26 @@ def test_so_many_prefixes_on_the_command_line_are_refused(tmp_path: Path) -> Non
         make_plan(Options("server", [Asked("lo", "lo")], None, sr_domain=prefixes))
 
 
+def test_more_addresses_of_the_host_than_there_is_room_for(
+    running: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that are left out get their place when others go; a start makes room for all."""
+    agent = running(HEAD, Capacities(local_addresses=2))
+    table = agent.plane.maps["local_addresses"]
+    all_of_them = {address(number) for number in range(4)}
+    agent.plane.set_local_addresses(all_of_them)
+    agent.plane.set_local_addresses(all_of_them)
+    (message,) = caplog.messages
+    assert message.startswith(
+        "this host has 2 more addresses than the 2 that there is room for: their packets"
+    )
+    kept = {IPv6Address(key) for key in table.each_key()}
+    assert len(kept) == 2
+    agent.plane.set_local_addresses(all_of_them - kept)
+    assert {IPv6Address(key) for key in table.each_key()} == all_of_them - kept
+    assert Capacities().with_room_for(Room(), 3000).local_addresses >= 6000
+
+
 def test_reloads_leave_no_garbage(running: Callable[..., Running]) -> None:
     """What is left out of the search for garbage may not become garbage."""
     agent = running(HEAD)
@@ -305,4 +333,4 @@ def test_reloads_leave_no_garbage(running: Callable[..., Running]) -> None:
         found = gc.collect()
     finally:
         gc.enable()
-    assert found < 600, f"{found} objects of three reloads were garbage"
+    assert found < 30, f"{found} objects of three reloads were garbage"
