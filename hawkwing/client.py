@@ -17,6 +17,7 @@ from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.errors import DataplaneError, HawkwingError
+from hawkwing.intents import PathQuery
 from hawkwing.plan import Plan
 from hawkwing.room import Room
 from hawkwing.steering import SourceOf, Steering
@@ -33,6 +34,10 @@ _SLICE = 0.005
 _QUERIES_AT_ONCE = 50
 _SETTLED = 0.2
 """Seconds after a change of addresses: they come in bursts."""
+
+
+Changes = tuple[list[PathQuery], list[PathQuery]]
+"""Queries that have come, and queries that have gone."""
 
 
 @contextmanager
@@ -152,7 +157,8 @@ class Client:
         self._sources_changed = False
         async with self._changing:
             await self._in_steps(self.steering.following_sources())
-            await self._want_all()
+            if sources := await self._want_all():
+                log.info("the controller is asked for paths from %s", ", ".join(map(str, sorted(sources))))
 
     def _follow_names(self) -> None:
         if self._names is None and self.steering.names:
@@ -201,16 +207,20 @@ class Client:
         self.steering.set_controller_path(query, sids)
         self._save_soon()
 
-    def _want(self, most: int | None = None) -> bool:
-        """Tells the stream which queries have come and gone; False where there were none."""
+    def _want(self, most: int | None = None) -> Changes:
+        """Tells the stream which queries have come and gone."""
         wanted, dropped = self.steering.query_changes(most)
         if self._stream is not None:
             self._stream.change(wanted, dropped)
-        return bool(wanted or dropped)
+        return wanted, dropped
 
-    async def _want_all(self) -> None:
-        while self._want(_QUERIES_AT_ONCE):  # noqa: ASYNC110
+    async def _want_all(self) -> set[IPv6Address]:
+        """As `_want`, a few at a time; the sources of the new ones."""
+        sources: set[IPv6Address] = set()
+        while any(changes := self._want(_QUERIES_AT_ONCE)):
+            sources.update(query.source for query in changes[0])
             await asyncio.sleep(0)
+        return sources
 
     # --- events
 

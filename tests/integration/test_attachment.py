@@ -494,7 +494,8 @@ def test_an_interface_without_an_address_has_its_backup(pair: Pair) -> None:
         "hawkeye: {enabled: true, address: 'fcbb:cc00:5::f', port: 5001}\n"
         + CONFIG.replace("port: 5000,", "port: 5000, intents: [{intent: low-latency}],")
     )
-    pair.sh("ip -6 addr flush dev eth0 scope global")
+    # The kernel would also use one of another interface.
+    pair.sh("ip -6 addr flush dev eth0 scope global; ip -6 addr del fcbb:cc00:1::a/128 dev lo")
     agent = pair.agent().ready()
     assert "eth0 has no global IPv6 address yet" in agent.output()
     assert pair.steered()
