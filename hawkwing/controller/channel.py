@@ -90,9 +90,11 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, grpc.RpcError) and error.code() in _REFUSALS
 
 
-def is_cancelled(error: BaseException) -> bool:
-    """Is it what HawkEye 1.0.1 ends a stream with when another client has left?"""
-    return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.CANCELLED
+def gives_no_reason(error: BaseException) -> bool:
+    """Is it CANCELLED, as HawkEye 1.0.1 ends a stream when another client has left, or is the status lost?"""
+    return isinstance(error, grpc.RpcError) and (
+        error.code() is grpc.StatusCode.CANCELLED or _status_is_lost(error)
+    )
 
 
 def is_no_controller(error: BaseException) -> bool:

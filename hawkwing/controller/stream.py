@@ -20,7 +20,7 @@ from hawkwing.controller.channel import (
     Credentials,
     StreamEndedError,
     describe_failure,
-    is_cancelled,
+    gives_no_reason,
     is_no_controller,
     is_refusal,
     open_channel,
@@ -37,7 +37,7 @@ FAREWELL = 0.1
 """Seconds from closing our half of a stream to leaving it: HawkEye 1.0.1 ends another client's stream if it
 has not read the end of ours by then."""
 CANCELLED_MOST = 3
-"""How many streams in a row, without an answer, may end with CANCELLED before it counts as a failure."""
+"""How many streams in a row may end without an answer and without a reason before it counts as a failure."""
 
 _log = logging.getLogger(__name__)
 
@@ -265,12 +265,12 @@ class ControllerStream:
     def _failed(self, error: Exception) -> float:
         """Notes the end of a stream; the seconds until the next attempt."""
         reason = self._describe(error)
-        if is_cancelled(error):
+        if gives_no_reason(error):
             self.counters["cancelled"] += 1
             self._cancelled += 1
             self._blame(Break.CANCELLED, reason)
             if self._cancelled <= CANCELLED_MOST:
-                _log.debug("the controller at %s cancelled the stream: %s", self.target, reason)
+                _log.debug("asking the controller at %s again: %s", self.target, reason)
                 return self._after_cancelled.next()
         self.counters["failures"] += 1
         self._error = reason
@@ -280,7 +280,7 @@ class ControllerStream:
         self._warned = True
         # A controller that accepts and hangs up counts as connected only when it answers.
         self._flapping = self._ready and not self.questions.answers
-        if self._ready and not is_cancelled(error) and not is_no_controller(error):
+        if self._ready and not gives_no_reason(error) and not is_no_controller(error):
             self._blame(Break.REFUSED if is_refusal(error) else Break.BROKEN, reason)
         return self._backoff.next()
 
