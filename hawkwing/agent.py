@@ -230,7 +230,7 @@ class Agent:
 
     # --- answers to the command line
 
-    def _status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+    async def _status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "role": self._options.role,
             "pid": os.getpid(),
@@ -240,7 +240,7 @@ class Agent:
             "ingress_hook": self._options.hook,
             "attachments": self._keeper.report() if self._keeper is not None else [],
             **status.of_data_plane(self._plane),
-            **(self._client.status() if self._client is not None else {}),
+            **(await self._client.status() if self._client is not None else {}),
             "troubles": status.of_tasks(self._tasks),
         }
 

@@ -21,7 +21,7 @@ from hawkwing.intents import PathQuery
 from hawkwing.plan import Plan
 from hawkwing.room import Room
 from hawkwing.steering import SourceOf, Steering
-from hawkwing.tasks import Supervisor, in_thread
+from hawkwing.tasks import SLICE, Supervisor, collected, in_thread
 
 if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hawkwing")
 _EXPIRY_CHECK = 1.0
-_SLICE = 0.005
-"""Seconds of work on a large configuration before others get their turn."""
 _QUERIES_AT_ONCE = 50
 _SETTLED = 0.2
 """Seconds after a change of addresses: they come in bursts."""
@@ -140,7 +138,7 @@ class Client:
             self._save_soon()
 
     async def _in_steps(self, steps: Iterator[None]) -> None:
-        while not self.steering.finish(steps, _SLICE):  # noqa: ASYNC110
+        while not self.steering.finish(steps, SLICE):  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     def sources_changed(self) -> None:
@@ -258,12 +256,12 @@ class Client:
 
     # --- answers to the command line
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Controller, bindings and unresolved names."""
         told: dict[str, Any] = {}
         if self._stream is not None:
             told["controller"] = status.of_controller(self._stream, self.steering)
-        told["bindings"] = status.of_steering(self._plane, self.steering)
+        told["bindings"] = await collected(status.of_steering(self._plane, self.steering))
         names = self._names
         why_not: Callable[[str], str | None] = names.why_not if names is not None else lambda _name: None
         told["unresolved"] = status.of_names(self.steering, why_not)

@@ -22,6 +22,7 @@ Handler = Callable[[Mapping[str, Any]], Any]
 _TIMEOUT = 5.0
 _SIGN_OF_LIFE = 1.0
 _MOST_ASKED, _MOST = 1 << 16, 1 << 28
+_PIECE = 500
 _UNKNOWN = "unknown request (different version?)"
 
 
@@ -69,7 +70,12 @@ class ControlServer:
                 line = await reader.readline()
             if line:
                 answer = await self._with_signs_of_life(asyncio.ensure_future(self._answer(line)), writer)
-                writer.write(_json(answer).encode() + b"\n")
+                for piece in _pieces(answer):
+                    writer.write(piece.encode())
+                    # Also a turn for others.
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                writer.write(b"\n")
                 await writer.drain()
         writer.close()
 
@@ -108,11 +114,22 @@ class ControlServer:
             self._path.unlink(missing_ok=True)
 
 
-def _json(answer: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(answer)
-    except (TypeError, ValueError):
-        return json.dumps({"error": "the agent's answer can't be sent"})
+def _pieces(answer: object, depth: int = 2) -> Iterator[str]:
+    """The answer as JSON; long lists near its top in pieces."""
+    if isinstance(answer, dict) and depth:
+        begin = "{"
+        for key, value in answer.items():
+            yield f"{begin}{json.dumps(key)}: "
+            yield from _pieces(value, depth - 1)
+            begin = ", "
+        yield "}" if answer else "{}"
+    elif isinstance(answer, list) and len(answer) > _PIECE:
+        for first in range(0, len(answer), _PIECE):
+            text = json.dumps(answer[first : first + _PIECE])
+            yield ("[" if not first else ", ") + text[1:-1]
+        yield "]"
+    else:
+        yield json.dumps(answer)
 
 
 def sockets() -> list[Path]:

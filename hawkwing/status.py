@@ -48,25 +48,25 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
     return told
 
 
-def of_steering(plane: DataPlane, steering: Steering) -> list[dict[str, Any]]:
+def of_steering(plane: DataPlane, steering: Steering) -> Iterator[dict[str, Any]]:
     """Every binding: where its path comes from, the path, since when, and what was sent over it."""
-    told = []
+    nothing = {"packets": 0, "bytes": 0}
+    sent: dict[int, dict[str, int]] = {}
     for binding in steering.bindings():
         slot = steering.slot_of(binding)
-        told.append(
-            {
-                "service": binding.service,
-                "address": str(binding.address),
-                "port": binding.application.port,
-                "intents": [str(intent) for intent in binding.application.intents],
-                "origin": binding.origin,
-                "sids": [str(sid) for sid in binding.path],
-                "source": str(binding.query.source) if binding.query is not None else None,
-                "since": binding.since,
-                "path_sent": plane.path_count(slot)._asdict() if slot else {"packets": 0, "bytes": 0},
-            }
-        )
-    return told
+        if slot and slot not in sent:
+            sent[slot] = plane.path_count(slot)._asdict()
+        yield {
+            "service": binding.service,
+            "address": str(binding.address),
+            "port": binding.application.port,
+            "intents": [str(intent) for intent in binding.application.intents],
+            "origin": binding.origin,
+            "sids": [str(sid) for sid in binding.path],
+            "source": str(binding.query.source) if binding.query is not None else None,
+            "since": binding.since,
+            "path_sent": sent[slot] if slot else nothing,
+        }
 
 
 def of_controller(stream: "ControllerStream", steering: Steering) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,6 +19,8 @@ log = logging.getLogger("hawkwing")
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _MOST_TROUBLES = 100
+SLICE = 0.005
+"""Seconds of long work before others get their turn."""
 
 
 @dataclass
@@ -115,6 +117,18 @@ class Supervisor:
 def _text(error: BaseException) -> str:
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+async def collected(items: Iterable[T]) -> list[T]:
+    """All of them, while others get their turn."""
+    found: list[T] = []
+    end = time.monotonic() + SLICE
+    for item in items:
+        found.append(item)
+        if time.monotonic() > end:
+            await asyncio.sleep(0)
+            end = time.monotonic() + SLICE
+    return found
 
 
 async def in_thread(work: Callable[[], T]) -> T:

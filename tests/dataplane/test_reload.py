@@ -6,6 +6,8 @@ import asyncio
 import gc
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from hawkwing import control
 from hawkwing.agent import Agent
 from hawkwing.client import Client
 from hawkwing.dataplane.interfaces import Asked
@@ -22,6 +25,7 @@ from hawkwing.errors import ConfigError, DataplaneError, HawkwingError
 from hawkwing.intents import PathQuery
 from hawkwing.plan import Options, make_plan
 from hawkwing.room import Room
+from hawkwing.tasks import in_thread
 from lab.wait import patient
 
 SOURCE, SMALL, OTHER = "fd00::1", IPv6Address("fd00::80"), IPv6Address("fd00::81")
@@ -164,6 +168,32 @@ def test_a_reload_of_20000_addresses_keeps_nobody_waiting(
     assert agent.entries() == (after + 1, 2 * (after + 1))
     assert agent.path(SMALL) == SID
     assert len(agent.client.steering.queries()) == after + 1
+    assert found[0] < patient(LONGEST_PAUSE), [round(pause, 3) for pause in found[:8]]
+
+
+def test_the_status_of_20000_addresses_keeps_nobody_waiting(
+    running: Callable[..., Running], tmp_path: Path
+) -> None:
+    agent = running(large(20_000))
+    path = tmp_path / "agent.sock"
+    script = "import sys; from pathlib import Path; from hawkwing.control import ask; "
+    script += "print(len(ask(Path(sys.argv[1]), {'ask': 'status'})['bindings']))"
+    command = [sys.executable, "-c", script, str(path)]
+    told: list[str] = []
+
+    async def ask() -> None:
+        # Another process: reading it would keep this one busy.
+        told.append(await in_thread(lambda: subprocess.run(command, capture_output=True, text=True).stdout))
+
+    async def work() -> list[float]:
+        server = control.ControlServer(path, {"status": agent.agent._status})
+        await server.start()
+        found = [await pauses(ask()) for _ in range(_TRIES)]
+        server.close()
+        return min(found)
+
+    found = agent.run(work)
+    assert told == ["20001\n"] * _TRIES
     assert found[0] < patient(LONGEST_PAUSE), [round(pause, 3) for pause in found[:8]]
 
 

@@ -134,7 +134,12 @@ def test_an_answer_may_take_longer_than_a_silence(tmp_path: Path, monkeypatch: p
 
 def test_large_answers(tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
-    large = [f"binding {number}" for number in range(200_000)]
+    large = {
+        "bindings": [f"binding {number}" for number in range(200_001)],
+        "few": list(range(1000)),
+        "none": {},
+        "nested": {"list": [[1, 2]] * 1001, "text": "x"},
+    }
     assert serving(path, {"status": lambda _request: large}, lambda: ask(path, {"ask": "status"})) == large
 
 
