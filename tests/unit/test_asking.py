@@ -1,6 +1,7 @@
 """From names to questions and from results to maps: what each change costs, in look-ups and not in time."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from fake_hawkeye.service import to_result
-from hawkwing import handover
+from hawkwing import explain, handover, status
 from hawkwing.agent import Agent, Options
 from hawkwing.config import Application, Config, Hawkeye, Service
 from hawkwing.controller import intent_pb2 as pb
@@ -307,6 +308,44 @@ def test_a_query_dropped_before_its_turn_is_not_asked_and_leaves_nothing_behind(
         assert wanted(stream) == [one.query for one in stream.questions.open] == [asked(2)]
 
     asyncio.run(converse())
+
+
+def test_status_and_explain_tell_what_became_of_each_query() -> None:
+    async def look() -> None:
+        _, steering, stream, _, _ = client(named(4))
+        for number in range(4):
+            steering.learn(name(number), [address(number)], 10.0)
+        stream.change(*steering.query_changes())
+        stream._connected()
+        now = stream.now()
+        for question in stream.questions.due(now)[0]:
+            stream.questions.asked(question, now)
+        for number, sids in ((0, [SID]), (1, [])):
+            stream._take(to_result(stream.questions.get(asked(number)).request, sids))  # type: ignore[union-attr]
+        third = stream.questions.get(asked(2))
+        assert third is not None
+        third.held_until, third.due, third.reason = now + 5, now + 5, "connection lost"
+        told = status.of_controller(stream, steering)
+        counts = {"count": 4, "answered": 2, "without_path": 1, "unanswered": 2, "held_back": 1}
+        assert told["queries"] == counts
+        assert [one["address"] for one in told["unanswered"]] == [str(address(2)), str(address(3))]
+        held = told["unanswered"][0]
+        assert held["applications"] == [{"service": name(2), "port": 80}, {"service": name(2), "port": 81}]
+        assert (held["intents"], held["requests"]) == (["low-latency"], 1)
+        assert (held["held_back"], held["reason"]) == (True, "connection lost")
+        assert 4 < held["next_request"] - time.time() < 6
+        ends = [
+            "the controller's path for low-latency",
+            "the controller was asked, it returned no path",
+            "the controller was asked, it is not asked again for a while: connection lost",
+            "the controller was asked, it has not answered yet",
+        ]
+        for number, end in enumerate(ends):
+            assert explain.sentence(steering, stream, name(number), 80).endswith(end)
+        stream._enter("connecting")
+        assert explain.sentence(steering, stream, name(3), 80).endswith("asked, it is not connected")
+
+    asyncio.run(look())
 
 
 # --- from a result to the maps
