@@ -5,7 +5,8 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from hawkwing.intents import PathQuery
-from hawkwing.steering import Binding, Steering
+from hawkwing.queries import Binding
+from hawkwing.steering import Steering
 
 if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream

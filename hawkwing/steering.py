@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
-from hawkwing.config import Application, Config
+from hawkwing.config import Config
 from hawkwing.dataplane.plane import DataPlane, name_key
 from hawkwing.desired import Desired
 from hawkwing.errors import DataplaneError
 from hawkwing.intents import PathQuery
 from hawkwing.policies import EMPTY_SLOT, PolicyTable
+from hawkwing.queries import Binding, Queries
 from hawkwing.room import Room
 from hawkwing.sids import SidList
 
@@ -30,37 +31,11 @@ MOST_ADDRESSES = 64
 """The maximum number of addresses of a name."""
 LONGEST_TTL = 300.0
 """The maximum validity of an answer in seconds; then names are resolved again (resolver.py)."""
-FORMER_ANSWERS = 300.0
-"""Seconds that a path of the controller is kept after the last application that needs it has gone."""
 GRACE = 30.0
 """Seconds that an address is kept after the TTL of the last answer with it."""
 
 SourceOf = Callable[[IPv6Address], IPv6Address | None]
 """The source address in requests for a destination; None: there can't be one at present."""
-
-
-@dataclass(slots=True, eq=False)
-class Binding:
-    """One application at one address of its service, and its path."""
-
-    service: str
-    application: Application
-    address: IPv6Address
-    query: PathQuery | None = None
-    controller_path: SidList = ()
-    since: float = field(default_factory=time.time)
-
-    @property
-    def path(self) -> SidList:
-        """The SIDs in use, in travel order; empty where there are none."""
-        return self.controller_path or self.application.sid
-
-    @property
-    def origin(self) -> str:
-        """Where the path comes from: controller, backup or none."""
-        if self.controller_path:
-            return "controller"
-        return "backup" if self.application.sid else "none"
 
 
 class Group:
@@ -106,11 +81,7 @@ class Steering:
         self._names: dict[str, _Name] = {}
         self._names_by_number: dict[int, str] = {}
         self._destinations: dict[IPv6Address, _Destination] = {}
-        self._by_query: dict[PathQuery, list[Binding]] = {}
-        self._query_changes: dict[PathQuery, bool] = {}
-        self._answers: dict[PathQuery, SidList] = {}
-        #: Of queries that are not asked any more, until when; the oldest first.
-        self._former: dict[PathQuery, tuple[float, SidList]] = {}
+        self._asked = Queries(now)
         #: How often a name's address found no room.
         self.left_out: dict[str, int] = {}
         #: How many of the controller's paths found no room.
@@ -234,7 +205,7 @@ class Steering:
 
     def expire(self, alive: Callable[[str], bool]) -> bool:
         """Withdraws addresses that are no longer in answers, if the name resolves; True if there were any."""
-        self._forget_former()
+        self._asked.forget_former()
         gone = [
             (name, address)
             for name, record in self._names.items()
@@ -260,10 +231,7 @@ class Steering:
 
     def set_controller_path(self, query: PathQuery, sids: SidList) -> None:
         """Sets the controller's path for this query; applications with the same query share it."""
-        if query not in self._by_query:
-            return
-        self._answers[query] = sids
-        for binding in [b for b in self._by_query.get(query, ()) if b.controller_path != sids]:
+        for binding in self._asked.answer(query, sids):
             before, binding.controller_path = binding.controller_path, sids
             try:
                 self._set_route(self._destinations[binding.address].group, binding)
@@ -284,40 +252,27 @@ class Steering:
 
     def queries(self) -> list[PathQuery]:
         """The queries for the controller."""
-        return list(self._by_query)
+        return list(self._asked)
 
     def asks(self, query: PathQuery) -> bool:
         """Is this query for the controller?"""
-        return query in self._by_query
+        return query in self._asked
 
     def query_changes(self, most: int | None = None) -> tuple[list[PathQuery], list[PathQuery]]:
         """Queries that were added since the last call, and queries that were removed; `most` at once."""
-        changes = self._query_changes
-        if most is not None and len(changes) > most:
-            changes = {query: changes[query] for query in itertools.islice(changes, most)}
-            for query in changes:
-                del self._query_changes[query]
-        else:
-            self._query_changes = {}
-        return [q for q, asked in changes.items() if asked], [q for q, asked in changes.items() if not asked]
+        return self._asked.changes(most)
 
     def answers(self) -> Iterator[tuple[PathQuery, SidList]]:
         """The last valid paths for the current queries; changes while it runs are not included."""
-        yield from list(self._answers.items())
+        return self._asked.answers()
 
     def applications_of(self, query: PathQuery) -> list[Binding]:
         """The applications that need the path for this query."""
-        return list(self._by_query.get(query, ()))
+        return self._asked.bindings(query)
 
     def name_of_query(self, query: PathQuery) -> str:
         """The query as an operator knows it: service, port, address, intents with their values."""
-        intents = ", ".join(map(str, query.intents))
-        asking = self._by_query.get(query)
-        if not asking:
-            return str(query)
-        more = f" and {len(asking) - 1} more" if len(asking) > 1 else ""
-        port = asking[0].application.port
-        return f"{asking[0].service} port {port} at {query.destination}{more} ({intents})"
+        return self._asked.name(query)
 
     # --- what is steered
 
@@ -417,7 +372,7 @@ class Steering:
         old = place.bindings.get(port)
         if found is None:
             if old is not None:
-                self._unask(place.bindings.pop(port))
+                self._asked.remove(place.bindings.pop(port))
             self._clear(place.group, port)
             return
         service, application = found
@@ -433,18 +388,11 @@ class Steering:
         self._set_route(place.group, place.bindings[port])
 
     def _new_binding(self, binding: Binding, old: Binding | None) -> Binding:
-        if binding.query is not None:
-            if binding.query not in self._by_query:
-                self._by_query[binding.query] = []
-                self._note_query(binding.query, asked=True)
-                self._recall(binding.query)
-            # A query that was answered a short time before has its path at once.
-            binding.controller_path = self._answers.get(binding.query, ())
-            self._by_query[binding.query].append(binding)
+        self._asked.add(binding)
         if old is not None:
             if old.path == binding.path:
                 binding.since = old.since
-            self._unask(old)
+            self._asked.remove(old)
         return binding
 
     def _sync_service(self, address: IPv6Address) -> None:
@@ -460,38 +408,6 @@ class Steering:
                 place.known = False
             if not place.names:
                 del self._destinations[address]
-
-    def _unask(self, binding: Binding) -> None:
-        if binding.query is None:
-            return
-        asking = [other for other in self._by_query[binding.query] if other is not binding]
-        if asking:
-            self._by_query[binding.query] = asking
-        else:
-            del self._by_query[binding.query]
-            self._note_query(binding.query, asked=False)
-            self._forget_former()
-            sids = self._answers.pop(binding.query, None)
-            if sids is not None:
-                self._former[binding.query] = self._now() + FORMER_ANSWERS, sids
-
-    def _recall(self, query: PathQuery) -> None:
-        """Takes the path of a query that has come back, unless it is too old."""
-        end, sids = self._former.pop(query, (0.0, ()))
-        if end > self._now():
-            self._answers[query] = sids
-
-    def _forget_former(self) -> None:
-        while self._former:
-            query, (end, _) = next(iter(self._former.items()))
-            if end > self._now():
-                return
-            del self._former[query]
-
-    def _note_query(self, query: PathQuery, asked: bool) -> None:
-        # A query that was added and removed between two calls, or the reverse, is no change.
-        if self._query_changes.pop(query, asked) is asked:
-            self._query_changes[query] = asked
 
     def _clear(self, group: Group, port: int) -> None:
         if port in group.paths:

@@ -1,6 +1,7 @@
 """From names to questions and from results to maps: what each change costs, in look-ups and not in time."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 
 from fake_hawkeye.service import to_result
-from hawkwing import handover
+from hawkwing import explain, handover, status
 from hawkwing.client import Client
 from hawkwing.config import Application, Config, Hawkeye, Service
 from hawkwing.controller import intent_pb2 as pb
 from hawkwing.controller.stream import ControllerStream
 from hawkwing.intents import Intent, IntentType, PathQuery
-from hawkwing.steering import FORMER_ANSWERS, GRACE, Steering
+from hawkwing.queries import FORMER_ANSWERS
+from hawkwing.steering import GRACE, Steering
 from hawkwing.tasks import Supervisor
 
 SOURCE, CONTROLLER, SID = IPv6Address("fd00::1"), IPv6Address("fd00::9"), IPv6Address("fcbb:bb00:1::2")
@@ -98,7 +100,7 @@ def client(config: Config) -> tuple[Client, Steering, ControllerStream, Plane, C
     agent = Client(plane, "eth0", Supervisor())  # type: ignore[arg-type]
     stream = ControllerStream(CONTROLLER, 5001, agent._take_path)
     agent._stream, steering = stream, agent.steering
-    steering._now = clock
+    steering._now = steering._asked._now = clock
     steering.apply(config, SOURCE)
     agent._want()
     return agent, steering, stream, plane, clock
@@ -209,7 +211,7 @@ def test_a_path_is_kept_for_a_while_after_its_address_is_gone_and_then_forgotten
     goes()
     clock.now += FORMER_ANSWERS + 1
     steering.expire(lambda _: True)
-    assert steering._former == {}
+    assert steering._asked.former == {}
 
 
 def test_a_path_that_nobody_asks_for_is_not_kept() -> None:
@@ -307,6 +309,44 @@ def test_a_query_dropped_before_its_turn_is_not_asked_and_leaves_nothing_behind(
         assert wanted(stream) == [one.query for one in stream.questions.open] == [asked(2)]
 
     asyncio.run(converse())
+
+
+def test_status_and_explain_tell_what_became_of_each_query() -> None:
+    async def look() -> None:
+        _, steering, stream, _, _ = client(named(4))
+        for number in range(4):
+            steering.learn(name(number), [address(number)], 10.0)
+        stream.change(*steering.query_changes())
+        stream._connected()
+        now = stream.now()
+        for question in stream.questions.due(now)[0]:
+            stream.questions.asked(question, now)
+        for number, sids in ((0, [SID]), (1, [])):
+            stream._take(to_result(stream.questions.get(asked(number)).request, sids))  # type: ignore[union-attr]
+        third = stream.questions.get(asked(2))
+        assert third is not None
+        third.held_until, third.due, third.reason = now + 5, now + 5, "connection lost"
+        told = status.of_controller(stream, steering)
+        counts = {"count": 4, "answered": 2, "without_path": 1, "unanswered": 2, "held_back": 1}
+        assert told["queries"] == counts
+        assert [one["address"] for one in told["unanswered"]] == [str(address(2)), str(address(3))]
+        held = told["unanswered"][0]
+        assert held["applications"] == [{"service": name(2), "port": 80}, {"service": name(2), "port": 81}]
+        assert (held["intents"], held["requests"]) == (["low-latency"], 1)
+        assert (held["held_back"], held["reason"]) == (True, "connection lost")
+        assert 4 < held["next_request"] - time.time() < 6
+        ends = [
+            "the controller's path for low-latency",
+            "the controller was asked, it returned no path",
+            "the controller was asked, it is not asked again for a while: connection lost",
+            "the controller was asked, it has not answered yet",
+        ]
+        for number, end in enumerate(ends):
+            assert explain.sentence(steering, stream, name(number), 80).endswith(end)
+        stream._enter("connecting")
+        assert explain.sentence(steering, stream, name(3), 80).endswith("asked, it is not connected")
+
+    asyncio.run(look())
 
 
 # --- from a result to the maps
