@@ -160,6 +160,7 @@ def _flows(text: str) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from hawkwing import control, status
+    from hawkwing.dataplane import attach
 
     told = []
     for path in control.sockets():
@@ -167,10 +168,8 @@ def _status(arguments: argparse.Namespace) -> int:
             answer = control.ask(path, {"ask": "status"})
         except ConnectionRefusedError:
             # The next start there cleans up.
-            print(
-                f"hawkwing: {path.stem}: the agent was killed, its filters are still attached",
-                file=sys.stderr,
-            )
+            there = "still attached" if attach.left_behind(*path.stem.split("-", 1)) else "gone"
+            print(f"hawkwing: {path.stem}: the agent was killed, its filters are {there}", file=sys.stderr)
             continue
         except OSError as error:
             raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None

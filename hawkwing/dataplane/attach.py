@@ -61,6 +61,13 @@ def is_attached(ip: Netlink, role: str, index: int) -> bool:
     return any(_of_role(ip, role, index, parent) for parent in (EGRESS, INGRESS))
 
 
+def left_behind(role: str, interface: str) -> bool:
+    """Are filters of this role on the interface of this name?"""
+    with Netlink() as ip:
+        link = tc.link(ip, name=interface)
+        return link is not None and is_attached(ip, role, link.index)
+
+
 def _of_role(ip: Netlink, role: str, index: int, parent: int) -> list[Filter]:
     found = tc.filters(ip, index, parent)
     return [one for one in found if is_ours(one) and one.name == filter_name(role) and not one.chain]

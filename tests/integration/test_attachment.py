@@ -14,7 +14,7 @@ from hawkwing.dataplane.netlink import Netlink
 from lab import netns
 from lab.wait import patient, wait_until
 
-from .pair import CONFIG, OWN, SERVICE, SID, Agent, Pair
+from .pair import CONFIG, HAWKWING, OWN, SERVICE, SID, Agent, Pair
 
 UNSPEC, OK, XDP_PASS = -1, 0, 2
 TCX_PASS = 0
@@ -314,6 +314,16 @@ def test_the_clsact_of_somebody_else_is_never_deleted(pair: Pair, foreign: bool)
     assert pair.steered()
     assert agent.stop() == 0
     assert ("clsact" in pair.filters()) is foreign
+
+
+def test_what_status_says_of_a_killed_agent(pair: Pair) -> None:
+    agent = pair.agent().ready()
+    agent.signal(signal.SIGKILL)
+    agent.wait()
+    command = f"{' '.join(HAWKWING)} status 2>&1"
+    assert "hawkwing: client-eth0: the agent was killed, its filters are still attached\n" in pair.sh(command)
+    pair.sh("ip link del eth0")
+    assert "hawkwing: client-eth0: the agent was killed, its filters are gone\n" in pair.sh(command)
 
 
 def test_what_killed_agents_left_of_vanished_interfaces_is_cleaned_up(pair: Pair) -> None:
