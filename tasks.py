@@ -355,6 +355,12 @@ def fuzz(_c: Context, count=1000000, seed=1):
     _become("tests.dataplane.fuzz", "--count", str(count), "--seed", str(seed))
 
 
+@task(help={"count": "how much happens", "seed": "a number; the same seed gives the same order"})
+def chaos(_c: Context, count=100, seed=1):
+    """Kills agents, ends them twice, takes interfaces away: at random moments, under traffic."""
+    _become("tests.chaos", "--count", str(count), "--seed", str(seed))
+
+
 @task(
     help={
         "only": "names, such as debian13,ubuntu2404",
@@ -469,5 +475,5 @@ namespace.add_collection(
     Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal)
 )
 namespace.add_collection(
-    Collection("test", everything, unit, dataplane, integration, fuzz, distributions, kernels)
+    Collection("test", everything, unit, dataplane, integration, fuzz, chaos, distributions, kernels)
 )

@@ -154,6 +154,7 @@ def _flows(text: str) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from hawkwing import control, status
+    from hawkwing.dataplane import attach
 
     told = []
     for path, answer in control.answers({"ask": "status"}, ROLES):
@@ -161,7 +162,8 @@ def _status(arguments: argparse.Namespace) -> int:
             told.append(answer)
             continue
         # The next start there cleans up.
-        print(f"hawkwing: {path.stem}: the agent was killed, its filters are still attached", file=sys.stderr)
+        there = "still attached" if attach.left_behind(*path.stem.split("-", 1)) else "gone"
+        print(f"hawkwing: {path.stem}: the agent was killed, its filters are {there}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(told, indent=1))
         return 0

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from hawkwing.dataplane import attach, bpf, tc
+from hawkwing.dataplane import attach, bpf
 from hawkwing.dataplane.bytecode import ROLES
 from hawkwing.dataplane.claim import runtime_folder
-from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.source import meaning
 from hawkwing.errors import DataplaneError
 from hawkwing.files import RunFile
@@ -42,12 +41,9 @@ def _programs_file(role: str, interface: str) -> Path:
 
 def tidy(role: str, interface: str) -> None:
     """Discards saved state if the filters are no longer attached: it is outdated."""
-    if not (_file(role, interface).exists() or _programs_file(role, interface).exists()):
-        return
-    with Netlink() as ip:
-        link = tc.link(ip, name=interface)
-        if link is None or not attach.is_attached(ip, role, link.index):
-            discard(role, interface)
+    left = _file(role, interface).exists() or _programs_file(role, interface).exists()
+    if left and not attach.left_behind(role, interface):
+        discard(role, interface)
 
 
 class Note:

@@ -61,6 +61,13 @@ def is_attached(ip: Netlink, role: str, index: int) -> bool:
     return any(_of_role(ip, role, index, parent) for parent in (EGRESS, INGRESS))
 
 
+def left_behind(role: str, interface: str) -> bool:
+    """Are filters of this role on the interface of this name?"""
+    with Netlink() as ip:
+        link = tc.link(ip, name=interface)
+        return link is not None and is_attached(ip, role, link.index)
+
+
 def _of_role(ip: Netlink, role: str, index: int, parent: int) -> list[Filter]:
     found = tc.filters(ip, index, parent)
     return [one for one in found if is_ours(one) and one.name == filter_name(role) and not one.chain]
@@ -131,11 +138,12 @@ class Hooks:
         self._former = set(former) | {program.id for program in programs.values()}
         self._others = set(others) - self._former
 
-    def hold(self, link: Link, first: bool = False) -> Held:
+    def hold(self, link: Link, first: bool = False, same: bool | None = None) -> Held:
         """Puts on the interface what is missing there; DataplaneError says why it can't be attached.
 
         Filters of an agent that was killed are replaced, without a packet between them. Its XDP program is
-        known by its name, too, the `first` time.
+        known by its name, too, the `first` time. `same`: is the clsact the one of the last time? None: not
+        known, our filters on it say so.
         """
         kind = "raw" if is_raw(link.type) else "ethernet"
         if self._hook != "tc" and kind == "raw":
@@ -144,7 +152,7 @@ class Hooks:
             raise DataplaneError(f"{link.name} is of another kind than before: restart the agent")
         put = []
         try:
-            self._hold_clsact(link)
+            self._hold_clsact(link, same)
             for parent, direction in ((EGRESS, "egress"), (INGRESS, "ingress")):
                 if self._hold_filter(link, parent, self._programs[f"{direction}_{kind}"]):
                     put.append(direction)
@@ -168,7 +176,7 @@ class Hooks:
                 return True
         return False
 
-    def _hold_clsact(self, link: Link) -> None:
+    def _hold_clsact(self, link: Link, same: bool | None) -> None:
         found = tc.qdisc(self._ip, link.index)
         if found is None:
             tc.add_clsact(self._ip, link.index)
@@ -185,7 +193,9 @@ class Hooks:
                 f"the clsact of {link.name} uses shared blocks ({numbers}): filters there would apply to "
                 "other interfaces, too; make it without blocks"
             )
-        if not _any_of_ours(self._ip, link.index):
+        if same is None:
+            same = _any_of_ours(self._ip, link.index)
+        if not same:
             _marker(link.index).unlink(missing_ok=True)
 
     def _hold_filter(self, link: Link, parent: int, program: Program) -> bool:

@@ -90,6 +90,8 @@ class Keeper:
         self._seen_before: tuple[int, int] | None = None
         self._places = [Place(asked) for asked in interfaces]
         self._deleted: set[int] = set()
+        self._cleared: set[int] = set()
+        self._missed = True
         self._lock = threading.Lock()
         self._ended = False
         for place in self._places:
@@ -186,6 +188,7 @@ class Keeper:
                 except TimeoutError:
                     thorough = True
                 due.clear()
+                drain()
                 if await asyncio.to_thread(self.check, thorough):
                     changed()
                 # Others may change a lot at once.
@@ -196,6 +199,7 @@ class Keeper:
 
     def _concerns(self, change: tuple[int, bytes] | None) -> bool:
         if change is None:
+            self._missed = True
             return True
         kind, content = change
         family, index = tc.family_and_index(content)
@@ -207,6 +211,8 @@ class Keeper:
             if kind == netlink.DELLINK and ours:
                 self._deleted.add(index)
             return ours or not all(place.attached for place in self._places)
+        if kind == netlink.DELQDISC and ours and tc.is_clsact(content):
+            self._cleared.add(index)
         return ours or index == _ANY_INTERFACE
 
     def check(self, thorough: bool = False) -> bool:
@@ -216,13 +222,15 @@ class Keeper:
                 return False
             before = self.links()
             deleted, self._deleted = self._deleted, set()
+            cleared, self._cleared = self._cleared, set()
+            missed, self._missed = self._missed, False
             for place in self._places:
                 was, attached = place.problem, place.attached
                 if place.index in deleted:
                     self._lose(place)
                     self._tell(place, was, attached)
                     was, attached = place.problem, place.attached
-                self._look_after(place)
+                self._look_after(place, None if missed else place.index not in cleared)
                 self._tell(place, was, attached)
             self._look_ahead(thorough)
             return self.links() != before
@@ -253,7 +261,7 @@ class Keeper:
             log.info("%s is called %s now", place.name, link.name)
         place.index, place.name = link.index, link.name
 
-    def _look_after(self, place: Place) -> None:
+    def _look_after(self, place: Place, same: bool | None) -> None:
         try:
             link = self._find(place)
             if link is None:
@@ -262,7 +270,7 @@ class Keeper:
                 return
             self._take(place, link)
             place.held = True
-            held = self._hooks.hold(link)
+            held = self._hooks.hold(link, same=same if place.attached else None)
             if held.put and place.attached:
                 self._tell_restored(place, held.put)
             place.attached, place.problem = True, held.problem

@@ -127,6 +127,11 @@ def qdisc(ip: Netlink, index: int) -> Qdisc | None:
     return None
 
 
+def is_clsact(message: bytes) -> bool:
+    """Is a message about a queueing discipline about one in the place of a clsact?"""
+    return bool(_TCMSG.unpack_from(message)[3] == _CLSACT)
+
+
 def add_clsact(ip: Netlink, index: int) -> None:
     """RefusedError with EEXIST where something is in its place."""
     body = _TCMSG.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + netlink.attribute(_KIND, "clsact")

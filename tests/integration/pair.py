@@ -128,6 +128,16 @@ class Pair:
             f"ip -6 route replace default via fe80::b dev {name} onlink"
         )
 
+    def rename(self, old: str, new: str) -> bool:
+        """Gives the interface another name; True where it had to be down meanwhile (before Linux 6.2)."""
+        try:
+            self.sh(f"ip link set {old} name {new}")
+        except AssertionError:
+            self.sh(f"ip link set {old} down; ip link set {old} name {new}")
+            self.up(new)
+            return True
+        return False
+
     def index(self, name: str = "eth0") -> int:
         """The interface's index."""
 

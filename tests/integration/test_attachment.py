@@ -14,11 +14,15 @@ from hawkwing.dataplane.netlink import Netlink
 from lab import netns
 from lab.wait import patient, wait_until
 
-from .pair import CONFIG, OWN, SERVICE, SID, Agent, Pair
+from .pair import CONFIG, HAWKWING, OWN, SERVICE, SID, Agent, Pair
 
 UNSPEC, OK, XDP_PASS = -1, 0, 2
 TCX_PASS = 0
 _PROG_ATTACH = 8
+
+WITH_CONTROLLER = "hawkeye: {enabled: true, address: 'fcbb:cc00:5::f', port: 5001}\n" + CONFIG.replace(
+    "port: 5000,", "port: 5000, intents: [{intent: low-latency}],"
+)
 
 
 def program(verdict: int, kind: int = bpf.SCHED_CLS) -> int:
@@ -128,7 +132,13 @@ def test_what_is_taken_away_is_back_within_a_second(pair: Pair, spoil: Callable[
     assert told["attached"] and not told["problem"]
     assert "again" in agent.output()
     assert agent.stop() == 0
-    assert "hawkwing" not in pair.filters()
+    left = pair.filters()
+    if spoil is another_clsact:
+        assert left.startswith("qdisc clsact") and len(left.splitlines()) == 1, "that one is not ours"
+    elif spoil is another_filter:
+        assert "hawkwing" not in left and left.count(" somebody direct-action") == 1
+    else:
+        assert left == ""
     assert not pair.run_folder().exists()
 
 
@@ -167,15 +177,14 @@ def test_an_interface_that_is_gone_is_told_everywhere(pair: Pair) -> None:
 
 def test_a_renamed_interface_stays_the_same(pair: Pair) -> None:
     agent = pair.agent().ready()
-    pair.sh("ip link set eth0 name lan0")
+    pair.rename("eth0", "lan0")
     agent.says("eth0 is called lan0 now", 1.0)
     assert pair.steered()
     assert "eth0 is called lan0 now" in pair.hawkwing("status")
     assert pair.refused("-i", "lan0").startswith("hawkwing: hawkwing client already runs on lan0 (process ")
     # What is called eth0 now is another one, which stays alone.
     pair.sh("ip link add eth0 type veth peer name eth0peer; ip link set eth0 up")
-    no_clsact_of = "tc qdisc del dev lan0 clsact"
-    pair.sh(no_clsact_of)
+    pair.sh("tc qdisc del dev lan0 clsact")
     wait_until(lambda: both_filters(pair, "lan0"), 1.0, "the filters are put back")
     assert pair.filters("eth0") == ""
     assert agent.stop() == 0
@@ -186,10 +195,11 @@ def test_a_renamed_interface_stays_the_same(pair: Pair) -> None:
 def test_renamed_and_stopped_in_the_same_moment(pair: Pair) -> None:
     for number in range(5):
         agent = pair.agent("client", "-i", "eth0").ready()
-        pair.sh(f"ip link set eth0 name lan{number}; kill {agent.process.pid}")
+        pair.rename("eth0", f"lan{number}")
+        agent.signal(signal.SIGTERM)
         assert agent.wait() == 0
         assert pair.filters(f"lan{number}") == ""
-        pair.sh(f"ip link set lan{number} name eth0")
+        pair.rename(f"lan{number}", "eth0")
 
 
 def test_an_altname_is_the_same_interface(pair: Pair) -> None:
@@ -209,7 +219,8 @@ def test_two_agents_never_end_up_on_one_interface(pair: Pair) -> None:
     pair.sh("ip link add lan1 type veth")
     first = pair.agent().ready()
     second = pair.agent("client", "-i", "lan1").ready()
-    pair.sh("ip link del eth0; ip link set lan1 name eth0")
+    pair.sh("ip link del eth0")
+    pair.rename("lan1", "eth0")
     first.says(f"not attached: hawkwing client already runs on eth0 (process {second.process.pid})", 2.0)
     assert both_filters(pair)
     assert second.stop() == 0
@@ -303,6 +314,16 @@ def test_the_clsact_of_somebody_else_is_never_deleted(pair: Pair, foreign: bool)
     assert pair.steered()
     assert agent.stop() == 0
     assert ("clsact" in pair.filters()) is foreign
+
+
+def test_what_status_says_of_a_killed_agent(pair: Pair) -> None:
+    agent = pair.agent().ready()
+    agent.signal(signal.SIGKILL)
+    agent.wait()
+    command = f"{' '.join(HAWKWING)} status 2>&1"
+    assert "hawkwing: client-eth0: the agent was killed, its filters are still attached\n" in pair.sh(command)
+    pair.sh("ip link del eth0")
+    assert "hawkwing: client-eth0: the agent was killed, its filters are gone\n" in pair.sh(command)
 
 
 def test_what_killed_agents_left_of_vanished_interfaces_is_cleaned_up(pair: Pair) -> None:
@@ -490,10 +511,7 @@ def test_one_that_never_comes_does_not_keep_it_from_ending(pair: Pair) -> None:
 
 
 def test_an_interface_without_an_address_has_its_backup(pair: Pair) -> None:
-    pair.config.write_text(
-        "hawkeye: {enabled: true, address: 'fcbb:cc00:5::f', port: 5001}\n"
-        + CONFIG.replace("port: 5000,", "port: 5000, intents: [{intent: low-latency}],")
-    )
+    pair.config.write_text(WITH_CONTROLLER)
     # The kernel would also use one of another interface.
     pair.sh("ip -6 addr flush dev eth0 scope global; ip -6 addr del fcbb:cc00:1::a/128 dev lo")
     agent = pair.agent().ready()
@@ -523,7 +541,11 @@ def ends_cleanly(pair: Pair, agent: Agent, first: int, second: int, wait: float)
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_leaves_nothing(pair: Pair, first: int, second: int) -> None:
+@pytest.mark.parametrize("controller", [False, True])
+def test_a_second_signal_leaves_nothing(pair: Pair, first: int, second: int, controller: bool) -> None:
+    """With a controller there are gRPC's threads, too, which may get a signal."""
+    if controller:
+        pair.config.write_text(WITH_CONTROLLER)
     for wait in (0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.4):
         ends_cleanly(pair, pair.agent().ready(), first, second, wait)
     assert not pair.run_folder().exists()
