@@ -67,7 +67,6 @@ class Client:
         self._plan: Plan | None = None
         self._stream: ControllerStream | None = None
         self._stream_task: asyncio.Task[None] | None = None
-        self._credentials: Any = None
         self._names: Follower | None = None
         # One change of everything at a time.
         self._changing = asyncio.Lock()
