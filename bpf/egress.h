@@ -201,7 +201,7 @@ static __always_inline __u32 headers_length(struct __sk_buff *skb, __u32 l3, str
 
 /* Does not fit: in two fragments if it can be, else the sender is told. */
 static __always_inline int too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, struct policy *p, struct walk *w,
-				   __u32 slot, __u8 next)
+				   __u32 slot, __u8 next, bool elsewhere)
 {
 	__u32 bytes = skb->len, fragment_at = w->fragment_at;
 	struct scratch *s = scratch_room();
@@ -217,6 +217,8 @@ static __always_inline int too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, s
 		count(HW_EGRESS, HW_TOO_BIG_PLAIN, bytes);
 		return TC_ACT_UNSPEC;
 	}
+	if (split && elsewhere)
+		split = write_next_hop(skb, p);
 	if (split) {
 		*(volatile __u32 *)&s->cloning = 1;
 		if (split_in_two(skb, l3, next, fragment_at, p, s) || bpf_clone_redirect(skb, skb->ifindex, 0)) {
@@ -284,7 +286,7 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 	if (unlikely(*slot == HW_NO_SLOT))
 		return HW_NOT_KNOWN;
 	p = policies.lookup(slot);
-	if (unlikely(!p || !p->srh_length))
+	if (unlikely(!p || !p->srh_length || goes_elsewhere(skb, l3, p)))
 		return HW_REASON_COUNT;
 	length = p->srh_length;
 	grown = skb->len - l3 + length;
@@ -302,7 +304,7 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 /* The slow path: packets that are split, refused, behind other headers, or the first of their kind. */
 static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 {
-	__u32 bytes = skb->len, reason, slot = HW_NO_SLOT, mtu = 0, group = 0;
+	__u32 bytes = skb->len, reason, slot = HW_NO_SLOT, mtu = 0, group = 0, link;
 #ifdef HW_CLIENT
 	struct settings *set = get_settings();
 	struct service *service;
@@ -314,12 +316,19 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 	struct walk *w;
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
 	struct policy *p;
+	bool elsewhere;
 	__u8 next;
 
 	/* Our own fragments come by here while the packet that they are of waits, and what is known of it. */
 	if (!s || *(volatile __u32 *)&s->cloning)
 		return TC_ACT_UNSPEC;
 	w = &s->walk;
+	if (unlikely(*(volatile __u32 *)&s->redirected)) {
+		*(volatile __u32 *)&s->redirected = 0;
+		ip6 = packet_at(skb, l3, IPV6_HEADER);
+		if (ip6 && ip6->next_header == NEXT_ROUTING)
+			return TC_ACT_UNSPEC;
+	}
 #ifdef HW_CLIENT
 	at = find_dns(skb, l3, s, true);
 	if (unlikely(at))
@@ -380,9 +389,15 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 		reason = HW_NO_PATH;
 		goto left;
 	}
+	elsewhere = goes_elsewhere(skb, l3, p);
+	link = elsewhere ? next_hop_link(skb, p) : 0;
+	/* The interface may have gone since. */
+	if (elsewhere && check_mtu(skb, link, &mtu, 0, 0) < 0)
+		elsewhere = link = 0;
+	mtu = 0;
 
 	if (w->protocol == NEXT_TCP && !w->later_fragment && tcp_is_syn(skb, w->offset) &&
-	    !check_mtu(skb, 0, &mtu, 0, 0) &&
+	    !check_mtu(skb, link, &mtu, 0, 0) &&
 	    tcp_clamp_mss(skb, w->offset, mtu - IPV6_HEADER - 20 - p->srh_length, &s->position))
 		count(HW_EGRESS, HW_MSS_CLAMPED, bytes);
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
@@ -390,22 +405,30 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 		__u32 length = wire_length(skb, l3, headers_length(skb, l3, w)) + p->srh_length;
 
 		mtu = 0;
-		check_mtu(skb, 0, &mtu, 0, 0);
+		check_mtu(skb, link, &mtu, 0, 0);
 		if (length > mtu) {
 			/* TCP segmentation can be told to cut smaller pieces; all else is too big. */
 			if (!skb->gso_size || w->protocol != NEXT_TCP)
-				return too_big(skb, l3, mtu, p, w, slot, next);
+				return too_big(skb, l3, mtu, p, w, slot, next, elsewhere);
 			flags = 0;
 		}
 		if (bytes - l3 - IPV6_HEADER + p->srh_length > 0xffff &&
 		    bytes - l3 - IPV6_HEADER <= 0xffff)
-			return too_big(skb, l3, mtu, p, w, slot, next);
+			return too_big(skb, l3, mtu, p, w, slot, next, elsewhere);
 	}
 	if (insert_srh(skb, l3, p, w->hop_by_hop, flags))
 		goto dropped;
 	count(HW_EGRESS, HW_STEERED, bytes);
 	count_path(slot, bytes);
-	return TC_ACT_UNSPEC;
+	if (!elsewhere)
+		return TC_ACT_UNSPEC;
+	count(HW_EGRESS, HW_NEXT_HOP, bytes);
+	if (p->next_hop & HW_CAME_FROM_THERE) {
+		write_next_hop(skb, p);
+		return TC_ACT_UNSPEC;
+	}
+	*(volatile __u32 *)&s->redirected = 1;
+	return redirect_neigh(link, NULL, 0, 0);
 dropped:
 	count(HW_EGRESS, HW_NO_ROOM, bytes);
 	return TC_ACT_SHOT;

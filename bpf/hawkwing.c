@@ -9,6 +9,7 @@
  * (`_ethernet`, or `_raw` for interfaces without a link-layer header), and XDP.
  */
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 #include "types.h"
 #include "reasons.h"
@@ -28,6 +29,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "lib/dns.h"
 #include "counters.h"
 #include "trust.h"
+#include "next_hop.h"
 #ifdef HW_SERVER
 #include "flow_cache.h"
 #include "flow_table.h"

@@ -259,6 +259,11 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 #endif
 	int verdict;
 
+	/* A switch floods, or mirrors: the stack drops it, and it teaches nothing. */
+	if (unlikely(skb->pkt_type == PACKET_OTHERHOST)) {
+		count(HW_INGRESS, HW_OTHER_HOST, bytes);
+		return TC_ACT_UNSPEC;
+	}
 	if (likely(skb->protocol == bpf_htons(ETH_P_IPV6)))
 		reason = strip_fast(skb, l3);
 	if (reason != HW_REASON_COUNT) {

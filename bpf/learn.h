@@ -6,7 +6,8 @@
  * The slot of the way back over the list that arrived; made where it is new, and its source has not more than its
  * share already: who sends ever new lists takes no room from others.
  */
-static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, __u32 source, __u32 fair, struct scratch *s)
+static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, __u32 source, __u64 next_hop, __u32 fair,
+				       struct scratch *s)
 {
 	struct path_key *key = (void *)s->policy.srh;
 	__u32 *known, *mine, slot;
@@ -20,6 +21,7 @@ static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, __u32
 		return HW_NO_SLOT;
 	__sync_fetch_and_add(mine, 1);
 	s->policy.source = source + 1;
+	s->policy.next_hop = next_hop;
 	policies.update(&slot, &s->policy);
 	if (!paths.insert(key, &slot))
 		return slot;
@@ -30,9 +32,11 @@ static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, __u32
 }
 
 /* Remembers the way back for this flow, which may be known with another one. */
-static __always_inline void learn(struct __sk_buff *skb, const struct settings *set, const struct flow_id *id, struct scratch *s,
-				  const __u8 *list, __u32 last_entry)
+static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct settings *set, const struct flow_id *id,
+				  struct scratch *s, const __u8 *list, __u32 last_entry)
 {
+	__u64 next_hop = 0;
+	struct policy *p;
 	__u64 *word;
 	__u32 slot;
 
@@ -40,7 +44,11 @@ static __always_inline void learn(struct __sk_buff *skb, const struct settings *
 		count(HW_INGRESS, HW_LIST_TOO_LONG, skb->len);
 		return;
 	}
-	slot = path_slot(list, last_entry, flow_source(id->rest), set->fair_paths, s);
+	if (l3)
+		next_hop = next_hop_at(skb, 6);
+	if (next_hop)
+		next_hop |= HW_CAME_FROM_THERE;
+	slot = path_slot(list, last_entry, flow_source(id->rest), next_hop, set->fair_paths, s);
 	if (slot == HW_NO_SLOT) {
 		count(HW_INGRESS, HW_PATHS_FULL, skb->len);
 		return;
@@ -57,6 +65,10 @@ static __always_inline void learn(struct __sk_buff *skb, const struct settings *
 		count(HW_INGRESS, HW_FLOWS_FULL, skb->len);
 		return;
 	}
+	/* Until the agent has found the route. */
+	p = policies.lookup(&slot);
+	if (p && p->next_hop & HW_CAME_FROM_THERE)
+		*(volatile __u64 *)&p->next_hop = next_hop;
 	count(HW_INGRESS, HW_LEARNED, skb->len);
 }
 
@@ -109,7 +121,7 @@ static __always_inline void learn_from(struct __sk_buff *skb, const struct setti
 	if (ip6 && ports && last_entry > 0) {
 		id = flow_identify(set, ip6->source, ip6->destination,
 				   flow_ports(w->source_port, w->destination_port), w->protocol);
-		learn(skb, set, &id, s, list, last_entry);
+		learn(skb, l3, set, &id, s, list, last_entry);
 	} else if (!w->later_fragment) {
 		count(HW_INGRESS, HW_NOTHING_TO_LEARN, skb->len);
 	}

@@ -12,6 +12,7 @@
 	X(STRIPPED, ok, "SRH removed") \
 	X(ERROR_RESTORED, info, "ICMPv6 error about a steered packet, passed to the stack without the SRH") \
 	X(MSS_CLAMPED, info, "TCP MSS lowered so that segments fit the MTU with their SRH") \
+	X(NEXT_HOP, info, "sent to the next hop of the first segment, which is not that of the destination") \
 	X(LEARNED, info, "path of a flow learned or changed") \
 	X(FLOW_REPLACED, info, "an idle flow, or one of the source with the most flows, was replaced by a new one") \
 	X(FLOW_ENDED, info, "packet of a known flow without an SRH: its replies are sent without one, too") \
@@ -32,6 +33,7 @@
 	X(SRH_MALFORMED, unchanged, "the lengths in the SRH are not consistent") \
 	X(ENCAPSULATED, unchanged, "a whole packet inside the SRH: left to the kernel's own SRv6") \
 	X(HMAC_REQUIRED, unchanged, "the interface requires an HMAC (seg6_require_hmac): left to the kernel's own SRv6") \
+	X(OTHER_HOST, unchanged, "frame is addressed to another host") \
 	X(NOT_LOCAL, unchanged, "destination is not an address of this host") \
 	X(UNTRUSTED, unchanged, "source or a segment is outside the SR domain, or the list is too long to be checked") \
 	X(NOTHING_TO_LEARN, info, "SRH without SIDs, or a packet without ports") \

@@ -34,6 +34,7 @@
 #define HW_SLOT_BITS 20
 #define HW_EPOCH_BITS 8
 #define HW_SOURCE_BITS 16
+#define HW_NEXT_HOP_BITS 48
 
 /* An IPv6 address as on the wire. */
 struct address {
@@ -48,6 +49,12 @@ struct policy {
 	__u32 srh_length;		/* bytes; 0: the slot is empty */
 	__u32 source;			/* whose packet it was learned from, an index of `path_sources` and 1; 0: nobody's */
 	__u8 first_segment[16];
+	/*
+	 * Of the first segment: its link-layer address as on the wire in the lower 48 bits, all ones where the kernel
+	 * has to be asked; above them the interface, 0: the packet's own. The highest bit says that the path's packets
+	 * came from there, and no more is known. 0 altogether: the packet's own next hop is right.
+	 */
+	__u64 next_hop;
 	__u8 srh[264];
 };
 

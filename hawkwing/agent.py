@@ -22,6 +22,7 @@ from hawkwing.dataplane.loader import Loaded, Loading, memory_for
 from hawkwing.dataplane.memory import available, require_room_for_tables
 from hawkwing.dataplane.plane import DataPlane, require_hmac_links_fit
 from hawkwing.errors import DataplaneError, HawkwingError
+from hawkwing.next_hops import NextHops
 from hawkwing.plan import Options, Plan, make_plan
 from hawkwing.tasks import Supervisor, in_thread
 
@@ -70,6 +71,12 @@ class Agent:
         self._keeper = keeper = Keeper(
             role, options.asked, options.hook, plane.programs, claims, note.former, others, plane.seen
         )
+        self._next_hops = NextHops(
+            # Those that were renamed, too.
+            lambda: list({*options.interfaces, *keeper.links()}),
+            plane.next_hops,
+        )
+        plane.next_hop_of = self._next_hops.of
         self._refresh_addresses()
         self._refresh_hmac()
         started = kept = False
@@ -170,6 +177,9 @@ class Agent:
             await control.start()
             stack.callback(control.close)
             self._tasks.keep("ageing of flows", self._tick)
+            learning = self._options.role == "server"
+            self._tasks.keep("next hops", lambda: self._next_hops.run(learning))
+            await self._next_hops.settle()
             _return_memory()
             missing = "".join(f" ({problem})" for problem in keeper.problems())
             log.info("ready: %s on %s%s", self._options.role, ", ".join(self._options.interfaces), missing)

@@ -48,6 +48,7 @@
 static long (*check_mtu)(void *ctx, __u32 ifindex, __u32 *mtu, __s32 difference, __u64 flags) = (void *)163;
 static __s64 (*sum_difference)(const void *from, __u32 from_size, const void *to, __u32 to_size, __u32 seed) =
 	(void *)28;
+static long (*redirect_neigh)(__u32 ifindex, void *parameters, int length, __u64 flags) = (void *)152;
 
 struct ipv6_header {
 	__u32 version_class_label;
@@ -121,6 +122,7 @@ struct scratch {
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
 	__u32 cloning;			/* fragments that we have made are being sent */
+	__u32 redirected;		/* what was sent to another next hop comes by here once more */
 	struct dns_reading reading;
 	__u32 last_entry;		/* of the SRH that arrived */
 	struct flow_place place;

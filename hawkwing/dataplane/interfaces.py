@@ -45,6 +45,13 @@ def check_interfaces(names: Sequence[str], wait: bool = False) -> tuple[list[Ask
     return list(found.values()), raw
 
 
+def ethernet_links(names: Sequence[str]) -> list[int]:
+    """The indexes of those interfaces that are there and have an Ethernet header."""
+    with Netlink() as ip:
+        found = [tc.link(ip, name=name) for name in names]
+    return [link.index for link in found if link is not None and not is_raw(link.type)]
+
+
 def requiring_hmac(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv6/conf")) -> list[str]:
     """The interfaces on which the kernel accepts SRHs with a valid HMAC only (seg6_require_hmac = 1)."""
     found = []

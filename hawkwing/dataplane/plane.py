@@ -5,7 +5,7 @@ import errno
 import logging
 import secrets
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from hawkwing.dataplane.bytecode import SWEEP
 from hawkwing.dataplane.flows import FlowTable, Sweeper
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
+from hawkwing.dataplane.next_hop import NextHop, PolicyNextHops, pack
 from hawkwing.errors import DataplaneError
 from hawkwing.sids import ready_srh, sids_in_srh
 
@@ -41,13 +42,14 @@ class LearnedPath(NamedTuple):
     sids: tuple[IPv6Address, ...]
 
 
-def policy_bytes(sids: Sequence[IPv6Address]) -> bytes:
-    """`struct policy` for a segment list; an empty one clears the slot."""
+def policy_bytes(sids: Sequence[IPv6Address], next_hop: NextHop | None = None) -> bytes:
+    """`struct policy` for a segment list and the next hop of its first; an empty list clears the slot."""
     policy = structures()["policy"]()
     if sids:
         srh = ready_srh(sids)
         policy.srh_length = len(srh)
         policy.first_segment[:] = sids[0].packed
+        policy.next_hop = pack(next_hop)
         ctypes.memmove(ctypes.addressof(policy) + type(policy).srh.offset, srh, len(srh))
     return bytes(policy)
 
@@ -99,6 +101,9 @@ class DataPlane:
         self.local_left_out = 0
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
+        #: Asked when a path is written.
+        self.next_hop_of: Callable[[IPv6Address], NextHop | None] = lambda _segment: None
+        self.next_hops = PolicyNextHops(self.maps["policies"])
         self.flows: FlowTable | None = None
         if role == "server":
             self.flows = FlowTable(self.maps["flows"])
@@ -144,6 +149,10 @@ class DataPlane:
         """Whether the XDP program sees what arrives before tc's does."""
         self._xdp = used
         self.set_sr_domain(self.sr_domain)
+
+    def set_next_hop(self, slot: int, next_hop: NextHop | None) -> None:
+        """Of the path in a slot; None: the kernel's choice for the destination is right."""
+        self.next_hops.write(slot, pack(next_hop))
 
     def set_hmac_links(self, indexes: Sequence[int]) -> None:
         """Interfaces whose SRHs are the kernel's, because they require an HMAC."""
@@ -224,7 +233,8 @@ class DataPlane:
 
     def set_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path into a slot that no route points at, or clears it."""
-        self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids))
+        next_hop = self.next_hop_of(sids[0]) if sids else None
+        self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids, next_hop))
 
     def add_service(self, address: IPv6Address, group: int) -> None:
         """Makes an address a known destination, whoever knew it before."""

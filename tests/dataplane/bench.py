@@ -25,10 +25,11 @@ from hawkwing.dataplane.loader import Capacities, Loaded, Loading
 from hawkwing.dataplane.plane import DIRECTIONS, DataPlane, name_key
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.errors import DataplaneError
-from tests.dataplane.packets import ROUTING, UDP, ipv6, srh, tcp, udp
+from tests.dataplane.packets import MAC_HERE, ROUTING, UDP, ipv6, srh, tcp, udp
 
 UNSPEC, SHOT, STOLEN, REDIRECT = -1, 2, 4, 7
 MTU = 1500
+MAC = ":".join(f"{octet:02x}" for octet in MAC_HERE)
 LONGEST = 3700
 """Bytes that every kernel takes in a test run of an skb: a page less its head and tail room."""
 T = TypeVar("T")
@@ -74,8 +75,11 @@ class Namespace:
         if quiet.exists():
             quiet.write_text("1")
         with IPRoute() as ip:
-            ip.link("set", index=1, state="up")
-            ip.link("add", kind="veth", ifname="port", mtu=MTU, peer={"ifname": "wire", "mtu": MTU})
+            # Frames are addressed to this host, whatever interface they are said to come by.
+            ip.link("set", index=1, address=MAC, state="up")
+            ip.link(
+                "add", kind="veth", ifname="port", address=MAC, mtu=MTU, peer={"ifname": "wire", "mtu": MTU}
+            )
             self.port = ip.link_lookup(ifname="port")[0]
             for name in ("wire", "port"):
                 ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")

@@ -43,6 +43,10 @@ def whole(frame: bytes) -> bytes:
     return frame.ljust(14 + header, b"\0")
 
 
+#: Of routers and others on the link; the last one is a multicast group.
+LINK_LAYER = [bytes.fromhex(text) for text in ("02aa00000001", "02aa00000002", "333300000001")]
+
+
 class Maker:
     """Makes packets for the host `here`; all that is random comes from `random`."""
 
@@ -88,6 +92,9 @@ class Maker:
         if self.chance(0.04):
             direction = "ingress" if direction == "egress" else "egress"
         frame = whole(frame[:LONGEST])
+        if self.chance(0.15):
+            at = self.random.choice([0, 6])
+            frame = frame[:at] + self.random.choice(LINK_LAYER) + frame[at + 6 :]
         if self.asked and self.chance(0.9):
             # The question comes first.
             self.awaited = [(direction, frame)]

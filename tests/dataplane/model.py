@@ -63,6 +63,7 @@ class Flow(NamedTuple):
 class Tables:
     """What one role knows. Paths are in the order of travel; an empty one is no path at present.
 
+    `next_hops` has the first segment's link-layer address, and True where the kernel has to be asked.
     `checked` are the flows found trustworthy since the SR domain or the local addresses changed.
     """
 
@@ -81,6 +82,8 @@ class Tables:
     checked: set[Flow] = field(default_factory=set)
     paths: set[Sids] = field(default_factory=set)
     paths_room: int = 0
+    next_hops: dict[Sids, tuple[bytes, bool]] = field(default_factory=dict)
+    came_from: bytes = b""
     fragments: dict[tuple[bytes, bytes, bytes], Sids] = field(default_factory=dict)
 
     def trusts(self, address: bytes) -> bool:
@@ -162,9 +165,14 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
         if clamped:
             packet = clamped
             out.count("MSS_CLAMPED")
+    address, asked = tables.next_hops.get(found, (frame[:6], False))
+    ether = frame[:ETHERNET] if asked else address + frame[6:ETHERNET]
     if len(packet) + size > max(tables.mtu, MIN_MTU):
-        return too_big(tables, frame[:ETHERNET], packet, found, chain, out)
-    out.packet = frame[:ETHERNET] + insert(packet, found, chain.ahead)
+        return too_big(tables, address + frame[6:ETHERNET], frame[:ETHERNET], packet, found, chain, out)
+    out.packet = ether + insert(packet, found, chain.ahead)
+    if address != frame[:6]:
+        out.count("NEXT_HOP")
+        out.verdict = REDIRECT if asked else UNSPEC
     return out.count("STEERED")
 
 
@@ -189,7 +197,9 @@ def path_of(tables: Tables, packet: bytes, chain: Chain) -> Sids | str:
     return found
 
 
-def too_big(tables: Tables, ether: bytes, packet: bytes, sids: Sids, chain: Chain, out: Outcome) -> Outcome:
+def too_big(
+    tables: Tables, ether: bytes, before: bytes, packet: bytes, sids: Sids, chain: Chain, out: Outcome
+) -> Outcome:
     """Does not fit the MTU with its SRH: two fragments where that can be, else an ICMPv6 error."""
     if chain.fragment:
         divided = chain.fragment == IPV6_HEADER and chain.protocol != p.TCP
@@ -198,7 +208,7 @@ def too_big(tables: Tables, ether: bytes, packet: bytes, sids: Sids, chain: Chai
         divided = chain.transport == IPV6_HEADER and chain.protocol == p.UDP
     divided = divided and not chain.ahead
     if not divided and len(packet) <= MIN_MTU:
-        out.packet = ether + packet
+        out.packet = before + packet
         return out.count("TOO_BIG_PLAIN")
     if divided:
         if len(packet) > tables.mtu + VLAN:
@@ -263,6 +273,9 @@ def filled_in(packet: bytes, body: bytes) -> bytes:
 def ingress(tables: Tables, frame: bytes) -> Outcome:
     """What arrives."""
     out = Outcome(frame)
+    if not frame[0] & 1 and frame[:6] != p.MAC_HERE:
+        return out.count("OTHER_HOST")
+    tables.came_from = frame[6:12]
     if not is_ipv6(frame):
         if tables.role == "client":
             learn_names(tables, frame, out)
@@ -355,6 +368,7 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> Non
         out.count("PATHS_FULL")
     else:
         tables.paths.add(path)
+        tables.next_hops[path] = (tables.came_from, False)
         tables.flows[flow] = path
         tables.checked.add(flow)
         out.count("LEARNED")
@@ -524,5 +538,6 @@ def ordinary(tables: Tables, frame: bytes) -> bytes | None:
         flow = Flow(packet[8:24], packet[24:40], srh.next_header, ports[0], ports[1])
         if flow not in tables.checked or tables.flows[flow] != srh.segments[1:]:
             return None
-    outcome = ingress(tables, frame)
-    return outcome.packet if outcome.counted == {"STRIPPED": 1} else None
+    # It isn't told whose frame it is; what the stack drops may as well be changed.
+    outcome = ingress(tables, p.MAC_HERE + frame[6:])
+    return frame[:6] + outcome.packet[6:] if outcome.counted == {"STRIPPED": 1} else None

@@ -9,7 +9,7 @@ ICMPV6, NO_NEXT, DESTINATION, SCTP = 58, 59, 60, 132
 SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10
 ICMP6_TOO_BIG = 2
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
-MAC_A, MAC_B = bytes.fromhex("02aa00000001"), bytes.fromhex("02bb00000002")
+MAC_HERE = bytes.fromhex("02bb00000002")
 
 
 def ones_complement(data: bytes) -> int:
@@ -38,8 +38,8 @@ def checksum_holds(source: IPv6Address, destination: IPv6Address, protocol: int,
     return ones_complement(pseudo(source, destination, protocol, len(body)) + body) == 0xFFFF
 
 
-def ethernet(ethertype: int, payload: bytes, to: bytes = MAC_B, by: bytes = MAC_A) -> bytes:
-    """An Ethernet frame."""
+def ethernet(ethertype: int, payload: bytes, to: bytes = MAC_HERE, by: bytes = MAC_HERE) -> bytes:
+    """An Ethernet frame; the next hop is the same both ways."""
     return to + by + struct.pack("!H", ethertype) + payload
 
 

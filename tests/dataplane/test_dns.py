@@ -62,6 +62,15 @@ def test_one_address(client: Host) -> None:
     expect(client, dns_answer(NAME, [aaaa(A)]), A)
 
 
+def test_an_answer_to_another_host(client: Host) -> None:
+    """That a switch mirrors to us, though it is to a question of ours."""
+    message = dns_answer(NAME, [aaaa(A)])
+    for packet in (over_ipv6(message), over_ipv4(message)):
+        ask(client, message)
+        client.bench.expect("ingress", bytes.fromhex("02cc00000003") + packet[6:], "OTHER_HOST")
+    expect(client, message, A)
+
+
 def test_the_first_packet_is_steered(client: Host) -> None:
     packet = p.ipv6(HOST_A, A, p.UDP, p.udp(HOST_A, A, 40000, 80))
     client.bench.expect("egress", packet, "NO_SERVICE")

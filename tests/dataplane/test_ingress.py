@@ -246,6 +246,19 @@ def test_without_a_routing_header(host: Host) -> None:
     host.bench.expect("ingress", host.arrived(41, inner), "NO_ROUTING_HEADER")
 
 
+def test_frames_for_another_host(host: Host) -> None:
+    """A switch floods or mirrors them: nothing is changed or learned, also of a known flow."""
+    away = bytes.fromhex("02cc00000003")
+    inner = datagram(host)
+    steered = host.arrived(p.ROUTING, p.srh(p.UDP, [*SIDS[:2], host.here], inner, left=0))
+    plain = host.arrived(p.UDP, inner)
+    for besides in (learned(host), ()):
+        for packet in (steered, plain):
+            host.bench.expect("ingress", away + packet[6:], "OTHER_HOST")
+        # The control: a server learns from the first one, and has not forgotten it the second time.
+        host.bench.expect("ingress", steered, "STRIPPED", *besides, out=plain)
+
+
 def test_not_ipv6(host: Host) -> None:
     host.bench.expect("ingress", p.ethernet(0x0806, bytes(46)), "NOT_IPV6")
     host.bench.expect(

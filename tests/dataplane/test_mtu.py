@@ -33,8 +33,7 @@ def told(host: Host, packet: bytes, mtu: int, quiet: bool = False) -> bytes:
     if quiet:
         quoted = quoted[:6] + bytes([p.ICMPV6]) + quoted[7:40] + bytes([128]) + bytes(7) + quoted[48:]
     body = p.icmp6(host.there, host.here, 2, 0, mtu, quoted[:QUOTED])
-    frame = p.ipv6(host.there, host.here, p.ICMPV6, body, label=0, hop_limit=255)
-    return p.ethernet(p.ETHERTYPE_IPV6, frame[14:], to=p.MAC_A)
+    return p.ipv6(host.there, host.here, p.ICMPV6, body, label=0, hop_limit=255)
 
 
 @pytest.mark.parametrize("count", [1, 2, 15])

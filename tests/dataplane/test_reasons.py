@@ -12,7 +12,16 @@ from tests.dataplane.bench import Bench, Namespace
 CLIENT, SERVER, BOTH = ("client",), ("server",), ("client", "server")
 EGRESS = {
     BOTH: [
-        *("STEERED", "SPLIT", "MSS_CLAMPED", "NOT_IPV6", "NO_PATH", "HAS_ROUTING_HEADER", "EXTENSION_CHAIN"),
+        *(
+            "STEERED",
+            "SPLIT",
+            "NEXT_HOP",
+            "MSS_CLAMPED",
+            "NOT_IPV6",
+            "NO_PATH",
+            "HAS_ROUTING_HEADER",
+            "EXTENSION_CHAIN",
+        ),
         *("LOST_FRAGMENT", "TRUNCATED", "TOO_BIG_PLAIN", "TOO_BIG", "TOO_BIG_SILENT", "NO_ROOM"),
     ],
     CLIENT: ["NO_SERVICE", "NOT_FROM_HOST", "NO_APPLICATION"],
@@ -22,7 +31,7 @@ INGRESS = {
     BOTH: [
         *("STRIPPED", "ERROR_RESTORED", "MSS_CLAMPED", "NOT_IPV6", "EXTENSION_CHAIN", "NO_ROUTING_HEADER"),
         *("ROUTING_TYPE", "SEGMENTS_LEFT", "SRH_MALFORMED", "NOT_LOCAL", "UNTRUSTED", "TRUNCATED"),
-        *("NOT_STRIPPED", "ENCAPSULATED", "HMAC_REQUIRED"),
+        *("NOT_STRIPPED", "OTHER_HOST", "ENCAPSULATED", "HMAC_REQUIRED"),
     ],
     CLIENT: ["NAME_LEARNED", "NAME_LOST"],
     SERVER: [

@@ -281,6 +281,6 @@ def test_flows_stay_young(loaded: dict[str, Bench]) -> None:
         host.bench.plane.tick()
     assert epochs(host.bench) == [learned]
     assert bpf.test_run(host.bench.plane.programs["ingress_xdp"], packet).packet == packet
-    bpf.test_run(host.bench.plane.programs["ingress_ethernet"], packet)
+    host.bench.run("ingress", packet)
     assert epochs(host.bench) == [(learned + 3) % 256]
     assert len(bpf.test_run(host.bench.plane.programs["ingress_xdp"], packet).packet) < len(packet)

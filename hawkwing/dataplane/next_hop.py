@@ -1,0 +1,81 @@
+"""The next hop of a path's first segment, as the data plane has it (bpf/next_hop.h)."""
+
+import mmap
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+from typing import NamedTuple
+
+from hawkwing.dataplane.bpf import Map
+from hawkwing.dataplane.layout import limits, structures
+
+ASK = b"\xff" * 6
+"""In place of a link-layer address: the kernel has to be asked for each packet."""
+_U64 = struct.Struct("=Q")
+
+
+CAME_FROM_THERE = 1 << 63
+"""Set by the data plane in the value of a learned path: nobody has looked for a route yet."""
+
+
+class NextHop(NamedTuple):
+    """Its link-layer address, or ASK, and its interface; 0: that of the packet."""
+
+    link_layer: bytes
+    link: int
+
+
+def pack(next_hop: NextHop | None) -> int:
+    """`next_hop` of `struct policy`; 0 for None, and for an interface whose index is too large."""
+    if next_hop is None or next_hop.link >> (63 - limits()["HW_NEXT_HOP_BITS"]):
+        return 0
+    return int(_U64.unpack(next_hop.link_layer + struct.pack("=H", next_hop.link))[0])
+
+
+class PolicyNextHops:
+    """Reads first segments, and writes next hops, through the memory mapping of the policy table.
+
+    One word at a time: the data plane sees the old one or the new one, and may be writing the same policy.
+    """
+
+    def __init__(self, policies: Map) -> None:
+        policy = structures()["policy"]
+        self._stride = (policies.info.value_size + 7) // 8 * 8
+        self._segment, self._next_hop = policy.first_segment.offset, policy.next_hop.offset
+        self._length = policy.srh_length.offset
+        self.slots = policies.info.max_entries
+        self._memory = mmap.mmap(policies.fd, self._stride * self.slots)
+        self._words = memoryview(self._memory).cast("Q")
+
+    def first_segment(self, slot: int) -> bytes | None:
+        """Of the path in a slot; None where there is none."""
+        at = slot * self._stride
+        if not any(self._memory[at + self._length : at + self._length + 4]):
+            return None
+        return self._memory[at + self._segment : at + self._segment + 16]
+
+    def segments(self, first: int, count: int) -> Iterator[tuple[int, IPv6Address]]:
+        """Slot and first segment of the paths in so many slots."""
+        for slot in range(first, min(first + count, self.slots)):
+            segment = self.first_segment(slot)
+            if segment is not None:
+                yield slot, IPv6Address(segment)
+
+    def snapshot(self) -> tuple[list[int], ...]:
+        """Length, first segment and next hop of all paths: to be compared with a later one."""
+        step = self._stride // 8
+        places = (self._length, self._segment, self._segment + 8, self._next_hop)
+        return tuple(self._words[at // 8 :: step].tolist() for at in places)
+
+    def value(self, slot: int) -> int:
+        """What is written there at present, see `pack`."""
+        return self._words[(slot * self._stride + self._next_hop) // 8]
+
+    def write(self, slot: int, value: int) -> None:
+        """Writes it, see `pack`."""
+        self._words[(slot * self._stride + self._next_hop) // 8] = value
+
+    def close(self) -> None:
+        """Unmaps it."""
+        self._words.release()
+        self._memory.close()
