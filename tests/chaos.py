@@ -117,7 +117,7 @@ class Chaos:
         self.agent = self._start()
 
     def signal_twice(self) -> None:
-        """The second one comes while it stops; then there is nothing left of it."""
+        """The second one comes while it stops; then there is nothing left of it, not even the clsact."""
         begun = time.monotonic()
         self.agent.signal(self._dice.choice([signal.SIGINT, signal.SIGTERM]))
         time.sleep(self._dice.uniform(0, 0.4))
@@ -129,6 +129,7 @@ class Chaos:
             self.faults.append(f"left over: {self._pair.filters()}")
         self.agent = self._start()
         self.plain.append((begun, time.monotonic()))
+        self.lost.append((begun, time.monotonic()))
 
     def _spoil(self, script: str) -> float:
         begun = time.monotonic()
@@ -136,9 +137,14 @@ class Chaos:
         self.plain.append((begun, time.monotonic() + patient(_GRACE)))
         return begun
 
+    def _until_attached(self, begun: float) -> None:
+        """Packets may be lost until then: the agent makes a clsact."""
+        for spans in (self.plain, self.lost):
+            spans.append((begun, time.monotonic() + patient(_GRACE)))
+
     def delete_clsact(self) -> None:
-        """With all filters on it."""
-        self._spoil("tc qdisc del dev eth0 clsact")
+        """With all filters on it. The kernel drops packets while a clsact comes or goes."""
+        self._until_attached(self._spoil("tc qdisc del dev eth0 clsact"))
 
     def delete_filter(self) -> None:
         """In one direction."""
@@ -148,16 +154,14 @@ class Chaos:
         """And make it anew."""
         begun = self._spoil("ip link del eth0")
         self._pair.link()
-        self.lost.append((begun, time.monotonic()))
-        self.plain.append((begun, time.monotonic() + patient(_GRACE)))
+        self._until_attached(begun)
 
     def move_away_and_back(self) -> None:
         """Through another namespace."""
         begun = self._spoil(f"ip link set eth0 netns {self._pair.aside}")
         self._pair.sh(f"ip link set eth0 netns {self._pair.near}", self._pair.aside)
         self._pair.up()
-        self.lost.append((begun, time.monotonic()))
-        self.plain.append((begun, time.monotonic() + patient(_GRACE)))
+        self._until_attached(begun)
 
     def rename(self) -> None:
         """There and back."""

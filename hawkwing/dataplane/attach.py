@@ -151,19 +151,26 @@ class Hooks:
         if f"egress_{kind}" not in self._programs:
             raise DataplaneError(f"{link.name} is of another kind than before: restart the agent")
         put = []
+        made = False
         try:
-            self._hold_clsact(link, same)
+            made = self._hold_clsact(link, same)
             for parent, direction in ((EGRESS, "egress"), (INGRESS, "ingress")):
                 if self._hold_filter(link, parent, self._programs[f"{direction}_{kind}"]):
                     put.append(direction)
-        except RefusedError as error:
-            raise DataplaneError(_sentence(link, error)) from error
+        except (RefusedError, DataplaneError) as error:
+            if made:
+                self._drop_clsact(link.index)
+            if isinstance(error, RefusedError):
+                raise DataplaneError(_sentence(link, error)) from error
+            raise
         changed, problem = self._hold_xdp(link, first)
         return Held((*put, *(["XDP"] if changed else [])), problem)
 
     def let_go(self, link: Link) -> bool:
         """Takes our programs off, and clsact if nobody else uses it; False if something is still there."""
         index = link.index
+        if not _any_of_ours(self._ip, index):
+            forget(index)
         for _ in range(_TRIES):
             with suppress(RefusedError):
                 self._drop_xdp(link)
@@ -176,12 +183,13 @@ class Hooks:
                 return True
         return False
 
-    def _hold_clsact(self, link: Link, same: bool | None) -> None:
+    def _hold_clsact(self, link: Link, same: bool | None) -> bool:
+        """True if there was none."""
         found = tc.qdisc(self._ip, link.index)
         if found is None:
             tc.add_clsact(self._ip, link.index)
             _marker(link.index).touch()
-            return
+            return True
         if found.kind != "clsact":
             raise DataplaneError(
                 f"{link.name} has the queueing discipline {found.kind} in the place of clsact: it takes no "
@@ -197,6 +205,7 @@ class Hooks:
             same = _any_of_ours(self._ip, link.index)
         if not same:
             _marker(link.index).unlink(missing_ok=True)
+        return False
 
     def _hold_filter(self, link: Link, parent: int, program: Program) -> bool:
         """True if it was not there."""

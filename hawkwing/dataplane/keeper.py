@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from hawkwing.dataplane.claim import Claims
 from hawkwing.dataplane.interfaces import Asked
 from hawkwing.dataplane.netlink import Listener, Netlink
 from hawkwing.dataplane.tc import Link
-from hawkwing.errors import DataplaneError
+from hawkwing.errors import DataplaneError, HawkwingError
 
 log = logging.getLogger(__name__)
 _PERIOD = 10.0
@@ -131,11 +132,16 @@ class Keeper:
         with self._lock:
             self._ended = True
             for place in self._places:
-                link = tc.link(self._ip, place.index) if place.held else None
-                if link is None:
-                    attach.forget(place.index)
-                    continue
-                (free if self._hooks.let_go(link) else left).append(link.name)
+                try:
+                    link = tc.link(self._ip, place.index) if place.held else None
+                    if link is None:
+                        attach.forget(place.index)
+                        continue
+                    place.name = link.name
+                    (free if self._hooks.let_go(link) else left).append(place.name)
+                except (DataplaneError, OSError) as error:
+                    log.error("%s: %s", place.name, error)
+                    left.append(place.name)
             self._ip.close()
         return free, left
 
@@ -180,17 +186,21 @@ class Keeper:
         try:
             # What has changed since the start was not heard of.
             due.set()
+            counted = loop.time()
             while True:
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(_PERIOD):
                         await due.wait()
-                    thorough = False
-                except TimeoutError:
-                    thorough = True
                 due.clear()
                 drain()
-                if await asyncio.to_thread(self.check, thorough):
-                    changed()
+                thorough = loop.time() - counted >= _PERIOD
+                if thorough:
+                    counted = loop.time()
+                try:
+                    if await asyncio.to_thread(self.check, thorough):
+                        changed()
+                except (HawkwingError, OSError) as error:
+                    log.error("looking after the interfaces: %s", error)
                 # Others may change a lot at once.
                 await asyncio.sleep(_PAUSE)
         finally:

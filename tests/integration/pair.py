@@ -127,6 +127,8 @@ class Pair:
             f"ip -6 neigh replace fe80::b lladdr {FAR_MAC} dev {name} nud permanent; "
             f"ip -6 route replace default via fe80::b dev {name} onlink"
         )
+        # Before the kernel has seen the carrier it drops what is sent.
+        wait_until(lambda: "state UP" in self.sh(f"ip link show dev {name}"), 5.0, "the link is up")
 
     def rename(self, old: str, new: str) -> bool:
         """Gives the interface another name; True where it had to be down meanwhile (before Linux 6.2)."""
