@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -182,13 +181,6 @@ def udp(lab: Lab) -> Iterator[Callable[..., Endpoint]]:
     yield make
     for endpoint in made:
         endpoint.socket.close()
-
-
-def srh_bytes(following: int, left: int, segments: list[str]) -> bytes:
-    """An SRH as RFC 8754 section 2 has it, built by hand; `segments` in wire order."""
-    last = len(segments) - 1
-    head = struct.pack("!BBBBBBH", following, 2 * len(segments), 4, left, last, 0, 0)
-    return head + b"".join(IPv6Address(segment).packed for segment in segments)
 
 
 def have_tool(name: str) -> bool:
