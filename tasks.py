@@ -150,15 +150,27 @@ def shell(_c: Context, node, kernel=False, name=None):
 
 @task(
     iterable=["link"],
-    help=NAME | {"link": "name of a link (default: all links)", "stop": "stop the captures"},
+    help=NAME
+    | {
+        "link": "name of a link (default: all links)",
+        "stop": "stop the captures",
+        "live": "write pcapng to standard output, for `| wireshark -k -i -` or `| tshark -r -`",
+    },
 )
-def capture(_c: Context, link=None, stop=False, name=None):
-    """Starts captures on links into pcap files; --stop stops them."""
+def capture(_c: Context, link=None, stop=False, live=False, name=None):
+    """Starts captures on links into pcap files; --stop stops them, --live follows links in a pipe."""
     from lab import capture as captures
 
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
+        if live and stop:
+            raise Exit("hawkwing lab: --live ends with Ctrl-C, --stop is for captures to files", 1)
+        if live:
+            from lab.live import follow
+
+            follow(lab, link or ())
+            return
         if not stop:
             print("\n".join(captures.start(lab, link or ())))
             return
