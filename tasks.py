@@ -55,8 +55,11 @@ ROUTERS = {
 NAME = {"name": "name of the lab (default: HAWKWING_LAB, or hawk)"}
 
 
-@task(help=NAME | {"topology": "YAML file"} | ROUTERS)
-def up(_c: Context, name=None, topology=None, routers=None, vpp_prefix=None):
+IMPAIR = {"impair": "YAML file with impairments, such as `vpp2-vpp4: {latency: 80ms, loss: 1%}`"}
+
+
+@task(help=NAME | {"topology": "YAML file"} | IMPAIR | ROUTERS)
+def up(_c: Context, name=None, topology=None, impair=None, routers=None, vpp_prefix=None):
     """Builds the lab and starts its services; returns when all hosts reach each other."""
     import time
 
@@ -68,9 +71,11 @@ def up(_c: Context, name=None, topology=None, routers=None, vpp_prefix=None):
     with one_sentence():
         lab = _lab(name, topology, routers, vpp_prefix)
         begun = time.monotonic()
-        if not lab.up():
+        if not lab.up(_caller() / impair if impair else None):
             print(f"lab {lab.name} is already up")
             return
+        for sentence in lab.impaired:
+            print(sentence)
         nodes, links = len(lab.topology.nodes), len(lab.topology.links)
         print(
             f"lab {lab.name} is up ({time.monotonic() - begun:.1f} s): "
