@@ -226,7 +226,7 @@ def fail(_c: Context, link, name=None):
 
 @task(help=NAME | {"link": "name of a link (default: all links)"})
 def heal(_c: Context, link=None, name=None):
-    """Sets a link, or all links, up and restores its topology settings."""
+    """Sets a link, or all links, up and restores the settings from the lab's start."""
     from lab import impair as impairments
 
     with one_sentence():
