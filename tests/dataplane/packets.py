@@ -193,6 +193,12 @@ def udp(
 
 
 @_once
+def udp_unsummed(sport: int, dport: int, data: bytes) -> bytes:
+    """A UDP datagram without a checksum, as IPv4 allows it."""
+    return bytes(UdpHeader(sport=sport, dport=dport, chksum=0) / Raw(data))
+
+
+@_once
 def tcp(
     source: IPv6Address,
     destination: IPv6Address,
