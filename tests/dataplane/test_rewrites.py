@@ -22,7 +22,8 @@ from tests.dataplane.scene import Host
 A, B = "fcbb:cc00:1::a", "fcbb:cc00:2::a"
 S1, S2, S3 = "fcbb:bb00:1::2", "fcbb:bb00:2::2", "fcbb:bb00:3::2"
 ROUTER = "2001:db8:a1::1"
-ETHERNET = Ether(src="02:aa:00:00:00:01", dst="02:bb:00:00:00:02")
+ETHERNET = Ether(src="02:bb:00:00:00:02", dst="02:bb:00:00:00:02")
+"""A server replies to the router that a request came from: the same both ways."""
 THERE = IPv6ExtHdrSegmentRouting(addresses=[B, S2, S1], segleft=2)
 """From host A, on the way to S1 and S2."""
 BACK = IPv6ExtHdrSegmentRouting(addresses=[A, S1, S2], segleft=2)
