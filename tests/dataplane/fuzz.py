@@ -18,7 +18,7 @@ from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.next_hop import NextHop
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
-from tests.dataplane import packets as p
+from tests.dataplane import plain as p
 from tests.dataplane.bench import MTU, REDIRECT, Bench, Namespace
 from tests.dataplane.fuzz_packets import LINK_LAYER, PORTS, Maker
 from tests.dataplane.model import SHOT, Outcome, Tables, egress, end_flow, ingress, is_ipv6, ordinary

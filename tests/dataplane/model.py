@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.dataplane import packets as p
+from tests.dataplane import plain as p
 from tests.dataplane.model_wire import (
     IPV6_HEADER,
     LIMITS,

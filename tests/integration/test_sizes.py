@@ -5,16 +5,19 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
 
 from lab.linux.large import forwards_large
 from lab.network import Lab
+from lab.packets import segments
 from lab.vpp.objects import MOST_SEGMENTS
 from lab.wait import patient, wait_until
-from lab.wire import Capture
+from lab.wire import Capture, Filter
 
 from .conftest import Agents, Endpoint, on_vpp
-from .test_steering import R1, R3, R5, R6, UDP, B
+from .onwire import R1, R3, R5, R6, B, assert_steered
 
+UDP_NUMBER = 17
 # Around every edge: the MTU less SRHs of 1 to 8 SIDs, the MTU itself, fragments, the largest.
 SIZES = [
     1,
@@ -110,12 +113,13 @@ def test_every_datagram_arrives_and_is_steered(
                 lost.append(size)
                 continue
             assert there == data and back == data, f"{size} bytes arrived changed"
-            packets = capture.packets(lambda p: p.protocol == UDP)
-            assert packets
-            # 43 as the first header: the SRH stands before any Fragment header.
-            assert {p.next_header for p in packets} == {43}, f"{size} bytes: a packet without its SRH"
-            assert all(p.srh is not None and len(p.srh.segments) == count + 1 for p in packets)
-            assert max(p.payload_length + 40 for p in packets) <= 1500, f"{size} bytes: larger than the MTU"
+            packets = capture.packets(Filter(UDP_NUMBER))
+            assert_steered(packets)
+            # The SRH stands before any Fragment header.
+            heads = {type(p[IPv6].payload) for p in packets}
+            assert heads == {IPv6ExtHdrSegmentRouting}, f"{size} bytes: a packet without its SRH"
+            assert {len(segments(p)) for p in packets} == {count + 1}
+            assert max(p.length - 14 for p in packets) <= 1500, f"{size} bytes: larger than the MTU"
     assert lost == []
 
 
