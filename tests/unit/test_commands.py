@@ -30,6 +30,7 @@ OWN = {
     "lab/distributions/steps.py": {"git"},
     "lab/kernels/archive.py": {"depmod"},
     "lab/kernels/initramfs.py": {"modprobe", "zstd"},
+    "tests/integration/test_live.py": {"tshark"},
     "tests/unit/test_kernels.py": {"cpio"},
 }
 
