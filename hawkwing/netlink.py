@@ -1,8 +1,4 @@
-"""Routes and neighbours as the kernel has them, by netlink (rtnetlink(7)).
-
-A few questions in plain bytes: pyroute2, which attaches the programs in a process of its own, takes as long
-to import as all the rest of the agent.
-"""
+"""Routes and neighbours as the kernel has them, by netlink (rtnetlink(7))."""
 
 import socket
 import struct
@@ -12,17 +8,18 @@ from ipaddress import IPv6Address
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from hawkwing.dataplane import netlink
+from hawkwing.dataplane.netlink import attribute, attributes
+from hawkwing.errors import DataplaneError
+
 LINK, NEIGHBOUR, IPV6_ROUTE = 0x1, 0x4, 0x400
 """Groups of messages (RTMGRP_*)."""
-_NEWROUTE, _GETROUTE = 24, 26
+_GETROUTE = 26
 NEWNEIGH, DELNEIGH, _GETNEIGH = 28, 29, 30
-_ERROR = 2
-_REQUEST, _ACKNOWLEDGE, _CREATE, _USE = 0x1, 0x4, 0x400, 0x1
-_HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
+_USE = 0x1
 _ROUTE, _NEIGHBOUR, _LEG = struct.Struct("=8BI"), struct.Struct("=BxHiHBB"), struct.Struct("=HBBi")
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH = 1, 4, 5, 9
 _NDA_DST, _NDA_LLADDR = 1, 2
-_TYPE_MASK = 0x3FFF
 _FIB_MATCH = 0x2000
 _UNICAST = 1
 _HAS_ADDRESS = 0x02 | 0x04 | 0x08 | 0x10 | 0x80
@@ -43,53 +40,33 @@ class Neighbour(NamedTuple):
     address: IPv6Address
 
 
-def _attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
-    while at + _ATTRIBUTE.size <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & _TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
-        at += (length + 3) & ~3
-
-
-def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and body of the netlink messages in what was received."""
-    at = 0
-    while at + _HEADER.size <= len(data):
-        length, kind, _flags, _number, _port = _HEADER.unpack_from(data, at)
-        if length < _HEADER.size:
-            return
-        yield kind, data[at + _HEADER.size : at + length]
-        at += (length + 3) & ~3
-
-
 def read_neighbour(body: bytes) -> Neighbour | None:
     """Whom an RTM_NEWNEIGH or RTM_DELNEIGH is about; None for IPv4."""
     family, _pad, link, _state, _flags, _type = _NEIGHBOUR.unpack_from(body)
-    address = dict(_attributes(body, _NEIGHBOUR.size, len(body))).get(_NDA_DST)
+    address = attributes(body[_NEIGHBOUR.size :]).get(_NDA_DST)
     if family != socket.AF_INET6 or address is None or len(address) != 16:
         return None
     return Neighbour(link, IPv6Address(address))
 
 
-def _leg(attributes: Mapping[int, bytes], link: int = 0) -> Leg:
-    gateway = attributes.get(_RTA_GATEWAY)
-    if _RTA_OIF in attributes:
-        (link,) = struct.unpack("=i", attributes[_RTA_OIF])
+def _leg(route: Mapping[int, bytes], link: int = 0) -> Leg:
+    gateway = route.get(_RTA_GATEWAY)
+    if _RTA_OIF in route:
+        (link,) = struct.unpack("=i", route[_RTA_OIF])
     return Leg(link, IPv6Address(gateway) if gateway and len(gateway) == 16 else None)
 
 
-def _legs(attributes: Mapping[int, bytes]) -> Iterator[Leg]:
-    several = attributes.get(_RTA_MULTIPATH)
+def _legs(route: Mapping[int, bytes]) -> Iterator[Leg]:
+    several = route.get(_RTA_MULTIPATH)
     if several is None:
-        yield _leg(attributes)
+        yield _leg(route)
         return
     at = 0
     while at + _LEG.size <= len(several):
         length, _flags, _hops, link = _LEG.unpack_from(several, at)
         if length < _LEG.size:
             return
-        yield _leg(dict(_attributes(several, at + _LEG.size, at + length)), link)
+        yield _leg(attributes(several[at + _LEG.size : at + length]), link)
         at += (length + 3) & ~3
 
 
@@ -97,14 +74,8 @@ class Netlink:
     """Asks the kernel of this network namespace; `news` of `groups` come on `fd`."""
 
     def __init__(self, groups: int = 0) -> None:
-        self._asking = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC)
-        self._asking.bind((0, 0))
-        self._asking.settimeout(2)
-        self._hearing = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        )
-        self._hearing.bind((0, groups))
-        self._number = 0
+        self._asking = netlink.Netlink()
+        self._hearing = netlink.Listener(groups)
 
     def __enter__(self) -> Self:
         return self
@@ -126,13 +97,7 @@ class Netlink:
 
     def news(self) -> Iterator[tuple[int, bytes] | None]:
         """Type and body of each message that has come; None where some were lost."""
-        while True:
-            try:
-                yield from messages(self._hearing.recv(1 << 16))
-            except BlockingIOError:
-                return
-            except OSError:
-                yield None
+        return self._hearing.changes()
 
     def route(self, destination: IPv6Address, link: int = 0) -> Leg | None:
         """Where packets to `destination` go, if by unicast; by interface `link`, if it is not 0."""
@@ -146,48 +111,35 @@ class Netlink:
 
     def link_layer_address(self, neighbour: Neighbour) -> bytes | None:
         """Of a neighbour, if the kernel knows it."""
-        body = _about(neighbour, 0)
-        reply = self._ask(_GETNEIGH, body, NEWNEIGH)
+        reply = self._ask(_GETNEIGH, _about(neighbour, 0))
         if reply is None:
             return None
         state = _NEIGHBOUR.unpack_from(reply)[3]
-        address = dict(_attributes(reply, _NEIGHBOUR.size, len(reply))).get(_NDA_LLADDR)
+        address = attributes(reply[_NEIGHBOUR.size :]).get(_NDA_LLADDR)
         return address if address and len(address) == 6 and state & _HAS_ADDRESS else None
 
     def look_for(self, neighbour: Neighbour) -> None:
         """Has the kernel look for a neighbour's link-layer address, as for a packet (NTF_USE)."""
-        self._ask(NEWNEIGH, _about(neighbour, _USE), _ERROR, _CREATE | _ACKNOWLEDGE)
+        self._ask(NEWNEIGH, _about(neighbour, _USE), netlink.CREATE)
 
     def _ask_route(self, destination: IPv6Address, link: int, flags: int) -> dict[int, bytes] | None:
         body = _ROUTE.pack(socket.AF_INET6, 128, 0, 0, 0, 0, 0, 0, flags)
-        body += _attribute(_RTA_DST, destination.packed)
+        body += attribute(_RTA_DST, destination.packed)
         if link:
-            body += _attribute(_RTA_OIF, struct.pack("=i", link))
-        reply = self._ask(_GETROUTE, body, _NEWROUTE)
+            body += attribute(_RTA_OIF, link)
+        reply = self._ask(_GETROUTE, body)
         if reply is None or _ROUTE.unpack_from(reply)[7] != _UNICAST:
             return None
-        return dict(_attributes(reply, _ROUTE.size, len(reply)))
+        return attributes(reply[_ROUTE.size :])
 
-    def _ask(self, kind: int, body: bytes, expected: int, flags: int = 0) -> bytes | None:
+    def _ask(self, kind: int, body: bytes, flags: int = 0) -> bytes | None:
         """The body of the reply; None where the kernel says no, or nothing."""
-        self._number = (self._number + 1) % (1 << 32)
-        request = _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, self._number, 0) + body
-        with suppress(OSError):
-            self._asking.send(request)
-            while True:
-                reply = self._asking.recv(1 << 16)
-                length, got, _flags, number, _port = _HEADER.unpack_from(reply)
-                if number != self._number:
-                    # The answer to a question that we no longer wait for.
-                    continue
-                return reply[_HEADER.size : length] if got == expected else None
+        with suppress(OSError, DataplaneError):
+            for reply in self._asking.ask(kind, body, flags):
+                return reply
         return None
 
 
 def _about(neighbour: Neighbour, flags: int) -> bytes:
     head = _NEIGHBOUR.pack(socket.AF_INET6, 0, neighbour.link, 0, flags, 0)
-    return head + _attribute(_NDA_DST, neighbour.address.packed)
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value.ljust((len(value) + 3) & ~3, b"\0")
+    return head + attribute(_NDA_DST, neighbour.address.packed)

@@ -170,8 +170,11 @@ class Pair:
 
     # --- packets
 
-    def send(self) -> IPv6:
-        """Sends a datagram to the service, and returns it as the other end of the link gets it."""
+    def send(self, source: str = OWN) -> IPv6:
+        """Sends a datagram to the service, and returns it as the other end of the link gets it.
+
+        Without a source the kernel takes one: the link-local address where there is no other.
+        """
         data = f"datagram {next(self._numbers)} {time.monotonic()}".encode()
 
         def capture() -> socket.socket:
@@ -182,7 +185,7 @@ class Pair:
 
         def send() -> None:
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as plain:
-                plain.bind((OWN, 0))
+                plain.bind((source, 0))
                 plain.sendto(data, (SERVICE, PORT))
 
         with self.within(capture, self.far) as taps:
@@ -192,9 +195,9 @@ class Pair:
                 if data in frame:
                     return Ether(frame)[IPv6]
 
-    def steered(self) -> bool:
+    def steered(self, source: str = OWN) -> bool:
         """Does a datagram have its SRH, with the right segments?"""
-        packet = self.send()
+        packet = self.send(source)
         if IPv6ExtHdrSegmentRouting not in packet:
             assert packet.dst == SERVICE
             return False

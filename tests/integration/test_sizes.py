@@ -263,7 +263,8 @@ REVERSE_PATH = {
     "nft": (
         "nft add table ip6 back; "
         "nft add chain ip6 back in { type filter hook prerouting priority -300 \\; }; "
-        "nft add rule ip6 back in fib saddr . iif oif missing counter drop",
+        "nft add rule ip6 back in fib saddr . iif oif missing counter drop; "
+        "nft add rule ip6 back in iif != lo fib saddr type local counter drop",
         "nft delete table ip6 back",
     ),
     "ip6tables": (
