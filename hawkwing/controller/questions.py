@@ -19,7 +19,7 @@ from hawkwing.controller.backoff import jittered
 from hawkwing.controller.messages import to_request
 from hawkwing.intents import PathQuery
 
-AGAIN_FIRST, AGAIN_FACTOR, AGAIN_MOST = 2.0, 1.6, 300.0
+AGAIN_FIRST, AGAIN_FACTOR, AGAIN_MOST = 2.0, 1.5, 60.0
 """Seconds until a query without an answer is asked again: the first time, growth, and at most."""
 REFRESH = 300.0
 """Seconds until a query with an answer is asked again."""

@@ -177,6 +177,7 @@ class ControllerStream:
     async def _leave(self, call: grpc.aio.StreamStreamCall, tasks: Collection[asyncio.Task[None]]) -> None:
         """Closes our half of the stream and gives the controller a moment to notice."""
         self._leaving = True
+        self._changed.set()
         # A stream that has ended, or is in the middle of a write, is left as it is.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(FAREWELL):
@@ -191,7 +192,7 @@ class ControllerStream:
     async def _ask(self, call: grpc.aio.StreamStreamCall) -> None:
         # A broken stream is also noticed when reading, with its status.
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
-            while True:
+            while not self._leaving:
                 self._changed.clear()
                 due, pause = self.questions.due(self.now())
                 for question in due:

@@ -94,7 +94,7 @@ def test_one_without_an_answer_is_asked_again_soon_and_then_ever_more_rarely() -
     asker = Asker(1)
     asker.run(3600)
     waited = pauses(asker.times(0))
-    expected = [min(2.0 * 1.6**number, AGAIN_MOST) for number in range(len(waited))]
+    expected = [min(2.0 * 1.5**number, AGAIN_MOST) for number in range(len(waited))]
     assert all(0.79 * mean <= pause <= 1.21 * mean for mean, pause in zip(expected, waited, strict=True))
     assert len(waited) > 15
     assert len(set(waited[-3:])) == 3, "no jitter"
