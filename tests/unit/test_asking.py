@@ -319,7 +319,7 @@ def test_status_and_explain_tell_what_became_of_each_query() -> None:
         stream.change(*steering.query_changes())
         stream._connected()
         now = stream.now()
-        for question in stream.questions.due(now)[0]:
+        for question in stream.questions:
             stream.questions.asked(question, now)
         for number, sids in ((0, [SID]), (1, [])):
             stream._take(to_result(stream.questions.get(asked(number)).request, sids))  # type: ignore[union-attr]
