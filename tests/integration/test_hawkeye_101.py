@@ -16,7 +16,7 @@ from lab.wait import wait_until
 from lab.wire import Capture, Filter
 
 from .conftest import HAWKWING, Agents, Endpoint
-from .test_steering import R1, R2, R3, R4, R5, R6, B
+from .onwire import R1, R2, R3, R4, R5, R6, B
 
 UDP_NUMBER = 17
 SITE_B = "fcbb:aa00:2::2"
@@ -58,8 +58,8 @@ def sent(capture: Capture, udp: Callable[..., Endpoint], host: str, ports: range
         socket.sendto(b"which way?", (B, port))
 
     def seen() -> dict[int, list[str]]:
-        packets = [p for p in capture.packets(Filter(UDP_NUMBER, link=LINKS[host])) if p[UDP].dport in ports]
-        lists = {p[UDP].dport: path(p) for p in packets}
+        packets = capture.packets(Filter(UDP_NUMBER, link=LINKS[host]))
+        lists = {p[UDP].dport: path(p) for p in packets if p[UDP].dport in ports}
         return lists if len(lists) == len(ports) else {}
 
     found = wait_until(seen, 5.0, f"datagrams to {len(ports)} ports")
