@@ -439,6 +439,32 @@ def bench(_c: Context, quick=False, output="bench.json"):
         raise SystemExit(run(_caller() / output, quick))
 
 
+@task(
+    help={
+        "builder": "docker, podman, buildah, or own (default: the first that works here)",
+        "output": "file of the OCI archive, with --builder own (default: hawkwing.oci.tar)",
+        "tag": "REPOSITORY:TAG of the image (default: hawkwing:VERSION)",
+        "base": "base image, with docker, podman and buildah (default: as in the Dockerfile)",
+        "bcc": "with a compiler, for changed C sources",
+        "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
+    }
+)
+def image(_c: Context, builder=None, output=None, tag=None, base=None, bcc=False, cache=None):
+    """Builds the container image; without docker, podman and buildah as an OCI archive."""
+    from lab.packages.image import CACHE, NAME, Options, run
+
+    options = Options(
+        builder,
+        _caller() / (output or "hawkwing.oci.tar"),
+        tag or NAME,
+        base,
+        bcc,
+        _caller() / cache if cache else CACHE,
+    )
+    with one_sentence():
+        raise SystemExit(run(options))
+
+
 @task
 def lint(_c: Context):
     """Checks style and types (ruff, mypy)."""
@@ -461,7 +487,7 @@ def proto(_c: Context):
     regenerate(PROJECT / "hawkwing" / "controller")
 
 
-namespace = Collection(client, server, hawkeye, demo, bench, lint, doctor, proto)
+namespace = Collection(client, server, hawkeye, demo, bench, image, lint, doctor, proto)
 namespace.add_collection(
     Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal)
 )

@@ -30,6 +30,8 @@ OWN = {
     "lab/distributions/steps.py": {"git"},
     "lab/kernels/archive.py": {"depmod"},
     "lab/kernels/initramfs.py": {"modprobe", "zstd"},
+    "lab/packages/image.py": {"git"},
+    "tests/packages/containers.py": {"crun"},
     "tests/unit/test_kernels.py": {"cpio"},
 }
 
