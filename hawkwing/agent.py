@@ -15,7 +15,7 @@ from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hawkwing import __version__, addresses, ending, explain, handover, status
+from hawkwing import __version__, addresses, ending, explain, handover, notify, status
 from hawkwing.config import Config, check_config, load_config
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.attacher import Attacher
@@ -189,9 +189,12 @@ class Agent:
             await self._next_hops.settle()
             _return_memory()
             log.info("ready: %s on %s", self._options.role, ", ".join(self._options.interfaces))
+            notify.ready(f"{self._options.role} on {', '.join(self._options.interfaces)}")
+            self._spawn(notify.watchdog())
             try:
                 await stop.wait()
             finally:
+                notify.stopping()
                 ending.undisturbed()
                 await self._end_tasks()
 
@@ -257,6 +260,7 @@ class Agent:
                 log.error("%s", line)
             log.error("configuration not changed")
 
+    @notify.reloading
     def _reload(self, _request: Mapping[str, Any]) -> str:
         """Applies the differences; a wrong file changes nothing."""
         config = self._options.read()

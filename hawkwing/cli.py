@@ -41,6 +41,7 @@ A configuration without a controller:
 
 Ctrl-C or SIGTERM stops an agent and removes its filters. Exit status: 0 success, 1 error, 2 usage."""
 
+_ROLES = ("client", "server")
 DEFAULT_CONFIG = Path("/etc/hawkwing/config.yaml")
 
 
@@ -111,7 +112,28 @@ def parser() -> argparse.ArgumentParser:
     )
     status = commands.add_parser("status", help="show the agents of this host with their paths and counters")
     status.add_argument("--json", action="store_true", help="print as JSON")
-    commands.add_parser("reload", help="reload the configuration of the running agents (as SIGHUP does)")
+    reload = commands.add_parser(
+        "reload", help="reload the configuration of the running agents (as SIGHUP does)"
+    )
+    detach = commands.add_parser(
+        "detach", help="remove the filters of agents that were stopped with --keep, or killed"
+    )
+    for command, which_agents in ((reload, "running agents"), (detach, "stopped agents")):
+        command.add_argument(
+            "role",
+            choices=_ROLES,
+            nargs="?",
+            metavar="ROLE",
+            help=f"client or server (default: both, of the {which_agents})",
+        )
+        command.add_argument(
+            "-i",
+            "--interface",
+            action="append",
+            default=[],
+            metavar="IF",
+            help="only agents of this interface; may be repeated",
+        )
     explain = commands.add_parser("explain", help="show which path a packet takes, and why")
     explain.add_argument(
         "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
@@ -219,13 +241,14 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
-    """Asks each running agent of these roles, and prints its answer."""
+def _ask(request: dict[str, object], roles: Sequence[str], interfaces: Sequence[str] = ()) -> int:
+    """Asks each running agent of these roles and (first) interfaces, and prints its answer."""
     from hawkwing import control
 
     asked = 0
     for path in control.sockets():
-        if path.name.split("-")[0] not in roles:
+        role, _, interface = path.stem.partition("-")
+        if role not in roles or (interfaces and interface not in interfaces):
             continue
         try:
             answer = control.ask(path, request)
@@ -236,8 +259,24 @@ def _ask(request: dict[str, object], roles: Sequence[str]) -> int:
         print(answer)
         asked += 1
     if not asked:
-        raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running in this network namespace")
+        where = f"on {' or '.join(interfaces)}" if interfaces else "in this network namespace"
+        raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running {where}")
     return 0
+
+
+def _detach(arguments: argparse.Namespace) -> int:
+    from hawkwing.detach import detach_left
+
+    detached = detach_left(_roles(arguments), arguments.interface)
+    for one in detached:
+        print(f"removed the filters of the {one}")
+    if not detached:
+        print("no filters of stopped agents")
+    return 0
+
+
+def _roles(arguments: argparse.Namespace) -> Sequence[str]:
+    return (arguments.role,) if arguments.role else _ROLES
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -286,7 +325,9 @@ def _main(argv: Sequence[str] | None) -> int:
         if arguments.command == "explain":
             return _explain(arguments)
         if arguments.command == "reload":
-            return _ask({"ask": "reload"}, ("client", "server"))
+            return _ask({"ask": "reload"}, _roles(arguments), arguments.interface)
+        if arguments.command == "detach":
+            return _detach(arguments)
         if arguments.command == "doctor":
             from hawkwing import doctor
 

@@ -1,0 +1,109 @@
+"""What a service manager hears: real datagrams at a real socket."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from hawkwing import notify
+
+
+class Manager:
+    """The service manager's end."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.bind(str(path))
+
+    def heard(self) -> list[dict[str, str]]:
+        """All messages so far, each as a mapping."""
+        messages = []
+        with suppress(BlockingIOError):
+            while True:
+                lines = self.socket.recv(4096).decode().splitlines()
+                messages.append(dict(line.split("=", 1) for line in lines))
+        return messages
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    """One that is listening."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    listening = Manager(tmp_path / "notify")
+    yield listening
+    listening.socket.close()
+
+
+def test_ready_and_stopping(manager: Manager) -> None:
+    notify.ready("client on eth0")
+    notify.stopping()
+    assert manager.heard() == [
+        {"READY": "1", "STATUS": "client on eth0"},
+        {"STOPPING": "1", "STATUS": "stopping"},
+    ]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_reload_ends_also_where_it_fails(manager: Manager, fails: bool) -> None:
+    @notify.reloading
+    def reload(word: str) -> str:
+        if fails:
+            raise ValueError(word)
+        return word
+
+    if fails:
+        with pytest.raises(ValueError, match="text"):
+            reload("text")
+    else:
+        assert reload("text") == "text"
+    begun, ended = manager.heard()
+    assert begun["RELOADING"] == "1" and int(begun["MONOTONIC_USEC"]) > 0
+    assert ended == {"READY": "1"}
+
+
+def test_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"hawkwing-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0{name}")
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        notify.send("READY=1")
+        assert manager.recv(100) == b"READY=1"
+
+
+def test_without_a_manager_or_where_it_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify.ready("client on eth0")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    notify.ready("client on eth0")
+
+
+def test_signs_of_life_come_from_the_event_loop(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "30000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+
+    async def live() -> list[dict[str, str]]:
+        task = asyncio.create_task(notify.watchdog())
+        heard: list[dict[str, str]] = []
+        while len(heard) < 3:
+            await asyncio.sleep(0.001)
+            heard += manager.heard()
+        task.cancel()
+        return heard
+
+    assert asyncio.run(asyncio.wait_for(live(), 60))[:3] == [{"WATCHDOG": "1"}] * 3
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "seconds"),
+    [("30000000", None, 30.0), ("30000000", "1", None), ("", None, None), ("0", None, None)],
+)
+def test_who_wants_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch, usec: str, pid: str | None, seconds: float | None
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", usec)
+    monkeypatch.setenv("WATCHDOG_PID", pid or str(os.getpid()))
+    assert notify.watchdog_seconds() == seconds
