@@ -465,6 +465,29 @@ def image(_c: Context, builder=None, output=None, tag=None, base=None, bcc=False
         raise SystemExit(run(options))
 
 
+@task(
+    help={
+        "only": "names, such as debian13,ubuntu2404 (default: debian12,debian13,ubuntu2204,ubuntu2404)",
+        "output": "folder of the packages and logs (default: dist)",
+        "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
+        "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",
+        "ubuntu-mirror": "where Ubuntu comes from (or HAWKWING_UBUNTU_MIRROR)",
+    }
+)
+def deb(_c: Context, only=None, output="dist", cache=None, debian_mirror=None, ubuntu_mirror=None):
+    """Builds a Debian package for each distribution, and checks it with lintian."""
+    from lab.packages.debian import CACHE, Options, run
+
+    options = Options(
+        only,
+        _caller() / output,
+        _caller() / cache if cache else CACHE,
+        {"debian": debian_mirror, "ubuntu": ubuntu_mirror},
+    )
+    with one_sentence():
+        raise SystemExit(run(options))
+
+
 @task
 def lint(_c: Context):
     """Checks style and types (ruff, mypy)."""
@@ -487,7 +510,7 @@ def proto(_c: Context):
     regenerate(PROJECT / "hawkwing" / "controller")
 
 
-namespace = Collection(client, server, hawkeye, demo, bench, image, lint, doctor, proto)
+namespace = Collection(client, server, hawkeye, demo, bench, image, deb, lint, doctor, proto)
 namespace.add_collection(
     Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal)
 )

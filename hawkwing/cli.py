@@ -118,13 +118,13 @@ def parser() -> argparse.ArgumentParser:
     detach = commands.add_parser(
         "detach", help="remove the filters of agents that were stopped with --keep, or killed"
     )
-    for command, which_agents in ((reload, "running agents"), (detach, "stopped agents")):
+    for command in (reload, detach):
         command.add_argument(
             "role",
             choices=_ROLES,
             nargs="?",
             metavar="ROLE",
-            help=f"client or server (default: both, of the {which_agents})",
+            help="client or server (default: both)",
         )
         command.add_argument(
             "-i",

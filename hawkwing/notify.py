@@ -1,4 +1,4 @@
-"""What the service manager is told (sd_notify(3)): ready, reloading, stopping, alive. Without one: nothing."""
+"""What the service manager is told (sd_notify(3)): ready, reloading, stopping, alive. Without one nothing."""
 
 import asyncio
 import os

@@ -31,7 +31,9 @@ OWN = {
     "lab/kernels/archive.py": {"depmod"},
     "lab/kernels/initramfs.py": {"modprobe", "zstd"},
     "lab/packages/image.py": {"git"},
+    "tests/packages/conftest.py": {"systemd"},
     "tests/packages/containers.py": {"crun"},
+    "tests/unit/test_packaged_texts.py": {"fish", "groff", "zsh"},
     "tests/unit/test_kernels.py": {"cpio"},
 }
 
