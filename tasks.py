@@ -327,6 +327,12 @@ def dataplane(_c: Context):
     _pytest("tests/dataplane")
 
 
+@task
+def packages(_c: Context):
+    """Builds the image and the Debian package, and runs them in the lab."""
+    _pytest("tests/packages")
+
+
 @task(help=ROUTERS)
 def integration(_c: Context, routers=None, vpp_prefix=None):
     """Runs the tests in the lab, which check packets on the wire."""
@@ -515,5 +521,5 @@ namespace.add_collection(
     Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal)
 )
 namespace.add_collection(
-    Collection("test", everything, unit, dataplane, integration, fuzz, distributions, kernels)
+    Collection("test", everything, unit, dataplane, integration, packages, fuzz, distributions, kernels)
 )

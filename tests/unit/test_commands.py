@@ -34,6 +34,7 @@ OWN = {
     "tests/packages/conftest.py": {"systemd"},
     "tests/packages/containers.py": {"crun"},
     "tests/unit/test_packaged_texts.py": {"fish", "groff", "zsh"},
+    "tests/unit/test_service_units.py": {"systemd-analyze"},
     "tests/unit/test_kernels.py": {"cpio"},
 }
 
