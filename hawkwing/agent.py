@@ -133,6 +133,8 @@ class Agent:
                 # being made can't be ended. `_live` looks whether a signal has come.
                 self._plane.attach(options.interfaces, options.hook, self._attacher, former)
                 handover.note_programs(options.role, options.interfaces[0], loaded.programs)
+                if options.role == "server":
+                    notify.store(loaded.maps)
                 self._warn()
                 log.info("%s", status.trust_sentence(self._plane.sr_domain))
                 asyncio.run(self._live())

@@ -4,23 +4,24 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+_FIRST_STORED = 3
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def send(*lines: str) -> None:
+def send(*lines: str, file: int | None = None) -> None:
     """One datagram of NAME=VALUE lines; a manager that has gone must not end the agent."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.connect("\0" + path[1:] if path[0] == "@" else path)
-        manager.sendall("\n".join(lines).encode())
+        socket.send_fds(manager, ["\n".join(lines).encode()], [] if file is None else [file])
 
 
 def ready(status: str) -> None:
@@ -45,6 +46,25 @@ def reloading(reload: Callable[P, T]) -> Callable[P, T]:
             send("READY=1")
 
     return told
+
+
+def store(files: Mapping[str, int]) -> None:
+    """Gives files to the manager, which gives them to the next agent of this unit; no privilege is needed."""
+    for name, descriptor in files.items():
+        send("FDSTOREREMOVE=1", f"FDNAME={name}")
+        send("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", file=descriptor)
+
+
+def stored() -> dict[str, int]:
+    """The files that the agent before this one has given to the manager; whoever gets them closes them."""
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return {}
+    os.environ.pop("LISTEN_FDS", None)
+    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
+    found = {name: _FIRST_STORED + number for number, name in enumerate(names) if name}
+    for descriptor in found.values():
+        os.set_inheritable(descriptor, False)
+    return found
 
 
 def watchdog_seconds() -> float | None:

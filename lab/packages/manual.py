@@ -134,8 +134,8 @@ def _hawkwing() -> Iterator[str]:
         escaped(
             "client, server and doctor need CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; detach needs "
             "CAP_NET_ADMIN. status, explain and reload need to be root; check and version need nothing. A "
-            "restarted server takes over its learned flows with CAP_SYS_ADMIN; without it, it learns them "
-            "again."
+            "restarted server takes over its learned flows as a unit, or with CAP_SYS_ADMIN; else it learns "
+            "them again."
         ),
     )
     yield ".SH FILES\n" + _list(

@@ -15,7 +15,7 @@ from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture
 from tests.integration.conftest import Agents, Endpoint, filters
 from tests.integration.test_changes import Traffic, assert_nothing_lost_or_plain, ends
-from tests.integration.test_steering import BY_ADDRESS, http, tcp_port
+from tests.integration.test_steering import BY_ADDRESS, A, B, http, tcp_port
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -120,6 +120,36 @@ def test_a_hanging_agent_is_replaced_and_steering_goes_on(
     assert "watchdog" in installed.journal(CLIENT).lower()
     assert int(installed.show(CLIENT, "NRestarts")) == 1
     installed.succeed("systemctl", "stop", CLIENT)
+    assert filters(lab, "host-a") == ""
+
+
+def test_a_server_keeps_its_flows_when_it_is_restarted(
+    lab: Lab, installed: Machine, agents: Agents, udp: Callable[..., Endpoint]
+) -> None:
+    """systemd has its maps meanwhile: what only host-a sends is steered without being learned again."""
+    agents.client(BY_ADDRESS.replace(B, A), "host-b")
+    installed.succeed("systemctl", "start", SERVER)
+    near, far = udp("host-a", 5000), udp("host-b")
+    far.socket.sendto(b"question", (A, 5000))
+    near.socket.recv(100)
+    for how in (("restart", SERVER), ("kill", "--signal=KILL", SERVER)):
+        pid = installed.show(SERVER, "MainPID")
+        installed.succeed("systemctl", *how)
+        wait_until(
+            lambda pid=pid: (
+                installed.show(SERVER, "MainPID") not in (pid, "0")
+                and installed.show(SERVER, "ActiveState") == "active"
+            ),
+            PATIENCE,
+            "another agent",
+        )
+        with closing(ends(lab)) as taps:
+            near.socket.sendto(b"answer", (B, far.port))
+            far.socket.recv(100)
+            packets = taps.packets(lambda p: p.source_port == 5000)
+            assert packets and all(p.srh is not None for p in packets)
+    assert "learned again" not in installed.journal(SERVER)
+    installed.succeed("systemctl", "stop", SERVER)
     assert filters(lab, "host-a") == ""
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +29,11 @@ class Manager:
                 lines = self.socket.recv(4096).decode().splitlines()
                 messages.append(dict(line.split("=", 1) for line in lines))
         return messages
+
+    def heard_one(self) -> tuple[str, list[int]]:
+        """The next message, and the files that came with it."""
+        text, files, _flags, _address = socket.recv_fds(self.socket, 4096, 4)
+        return text.decode(), files
 
 
 @pytest.fixture
@@ -107,3 +114,38 @@ def test_who_wants_signs_of_life(
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.setenv("WATCHDOG_PID", pid or str(os.getpid()))
     assert notify.watchdog_seconds() == seconds
+
+
+def test_files_are_given_to_the_manager(tmp_path: Path, manager: Manager) -> None:
+    with (tmp_path / "some").open("w+") as file:
+        file.write("content")
+        file.flush()
+        notify.store({"flows": file.fileno()})
+        assert manager.heard_one() == ("FDSTOREREMOVE=1\nFDNAME=flows", [])
+        text, (descriptor,) = manager.heard_one()
+    assert text == "FDSTORE=1\nFDNAME=flows\nFDPOLL=0"
+    assert os.pread(descriptor, 10, 0) == b"content"
+    os.close(descriptor)
+
+
+def test_files_come_back_from_the_manager(tmp_path: Path) -> None:
+    """In a process of its own, as the manager starts it."""
+    (tmp_path / "some").write_text("content")
+    script = """
+import os, sys
+from hawkwing import notify
+file = os.open(sys.argv[1], os.O_RDONLY)
+os.dup2(file, 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="flows")
+found = notify.stored()
+print(os.read(found["flows"], 10), os.get_inheritable(3), notify.stored(), "LISTEN_FDS" in os.environ)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "some")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "b'content' False {} False\n"
+
+
+def test_files_of_another_process_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", "1")
+    monkeypatch.setenv("LISTEN_FDNAMES", "flows")
+    assert notify.stored() == {}
