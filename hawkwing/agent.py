@@ -262,9 +262,12 @@ class Agent:
                 log.error("%s", line)
             log.error("configuration not changed")
 
-    @notify.reloading
     def _reload(self, _request: Mapping[str, Any]) -> str:
         """Applies the differences; a wrong file changes nothing."""
+        with notify.reloading():
+            return self._change()
+
+    def _change(self) -> str:
         config = self._options.read()
         if self._options.role == "client":
             self._credentials_readable(config)

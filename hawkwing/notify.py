@@ -4,14 +4,10 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 _FIRST_STORED = 3
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def send(*lines: str, file: int | None = None) -> None:
@@ -34,18 +30,14 @@ def stopping() -> None:
     send("STOPPING=1", "STATUS=stopping")
 
 
-def reloading(reload: Callable[P, T]) -> Callable[P, T]:
-    """Tells when the function begins and ends, also where it fails: the agent goes on with what it had."""
-
-    @wraps(reload)
-    def told(*args: P.args, **kwargs: P.kwargs) -> T:
-        send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
-        try:
-            return reload(*args, **kwargs)
-        finally:
-            send("READY=1")
-
-    return told
+@contextmanager
+def reloading() -> Iterator[None]:
+    """Tells when a reload begins and ends, also where it fails: the agent goes on with what it had."""
+    send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+    try:
+        yield
+    finally:
+        send("READY=1")
 
 
 def store(files: Mapping[str, int]) -> None:

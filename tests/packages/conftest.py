@@ -10,7 +10,6 @@ import pytest
 
 from lab.distributions.catalogue import named
 from lab.distributions.roots import RootError, Roots
-from lab.distributions.shared import claimed_cache
 from lab.doctor import missing_features
 from lab.network import Lab, LabError
 from lab.packages import debian, machine
@@ -87,8 +86,7 @@ def root(distribution: str, package: Path, tmp_path_factory: pytest.TempPathFact
     depends = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     python = next(word for word in depends.split(", ") if word.startswith("python")).split()[0]
     try:
-        with claimed_cache(images.CACHE):
-            Roots(images.CACHE, {}, fresh=False).unpack(named(distribution), folder / "root")
+        Roots(images.CACHE, {}, fresh=False).unpack(named(distribution), folder / "root")
         needed = ["systemd", "systemd-sysv", "dbus", "iproute2", "libstdc++6", python.strip()]
         machine.install(folder / "root", needed, folder / "log")
     except RootError as error:

@@ -56,17 +56,9 @@ def test_ready_and_stopping(manager: Manager) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_reload_ends_also_where_it_fails(manager: Manager, fails: bool) -> None:
-    @notify.reloading
-    def reload(word: str) -> str:
+    with suppress(ValueError), notify.reloading():
         if fails:
-            raise ValueError(word)
-        return word
-
-    if fails:
-        with pytest.raises(ValueError, match="text"):
-            reload("text")
-    else:
-        assert reload("text") == "text"
+            raise ValueError
     begun, ended = manager.heard()
     assert begun["RELOADING"] == "1" and int(begun["MONOTONIC_USEC"]) > 0
     assert ended == {"READY": "1"}
