@@ -49,6 +49,8 @@ class Options:
     hook: str = "tc"
     sr_domain: tuple[IPv6Network, ...] = ()
     keep: bool = False
+    #: Addresses and port of `--metrics`.
+    metrics: tuple[tuple[str, ...], int] | None = None
     #: Of the file that was read last, as lines `FILE:LINE: warning: ...`.
     warnings: list[str] = field(default_factory=list)
 
@@ -185,6 +187,7 @@ class Agent:
             )
             await control.start()
             stack.callback(control.close)
+            await self._serve_metrics(stack)
             self._spawn(self._tick())
             learning = self._options.role == "server"
             self._spawn(self._next_hops.run(learning))
@@ -199,6 +202,15 @@ class Agent:
                 notify.stopping()
                 ending.undisturbed()
                 await self._end_tasks()
+
+    async def _serve_metrics(self, stack: ExitStack) -> None:
+        if self._options.metrics is not None:
+            # The client library needs memory: loaded only where metrics are asked for.
+            from hawkwing.metrics import MetricsServer
+
+            server = MetricsServer(self._options.metrics, lambda: self._status({}))
+            await server.start()
+            stack.callback(server.close)
 
     async def _end_tasks(self) -> None:
         if self._saver is not None:

@@ -93,6 +93,12 @@ def parser() -> argparse.ArgumentParser:
             action="store_true",
             help="keep the filters when stopping; the next start takes them over without packet loss",
         )
+        command.add_argument(
+            "--metrics",
+            type=_metrics,
+            metavar="[ADDRESS:]PORT",
+            help="serve metrics for Prometheus at /metrics (without ADDRESS: on the loopback only)",
+        )
         command.add_argument("-v", "--verbose", action="store_true", help="debug logging")
     client.add_argument(
         "-c",
@@ -169,6 +175,15 @@ def _prefix(text: str) -> IPv6Network:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _metrics(text: str) -> tuple[tuple[str, ...], int]:
+    from hawkwing.metrics import read_place
+
+    try:
+        return read_place(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _flows(text: str) -> int:
     if not re.fullmatch("[0-9]{1,8}", text) or not 1 <= int(text) <= 1 << 26:
         raise argparse.ArgumentTypeError(f"{text} is not a valid number of flows, use 1 to {1 << 26}")
@@ -236,6 +251,7 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             arguments.ingress_hook,
             tuple(arguments.sr_domain),
             arguments.keep,
+            arguments.metrics,
         )
         Agent(options, options.read(), loading, attacher).run()
     return 0

@@ -77,7 +77,7 @@ def _zsh_action(argument: Argument) -> str:
     if not kind:
         return ""
     action = {"choices": f"({' '.join(argument.choices)})", "IF": "_net_interfaces", "FILE": "_files"}
-    return f":{argument.metavar if kind != 'choices' else 'value'}:{action.get(kind, '')}"
+    return f":{_zsh_text(argument.metavar) if kind != 'choices' else 'value'}:{action.get(kind, '')}"
 
 
 def _zsh(found: list[Command]) -> Iterator[str]:

@@ -17,6 +17,9 @@ _hawkwing() {
       --ingress-hook)
         words="tc xdp xdp-generic"
         ;;
+      --metrics)
+        return
+        ;;
       -c | --config)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -27,8 +30,8 @@ _hawkwing() {
         ;;
       *)
         case ${COMP_WORDS[1]} in
-          client) words="-i --interface --sr-domain --ingress-hook --keep -v --verbose -c --config --help" ;;
-          server) words="-i --interface --sr-domain --ingress-hook --keep -v --verbose -c --config --flows --help" ;;
+          client) words="-i --interface --sr-domain --ingress-hook --keep --metrics -v --verbose -c --config --help" ;;
+          server) words="-i --interface --sr-domain --ingress-hook --keep --metrics -v --verbose -c --config --flows --help" ;;
           status) words="--json --help" ;;
           reload) words="-i --interface client server --help" ;;
           detach) words="-i --interface client server --help" ;;
