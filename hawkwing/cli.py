@@ -41,7 +41,7 @@ A configuration without a controller:
 
 Ctrl-C or SIGTERM stops an agent and removes its filters. Exit status: 0 success, 1 error, 2 usage."""
 
-_ROLES = ("client", "server")
+ROLES = ("client", "server")
 DEFAULT_CONFIG = Path("/etc/hawkwing/config.yaml")
 
 
@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (reload, detach):
         command.add_argument(
             "role",
-            choices=_ROLES,
+            choices=ROLES,
             nargs="?",
             metavar="ROLE",
             help="client or server (default: both)",
@@ -292,7 +292,7 @@ def _detach(arguments: argparse.Namespace) -> int:
 
 
 def _roles(arguments: argparse.Namespace) -> Sequence[str]:
-    return (arguments.role,) if arguments.role else _ROLES
+    return (arguments.role,) if arguments.role else ROLES
 
 
 def _explain(arguments: argparse.Namespace) -> int:

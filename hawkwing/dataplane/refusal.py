@@ -4,13 +4,10 @@ import errno
 import platform
 import re
 import signal
-import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from hawkwing.dataplane import bpf
-from hawkwing.dataplane.claim import runtime_folder
 
 OLDEST_KERNEL = (5, 15)
 _TOO_OLD = f"this kernel is {platform.release()}: HawkWing needs Linux 5.15 or newer"
@@ -101,15 +98,6 @@ def _last_word(log: str) -> str:
 
 def _kept(name: str, text: str) -> str:
     """The file that has the text now."""
-    for folder in (None, runtime_folder().parent):
-        # A container's root may be read-only, /tmp included.
-        with (
-            suppress(OSError),
-            tempfile.NamedTemporaryFile(
-                "w", prefix=f"hawkwing-{name}-", suffix=".log", dir=folder, delete=False
-            ) as file,
-        ):
-            file.write(text)
-            return file.name
-    sys.stderr.write(text)
-    return "(the lines above)"
+    with tempfile.NamedTemporaryFile("w", prefix=f"hawkwing-{name}-", suffix=".log", delete=False) as file:
+        file.write(text)
+    return file.name

@@ -2,7 +2,6 @@
 
 import errno
 import signal
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -69,19 +68,3 @@ def test_the_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = Path(told.rpartition(" ")[2])
     assert told == f"BCC could not compile the data plane; its messages are in {file}"
     assert file.read_text() == "a long story"
-
-
-@pytest.mark.parametrize("writable", [True, False])
-def test_messages_are_kept_where_the_root_is_read_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], writable: bool
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    monkeypatch.setenv("HAWKWING_RUN", str(tmp_path if writable else tmp_path / "missing"))
-    sentence = refusal.of_compiler(1, "error: some messages of the compiler\n")
-    if writable:
-        (file,) = tmp_path.glob("hawkwing-compiler-*.log")
-        assert sentence.endswith(f"its messages are in {file}")
-        assert file.read_text() == "error: some messages of the compiler\n"
-    else:
-        assert sentence.endswith("its messages are in (the lines above)")
-        assert capsys.readouterr().err == "error: some messages of the compiler\n"
