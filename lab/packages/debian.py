@@ -32,7 +32,7 @@ set -e
 apt-get -q -y --no-install-recommends build-dep ./
 dpkg-buildpackage --build=binary --no-sign
 """
-_LINTIAN = "lintian --fail-on=error,warning --allow-root --no-tag-display-limit ../*.changes"
+_LINTIAN = "lintian --fail-on=error,warning --allow-root --tag-display-limit 0 ../*.changes"
 
 
 @dataclass(frozen=True)

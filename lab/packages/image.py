@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Builds the image and says where it is; the exit status."""
-    builder = options.builder or usable_builder()
+    builder = options.builder or usable_builder(options.base)
     if builder not in (*BUILDERS, OWN):
         raise LabError(f"{builder!r} is not a builder, use {', '.join((*BUILDERS, OWN))}")
     if builder == OWN:
@@ -68,11 +69,16 @@ def run(options: Options) -> int:
     return status
 
 
-def usable_builder() -> str:
-    """The first that is installed and, where it needs a daemon, has one."""
+def usable_builder(base: str | None = None) -> str:
+    """The first that is installed, has a daemon where it needs one, and gets the base image; else our own."""
+    base = base or dockerfile.read(dockerfile.FILE.read_text()).arguments["BASE"]
     for name in BUILDERS:
-        if shutil.which(name) and (name != "docker" or _answers([name, "info"])):
+        if not shutil.which(name) or (name == "docker" and not _answers([name, "info"])):
+            continue
+        if _answers([name, "inspect", base]) or _answers([name, "pull", base]):
             return name
+        print(f"{name} can't pull {base}: an OCI archive is built without it", file=sys.stderr)
+        return OWN
     return OWN
 
 

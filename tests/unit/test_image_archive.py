@@ -10,7 +10,9 @@ import re
 import tarfile
 from pathlib import Path
 
-from lab.packages import dockerfile, oci
+import pytest
+
+from lab.packages import dockerfile, image, oci
 
 PROJECT = Path(__file__).parents[2]
 SECONDS = 1_700_000_000
@@ -90,3 +92,34 @@ def test_builders_get_what_the_environment_is_made_of() -> None:
     for name in (*re.findall(r'"(bpf|hawkwing)"', pyproject), "README.md", "LICENSE", "constraints.txt"):
         assert name in let_in
     assert all((PROJECT / name).exists() for name in let_in)
+
+
+@pytest.mark.parametrize(
+    ("builders", "chosen"),
+    [
+        ({}, "own"),
+        ({"docker": "exit 0"}, "docker"),
+        ({"docker": '[ "$1" != info ]'}, "own"),
+        ({"docker": '[ "$1" != info ]', "podman": "exit 0"}, "podman"),
+        ({"buildah": '[ "$1" = pull ]'}, "buildah"),
+        ({"buildah": "exit 1"}, "own"),
+    ],
+    ids=["none", "docker", "no daemon", "podman", "buildah", "no registry"],
+)
+def test_the_first_builder_that_works_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builders: dict[str, str], chosen: str
+) -> None:
+    for name, script in builders.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert image.usable_builder() == chosen
+
+
+def test_how_builders_are_called() -> None:
+    options = image.Options(name="x:1", base="debian:12-slim", bcc=True)
+    words = image.command("buildah", options)
+    assert words[:2] == ["buildah", "bud"]
+    assert words[2:6] == ["--build-arg", "BASE=debian:12-slim", "--build-arg", "BCC=yes"]
+    assert words[-2:] == ["x:1", str(PROJECT)]
+    assert image.command("docker", image.Options(name="x:1"))[:3] == ["docker", "build", "-f"]
