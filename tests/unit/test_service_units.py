@@ -49,13 +49,13 @@ def test_exposure(unit: Path) -> None:
 def test_units_call_what_there_is(unit: Path) -> None:
     role = unit.name.removeprefix("hawkwing-").partition("@")[0]
     (start,) = values(unit, "ExecStart")
-    words = start.replace("%I", "eth0").removesuffix(" $HAWKWING_OPTIONS").split()
+    words = start.replace("%i", "eth0").removesuffix(" $HAWKWING_OPTIONS").split()
     assert words[0] == "/usr/bin/hawkwing"
     arguments = parser().parse_args(words[1:])
     assert (arguments.command, arguments.interface, arguments.keep) == (role, ["eth0"], True)
     assert arguments.config == DEFAULT_CONFIG
     (reload,) = values(unit, "ExecReload")
-    arguments = parser().parse_args(reload.replace("%I", "eth0").split()[1:])
+    arguments = parser().parse_args(reload.replace("%i", "eth0").split()[1:])
     assert (arguments.command, arguments.role, arguments.interface) == ("reload", role, ["eth0"])
     assert values(unit, "CapabilityBoundingSet") == ["CAP_NET_ADMIN CAP_BPF CAP_PERFMON"]
     assert values(unit, "Type") == ["notify"] and values(unit, "WatchdogSec")
