@@ -271,16 +271,19 @@ def server(_c: Context, node="host-b", interface=None, config=None, name=None):
     | {
         "table": "YAML table of paths",
         "push": "DESTINATION=INTENT[,..]=SID[,..] to the running controller",
+        "like": "1.0.1: behave like this release of HawkEye, with its faults",
     }
 )
-def hawkeye(_c: Context, table=None, push=None, name=None):
+def hawkeye(_c: Context, table=None, push=None, like=None, name=None):
     """Restarts the mock controller with a table, or pushes a path from the running one."""
-    from lab.controller import push_path, restart
+    from lab.controller import like_options, push_path, restart
 
     with one_sentence():
+        options = like_options(like)
         lab = _lab(name)
         lab.require_up()
-        print(push_path(lab, push) if push else restart(lab, _caller() / table if table else None))
+        table = _caller() / table if table else None
+        print(push_path(lab, push) if push else restart(lab, table, options=options))
 
 
 @task(
@@ -356,6 +359,12 @@ def linting() -> None:
 def fuzz(_c: Context, count=1000000, seed=1):
     """Compares the BPF programs with an independent model, with mutated packets."""
     _become("tests.dataplane.fuzz", "--count", str(count), "--seed", str(seed))
+
+
+@task(help={"count": "how much happens", "seed": "a number; the same seed gives the same order"})
+def chaos(_c: Context, count=100, seed=1):
+    """Kills agents, ends them twice, takes interfaces away: at random moments, under traffic."""
+    _become("tests.chaos", "--count", str(count), "--seed", str(seed))
 
 
 @task(
@@ -521,5 +530,7 @@ namespace.add_collection(
     Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal)
 )
 namespace.add_collection(
-    Collection("test", everything, unit, dataplane, integration, packages, fuzz, distributions, kernels)
+    Collection(
+        "test", everything, unit, dataplane, integration, packages, fuzz, chaos, distributions, kernels
+    )
 )

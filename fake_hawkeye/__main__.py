@@ -18,8 +18,10 @@ from fake_hawkeye.listener import Listener
 from fake_hawkeye.operations import Operations, control_socket
 from fake_hawkeye.paths import Table, TableError, load_table
 from fake_hawkeye.rules import Computed
+from fake_hawkeye.rules_101 import Computed101, Sessions101
 from fake_hawkeye.service import HawkEye
-from fake_hawkeye.sessions import Sessions, Updates
+from fake_hawkeye.sessions import Recalculated, Sessions, Updates
+from fake_hawkeye.shared import SharedHawkEye
 from lab.topology import TopologyError, load_topology
 
 
@@ -48,6 +50,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=_port, default=5001, help="TCP port, 0 for any free one (%(default)s)")
     parser.add_argument("--topology", type=Path, help="YAML file with the topology to compute paths in")
     parser.add_argument("--table", type=Path, help="YAML file with paths, used before computed ones")
+    parser.add_argument(
+        "--like",
+        choices=["1.0.1"],
+        help="behave like this release of HawkEye: answers reach other clients, some queries crash it",
+    )
     parser.add_argument(
         "--batch",
         type=_seconds,
@@ -106,13 +113,18 @@ async def _serve(arguments: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     table = load_table(arguments.table) if arguments.table else Table()
     network = Network(load_topology(arguments.topology)) if arguments.topology else None
-    sessions = Sessions(table, Computed(network)) if network else None
+    sessions: Recalculated | None = None
+    if network:
+        like_101 = arguments.like is not None
+        sessions = (
+            Sessions101(table, Computed101(network)) if like_101 else Sessions(table, Computed(network))
+        )
     async with contextlib.AsyncExitStack() as stack:
         record = (
             stack.enter_context(arguments.record.open("a", encoding="utf-8")) if arguments.record else None
         )
-        hawkeye = HawkEye(sessions or table, record)
-        updates = Updates(sessions, hawkeye.push, arguments.batch) if sessions else None
+        hawkeye = (SharedHawkEye if arguments.like else HawkEye)(sessions or table, record)
+        updates = Updates(sessions, hawkeye.tell, arguments.batch) if sessions else None
         listener = Listener(hawkeye, arguments.address, arguments.port, _credentials(arguments))
         stack.push_async_callback(listener.close)
         await listener.open()

@@ -59,7 +59,7 @@ class Control:
         return int(self._ask("set", **entry)["pushed"])
 
     def sessions(self) -> list[dict[str, Any]]:
-        """The open streams, each with `session`, `peer` and `asked`."""
+        """The open streams, each with `session`, `peer`, `half_closed` and `asked`."""
         return list(self._ask("sessions")["sessions"])
 
     def requests(self) -> list[dict[str, Any]]:

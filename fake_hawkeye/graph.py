@@ -100,9 +100,10 @@ class Network:
     def router_of(self, address: IPv6Address) -> str | None:
         """The router that announces the /64 of this address, for a host behind it."""
         network = IPv6Network((int(address) >> 64 << 64, 64))
-        return next((router for prefix, router in self._prefixes() if network.subnet_of(prefix)), None)
+        return next((router for prefix, router in self.prefixes() if network.subnet_of(prefix)), None)
 
-    def _prefixes(self) -> Iterator[tuple[IPv6Network, str]]:
+    def prefixes(self) -> Iterator[tuple[IPv6Network, str]]:
+        """The prefixes of hosts and the routers that announce them."""
         for host in self.topology.hosts:
             if self.links[host.interface.link.name].up:
                 yield host.service_prefix, host.router

@@ -16,7 +16,7 @@ from hawkwing.intents import Intent, IntentType
 
 Stops = Sequence[Collection[str]]
 #: By the number of metrics asked for together; with more than three only the first counts.
-_FACTORS = {1: (1.0,), 2: (0.7, 0.3), 3: (0.7, 0.2, 0.1)}
+FACTORS = {1: (1.0,), 2: (0.7, 0.3), 3: (0.7, 0.2, 0.1)}
 _SMALLEST = 0.00001
 
 
@@ -36,14 +36,14 @@ def _jitter(link: Metrics) -> float:
     return link.jitter
 
 
-_SUMS: dict[IntentType, Weight] = {
+SUMS: dict[IntentType, Weight] = {
     IntentType.LOW_LATENCY: _latency,
     IntentType.LOW_JITTER: _jitter,
     IntentType.LOW_UTILIZATION: lambda link: link.utilization,
     IntentType.LOW_PACKET_LOSS: _loss,
 }
 #: What is put on a scale from 0 to 1 where several metrics are added up, and whether much of it is good.
-_SCALES: dict[IntentType, tuple[Weight, bool]] = {
+SCALES: dict[IntentType, tuple[Weight, bool]] = {
     IntentType.LOW_LATENCY: (_latency, False),
     IntentType.LOW_JITTER: (_jitter, False),
     IntentType.LOW_UTILIZATION: (lambda link: link.utilization, False),
@@ -116,7 +116,7 @@ def objective(intents: Sequence[Intent], network: Iterable[Metrics]) -> Objectiv
         return Worst(lambda link: 1 / link.available if link.available else math.inf)
     if kinds[0] is IntentType.LOW_BANDWIDTH:
         return Worst(lambda link: link.bandwidth)
-    return Sum(_SUMS[kinds[0]])
+    return Sum(SUMS[kinds[0]])
 
 
 def limits(intents: Iterable[Intent]) -> list[Limit]:
@@ -129,7 +129,7 @@ def limits(intents: Iterable[Intent]) -> list[Limit]:
             most = -math.log(1 - intent.max_value / 100) if intent.max_value < 100 else math.inf
             found.append(Limit(_loss, most))
         elif intent.type in (IntentType.LOW_LATENCY, IntentType.LOW_JITTER):
-            found.append(Limit(_SUMS[intent.type], intent.max_value))
+            found.append(Limit(SUMS[intent.type], intent.max_value))
     return found
 
 
@@ -139,12 +139,14 @@ def only_links(graph: networkx.Graph, fine: Callable[[Metrics], bool]) -> networ
 
 
 def _weighted(kinds: Sequence[IntentType], network: Sequence[Metrics]) -> Sum:
-    factors = _FACTORS.get(len(kinds), _FACTORS[1])
-    parts = [(factor, _scaled(*_SCALES[kind], network)) for factor, kind in zip(factors, kinds, strict=False)]
+    factors = FACTORS.get(len(kinds), FACTORS[1])
+    parts = [
+        (factor, scaled_weight(*SCALES[kind], network)) for factor, kind in zip(factors, kinds, strict=False)
+    ]
     return Sum(lambda link: sum(factor * weight(link) for factor, weight in parts))
 
 
-def _scaled(weight: Weight, much_is_good: bool, network: Sequence[Metrics]) -> Weight:
+def scaled_weight(weight: Weight, much_is_good: bool, network: Sequence[Metrics]) -> Weight:
     """0 to 1 between the fences, 1.5 interquartile ranges outside the quartiles but within what there is."""
     values = sorted(map(weight, network))
     half = len(values) // 2

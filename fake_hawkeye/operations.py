@@ -93,6 +93,7 @@ class Operations:
                 {
                     "session": session.number,
                     "peer": session.peer,
+                    "half_closed": session.half_closed,
                     "asked": [readable(request) for request in session.asked.values()],
                 }
                 for session in self._hawkeye.sessions.values()
@@ -152,7 +153,7 @@ class Operations:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "clear":
-                self._hawkeye.faults.clear()
+                self._hawkeye.clear()
                 await self._listener.open()
         return {}
 

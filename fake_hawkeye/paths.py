@@ -22,6 +22,10 @@ class Refused(Exception):  # noqa: N818
     """Ends the asking stream with status UNKNOWN and this text, as HawkEye does."""
 
 
+#: What a calculation comes to: the SIDs in travel order, or why there are none.
+Outcome = tuple[IPv6Address, ...] | Refused
+
+
 class PathSource(Protocol):
     """Knows the path for a query."""
 

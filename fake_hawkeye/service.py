@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Any, TextIO
@@ -16,7 +16,7 @@ from google.protobuf import json_format
 
 from fake_hawkeye.answers import Answer, End, to_result
 from fake_hawkeye.faults import Faults
-from fake_hawkeye.paths import PathSource, Refused
+from fake_hawkeye.paths import Outcome, PathSource, Refused
 from fake_hawkeye.validation import refusal
 from hawkwing.controller import intent_pb2 as pb
 from hawkwing.controller.intent_pb2_grpc import add_IntentControllerServicer_to_server
@@ -31,6 +31,7 @@ class Session:
     number: int
     peer: str
     asked: dict[PathQuery, pb.PathRequest] = field(default_factory=dict)
+    half_closed: bool = False
     outbox: asyncio.Queue[Answer] = field(default_factory=asyncio.Queue)
 
 
@@ -47,14 +48,10 @@ class HawkEye:
 
     async def GetIntentPath(self, requests: Any, context: Any) -> None:  # noqa: N802
         """Serves one stream until its client leaves; half-closing it leaves it open for pushes."""
-        session = Session(next(self._numbers), urllib.parse.unquote(context.peer()))
-        self.sessions[session.number] = session
+        session = self._enter(context)
         reading = asyncio.create_task(self._read(requests, session))
         try:
-            while not isinstance(item := await session.outbox.get(), End):
-                await context.write(item)
-            if item.code is not grpc.StatusCode.OK:
-                await context.abort(item.code, item.message)
+            await self._end(await self._write(session, context), context)
         finally:
             self._leave(session)
             reading.cancel()
@@ -72,6 +69,18 @@ class HawkEye:
             session.outbox.put_nowait(self._answer(session, request))
         return len(concerned)
 
+    def tell(self, news: Mapping[PathQuery, Outcome]) -> int:
+        """Sends what a recalculation has come to on the streams that asked it; the number sent."""
+        concerned = [
+            (session, request, news[query])
+            for session in self.sessions.values()
+            for query, request in session.asked.items()
+            if query in news
+        ]
+        for session, request, outcome in concerned:
+            session.outbox.put_nowait(to_answer(request, outcome))
+        return len(concerned)
+
     def push_raw(self, result: pb.PathResult) -> int:
         """Sends any result on all streams; how many they were."""
         for session in self.sessions.values():
@@ -84,27 +93,53 @@ class HawkEye:
             session.outbox.put_nowait(End(code, message))
         return len(self.sessions)
 
+    def clear(self) -> None:
+        """Honest from now on."""
+        self.faults.clear()
+
+    def _enter(self, context: Any) -> Session:
+        session = Session(next(self._numbers), urllib.parse.unquote(context.peer()))
+        self.sessions[session.number] = session
+        return session
+
+    @staticmethod
+    async def _write(session: Session, context: Any) -> End:
+        """Until the stream is to end."""
+        while not isinstance(item := await session.outbox.get(), End):
+            await context.write(item)
+        return item
+
+    @staticmethod
+    async def _end(end: End, context: Any) -> None:
+        if end.code is not grpc.StatusCode.OK:
+            await context.abort(end.code, end.message)
+
     async def _read(self, requests: Any, session: Session) -> None:
-        loop = asyncio.get_running_loop()
         with contextlib.suppress(grpc.RpcError):
             async for request in requests:
                 self._note(request, session)
-                honest = self._answer(session, request)
-                for delay, answer in self.faults.spoil(request, honest):
-                    if delay:
-                        loop.call_later(delay, session.outbox.put_nowait, answer)
-                    else:
-                        session.outbox.put_nowait(answer)
+                self._spoil_and_send(request, self._answer(session, request), session.outbox)
+        session.half_closed = True
+
+    def _spoil_and_send(self, request: pb.PathRequest, honest: Answer, to: asyncio.Queue[Answer]) -> None:
+        for delay, answer in self.faults.spoil(request, honest):
+            if delay:
+                asyncio.get_running_loop().call_later(delay, to.put_nowait, answer)
+            else:
+                to.put_nowait(answer)
 
     def _answer(self, session: Session, request: pb.PathRequest) -> Answer:
         query = query_of(request)
         if query is None:
             return End(grpc.StatusCode.UNKNOWN, refusal(request) or "the request is not valid")
         session.asked[query] = request
+        return to_answer(request, self._outcome(query))
+
+    def _outcome(self, query: PathQuery) -> Outcome:
         try:
-            return to_result(request, self._paths.path(query))
+            return self._paths.path(query)
         except Refused as error:
-            return End(grpc.StatusCode.UNKNOWN, str(error))
+            return error
 
     def _leave(self, session: Session) -> None:
         del self.sessions[session.number]
@@ -118,6 +153,13 @@ class HawkEye:
         if self._record is not None:
             self._record.write(json.dumps(note) + "\n")
             self._record.flush()
+
+
+def to_answer(request: pb.PathRequest, outcome: Outcome) -> Answer:
+    """A result, or the end of a stream."""
+    if isinstance(outcome, Refused):
+        return End(grpc.StatusCode.UNKNOWN, str(outcome))
+    return to_result(request, outcome)
 
 
 def readable(request: pb.PathRequest) -> dict[str, Any]:

@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address
+from typing import Generic, Protocol, TypeVar
 
-from fake_hawkeye.paths import Refused, Table
-from fake_hawkeye.rules import Computed, Found
+from fake_hawkeye.paths import Outcome, PathSource, Refused, Table
 from hawkwing.intents import PathQuery
 
 
-class Sessions:
+class HasSids(Protocol):
+    """A calculated path."""
+
+    @property
+    def sids(self) -> tuple[IPv6Address, ...]: ...
+
+
+FoundT = TypeVar("FoundT", bound=HasSids)
+
+
+class Calculation(Protocol[FoundT]):
+    """Finds paths, and tells when a new one is worth a push."""
+
+    def best(self, query: PathQuery) -> FoundT:
+        """The best path; Refused where there is none."""
+        ...
+
+    def better(self, query: PathQuery, old: FoundT) -> FoundT | None:
+        """The path to push in place of `old`, None while that one will do; Refused where there is none."""
+        ...
+
+
+class Recalculated(PathSource, Protocol):
+    """A PathSource that knows what has changed."""
+
+    def recalculate(self) -> Mapping[PathQuery, Outcome]:
+        """Brings the stored results up to date; the queries with news, a lost path among them."""
+        ...
+
+
+class Sessions(Generic[FoundT]):
     """A PathSource: the table's entry, else the stored result, else the calculated one, which is stored."""
 
-    def __init__(self, table: Table, computed: Computed) -> None:
+    def __init__(self, table: Table, computed: Calculation[FoundT]) -> None:
         self._table = table
         self._computed = computed
-        self._stored: dict[PathQuery, Found] = {}
+        self._stored: dict[PathQuery, FoundT] = {}
 
     def path(self, query: PathQuery) -> tuple[IPv6Address, ...]:
         if self._table.entry(query) is not None:
@@ -30,32 +60,35 @@ class Sessions:
         """Drops the result of a query that no stream waits for any more."""
         self._stored.pop(query, None)
 
-    def recalculate(self) -> set[PathQuery]:
-        """Brings the stored results up to date; the queries with news, a lost path among them."""
-        news = set()
+    def recalculate(self) -> Mapping[PathQuery, Outcome]:
+        news: dict[PathQuery, Outcome] = {}
         for query, old in list(self._stored.items()):
             if self._table.entry(query) is not None:
                 continue
             try:
                 new = self._computed.better(query, old)
-            except Refused:
-                del self._stored[query]
-                news.add(query)
+            except Refused as error:
+                self._lost(query)
+                news[query] = error
             else:
                 if new is not None:
                     self._stored[query] = new
-                    news.add(query)
+                    news[query] = new.sids
         return news
+
+    def _lost(self, query: PathQuery) -> None:
+        """There is no path any more."""
+        del self._stored[query]
 
 
 class Updates:
     """Recalculates once for all changes that come within `batch` seconds of the first."""
 
     def __init__(
-        self, sessions: Sessions, push: Callable[[Callable[[PathQuery], bool]], int], batch: float
+        self, sessions: Recalculated, tell: Callable[[Mapping[PathQuery, Outcome]], int], batch: float
     ) -> None:
         self._sessions = sessions
-        self._push = push
+        self._tell = tell
         self._batch = batch
         self._timer: asyncio.TimerHandle | None = None
 
@@ -69,4 +102,4 @@ class Updates:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        return self._push(self._sessions.recalculate().__contains__)
+        return self._tell(self._sessions.recalculate())

@@ -41,7 +41,7 @@ def _refusals(request: pb.PathRequest) -> Iterator[str]:
     seen = set()
     for intent in request.intents:
         if intent.type in seen:
-            yield f"Intent type {pb.IntentType.Name(intent.type)} appears more than once"
+            yield f"Intent type {_go_name(intent.type)} appears more than once"
         seen.add(intent.type)
         yield from _intent_problems(intent)
 
@@ -49,7 +49,9 @@ def _refusals(request: pb.PathRequest) -> Iterator[str]:
 def _value_problems(intent: pb.Intent) -> Iterator[str]:
     for value in intent.values:
         if value.type in _NUMBERS:
-            if value.number_value == 0:
+            if not value.HasField("number_value"):
+                yield "Number value was not provided"
+            elif value.number_value == 0:
                 yield _field_problem("NumberValueInput", "NumberValue", "required")
             elif value.number_value < 1:
                 yield _field_problem("NumberValueInput", "NumberValue", "min")
@@ -66,7 +68,7 @@ def _intent_problems(intent: pb.Intent) -> Iterator[str]:
         if len(kinds) != 1:
             yield "Flex Algo intent should have exact one VALUE_TYPE_FLEX_ALGO_NR"
         elif kinds[0] != pb.VALUE_TYPE_FLEX_ALGO_NR:
-            yield "Flex Algo value number should be of type VALUE_TYPE_FLEX_ALGO_NR"
+            yield "Flex Algo value number should be of type VALUE_TYPE_FLEX_ALGO_NR "
         elif intent.values[0].number_value not in HAWKEYE_FLEX_ALGO_NUMBERS:
             yield "Flex Algo value number should be a positive number between 128 and 255"
     if pb.VALUE_TYPE_MAX_VALUE in kinds and intent.type not in _MAY_HAVE_MAX:
@@ -87,6 +89,12 @@ def _chain_problems(intent: pb.Intent) -> Iterator[str]:
         if value.string_value in seen:
             yield f"Service Function Chain value {value.string_value} appears more than once"
         seen.add(value.string_value)
+
+
+def _go_name(kind: int) -> str:
+    """The type's name in HawkEye: LowLatency, but SFC."""
+    words = pb.IntentType.Name(kind).removeprefix("INTENT_TYPE_").split("_")
+    return "".join(word if word == "SFC" else word.capitalize() for word in words)
 
 
 def _field_problem(model: str, field: str, rule: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import NamedTuple
@@ -17,20 +17,26 @@ _GLOBAL_SCOPE = 0
 _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x10, 0x100
 
 
+_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40
+_NO_PORT = 9
+
+
 class HostAddress(NamedTuple):
-    """An address and its interface."""
+    """An address and its interface; `flags` are IFA_F_..."""
 
     address: IPv6Address
     interface: str
     is_global: bool
+    flags: int = 0
 
 
 def parse_table(text: str) -> list[HostAddress]:
     """Parses /proc/net/if_inet6."""
     found = []
     for line in text.splitlines():
-        digits, _index, _length, scope, _flags, name = line.split()
-        found.append(HostAddress(IPv6Address(int(digits, 16)), name, int(scope, 16) == _GLOBAL_SCOPE))
+        digits, _index, _length, scope, flags, name = line.split()
+        is_global = int(scope, 16) == _GLOBAL_SCOPE
+        found.append(HostAddress(IPv6Address(int(digits, 16)), name, is_global, int(flags, 16)))
     return found
 
 
@@ -57,15 +63,44 @@ def all_addresses() -> set[IPv6Address]:
         return found
 
 
-def source_address(interface: str) -> IPv6Address:
-    """The first global address of an interface; DataplaneError where it has none."""
-    for entry in host_addresses():
-        if entry.interface == interface and entry.is_global:
-            return entry.address
-    raise DataplaneError(
-        f"interface {interface} has no global IPv6 address for requests to the controller: "
-        "add one, or set client_ipv6_address in the configuration"
-    )
+def preferred_address(found: Iterable[HostAddress], interface: str) -> IPv6Address | None:
+    """A global address of an interface; those that are permanent and not deprecated first."""
+    usable = [
+        entry
+        for entry in found
+        if entry.interface == interface and entry.is_global and not entry.flags & (_TENTATIVE | _DAD_FAILED)
+    ]
+    order = sorted(usable, key=lambda e: (e.flags & _DEPRECATED, e.flags & _TEMPORARY, e.address))
+    return order[0].address if order else None
+
+
+def source_to(destination: IPv6Address) -> IPv6Address | None:
+    """The source address that the kernel gives packets to a destination; None without a global one.
+
+    A UDP socket is connected, which sends nothing.
+    """
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(destination), _NO_PORT))
+        except OSError:
+            return None
+        source = IPv6Address(probe.getsockname()[0].partition("%")[0])
+    return None if source.is_link_local or source.is_loopback or source.is_unspecified else source
+
+
+class Sources:
+    """Source addresses for requests about packets that leave through an interface."""
+
+    def __init__(self, interface: Callable[[], str]) -> None:
+        self._interface = interface
+
+    def usual(self) -> IPv6Address | None:
+        """The interface's own."""
+        return preferred_address(host_addresses(), self._interface())
+
+    def of(self, destination: IPv6Address) -> IPv6Address | None:
+        """The kernel's choice; while there is no route, the interface's own."""
+        return source_to(destination) or self.usual()
 
 
 def watch(changed: Callable[[], None]) -> Callable[[], None]:

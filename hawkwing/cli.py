@@ -5,7 +5,6 @@ import sys
 try:
     import argparse
     import json
-    import logging
     import os
     import re
     from collections.abc import Sequence
@@ -41,14 +40,8 @@ A configuration without a controller:
 
 Ctrl-C or SIGTERM stops an agent and removes its filters. Exit status: 0 success, 1 error, 2 usage."""
 
-ROLES = ("client", "server")
 DEFAULT_CONFIG = Path("/etc/hawkwing/config.yaml")
-
-
-class _NoColours(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        return f"hawkwing: {prefix}{super().format(record)}"
+ROLES = ("client", "server")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,6 +91,11 @@ def parser() -> argparse.ArgumentParser:
             type=_metrics,
             metavar="[ADDRESS:]PORT",
             help="serve metrics for Prometheus at /metrics (without ADDRESS: on the loopback only)",
+        )
+        command.add_argument(
+            "--wait-for-interface",
+            action="store_true",
+            help="wait for an interface that is not there yet, instead of failing (for service managers)",
         )
         command.add_argument("-v", "--verbose", action="store_true", help="debug logging")
     client.add_argument(
@@ -192,21 +190,16 @@ def _flows(text: str) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from hawkwing import control, status
+    from hawkwing.dataplane import attach
 
     told = []
-    for path in control.sockets():
-        try:
-            answer = control.ask(path, {"ask": "status"})
-        except ConnectionRefusedError:
-            # The next start there cleans up.
-            print(
-                f"hawkwing: {path.stem}: the agent was killed, its filters are still attached",
-                file=sys.stderr,
-            )
+    for path, answer in control.answers({"ask": "status"}, ROLES):
+        if answer is not None:
+            told.append(answer)
             continue
-        except OSError as error:
-            raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
-        told.append(answer)
+        # The next start there cleans up.
+        there = "still attached" if attach.left_behind(*path.stem.split("-", 1)) else "gone"
+        print(f"hawkwing: {path.stem}: the agent was killed, its filters are {there}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(told, indent=1))
         return 0
@@ -218,31 +211,28 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _run_agent(arguments: argparse.Namespace) -> int:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_NoColours())
-    logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, handlers=[handler])
+    from hawkwing import logs
+
+    logs.to_standard_error(arguments.verbose)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # The loader starts first: it runs while the rest is imported and read.
-    from hawkwing.dataplane.attacher import Attacher
     from hawkwing.dataplane.interfaces import check_interfaces
     from hawkwing.dataplane.loader import Capacities, Loading
     from hawkwing.dataplane.memory import available, require_room
 
-    interfaces = list(dict.fromkeys(arguments.interface))
-    raw = check_interfaces(interfaces)
+    interfaces, raw = check_interfaces(arguments.interface, arguments.wait_for_interface)
     capacities = Capacities()
     if arguments.command == "server":
         capacities = Capacities(flows=arguments.flows)
         require_room(capacities.flows, capacities.flow_bytes, available())
-    ending.tidily("hawkwing")
+    ending.tidily("hawkwing", once=True)
     with ExitStack() as stack:
         with ending.put_off():
             loading = Loading(arguments.command, capacities, raw, arguments.ingress_hook != "tc")
             stack.callback(loading.abandon)
-            attacher = Attacher()
-            stack.callback(attacher.abandon)
             stack.callback(ending.undisturbed)
-        from hawkwing.agent import Agent, Options
+        from hawkwing.agent import Agent
+        from hawkwing.plan import Options, make_plan
 
         options = Options(
             arguments.command,
@@ -251,29 +241,22 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             arguments.ingress_hook,
             tuple(arguments.sr_domain),
             arguments.keep,
+            arguments.wait_for_interface,
             arguments.metrics,
         )
-        Agent(options, options.read(), loading, attacher).run()
+        Agent(options, make_plan(options), loading).run()
     return 0
 
 
-def _ask(request: dict[str, object], roles: Sequence[str], interfaces: Sequence[str] = ()) -> int:
+def _ask(request: dict[str, object], roles: tuple[str, ...], interfaces: Sequence[str] = ()) -> int:
     """Asks each running agent of these roles and (first) interfaces, and prints its answer."""
     from hawkwing import control
 
     asked = 0
-    for path in control.sockets():
-        role, _, interface = path.stem.partition("-")
-        if role not in roles or (interfaces and interface not in interfaces):
-            continue
-        try:
-            answer = control.ask(path, request)
-        except ConnectionRefusedError:
-            continue
-        except OSError as error:
-            raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None
-        print(answer)
-        asked += 1
+    for _path, answer in control.answers(request, roles, interfaces):
+        if answer is not None:
+            print(answer)
+            asked += 1
     if not asked:
         where = f"on {' or '.join(interfaces)}" if interfaces else "in this network namespace"
         raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running {where}")
@@ -291,7 +274,7 @@ def _detach(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _roles(arguments: argparse.Namespace) -> Sequence[str]:
+def _roles(arguments: argparse.Namespace) -> tuple[str, ...]:
     return (arguments.role,) if arguments.role else ROLES
 
 
@@ -361,6 +344,18 @@ def _main(argv: Sequence[str] | None) -> int:
     except HawkwingError as error:
         for line in str(error).splitlines():
             print(f"hawkwing: {line}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if ending.is_lost_output(error):
+            raise
+        import logging
+
+        logging.debug("where it failed", exc_info=True)
+        what = f"{error.filename}: " if error.filename is not None else ""
+        print(f"hawkwing: {what}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("hawkwing: there is not enough memory", file=sys.stderr)
         return 1
 
 

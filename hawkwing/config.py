@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,12 +15,24 @@ from pydantic import ValidationError
 from hawkwing.config_models import Application, Config, Hawkeye, Service, Tls, forget_what_was_read
 from hawkwing.config_values import FALSE_WORDS, TRUE_WORDS
 from hawkwing.config_warnings import warnings_for
+from hawkwing.desired import excess
 from hawkwing.errors import ConfigError
 from hawkwing.pem import pem_problems
 from hawkwing.yaml_lines import Document, Fault, Place, problem_lines, read_yaml_file
 from hawkwing.yaml_mistakes import space_missing
 
-__all__ = ["ENVIRONMENT", "Application", "Config", "Hawkeye", "Service", "Tls", "check_config", "load_config"]
+__all__ = [
+    "ENVIRONMENT",
+    "Application",
+    "Config",
+    "Hawkeye",
+    "Reading",
+    "Service",
+    "Tls",
+    "check_config",
+    "load_config",
+    "read_config",
+]
 
 ENVIRONMENT: Mapping[str, Place] = MappingProxyType(
     {
@@ -38,29 +51,49 @@ _CLIENT_EXAMPLE = """at least this is needed:
 _SERVER_EXAMPLE = "for a server, sr_domain: [fcbb::/16] is enough"
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A configuration that was read, and where in its file each value stands."""
+
+    path: Path
+    config: Config
+    _document: Document
+    _variables: Mapping[Place, str]
+
+    def lines(self, found: Iterable[tuple[Place, str]], kind: str = "") -> list[str]:
+        """Sentences with their places as lines `FILE:LINE: kind place: sentence`."""
+        faults = [Fault(self._document.line_of(place), place, text) for place, text in found]
+        return problem_lines(self.path, self._document, faults, self._variables, kind)
+
+    def warnings(self) -> list[str]:
+        """What `hawkwing check` warns of, as lines `FILE:LINE: warning: ...`."""
+        found = warnings_for(self.config, self._document.data)
+        if not self.config.hawkeye.enabled:
+            tls = pem_problems(self.config.hawkeye.tls, self.path)
+            found += [(("hawkeye", "tls", key), text) for key, text in tls]
+        return self.lines(found, "warning: ")
+
+
 def load_config(
     path: Path, environ: Mapping[str, str] = _NO_ENVIRONMENT, require_services: bool = True
 ) -> Config:
+    """As `read_config`, without the places."""
+    return read_config(path, environ, require_services).config
+
+
+def check_config(path: Path, environ: Mapping[str, str] = _NO_ENVIRONMENT) -> tuple[Config, list[str]]:
+    """As `read_config` for a client, with the warnings."""
+    reading = read_config(path, environ)
+    return reading.config, reading.warnings()
+
+
+def read_config(
+    path: Path, environ: Mapping[str, str] = _NO_ENVIRONMENT, require_services: bool = True
+) -> Reading:
     """Reads a configuration file; raises ConfigError with all its problems, in the order of their lines.
 
     `require_services`: it is a client's, which needs services and the files for TLS.
     """
-    return _read(path, environ, require_services)[0]
-
-
-def check_config(path: Path, environ: Mapping[str, str] = _NO_ENVIRONMENT) -> tuple[Config, list[str]]:
-    """As `load_config` for a client, with the warnings as lines `FILE:LINE: warning: ...`."""
-    config, document, variables = _read(path, environ, require_services=True)
-    found = warnings_for(config, document.data)
-    if not config.hawkeye.enabled:
-        found += [(("hawkeye", "tls", key), text) for key, text in pem_problems(config.hawkeye.tls, path)]
-    faults = [Fault(document.line_of(place), place, text) for place, text in found]
-    return config, problem_lines(path, document, faults, variables, "warning: ")
-
-
-def _read(
-    path: Path, environ: Mapping[str, str], require_services: bool
-) -> tuple[Config, Document, dict[Place, str]]:
     # Nothing made here is garbage before the end: looking for some takes half of the time of a large file.
     collecting = gc.isenabled()
     gc.disable()
@@ -72,9 +105,7 @@ def _read(
             gc.enable()
 
 
-def _load(
-    path: Path, environ: Mapping[str, str], require_services: bool
-) -> tuple[Config, Document, dict[Place, str]]:
+def _load(path: Path, environ: Mapping[str, str], require_services: bool) -> Reading:
     document = read_yaml_file(path)
     example = _CLIENT_EXAMPLE if require_services else _SERVER_EXAMPLE
     if not isinstance(document.data, dict):
@@ -102,8 +133,10 @@ def _load(
         for key, text in pem_problems(config.hawkeye.tls, path):
             place = ("hawkeye", "tls", key)
             faults.append(Fault(document.line_of(place), place, text))
+    if config is not None:
+        faults += [Fault(document.line_of(place), place, text) for place, text in excess(config)]
     if config is not None and not faults:
-        return config, document, variables
+        return Reading(path, config, document, variables)
     raise ConfigError(problem_lines(path, document, faults, variables))
 
 

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from hawkwing.config_models import Config
-from hawkwing.intents import hawkeye_refusals
+from hawkwing.intents import hawkeye_faults, hawkeye_refusals
 from hawkwing.yaml_lines import Place
 
 Warnings = Iterator[tuple[Place, str]]
@@ -95,6 +95,24 @@ def _intents(config: Config) -> Warnings:
             if not application.sid and not config.hawkeye.enabled:
                 yield place, "has intents but no sid, and hawkeye is not enabled: its packets are not steered"
             refused += [(place, text) for text in hawkeye_refusals(application.intents)]
+            if config.hawkeye.enabled:
+                refused += [(place, text) for text in hawkeye_faults(application.intents)]
+        refused += list(_behind_one_router(config, name))
     if refused and not config.hawkeye.enabled:
         yield ("hawkeye",), "is not enabled: what HawkEye refuses matters only once it is"
     yield from refused
+
+
+def _behind_one_router(config: Config, name: str) -> Warnings:
+    source, service = config.client_ipv6_address, config.services[name]
+    asked = any(application.intents for application in service.applications)
+    if source is None or not asked or not config.hawkeye.enabled:
+        return
+    network = IPv6Network((int(source) >> 64 << 64, 64))
+    for index, address in enumerate(service.ipv6_addresses):
+        if address in network:
+            yield (
+                ("services", name, "ipv6_addresses", index),
+                f"is in {network}, as client_ipv6_address: "
+                "HawkEye 1.0.1 crashes on a path from a router to itself",
+            )

@@ -1,9 +1,17 @@
-"""The agent's control socket, used by `hawkwing status`, `reload` and `explain`: one JSON line each way."""
+"""Both ends of the control socket, for `hawkwing status`, `reload` and `explain`: one JSON line each way.
+
+While an answer takes its time, the agent sends a space each second: JSON doesn't mind, and the other end
+knows that somebody is at work.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import json
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +20,10 @@ from hawkwing.errors import ConfigError, HawkwingError
 
 Handler = Callable[[Mapping[str, Any]], Any]
 _TIMEOUT = 5.0
-_MOST = 1 << 26
+_SIGN_OF_LIFE = 1.0
+_MOST_ASKED, _MOST = 1 << 16, 1 << 28
+_PIECE = 500
+_UNKNOWN = "unknown request (different version?)"
 
 
 def socket_path(role: str, interface: str) -> Path:
@@ -21,47 +32,104 @@ def socket_path(role: str, interface: str) -> Path:
 
 
 class ControlServer:
-    """Answers requests by name; a handler's HawkwingError is raised again in the client."""
+    """Answers requests by name; a handler's HawkwingError is raised again in the client.
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+    A handler gets the request and returns what JSON can say, or something to wait for that does.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        handlers: Mapping[str, Handler],
+        failed: Callable[[str, BaseException], object] = lambda _name, _error: None,
+    ) -> None:
         self._path = path
         self._handlers = handlers
+        self._failed = failed
         self._server: asyncio.AbstractServer | None = None
 
     async def start(self) -> None:
-        """Listens; only root may connect."""
-        self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=_MOST)
-        self._path.chmod(0o600)
+        """Listens; only root may connect. HawkwingError says why it can't."""
+        try:
+            self._path.unlink(missing_ok=True)
+            listener = socket.socket(socket.AF_UNIX)
+            try:
+                listener.bind(str(self._path))
+                # Before anybody can connect.
+                self._path.chmod(0o600)
+            except BaseException:
+                listener.close()
+                raise
+            self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_MOST_ASKED)
+        except OSError as error:
+            raise HawkwingError(f"can't listen on {self._path}: {error.strerror or error}") from None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            line = await reader.readline()
-            writer.write(json.dumps(self._answer(line)).encode() + b"\n")
-            await writer.drain()
-        except (OSError, ValueError):
-            return
-        finally:
-            writer.close()
+        with suppress(OSError, ValueError, TimeoutError):
+            async with asyncio.timeout(_TIMEOUT):
+                line = await reader.readline()
+            if line:
+                answer = await self._with_signs_of_life(asyncio.ensure_future(self._answer(line)), writer)
+                for piece in _pieces(answer):
+                    writer.write(piece.encode())
+                    # Also a turn for others.
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                writer.write(b"\n")
+                await writer.drain()
+        writer.close()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _with_signs_of_life(
+        self, work: asyncio.Future[dict[str, Any]], writer: asyncio.StreamWriter
+    ) -> dict[str, Any]:
+        while True:
+            done, _ = await asyncio.wait({work}, timeout=_SIGN_OF_LIFE)
+            if done:
+                return work.result()
+            writer.write(b" ")
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
-            handler = self._handlers[request["ask"]]
-        except (ValueError, KeyError, TypeError):
-            return {"error": "unknown request (different version?)"}
+            name = request["ask"]
+            handler = self._handlers[name]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return {"error": _UNKNOWN}
         try:
-            return {"answer": handler(request)}
+            answer = handler(request)
+            return {"answer": await answer if isawaitable(answer) else answer}
         except ConfigError as error:
             return {"problems": error.problems}
         except HawkwingError as error:
             return {"error": str(error)}
+        except Exception as error:
+            self._failed(f"request {name}", error)
+            return {"error": f"the agent failed: {type(error).__name__}: {error}"}
 
     def close(self) -> None:
         """Stops listening and removes the socket."""
         if self._server is not None:
             self._server.close()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def _pieces(answer: object, depth: int = 2) -> Iterator[str]:
+    """The answer as JSON; long lists near its top in pieces."""
+    if isinstance(answer, dict) and depth:
+        begin = "{"
+        for key, value in answer.items():
+            yield f"{begin}{json.dumps(key)}: "
+            yield from _pieces(value, depth - 1)
+            begin = ", "
+        yield "}" if answer else "{}"
+    elif isinstance(answer, list) and len(answer) > _PIECE:
+        for first in range(0, len(answer), _PIECE):
+            text = json.dumps(answer[first : first + _PIECE])
+            yield ("[" if not first else ", ") + text[1:-1]
+        yield "]"
+    else:
+        yield json.dumps(answer)
 
 
 def sockets() -> list[Path]:
@@ -76,10 +144,40 @@ def ask(path: Path, request: Mapping[str, Any]) -> Any:
         connection.settimeout(_TIMEOUT)
         connection.connect(str(path))
         connection.sendall(json.dumps(request).encode() + b"\n")
-        with connection.makefile("rb") as stream:
-            answer = json.loads(stream.readline(_MOST) or b'{"error": "the agent has stopped"}')
-    if "problems" in answer:
-        raise ConfigError(answer["problems"])
-    if "error" in answer:
-        raise HawkwingError(answer["error"])
-    return answer["answer"]
+        text = b"".join(_received(connection)).strip()
+    try:
+        answer = json.loads(text or b'{"error": "the agent has stopped"}')
+        if "problems" in answer:
+            raise ConfigError([str(line) for line in answer["problems"]])
+        if "error" in answer:
+            raise HawkwingError(str(answer["error"]))
+        return answer["answer"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise HawkwingError(f"the answer at {path} is not an agent's") from None
+
+
+def _received(connection: socket.socket) -> Iterator[bytes]:
+    """What comes up to the end of the line, without the signs of life."""
+    total = 0
+    while total < _MOST:
+        piece = connection.recv(1 << 16)
+        yield piece.strip(b" ") if not total else piece
+        total += len(piece.strip(b" "))
+        if not piece or piece.endswith(b"\n"):
+            return
+
+
+def answers(
+    request: Mapping[str, Any], roles: tuple[str, ...], interfaces: Sequence[str] = ()
+) -> Iterator[tuple[Path, Any]]:
+    """Of each agent of these roles and (first) interfaces, with its socket; of a killed one it is None."""
+    for path in sockets():
+        role, _, interface = path.stem.partition("-")
+        if role not in roles or (interfaces and interface not in interfaces):
+            continue
+        try:
+            yield path, ask(path, request)
+        except ConnectionRefusedError:
+            yield path, None
+        except OSError as error:
+            raise HawkwingError(f"can't ask the agent at {path}: {error.strerror or error}") from None

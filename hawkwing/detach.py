@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from pyroute2 import IPRoute
-
 from hawkwing import handover
 from hawkwing.control import socket_path
-from hawkwing.dataplane import attach
+from hawkwing.dataplane import attach, tc
 from hawkwing.dataplane.claim import AgentRunsError, claimed, runtime_folder
+from hawkwing.dataplane.netlink import Netlink
 from hawkwing.errors import DataplaneError
 
 ROLES = ("client", "server")
@@ -17,27 +16,26 @@ _STATE = (".state", ".programs", ".sock")
 
 def detach_left(roles: Sequence[str] = ROLES, interfaces: Sequence[str] = ()) -> list[str]:
     """What was taken off, as `client on eth0`; running agents keep theirs. No interfaces: all of them."""
-    with IPRoute() as ip:
-        there = [str(link.get_attr("IFLA_IFNAME")) for link in ip.get_links()]
-        return list(_detach(ip, roles, [name for name in there if not interfaces or name in interfaces]))
+    with Netlink() as ip:
+        links = [link for link in tc.links(ip) if not interfaces or link.name in interfaces]
+        return list(_detach(ip, roles, links))
 
 
-def _detach(ip: IPRoute, roles: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+def _detach(ip: Netlink, roles: Sequence[str], links: Sequence[tc.Link]) -> Iterator[str]:
     for role in roles:
-        former = _noted(role)
-        for name in names:
-            if not attach.is_attached(ip, role, name):
-                _forget(role, name)
+        hooks = attach.Hooks(ip, role, "tc", {}, _noted(role), handover.programs_of_others(role))
+        for link in links:
+            if not attach.is_attached(ip, role, link.index):
+                _forget(role, link.name)
                 continue
             try:
-                with claimed(role, [name]):
-                    attach.detach_all(ip, role, [name], "tc", former)
-                    if attach.is_attached(ip, role, name):
+                with claimed(role, [link.name]):
+                    if not hooks.let_go(link):
                         raise DataplaneError(
-                            f"can't remove the filters of the {role} on {name}: it needs CAP_NET_ADMIN"
+                            f"can't remove the filters of the {role} on {link.name}: it needs CAP_NET_ADMIN"
                         )
-                    _remove_state(role, name)
-                yield f"{role} on {name}"
+                    _remove_state(role, link.name)
+                yield f"{role} on {link.name}"
             except AgentRunsError:
                 continue
 

@@ -1,10 +1,12 @@
 """`hawkwing doctor`: checks whether the agent can run here, by loading its programs."""
 
 import platform
+import resource
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from hawkwing.dataplane import bytecode, refusal
+from hawkwing.dataplane import ahead, bytecode, refusal, tc
+from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.trial import try_all
 from hawkwing.errors import DataplaneError
 
@@ -36,6 +38,12 @@ def data_plane() -> str:
     return f"all {count} programs load ({'; '.join(sorted(origins))})"
 
 
+def warnings() -> list[str]:
+    """What keeps packets from the agent's programs: others that run before them, on any interface here."""
+    with Netlink() as ip:
+        return [f"{link.name} {one}" for link in tc.links(ip) for one in ahead.of_interface(ip, link.index)]
+
+
 def _kernel() -> str:
     if refusal.kernel_version() < refusal.OLDEST_KERNEL:
         raise DataplaneError(f"this kernel is {platform.release()}: HawkWing needs Linux 5.15 or newer")
@@ -49,9 +57,16 @@ def _capabilities() -> str:
     return "CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON"
 
 
+def _open_files() -> str:
+    refusal.require_open_files()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return "no limit" if limit == resource.RLIM_INFINITY else f"{limit:,} allowed"
+
+
 _CHECKS: dict[str, Callable[[], str]] = {
     "kernel": _kernel,
     "capabilities": _capabilities,
+    "open files": _open_files,
     "data plane": data_plane,
 }
 
@@ -72,4 +87,6 @@ def main() -> int:
     for finding in findings():
         print(f"{finding.name:<14}{'yes' if finding.good else 'no':<5}{finding.detail}")
         good &= finding.good
+    for warning in warnings():
+        print(f"{'warning':<19}{warning}")
     return 0 if good else 1

@@ -3,11 +3,16 @@
 import errno
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EIO)
@@ -130,6 +135,33 @@ def put_off() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def told(loop: "AbstractEventLoop", heard: Callable[[int], None]) -> Callable[[], None]:
+    """From now on SIGNALS call `heard` in the loop, and raise nothing; after the result they change nothing.
+
+    Not by the loop's own handlers: when a loop is closed it puts the system's in their place, which end the
+    process in the middle of its tidying up.
+    """
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.setblocking(False)
+
+    def drain() -> None:
+        for number in reader.recv(64):
+            heard(number)
+
+    def stop() -> None:
+        signal.set_wakeup_fd(-1)
+        loop.remove_reader(reader)
+        reader.close()
+        writer.close()
+
+    loop.add_reader(reader, drain)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    for number in SIGNALS:
+        signal.signal(number, lambda _number, _frame: None)
+    return stop
+
+
 def undisturbed() -> None:
     """From now on SIGNALS change nothing, neither here nor in the processes that are started."""
     for number in SIGNALS:
@@ -146,10 +178,14 @@ def output_of(program: str, work: Callable[[], int]) -> int:
         finally:
             _flush()
     except OSError as error:
-        # Files and sockets are handled where they are used: without a name it was the output.
-        if error.errno not in _OUTPUT_LOST or error.filename is not None:
+        if not is_lost_output(error):
             raise
         return _output_lost(program, error)
+
+
+def is_lost_output(error: OSError) -> bool:
+    """Files and sockets are handled where they are used: without a name it was the output."""
+    return error.errno in _OUTPUT_LOST and error.filename is None
 
 
 def _flush() -> None:

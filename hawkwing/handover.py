@@ -9,19 +9,21 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
 
 from hawkwing import notify
-from hawkwing.dataplane import bpf
-from hawkwing.dataplane.attacher import Attacher
-from hawkwing.dataplane.bytecode import SWEEP
+from hawkwing.dataplane import attach, bpf
+from hawkwing.dataplane.bytecode import ROLES
 from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.dataplane.source import meaning
+from hawkwing.errors import DataplaneError
+from hawkwing.files import RunFile
 from hawkwing.intents import Intent, IntentType, PathQuery
-from hawkwing.policies import SidList
+from hawkwing.sids import SidList
 from hawkwing.steering import Steering
+from hawkwing.tasks import Supervisor
 
 log = logging.getLogger(__name__)
 _INHERITED_TTL = 60.0
@@ -42,25 +44,60 @@ def _programs_file(role: str, interface: str) -> Path:
 def tidy(role: str, interface: str) -> None:
     """Discards saved state if the filters are no longer attached: it is outdated."""
     left = _file(role, interface).exists() or _programs_file(role, interface).exists()
-    if left and not Attacher().is_attached(role, interface):
+    if left and not attach.left_behind(role, interface):
         discard(role, interface)
 
 
-def note_programs(role: str, interface: str, programs: Mapping[str, int]) -> None:
-    """Saves which programs are attached, and a digest of the layout of their maps."""
-    # The one that is on no interface ends with its agent.
-    numbers = [bpf.program_info(fd).id for name, fd in programs.items() if name != SWEEP]
-    note = {"meaning": meaning(), "programs": numbers}
-    _programs_file(role, interface).write_text(json.dumps(note))
+class Note:
+    """Which programs are attached, and a digest of their maps' layout, for the next agent.
+
+    It is there before the programs are: an agent may be killed while it attaches.
+    """
+
+    def __init__(self, role: str, interface: str) -> None:
+        self._path = _programs_file(role, interface)
+        #: The ids of the programs that the agent before has noted.
+        self.former = noted_programs(role, interface)
+        self._before = RunFile(self._path).read()
+
+    def announce(self, programs: Iterable[int]) -> None:
+        """These are about to take the place of the former ones."""
+        self._write(json.dumps({"meaning": meaning(), "programs": list(programs), "former": self.former}))
+
+    def confirm(self, programs: Iterable[int]) -> None:
+        """These are attached, and no others."""
+        self._write(json.dumps({"meaning": meaning(), "programs": list(programs)}))
+
+    def take_back(self) -> None:
+        """They were not attached: what the agent before has noted is still right."""
+        if self._before is None:
+            RunFile(self._path).remove()
+        else:
+            self._write(self._before)
+
+    def _write(self, text: str) -> None:
+        RunFile(self._path).write(text)
+
+
+def programs_of_others(role: str) -> set[int]:
+    """The ids of programs that agents of the other role have noted, on whatever interface."""
+    folder = runtime_folder()
+    noted: set[int] = set()
+    for other in ROLES:
+        if other != role:
+            for path in folder.glob(f"{other}-*.programs"):
+                noted.update(noted_programs(other, path.name[len(other) + 1 : -len(".programs")]))
+    return noted
 
 
 def noted_programs(role: str, interface: str) -> list[int]:
-    """The ids of the programs that the agent before has noted; none where there is no note."""
+    """The ids of all programs that an agent has noted; none where there is no note."""
     try:
-        numbers = json.loads(_programs_file(role, interface).read_text())["programs"]
-    except (OSError, ValueError, TypeError, KeyError):
+        note = json.loads(_programs_file(role, interface).read_text())
+        numbers = [*note["programs"], *note.get("former", ())]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []
-    return [number for number in numbers if isinstance(number, int)] if isinstance(numbers, list) else []
+    return [number for number in numbers if isinstance(number, int)]
 
 
 def running_maps(role: str, interface: str) -> dict[str, int]:
@@ -88,7 +125,7 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
             os.close(program)
     except PermissionError:
         log.warning("taking over the previous agent's flows needs CAP_SYS_ADMIN: flows are learned again")
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         # No file: nothing was kept. No such program: its filter was removed.
         _close(stored)
     return maps
@@ -102,8 +139,9 @@ def _close(maps: Mapping[str, int]) -> None:
 class Saver:
     """Saves a client's state for its successor, in the background."""
 
-    def __init__(self, steering: Steering, interface: str) -> None:
+    def __init__(self, steering: Steering, interface: str, tasks: Supervisor) -> None:
         self._steering = steering
+        self._tasks = tasks
         self._file = _file("client", interface)
         self._unsaved = False
         self._task: asyncio.Task[None] | None = None
@@ -112,7 +150,7 @@ class Saver:
         """Saves soon: the first change at once, changes in quick succession together."""
         self._unsaved = True
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._save_while_unsaved())
+            self._task = self._tasks.once("saving learned addresses and paths", self._save_while_unsaved())
 
     def close(self) -> None:
         """Saves for the last time."""
@@ -134,12 +172,10 @@ class Saver:
             await asyncio.sleep(max(_PAUSE, _REST * (time.monotonic() - begun)))
 
     def _write(self, text: str) -> None:
-        temporary = self._file.with_suffix(".new")
         try:
-            temporary.write_text(text)
-            temporary.rename(self._file)
-        except OSError as error:
-            log.warning("can't save learned addresses for a restart: %s: %s", self._file, error.strerror)
+            RunFile(self._file).write(text)
+        except DataplaneError as error:
+            log.warning("learned addresses are not saved for a restart: %s", error)
 
 
 def _state(steering: Steering) -> Iterator[str]:
@@ -176,7 +212,7 @@ def restore(steering: Steering, interface: str) -> None:
         names = {name: [IPv6Address(a) for a in found] for name, found in state["names"].items()}
     except FileNotFoundError:
         return
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         log.warning("the state of the previous agent can't be read and is ignored")
         return
     for name, found in names.items():
@@ -189,8 +225,12 @@ def restore(steering: Steering, interface: str) -> None:
 
 def discard(role: str, interface: str) -> None:
     """Removes the saved state."""
-    _file(role, interface).unlink(missing_ok=True)
-    _programs_file(role, interface).unlink(missing_ok=True)
+    for path in (_file(role, interface), _programs_file(role, interface)):
+        try:
+            RunFile(path).remove()
+        except DataplaneError as error:
+            # The filters have to be removed all the same.
+            log.warning("%s", error)
 
 
 def _intent_fields(intent: Intent) -> list[object]:

@@ -103,6 +103,41 @@ def _refusals_of_one(intent: Intent) -> Iterator[str]:
             yield f"HawkEye refuses {key} {value} on {name}, it takes 1 and more"
 
 
+def hawkeye_faults(intents: Sequence[Intent]) -> list[str]:
+    """What HawkEye 1.0.1 does wrong with a request that it does not refuse, one sentence each."""
+    structure = (IntentType.SFC, IntentType.FLEX_ALGO)
+    kinds = {intent.type for intent in intents}
+    metrics = [intent for intent in intents if intent.type not in structure]
+    found = []
+    if not metrics and kinds.issuperset(structure):
+        found.append("HawkEye 1.0.1 crashes on sfc and flex-algo without a third intent")
+    if len(metrics) == 1:
+        only = metrics[0]
+        if only.type is IntentType.HIGH_BANDWIDTH and IntentType.FLEX_ALGO in kinds:
+            found.append(
+                "HawkEye 1.0.1 crashes on flex-algo with high-bandwidth alone, "
+                "if a router outside the algorithm is next to one in it"
+            )
+        if only.type in HAWKEYE_MAX_VALUE and only.max_value is not None:
+            found.append(
+                f"HawkEye 1.0.1 ignores max_value on {only.type.value}, "
+                "unless another intent with a metric follows"
+            )
+    if len(metrics) > 1:
+        found.extend(_faults_of_combination([intent.type for intent in metrics]))
+    return found
+
+
+def _faults_of_combination(kinds: Sequence[IntentType]) -> Iterator[str]:
+    for kind in (IntentType.LOW_BANDWIDTH, IntentType.LOW_UTILIZATION):
+        if kind in kinds:
+            yield f"HawkEye 1.0.1 ignores {kind.value} next to another intent with a metric"
+    if IntentType.HIGH_BANDWIDTH in kinds:
+        yield "HawkEye 1.0.1 prefers narrow links for high-bandwidth next to another intent with a metric"
+    if len(kinds) > 3:
+        yield f"HawkEye 1.0.1 takes only {kinds[0].value} into account, as there are more than three metrics"
+
+
 @dataclass(frozen=True)
 class PathQuery:
     """A request for one path; the order of its intents matters, HawkEye weights them by it."""
@@ -112,5 +147,4 @@ class PathQuery:
     intents: tuple[Intent, ...]
 
     def __str__(self) -> str:
-        names = ", ".join(intent.type.value for intent in self.intents)
-        return f"{self.source} -> {self.destination} ({names})"
+        return f"{self.source} -> {self.destination} ({', '.join(map(str, self.intents))})"

@@ -7,7 +7,7 @@ addresses, so that packets need no second look-up where both are the same.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv6Address
 
@@ -26,13 +26,14 @@ _LOOK = 1.0
 class NextHops:
     """Answers from memory, until a route, a neighbour or an interface changes."""
 
-    def __init__(self, interfaces: Sequence[str], table: PolicyNextHops) -> None:
+    def __init__(self, interfaces: Callable[[], Sequence[str]], table: PolicyNextHops) -> None:
+        """`interfaces` tells the names at present."""
         self._interfaces = interfaces
         self._table = table
         self._kernel = netlink.Netlink(netlink.LINK | netlink.NEIGHBOUR | netlink.IPV6_ROUTE)
         self._known: dict[IPv6Address, NextHop | None] = {}
         self._neighbours: dict[netlink.Neighbour, set[IPv6Address]] = {}
-        self._links = ethernet_links(interfaces)
+        self._links = ethernet_links(interfaces())
         self._sought: set[netlink.Neighbour] = set()
         self._changed = asyncio.Event()
         self._routes_changed = False
@@ -121,7 +122,7 @@ class NextHops:
 
     def _forget(self) -> None:
         self._routes_changed = False
-        self._links = ethernet_links(self._interfaces)
+        self._links = ethernet_links(self._interfaces())
         self._known.clear()
         self._neighbours.clear()
         self._sought.clear()

@@ -4,10 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from hawkwing.errors import ControllerError
 
 if TYPE_CHECKING:
     from hawkwing.config_models import Tls
+
+
+class Contents(NamedTuple):
+    """What the files hold: two of the same are the same credentials, whatever the files are called."""
+
+    ca: bytes | None
+    certificate: bytes | None
+    key: bytes | None
+
+
+def read_contents(tls: Tls) -> Contents:
+    """The files as they are now, checked; ControllerError names the one that is wrong."""
+    for name, problem in pem_problems(tls):
+        raise ControllerError(f"hawkeye.tls.{name}: {problem}")
+    try:
+        return Contents(*(path.read_bytes() if path else None for path in (tls.ca, tls.certificate, tls.key)))
+    except OSError as error:
+        raise ControllerError(f"hawkeye.tls: {error.filename} can't be read: {error.strerror}") from None
+
+
+def folder_of(config_file: Path) -> Path:
+    """Where the relative paths of a configuration begin: beside the file, or beside the link to it."""
+    return Path.cwd() if config_file == Path("/dev/stdin") else config_file.absolute().parent
 
 
 def pem_problems(tls: Tls | None, config_file: Path | None = None) -> Iterator[tuple[str, str]]:
@@ -20,7 +45,7 @@ def pem_problems(tls: Tls | None, config_file: Path | None = None) -> Iterator[t
     import ssl  # needs time and memory: loaded only where there is TLS
 
     if config_file is not None:
-        tls = tls.beside(config_file.resolve().parent)
+        tls = tls.beside(folder_of(config_file))
     readable = set()
     for key, path in tls:
         if path is None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 
 from hawkwing.errors import DataplaneError
+from hawkwing.sids import SidList
 
-SidList = tuple[IPv6Address, ...]
 EMPTY_SLOT = 0
 _GRACE = 1.0
 """Seconds before a slot is reused: a packet on another CPU may still read the old path."""
@@ -49,6 +49,10 @@ class PolicyTable:
         if not self._users[sids]:
             del self._users[sids]
             self._released.append((self._now(), self._slots.pop(sids)))
+
+    def lists(self) -> list[SidList]:
+        """All lists that have a slot."""
+        return list(self._slots)
 
     def slot_of(self, sids: SidList) -> int | None:
         """The slot of a list, if it has one."""

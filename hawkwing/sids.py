@@ -4,6 +4,8 @@ import struct
 from collections.abc import Sequence
 from ipaddress import IPv6Address
 
+SidList = tuple[IPv6Address, ...]
+
 MAX_SIDS = 15
 """SIDs in a list: the SRH has up to 16 segments, one of which is the packet's destination."""
 

@@ -3,11 +3,17 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane
 from hawkwing.steering import Steering
+from hawkwing.tasks import Supervisor
+
+if TYPE_CHECKING:
+    from hawkwing.controller.stream import ControllerStream
+
+_MOST_HELD = 5
 
 
 def trust_sentence(sr_domain: Sequence[IPv6Network] | None) -> str:
@@ -42,24 +48,64 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
     return told
 
 
-def of_steering(plane: DataPlane, steering: Steering) -> list[dict[str, Any]]:
+def of_steering(plane: DataPlane, steering: Steering) -> Iterator[dict[str, Any]]:
     """Every binding: where its path comes from, the path, since when, and what was sent over it."""
-    told = []
+    nothing = {"packets": 0, "bytes": 0}
+    sent: dict[int, dict[str, int]] = {}
     for binding in steering.bindings():
         slot = steering.slot_of(binding)
-        told.append(
+        if slot and slot not in sent:
+            sent[slot] = plane.path_count(slot)._asdict()
+        yield {
+            "service": binding.service,
+            "address": str(binding.address),
+            "port": binding.application.port,
+            "intents": [str(intent) for intent in binding.application.intents],
+            "origin": binding.origin,
+            "sids": [str(sid) for sid in binding.path],
+            "source": str(binding.query.source) if binding.query is not None else None,
+            "since": binding.since,
+            "path_sent": sent[slot] if slot else nothing,
+        }
+
+
+def of_controller(stream: "ControllerStream", steering: Steering) -> dict[str, Any]:
+    """The stream's state and counters, how many queries it has, and those without an answer."""
+    questions = list(stream.questions)
+    unanswered = stream.questions.unanswered()
+    now = stream.now()
+    connected = stream.state == "connected"
+    return {
+        "target": stream.target,
+        "state": stream.state,
+        "retry_at": stream.retry_at,
+        "error": stream.error,
+        "since": stream.since,
+        "counters": dict(stream.counters),
+        "queries": {
+            "count": len(questions),
+            "answered": len(questions) - len(unanswered),
+            "without_path": sum(one.answered and one.empty for one in questions),
+            "unanswered": len(unanswered),
+            "held_back": sum(one.held_until > now for one in unanswered),
+        },
+        "unanswered": [
             {
-                "service": binding.service,
-                "address": str(binding.address),
-                "port": binding.application.port,
-                "intents": [str(intent) for intent in binding.application.intents],
-                "origin": binding.origin,
-                "sids": [str(sid) for sid in binding.path],
-                "since": binding.since,
-                "path_sent": plane.path_count(slot)._asdict() if slot else {"packets": 0, "bytes": 0},
+                "applications": [
+                    {"service": binding.service, "port": binding.application.port}
+                    for binding in steering.applications_of(one.query)
+                ],
+                "source": str(one.query.source),
+                "address": str(one.query.destination),
+                "intents": [str(intent) for intent in one.query.intents],
+                "requests": one.times,
+                "next_request": time.time() + one.due - now if connected and one.due > now else None,
+                "held_back": one.held_until > now,
+                "reason": one.reason,
             }
-        )
-    return told
+            for one in unanswered
+        ],
+    }
 
 
 def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[dict[str, Any]]:
@@ -72,6 +118,20 @@ def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[d
     ]
 
 
+def of_tasks(tasks: Supervisor) -> list[dict[str, Any]]:
+    """Background work that has failed: of what, how often, and when it starts again."""
+    return [
+        {
+            "work": name,
+            "error": trouble.error,
+            "times": trouble.times,
+            "last": trouble.last,
+            "restarts_at": trouble.restarts_at,
+        }
+        for name, trouble in tasks.troubles.items()
+    ]
+
+
 def lines(status: Mapping[str, Any]) -> Iterator[str]:
     """One agent's status as text."""
     yield (
@@ -79,9 +139,11 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         f"up {_duration(time.time() - status['started'])}"
     )
     yield f"  hooks: egress tc, ingress {status['ingress_hook']}; {status['trusted']}"
+    yield from _attachment_lines(status.get("attachments", ()))
     if "controller" in status:
         controller = status["controller"]
-        yield f"  controller {controller['target']}: {_controller_state(controller)}"
+        yield f"  controller {controller['target']}: {_controller_state(controller)}{_queries(controller)}"
+        yield from _held_back(controller)
     for binding in status.get("bindings", ()):
         path = " > ".join(binding["sids"]) or "no path"
         yield (
@@ -92,6 +154,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     for waiting in status.get("unresolved", ()):
         why = f" ({waiting['error']})" if waiting["error"] else ""
         yield f"  {waiting['service']} {waiting['name']}: not resolved yet{why}"
+    for trouble in status.get("troubles", ()):
+        yield f"  failed: {trouble['work']}: {trouble['error']} ({_how_often(trouble)})"
     if "flows" in status:
         flows = status["flows"]
         yield f"  learned flows: {flows['count']} of {flows['capacity']}"
@@ -106,11 +170,62 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {direction:7} {reason.kind:9} {count['packets']:>10} packets  {name}: {reason.text}"
 
 
+def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Only what is not as it should be."""
+    for one in attachments:
+        if not one["attached"]:
+            yield f"  not attached: {one['problem']}"
+            continue
+        if one["problem"]:
+            yield f"  warning: {one['problem']}"
+        if one["renamed"]:
+            yield f"  {one['interface']} is called {one['name']} now"
+        for warning in one["warnings"]:
+            yield f"  warning: {warning}"
+        if one["restored"]:
+            times = "once" if one["restored"] == 1 else f"{one['restored']} times"
+            yield f"  {one['name']}: filters were removed by another program {times}, and attached again"
+
+
 def _controller_state(controller: Mapping[str, Any]) -> str:
     state = str(controller["state"])
     if controller["retry_at"] is not None:
         state += f" (retry in {max(0.0, controller['retry_at'] - time.time()):.0f} s)"
     return f"{state}, last error: {controller['error']}" if controller["error"] else state
+
+
+def _how_often(trouble: Mapping[str, Any]) -> str:
+    times = "once" if trouble["times"] == 1 else f"{trouble['times']} times"
+    told = f"{times}, last {_duration(time.time() - trouble['last'])} ago"
+    if trouble["restarts_at"] is None:
+        return told
+    return f"{told}, starts again in {max(0.0, trouble['restarts_at'] - time.time()):.0f} s"
+
+
+def _queries(controller: Mapping[str, Any]) -> str:
+    """How many queries are answered, once they can be."""
+    queries = controller.get("queries")
+    if queries is None or controller["state"] != "connected":
+        return ""
+    text = f"; {queries['answered']} of {queries['count']} queries answered"
+    if queries["without_path"]:
+        text += f" ({queries['without_path']} without a path)"
+    if queries["unanswered"]:
+        text += f", {queries['unanswered']} unanswered"
+    return text + (f" ({queries['held_back']} held back)" if queries["held_back"] else "")
+
+
+def _held_back(controller: Mapping[str, Any]) -> Iterator[str]:
+    held = [one for one in controller.get("unanswered", ()) if one["held_back"]]
+    for one in held[:_MOST_HELD]:
+        asking = ", ".join(f"{each['service']} port {each['port']}" for each in one["applications"])
+        wait = ""
+        if one["next_request"] is not None:
+            wait = f"; next request in {_duration(max(0.0, one['next_request'] - time.time()))}"
+        who = f"{asking} at {one['address']} ({', '.join(one['intents'])})"
+        yield f"    held back: {who}: {one['reason']}{wait}"
+    if len(held) > _MOST_HELD:
+        yield f"    held back: {len(held) - _MOST_HELD} more, see --json"
 
 
 def _duration(seconds: float) -> str:

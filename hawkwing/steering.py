@@ -9,15 +9,21 @@ their first packet is steered before the agent knows them.
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
-from hawkwing.config import Application, Config
+from hawkwing.config import Config
 from hawkwing.dataplane.plane import DataPlane, name_key
+from hawkwing.desired import Desired
+from hawkwing.errors import DataplaneError
 from hawkwing.intents import PathQuery
-from hawkwing.policies import EMPTY_SLOT, PolicyTable, SidList
+from hawkwing.policies import EMPTY_SLOT, PolicyTable
+from hawkwing.queries import Binding, Queries
+from hawkwing.room import Room
+from hawkwing.sids import SidList
 
 log = logging.getLogger(__name__)
 _PROTOCOLS = (6, 17)
@@ -28,37 +34,38 @@ LONGEST_TTL = 300.0
 GRACE = 30.0
 """Seconds that an address is kept after the TTL of the last answer with it."""
 
-
-@dataclass
-class Binding:
-    """One application at one address of its service, and its path."""
-
-    service: str
-    application: Application
-    address: IPv6Address
-    query: PathQuery | None = None
-    controller_path: SidList = ()
-    since: float = field(default_factory=time.time)
-
-    @property
-    def path(self) -> SidList:
-        """The SIDs in use, in travel order; empty where there are none."""
-        return self.controller_path or self.application.sid
-
-    @property
-    def origin(self) -> str:
-        """Where the path comes from: controller, backup or none."""
-        if self.controller_path:
-            return "controller"
-        return "backup" if self.application.sid else "none"
+SourceOf = Callable[[IPv6Address], IPv6Address | None]
+"""The source address in requests for a destination; None: there can't be one at present."""
 
 
 class Group:
     """The routes of one address or name in the data plane."""
 
+    __slots__ = ("number", "paths")
+
     def __init__(self, number: int) -> None:
         self.number = number
         self.paths: dict[int, SidList] = {}
+
+
+@dataclass(slots=True)
+class _Name:
+    """A domain name: its group in the data plane, and until when each of its addresses is kept."""
+
+    group: Group
+    known: bool = False  # by the data plane
+    expiry: dict[IPv6Address, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Destination:
+    """An address: its group, its applications by port, and the names that it was learned from."""
+
+    group: Group
+    known: bool = False  # by the data plane
+    bindings: dict[int, Binding] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    source: IPv6Address | None = None
 
 
 class Steering:
@@ -67,66 +74,108 @@ class Steering:
     def __init__(self, plane: DataPlane, now: Callable[[], float] = time.monotonic) -> None:
         self._plane = plane
         self._now = now
-        self._config = Config()
-        self._source: IPv6Address | None = None
+        self._desired = Desired()
+        self._source_of: SourceOf | None = None
         self._policies = PolicyTable(plane.maps["policies"].info.max_entries, plane.set_policy)
         self._numbers = itertools.count(1)
-        self._name_groups: dict[str, Group] = {}
+        self._names: dict[str, _Name] = {}
         self._names_by_number: dict[int, str] = {}
-        self._address_groups: dict[IPv6Address, Group] = {}
-        self._bindings: dict[IPv6Address, dict[int, Binding]] = {}
-        self._by_query: dict[PathQuery, list[Binding]] = {}
-        self._query_changes: dict[PathQuery, bool] = {}
-        self._answers: dict[PathQuery, SidList] = {}
-        self._services_by_name: dict[str, list[str]] = {}
-        self._services_by_address: dict[IPv6Address, list[str]] = {}
-        self._expiry: dict[str, dict[IPv6Address, float]] = {}
-        self._names_at: dict[IPv6Address, set[str]] = {}
+        self._destinations: dict[IPv6Address, _Destination] = {}
+        self._asked = Queries(now)
         #: How often a name's address found no room.
         self.left_out: dict[str, int] = {}
+        #: How many of the controller's paths found no room.
+        self.paths_left_out = 0
 
     @property
     def names(self) -> list[str]:
         """The domain names to resolve."""
-        return list(self._services_by_name)
+        return list(self._desired.by_name)
 
     def named_services(self) -> Iterator[tuple[str, str]]:
         """(service, domain name) of all services that have a name."""
-        for name, services in self._services_by_name.items():
+        for name, services in self._desired.by_name.items():
             for service in services:
                 yield service, name
 
-    def apply(self, config: Config, source: IPv6Address | None) -> None:
-        """Applies this configuration; `source` is the source address in requests to the controller."""
-        self._config = config
-        self._source = source if config.hawkeye.enabled else None
-        before = set(self._services_by_name)
-        self._services_by_name = {}
-        self._services_by_address = {}
-        for service_name, service in config.services.items():
-            if service.domain_name:
-                self._services_by_name.setdefault(service.domain_name, []).append(service_name)
-            for address in service.ipv6_addresses:
-                self._services_by_address.setdefault(address, []).append(service_name)
-        for name in before - set(self._services_by_name):
-            self._forget_name(name)
-        for name in self._services_by_name:
-            self._sync_name(name)
-        for address in {*self._services_by_address, *self._bindings, *self._names_at}:
-            self._sync_address(address)
+    # --- configuration
+
+    def apply(self, config: Config, source: SourceOf | IPv6Address | None) -> None:
+        """Applies this configuration; `source` is for requests to the controller, or gives it per address."""
+        source_of = source if source is None or callable(source) else lambda _destination: source
+        self.finish(self.applying(Desired.of(config), source_of if config.hawkeye.enabled else None))
+
+    def finish(self, steps: Iterator[None], seconds: float = math.inf) -> bool:
+        """Takes steps for so long; True where they have come to an end."""
+        end = time.monotonic() + seconds
+        self._plane.hold()
+        try:
+            for _ in steps:
+                if time.monotonic() > end:
+                    return False
+        finally:
+            self._plane.release()
+        return True
+
+    def applying(self, desired: Desired, source_of: SourceOf | None) -> Iterator[None]:
+        """As `apply`, in steps that take microseconds; other calls may come between them.
+
+        What is gone goes first, so that there is room for what comes.
+        """
+        self._desired, self._source_of = desired, source_of
+        for name in list(self._names):
+            yield
+            if name not in desired.by_name:
+                yield from self._forgetting_name(name)
+        for address in list(self._destinations):
+            yield
+            if address not in desired.by_address:
+                yield from self._syncing_address(address)
+        for name in desired.by_name:
+            yield from self._syncing_name(name)
+        for address in desired.by_address:
+            yield from self._syncing_address(address)
+
+    def following_sources(self) -> Iterator[None]:
+        """Asks for paths from other sources where these have changed, in steps as `applying` does it."""
+        for address in list(self._destinations):
+            place = self._destinations.get(address)
+            if place is not None and any(one.application.intents for one in place.bindings.values()):
+                yield from self._syncing_address(address)
+            yield
+
+    def needs_of_names(self, desired: Desired) -> Room:
+        """What addresses need that were learned from names which stay."""
+        addresses = applications = 0
+        for name, services in desired.by_name.items():
+            record = self._names.get(name)
+            if record is not None and record.expiry:
+                addresses += len(record.expiry)
+                applications += len(record.expiry) * sum(len(desired.ports[one]) for one in services)
+        return Room(addresses=addresses, applications=applications)
+
+    def lists_in_use(self) -> list[SidList]:
+        """All segment lists that have a slot."""
+        return self._policies.lists()
+
+    # --- names
 
     def learn(self, name: str, addresses: Iterable[IPv6Address], ttl: float) -> bool:
         """A domain name has these addresses for `ttl` seconds; True where one is new."""
-        if name not in self._services_by_name:
+        if name not in self._desired.by_name:
             return False
-        expiry = self._expiry.setdefault(name, {})
+        record = self._names.get(name)
+        if record is None:
+            # Its turn has not come yet.
+            record = self._new_name(name)
         news = False
         for address in addresses:
-            if address not in expiry:
-                if not self._add(name, address, expiry):
+            if address not in record.expiry:
+                if not self._add(name, address, record.expiry):
                     continue
                 news = True
-            expiry[address] = max(expiry[address], self._now() + min(ttl, LONGEST_TTL) + GRACE)
+            end = self._now() + min(ttl, LONGEST_TTL) + GRACE
+            record.expiry[address] = max(record.expiry[address], end)
         return news
 
     def _add(self, name: str, address: IPv6Address, expiry: dict[IPv6Address, float]) -> bool:
@@ -134,18 +183,20 @@ class Steering:
         problem = f"the name already has {MOST_ADDRESSES} addresses" if len(expiry) >= MOST_ADDRESSES else ""
         if not problem:
             expiry[address] = 0.0
-            self._names_at.setdefault(address, set()).add(name)
+            place = self._destination(address)
+            place.names = tuple(sorted({*place.names, name}))
             try:
                 self._sync_address(address)
-            except OSError as error:
+            except (OSError, DataplaneError) as error:
                 del expiry[address]
                 self._not_at(name, address)
                 self._sync_address(address)
-                problem = f"the data plane's tables have no room ({error.strerror})"
+                reason = error.strerror if isinstance(error, OSError) else error
+                problem = f"the data plane's tables have no room ({reason})"
         if not problem:
             log.info("%s resolves to %s", name, address)
             return True
-        if address not in self._address_groups:
+        if address not in self._destinations:
             self._plane.remove_service(address)
         self.left_out[name] = self.left_out.get(name, 0) + 1
         if self.left_out[name] == 1:
@@ -154,15 +205,16 @@ class Steering:
 
     def expire(self, alive: Callable[[str], bool]) -> bool:
         """Withdraws addresses that are no longer in answers, if the name resolves; True if there were any."""
+        self._asked.forget_former()
         gone = [
             (name, address)
-            for name, expiry in self._expiry.items()
-            for address, end in expiry.items()
+            for name, record in self._names.items()
+            for address, end in record.expiry.items()
             if end < self._now() and alive(name)
         ]
         for name, address in gone:
             log.info("%s no longer resolves to %s", name, address)
-            del self._expiry[name][address]
+            del self._names[name].expiry[address]
             self._not_at(name, address)
             self._sync_address(address)
         return bool(gone)
@@ -171,15 +223,25 @@ class Steering:
         """The domain name of a group number in the data plane."""
         return self._names_by_number.get(number)
 
+    def learned(self) -> dict[str, list[IPv6Address]]:
+        """The known addresses of each name."""
+        return {name: list(record.expiry) for name, record in self._names.items() if record.expiry}
+
+    # --- the controller
+
     def set_controller_path(self, query: PathQuery, sids: SidList) -> None:
         """Sets the controller's path for this query; applications with the same query share it."""
-        self._answers[query] = sids
-        changed = [b for b in self._by_query.get(query, ()) if b.controller_path != sids]
-        for binding in changed:
-            binding.controller_path = sids
+        for binding in self._asked.answer(query, sids):
+            before, binding.controller_path = binding.controller_path, sids
+            try:
+                self._set_route(self._destinations[binding.address].group, binding)
+            except (OSError, DataplaneError) as error:
+                binding.controller_path = before
+                self.paths_left_out += 1
+                if self.paths_left_out == 1:
+                    log.warning("a path from the controller is not used, restart to make room: %s", error)
+                continue
             binding.since = time.time()
-            self._set_route(self._address_groups[binding.address], binding.application.port, binding.path)
-        for binding in changed:
             log.info(
                 "%s port %d at %s: path from the controller: %s",
                 binding.service,
@@ -190,160 +252,185 @@ class Steering:
 
     def queries(self) -> list[PathQuery]:
         """The queries for the controller."""
-        return list(self._by_query)
+        return list(self._asked)
 
-    def query_changes(self) -> tuple[list[PathQuery], list[PathQuery]]:
-        """Queries that were added since the last call, and queries that were removed."""
-        changes, self._query_changes = self._query_changes, {}
-        return [q for q, asked in changes.items() if asked], [q for q, asked in changes.items() if not asked]
+    def asks(self, query: PathQuery) -> bool:
+        """Is this query for the controller?"""
+        return query in self._asked
+
+    def query_changes(self, most: int | None = None) -> tuple[list[PathQuery], list[PathQuery]]:
+        """Queries that were added since the last call, and queries that were removed; `most` at once."""
+        return self._asked.changes(most)
 
     def answers(self) -> Iterator[tuple[PathQuery, SidList]]:
         """The last valid paths for the current queries; changes while it runs are not included."""
-        for query, sids in list(self._answers.items()):
-            if query in self._by_query:
-                yield query, sids
+        return self._asked.answers()
 
-    def learned(self) -> dict[str, list[IPv6Address]]:
-        """The known addresses of each name."""
-        return {name: list(addresses) for name, addresses in self._expiry.items()}
+    def applications_of(self, query: PathQuery) -> list[Binding]:
+        """The applications that need the path for this query."""
+        return self._asked.bindings(query)
+
+    def name_of_query(self, query: PathQuery) -> str:
+        """The query as an operator knows it: service, port, address, intents with their values."""
+        return self._asked.name(query)
+
+    # --- what is steered
 
     def bindings(self) -> Iterator[Binding]:
-        """All applications at all their addresses."""
-        for ports in self._bindings.values():
-            yield from ports.values()
+        """All applications at all their addresses; changes while it runs are not included."""
+        for place in list(self._destinations.values()):
+            yield from list(place.bindings.values())
 
     def binding(self, address: IPv6Address, port: int) -> Binding | None:
         """The application on a port of an address."""
-        return self._bindings.get(address, {}).get(port)
+        place = self._destinations.get(address)
+        return place.bindings.get(port) if place is not None else None
 
     def knows(self, address: IPv6Address) -> bool:
         """Is this an address of a configured service?"""
-        return address in self._bindings
+        return address in self._destinations
 
     def slot_of(self, binding: Binding) -> int | None:
         """The slot of the binding's path in the policy table; 0 where it has none."""
         return self._policies.slot_of(binding.path)
 
-    def _forget_name(self, name: str) -> None:
-        group = self._name_groups.pop(name)
-        del self._names_by_number[group.number]
+    # --- the steps. Between two of them the wanted state may become another one: each looks at it anew.
+
+    def _new_name(self, name: str) -> _Name:
+        record = self._names[name] = _Name(Group(next(self._numbers)))
+        self._names_by_number[record.group.number] = name
+        return record
+
+    def _forgetting_name(self, name: str) -> Iterator[None]:
+        record = self._names.pop(name)
+        del self._names_by_number[record.group.number]
         self._plane.maps["names"].delete(name_key(name))
-        for address in self._expiry.pop(name, {}):
+        for address in record.expiry:
             self._not_at(name, address)
-        self._clear(group, ())
+        for port in list(record.group.paths):
+            self._clear(record.group, port)
+            yield
 
-    def _sync_name(self, name: str) -> None:
-        group = self._name_groups.get(name)
-        fresh = group is None
-        if group is None:
-            group = self._name_groups[name] = Group(next(self._numbers))
-            self._names_by_number[group.number] = name
-        ports = set()
-        for service in self._services_by_name[name]:
-            for application in self._config.services[service].applications:
-                self._set_route(group, application.port, application.sid)
-                ports.add(application.port)
-        self._clear(group, ports)
-        if fresh:
-            self._plane.maps["names"].set(name_key(name), group.number.to_bytes(4, "little"))
+    def _syncing_name(self, name: str) -> Iterator[None]:
+        record = self._names.get(name) or self._new_name(name)
+        ports = {port for service in self._desired.by_name[name] for port in self._desired.ports[service]}
+        for port in {*record.group.paths, *ports}:
+            found = self._desired.application(self._desired.by_name.get(name, ()), port)
+            if self._names.get(name) is not record:
+                return
+            if found is None:
+                self._clear(record.group, port)
+            else:
+                self._set_path(record.group, port, found[1].sid)
+            yield
+        if not record.known and self._names.get(name) is record:
+            self._plane.maps["names"].set(name_key(name), record.group.number.to_bytes(4, "little"))
+            record.known = True
 
-    def _services_at(self, address: IPv6Address) -> Iterator[str]:
-        yield from self._services_by_address.get(address, ())
-        for name in sorted(self._names_at.get(address, ())):
-            yield from self._services_by_name.get(name, ())
+    def _destination(self, address: IPv6Address) -> _Destination:
+        place = self._destinations.get(address)
+        if place is None:
+            place = self._destinations[address] = _Destination(Group(next(self._numbers)))
+        return place
 
     def _not_at(self, name: str, address: IPv6Address) -> None:
-        names = self._names_at[address]
-        names.discard(name)
-        if not names:
-            del self._names_at[address]
+        place = self._destinations[address]
+        place.names = tuple(other for other in place.names if other != name)
 
     def _sync_address(self, address: IPv6Address) -> None:
+        for _ in self._syncing_address(address):
+            pass
+
+    def _syncing_address(self, address: IPv6Address) -> Iterator[None]:
         """Updates bindings, routes and the service entry of one address."""
-        wanted: dict[int, tuple[str, Application]] = {}
-        for service in self._services_at(address):
-            for application in self._config.services[service].applications:
-                wanted.setdefault(application.port, (service, application))
-        bindings = self._bindings.setdefault(address, {})
-        group = self._address_groups.get(address)
-        if not wanted:
-            self._remove_address(address, group)
+        place = self._destination(address)
+        place.source = None
+        wanted = self._ports_at(address, place)
+        if self._source_of is not None and any(wanted.values()):
+            place.source = self._source_of(address)
+        for port in [port for port in place.bindings if port not in wanted]:
+            self._sync_port(address, port)
+            yield
+        for port in wanted:
+            self._sync_port(address, port)
+            yield
+        self._sync_service(address)
+
+    def _ports_at(self, address: IPv6Address, place: _Destination) -> dict[int, bool]:
+        """The ports with an application, and whether that has intents."""
+        wanted: dict[int, bool] = {}
+        for service in self._desired.services_at(address, place.names):
+            for port, application in self._desired.ports[service].items():
+                wanted.setdefault(port, bool(application.intents))
+        return wanted
+
+    def _sync_port(self, address: IPv6Address, port: int) -> None:
+        place = self._destinations.get(address)
+        if place is None:
             return
-        fresh = group is None
-        if group is None:
-            group = self._address_groups[address] = Group(next(self._numbers))
-        for port in [port for port in bindings if port not in wanted]:
-            self._unask(bindings.pop(port))
-        for service, application in wanted.values():
-            query = self._query(address, application)
-            self._sync_binding(bindings, group, Binding(service, application, address, query))
-        self._clear(group, wanted)
-        if fresh:
-            self._plane.add_service(address, group.number)
-
-    def _query(self, address: IPv6Address, application: Application) -> PathQuery | None:
-        if self._source is None or not application.intents:
-            return None
-        return PathQuery(self._source, address, application.intents)
-
-    def _sync_binding(self, bindings: dict[int, Binding], group: Group, binding: Binding) -> None:
-        port = binding.application.port
-        old = bindings.get(port)
-        if old is None or (old.service, old.application, old.query) != (
-            binding.service,
-            binding.application,
-            binding.query,
-        ):
-            if binding.query is not None:
-                # A query that was answered before has its path at once.
-                binding.controller_path = self._answers.get(binding.query, ())
-                if binding.query not in self._by_query:
-                    self._by_query[binding.query] = []
-                    self._note_query(binding.query, asked=True)
-                self._by_query[binding.query].append(binding)
+        found = self._desired.application(self._desired.services_at(address, place.names), port)
+        old = place.bindings.get(port)
+        if found is None:
             if old is not None:
-                if old.path == binding.path:
-                    binding.since = old.since
-                self._unask(old)
-            bindings[port] = binding
-        self._set_route(group, port, bindings[port].path)
-
-    def _unask(self, binding: Binding) -> None:
-        if binding.query is None:
+                self._asked.remove(place.bindings.pop(port))
+            self._clear(place.group, port)
             return
-        asking = [other for other in self._by_query[binding.query] if other is not binding]
-        if asking:
-            self._by_query[binding.query] = asking
-        else:
-            del self._by_query[binding.query]
-            self._note_query(binding.query, asked=False)
+        service, application = found
+        query = None
+        if place.source is not None and application.intents:
+            query = PathQuery(place.source, address, application.intents)
+        if (
+            old is None
+            or (old.service, old.query) != (service, query)
+            or (old.application is not application and old.application != application)
+        ):
+            place.bindings[port] = self._new_binding(Binding(service, application, address, query), old)
+        self._set_route(place.group, place.bindings[port])
 
-    def _note_query(self, query: PathQuery, asked: bool) -> None:
-        # A query that was added and removed between two calls, or the reverse, is no change.
-        if self._query_changes.pop(query, asked) is asked:
-            self._query_changes[query] = asked
+    def _new_binding(self, binding: Binding, old: Binding | None) -> Binding:
+        self._asked.add(binding)
+        if old is not None:
+            if old.path == binding.path:
+                binding.since = old.since
+            self._asked.remove(old)
+        return binding
 
-    def _remove_address(self, address: IPv6Address, group: Group | None) -> None:
-        for binding in self._bindings.pop(address, {}).values():
-            self._unask(binding)
-        if group is not None:
-            self._plane.remove_service(address)
-            self._clear(group, ())
-            del self._address_groups[address]
+    def _sync_service(self, address: IPv6Address) -> None:
+        place = self._destinations.get(address)
+        if place is None:
+            return
+        if place.bindings and not place.known:
+            self._plane.add_service(address, place.group.number)
+            place.known = True
+        elif not place.bindings:
+            if place.known:
+                self._plane.remove_service(address)
+                place.known = False
+            if not place.names:
+                del self._destinations[address]
 
-    def _clear(self, group: Group, keep: Iterable[int]) -> None:
-        """Removes the routes of a group, except those to the ports in `keep`."""
-        for port in set(group.paths) - set(keep):
+    def _clear(self, group: Group, port: int) -> None:
+        if port in group.paths:
             self._plane.remove_route(group.number, port, _PROTOCOLS)
             self._policies.release(group.paths.pop(port))
 
-    def _set_route(self, group: Group, port: int, sids: SidList) -> None:
+    def _set_route(self, group: Group, binding: Binding) -> None:
+        self._set_path(group, binding.application.port, binding.path)
+
+    def _set_path(self, group: Group, port: int, sids: SidList) -> None:
         """Sets the new path before the old one is released: no packet is without a path."""
         old = group.paths.get(port)
         if old == sids:
             return
         slot = self._policies.acquire(sids) if sids else EMPTY_SLOT
-        self._plane.set_route(group.number, port, _PROTOCOLS, slot)
+        try:
+            self._plane.set_route(group.number, port, _PROTOCOLS, slot)
+        except OSError:
+            self._policies.release(sids)
+            if old is None:
+                # That of one protocol may be there.
+                self._plane.remove_route(group.number, port, _PROTOCOLS)
+            raise
         group.paths[port] = sids
         if old:
             self._policies.release(old)

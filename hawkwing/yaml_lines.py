@@ -16,6 +16,7 @@ import yaml
 
 from hawkwing.errors import ConfigError
 from hawkwing.yaml_mistakes import (
+    MAX_DEPTH,
     diagnose,
     forbidden_character,
     not_utf8,
@@ -38,7 +39,6 @@ _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
 _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
 _MAX_DIGITS = 18
-_MAX_DEPTH = 50
 _MAX_REPEATED = 100_000  # values reached through aliases: a few lines of nested aliases can ask for billions
 
 _Keys = dict[str, tuple[yaml.ScalarNode, yaml.Node]]  # what a mapping holds, each with the node of its key
@@ -108,8 +108,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     # Called for each node. The base class looks for resolvers by path, too: there are none.
     def descend_resolver(self, parent: yaml.Node | None, _index: object) -> None:
         self.depth += 1
-        if self.depth > _MAX_DEPTH and parent is not None:
-            raise YamlError(_line(parent), f"is nested more than {_MAX_DEPTH} deep")
+        if self.depth > MAX_DEPTH and parent is not None:
+            raise YamlError(_line(parent), f"is nested more than {MAX_DEPTH} deep")
 
     def ascend_resolver(self) -> None:
         self.depth -= 1
@@ -220,8 +220,8 @@ class _Walk:
         again = identity in self.seen
         if again and identity in self.open:
             raise YamlError(_line(node), "has an alias of itself in it")
-        if len(self.open) >= _MAX_DEPTH:
-            raise YamlError(_line(node), f"is nested more than {_MAX_DEPTH} deep")
+        if len(self.open) >= MAX_DEPTH:
+            raise YamlError(_line(node), f"is nested more than {MAX_DEPTH} deep")
         if not again:
             self.seen.add(identity)
             return

@@ -17,6 +17,9 @@ import yaml
 Finding = tuple[int, str]
 """A line, counted from 1, and a sentence."""
 
+MAX_DEPTH = 50
+"""How deep lists and mappings may be nested."""
+
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _QUOTES = "“”„‟«»‹›‘’‚‛"
 _EXPANSION = re.compile(r"\$\{\w+|^\$\w+$|\{\{|\{%")
@@ -175,6 +178,9 @@ class _Spot:
             for token in yaml.scan(self.text, _LOADER):
                 if isinstance(token, (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)):
                     opened.append((token.start_mark.line, token.start_mark.column))
+                    if len(opened) > MAX_DEPTH:
+                        # The scanner's time for each token grows with the depth.
+                        break
                 elif isinstance(token, (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)) and opened:
                     opened.pop()
         except yaml.YAMLError:

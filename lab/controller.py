@@ -26,6 +26,13 @@ def restart(lab: Lab, table: Path | None, computing: bool = True, options: Seque
     return f"controller on {process.output().strip().splitlines()[-1].removeprefix('listening on ')}"
 
 
+def like_options(release: str | None) -> list[str]:
+    """The options for a controller that behaves like this release of HawkEye."""
+    if release not in (None, "1.0.1"):
+        raise LabError(f"{release!r} is not a release that the mock controller can behave like, use 1.0.1")
+    return ["--like", release] if release else []
+
+
 def push_path(lab: Lab, text: str) -> str:
     """`DESTINATION=INTENT,..=SID,..`: sets the running controller's path for this query and pushes it."""
     parts = text.split("=")

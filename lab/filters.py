@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from pyroute2 import IPRoute
 
-from hawkwing.dataplane.attach import EGRESS, INGRESS
+from hawkwing.dataplane.tc import EGRESS, INGRESS
 from lab.network import Lab
 
 PARENTS = {"egress": EGRESS, "ingress": INGRESS}

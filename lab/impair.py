@@ -5,7 +5,6 @@ Each function returns what it did, one sentence each. The current impairments ar
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from fake_hawkeye.control import Control
+from hawkwing.locks import locked_file
 from lab.capture import find_link
 from lab.network import Lab, LabError
 from lab.reroute import reroute
@@ -111,8 +111,8 @@ def _mend(lab: Lab, state: _State, link: Link) -> list[str]:
 @contextmanager
 def _state(lab: Lab) -> Iterator[_State]:
     lab.require_up()
-    with (lab.run / "impairments.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Its file goes with the run directory when the lab is removed meanwhile, and is another one's then.
+    with locked_file(lab.run / "impairments.lock"):
         yield _State(lab.run / "impairments.json")
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 from hawkwing import ending
 from hawkwing.dataplane.claim import runtime_folder
-from hawkwing.locks import locked_file
+from hawkwing.locks import Lock, holder_of
 from lab import netns
 from lab.build import build
 from lab.commands import on_terminal, run_checked
@@ -359,11 +359,11 @@ class Lab:
     def _locked(self) -> Iterator[None]:
         if os.geteuid() != 0:
             raise LabError("the lab needs root privileges (CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_BPF): use sudo")
-        with locked_file(_lock(self.name)) as file:
-            try:
-                yield
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        lock = Lock(_lock(self.name))
+        try:
+            yield
+        finally:
+            lock.release()
 
     # --- use
 
@@ -431,10 +431,9 @@ def _lock(name: str) -> Path:
 
 def _is_locked(name: str) -> bool:
     if not _lock(name).exists():
-        return False
+        return holder_of(_lock(name)) is not None
     try:
-        with locked_file(_lock(name), wait=False) as file:
-            Path(file.name).unlink(missing_ok=True)
+        Lock(_lock(name), wait=False).release()
     except BlockingIOError:
         return True
     return False

@@ -1,62 +1,83 @@
-"""Puts the programs on interfaces and takes them off again; touches no filter but our own."""
+"""Puts the programs of a role on an interface and takes them off again; touches no filter but our own."""
 
 import errno
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from hawkwing.dataplane import bpf
+from hawkwing.dataplane import bpf, tc
 from hawkwing.dataplane.claim import runtime_folder
-from hawkwing.dataplane.interfaces import WITH_ETHERNET_HEADER
+from hawkwing.dataplane.interfaces import is_raw
+from hawkwing.dataplane.netlink import Netlink, RefusedError
+from hawkwing.dataplane.tc import EGRESS, INGRESS, Filter, Link
 from hawkwing.errors import DataplaneError
 
-INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
-_ETH_P_ALL = 0x0003
+_OURS = "hawkwing:"
 _HANDLE = 1
-_XDP_IF_NOEXIST = 1
-_XDP_MODES = {"xdp": 4, "xdp-generic": 2}
+_XDP_MODES = {"xdp": tc.XDP_DRIVER, "xdp-generic": tc.XDP_GENERIC}
 _XDP_NAME = "ingress_xdp"
+_PLACES = 64
+_TRIES = 3
 
 # Of both roles on one interface the server comes first on arrival (it learns before anything is
 # stripped) and last on departure (what the client has steered is left alone).
+_FIRST, _LAST = 48401, 48402
 _PRIORITY = {
-    ("client", EGRESS): 48401,
-    ("server", EGRESS): 48402,
-    ("server", INGRESS): 48401,
-    ("client", INGRESS): 48402,
+    ("client", EGRESS): _FIRST,
+    ("server", EGRESS): _LAST,
+    ("server", INGRESS): _FIRST,
+    ("client", INGRESS): _LAST,
 }
 
 
-class Interface:
-    """A network interface that exists: name, index, and whether frames have an Ethernet header."""
+class Program(NamedTuple):
+    """A program of ours: its file descriptor, and the id by which the kernel names it."""
 
-    def __init__(self, ip: IPRoute, name: str) -> None:
-        found = ip.link_lookup(ifname=name)
-        if not found:
-            raise DataplaneError(f"there is no interface {name!r} here")
-        link = ip.link("get", index=found[0])[0]
-        self.name = name
-        self.index: int = found[0]
-        self.raw = link["ifi_type"] not in WITH_ETHERNET_HEADER
+    fd: int
+    id: int
+
+
+class Held(NamedTuple):
+    """What had to be put on an interface, and what is wrong although the filters are there."""
+
+    put: tuple[str, ...] = ()
+    problem: str = ""
 
 
 def filter_name(role: str) -> str:
     """The name our filters carry, by which they are known again."""
-    return f"hawkwing:{role}"
+    return f"{_OURS}{role}"
 
 
-def is_attached(ip: IPRoute, role: str, interface: str) -> bool:
-    """Are filters of this role on the interface, left by an agent before?"""
-    for index in ip.link_lookup(ifname=interface):
-        for parent in (EGRESS, INGRESS):
-            for message in ip.get_filters(index=index, parent=parent):
-                options = message.get_attr("TCA_OPTIONS")
-                if options is not None and options.get_attr("TCA_BPF_NAME") == filter_name(role):
-                    return True
-    return False
+def is_ours(one: Filter) -> bool:
+    """Is this a filter of an agent, of whatever role?"""
+    return one.kind == "bpf" and one.name.startswith(_OURS)
+
+
+def is_attached(ip: Netlink, role: str, index: int) -> bool:
+    """Are filters of this role on the interface, also those of an agent before?"""
+    return any(_of_role(ip, role, index, parent) for parent in (EGRESS, INGRESS))
+
+
+def left_behind(role: str, interface: str) -> bool:
+    """Are filters of this role on the interface of this name?"""
+    with Netlink() as ip:
+        link = tc.link(ip, name=interface)
+        return link is not None and is_attached(ip, role, link.index)
+
+
+def _of_role(ip: Netlink, role: str, index: int, parent: int) -> list[Filter]:
+    found = tc.filters(ip, index, parent)
+    return [one for one in found if is_ours(one) and one.name == filter_name(role) and not one.chain]
+
+
+def priorities(role: str, parent: int) -> Iterator[int]:
+    """Where a filter of ours may be, the usual place first; all of them keep the order of the roles."""
+    usual = _PRIORITY[role, parent]
+    step = -2 if usual == _FIRST else 2
+    return iter(range(usual, usual + step * _PLACES, step))
 
 
 def _has_our_name(number: int) -> bool:
@@ -71,143 +92,204 @@ def _has_our_name(number: int) -> bool:
         os.close(program)
 
 
-class Attachment:
-    """Both filters of one role on one interface, and its XDP program where one is asked for."""
+def _marker(index: int) -> Path:
+    """Says that an agent of ours has made the clsact of an interface: the last of us there removes it.
+
+    It counts only while a filter of ours is on that clsact. Numbers of interfaces and namespaces are used
+    again, and a clsact that somebody else has made since has none of our filters.
+    """
+    return runtime_folder() / f"clsact-{index}"
+
+
+def forget(index: int) -> None:
+    """The interface is gone, or in another namespace, and its clsact with it."""
+    _marker(index).unlink(missing_ok=True)
+
+
+def forget_vanished(ip: Netlink) -> None:
+    """Removes the markers of killed agents whose interface or clsact is gone."""
+    for path in runtime_folder().glob("clsact-*"):
+        number = path.name.removeprefix("clsact-")
+        if not (number.isdecimal() and _any_of_ours(ip, int(number))):
+            path.unlink(missing_ok=True)
+
+
+def _any_of_ours(ip: Netlink, index: int) -> bool:
+    return any(is_ours(one) for parent in (EGRESS, INGRESS) for one in tc.filters(ip, index, parent))
+
+
+class Hooks:
+    """The programs of one role, for any number of interfaces; the same call puts and keeps them there."""
 
     def __init__(
-        self, ip: IPRoute, role: str, interface: Interface, hook: str = "tc", ours: Collection[int] = ()
+        self,
+        ip: Netlink,
+        role: str,
+        hook: str,
+        programs: Mapping[str, Program],
+        former: Collection[int] = (),
+        others: Collection[int] = (),
     ) -> None:
-        """`ours` has the ids of programs known to be ours, by which an XDP program is recognised."""
+        """`former`: ids of programs that an agent of this role before has noted; `others`: of other roles."""
         self._ip = ip
-        self._ours = ours
-        self._hook = hook
         self._role = role
-        self.interface = interface
-        # Whichever of our agents is the last here removes what one of us made, and nothing else.
-        self._made_clsact = runtime_folder() / f"clsact-{interface.index}"
+        self._hook = hook
+        self._programs = programs
+        self._former = set(former) | {program.id for program in programs.values()}
+        self._others = set(others) - self._former
 
-    def attach(self, egress: int, ingress: int, xdp: int | None = None) -> None:
-        """Puts the programs (file descriptors) there; those of an agent that was killed are replaced."""
-        self._drop_xdp()
+    def hold(self, link: Link, first: bool = False, same: bool | None = None) -> Held:
+        """Puts on the interface what is missing there; DataplaneError says why it can't be attached.
+
+        Filters of an agent that was killed are replaced, without a packet between them. Its XDP program is
+        known by its name, too, the `first` time. `same`: is the clsact the one of the last time? None: not
+        known, our filters on it say so.
+        """
+        kind = "raw" if is_raw(link.type) else "ethernet"
+        if self._hook != "tc" and kind == "raw":
+            raise DataplaneError(f"{link.name} has no Ethernet header; use --ingress-hook tc")
+        if f"egress_{kind}" not in self._programs:
+            raise DataplaneError(f"{link.name} is of another kind than before: restart the agent")
+        put = []
+        made = False
         try:
-            self._ip.tc("add", "clsact", index=self.interface.index)
-            self._made_clsact.touch()
-        except NetlinkError as error:
-            if error.code != errno.EEXIST:
-                raise DataplaneError(self._sentence(error)) from error
-        for parent, program in ((EGRESS, egress), (INGRESS, ingress)):
-            try:
-                self._ip.tc(
-                    "replace-filter",
-                    "bpf",
-                    **self._filter(parent),
-                    fd=program,
-                    name=filter_name(self._role),
-                    direct_action=True,
-                )
-            except NetlinkError as error:
-                self.detach()
-                raise DataplaneError(self._sentence(error)) from error
+            made = self._hold_clsact(link, same)
+            for parent, direction in ((EGRESS, "egress"), (INGRESS, "ingress")):
+                if self._hold_filter(link, parent, self._programs[f"{direction}_{kind}"]):
+                    put.append(direction)
+        except (RefusedError, DataplaneError) as error:
+            if made:
+                self._drop_clsact(link.index)
+            if isinstance(error, RefusedError):
+                raise DataplaneError(_sentence(link, error)) from error
+            raise
+        changed, problem = self._hold_xdp(link, first)
+        return Held((*put, *(["XDP"] if changed else [])), problem)
 
-        if xdp is not None:
-            self._attach_xdp(xdp)
+    def let_go(self, link: Link) -> bool:
+        """Takes our programs off, and clsact if nobody else uses it; False if something is still there."""
+        index = link.index
+        if not _any_of_ours(self._ip, index):
+            forget(index)
+        for _ in range(_TRIES):
+            with suppress(RefusedError):
+                self._drop_xdp(link)
+            for parent in (EGRESS, INGRESS):
+                with suppress(RefusedError):
+                    for one in _of_role(self._ip, self._role, index, parent):
+                        tc.remove_filter(self._ip, index, parent, (one.priority, one.handle))
+            if not is_attached(self._ip, self._role, index):
+                self._drop_clsact(index)
+                return True
+        return False
 
-    def _filter(self, parent: int) -> dict[str, int]:
-        """What tells our filter from all others, to put it there and to take just that one off."""
-        return {
-            "index": self.interface.index,
-            "handle": _HANDLE,
-            "parent": parent,
-            "prio": _PRIORITY[self._role, parent],
-            "protocol": _ETH_P_ALL,
-        }
-
-    def _attach_xdp(self, program: int) -> None:
-        flags = _XDP_IF_NOEXIST | _XDP_MODES[self._hook]
-        try:
-            self._set_xdp(program, flags)
-        except NetlinkError as error:
-            self.detach()
-            if error.code in (errno.EBUSY, errno.EEXIST):
-                raise DataplaneError(
-                    f"another XDP program is on {self.interface.name} already; use --ingress-hook tc"
-                ) from error
+    def _hold_clsact(self, link: Link, same: bool | None) -> bool:
+        """True if there was none."""
+        found = tc.qdisc(self._ip, link.index)
+        if found is None:
+            tc.add_clsact(self._ip, link.index)
+            _marker(link.index).touch()
+            return True
+        if found.kind != "clsact":
             raise DataplaneError(
-                f"{self.interface.name} refuses {self._hook} ({os.strerror(error.code)}): its driver can't, "
+                f"{link.name} has the queueing discipline {found.kind} in the place of clsact: it takes no "
+                f"filters for egress; remove it (tc qdisc del dev {link.name} {found.kind})"
+            )
+        if any(found.blocks):
+            numbers = " and ".join(str(block) for block in dict.fromkeys(found.blocks) if block)
+            raise DataplaneError(
+                f"the clsact of {link.name} uses shared blocks ({numbers}): filters there would apply to "
+                "other interfaces, too; make it without blocks"
+            )
+        if same is None:
+            same = _any_of_ours(self._ip, link.index)
+        if not same:
+            _marker(link.index).unlink(missing_ok=True)
+        return False
+
+    def _hold_filter(self, link: Link, parent: int, program: Program) -> bool:
+        """True if it was not there."""
+        mine = _of_role(self._ip, self._role, link.index, parent)
+        right = next((one for one in mine if one.program == program.id), None)
+        name = filter_name(self._role)
+        if right is None and mine:
+            place = (mine[0].priority, mine[0].handle)
+            tc.replace_filter(self._ip, link.index, parent, place, program.fd, name)
+        elif right is None:
+            self._put_filter(link, parent, program)
+        for one in mine:
+            if one is not (right or mine[0]):
+                tc.remove_filter(self._ip, link.index, parent, (one.priority, one.handle))
+        return right is None
+
+    def _put_filter(self, link: Link, parent: int, program: Program) -> None:
+        taken = {one.priority for one in tc.filters(self._ip, link.index, parent)}
+        for priority in priorities(self._role, parent):
+            if priority in taken:
+                continue
+            try:
+                tc.put_filter(
+                    self._ip, link.index, parent, (priority, _HANDLE), program.fd, filter_name(self._role)
+                )
+            except RefusedError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+                # Somebody has been faster.
+                continue
+            return
+        raise DataplaneError(f"the tc priorities around {_FIRST} on {link.name} are taken by other filters")
+
+    def _hold_xdp(self, link: Link, first: bool) -> tuple[bool, str]:
+        """Whether it was not there, and a problem."""
+        if self._hook == "tc":
+            if first:
+                with suppress(RefusedError):
+                    self._drop_xdp(link, first)
+            return False, ""
+        program = self._programs[_XDP_NAME]
+        if link.xdp == program.id:
+            return False, ""
+        try:
+            self._drop_xdp(link, first)
+            tc.set_xdp(self._ip, link.index, program.fd, tc.XDP_NEW | _XDP_MODES[self._hook])
+        except RefusedError as error:
+            if error.errno in (errno.EBUSY, errno.EEXIST):
+                return False, f"another XDP program is on {link.name} already; use --ingress-hook tc"
+            return False, (
+                f"{link.name} refuses {self._hook} ({error.strerror}): its driver can't, "
                 "or its MTU is too large for it; use --ingress-hook tc"
-            ) from error
+            )
+        return True, ""
 
-    def _set_xdp(self, program: int, flags: int) -> None:
-        attributes = [("IFLA_XDP_FD", program), ("IFLA_XDP_FLAGS", flags)]
-        self._ip.link("set", index=self.interface.index, xdp={"attrs": attributes})
-
-    def _drop_xdp(self) -> None:
+    def _drop_xdp(self, link: Link, by_name: bool = False) -> None:
         """Removes our XDP program, also one that a killed agent has left; nobody else's."""
-        state = self._ip.link("get", index=self.interface.index)[0].get_attr("IFLA_XDP")
-        number = state.get_attr("IFLA_XDP_PROG_ID") if state is not None else None
-        if not number:
+        number = link.xdp
+        if not number or number in self._others:
             return
-        if number in self._ours or _has_our_name(number):
-            generic = state.get_attr("IFLA_XDP_SKB_PROG_ID") is not None
-            self._set_xdp(-1, _XDP_MODES["xdp-generic" if generic else "xdp"])
+        if number in self._former or (by_name and _has_our_name(number)):
+            mode = tc.XDP_GENERIC if link.xdp_generic else tc.XDP_DRIVER
+            own = next((one.fd for one in self._programs.values() if one.id == number), None)
+            tc.set_xdp(self._ip, link.index, -1, mode, own)
 
-    def _sentence(self, error: NetlinkError) -> str:
-        if error.code == errno.EPERM:
-            return "attaching to an interface needs CAP_NET_ADMIN: run it as root, or give it this capability"
-        if error.code in (errno.ENOENT, errno.EOPNOTSUPP):
-            return (
-                "the kernel lacks the clsact queueing discipline or BPF filters "
-                "(CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF)"
-            )
-        return f"can't attach to {self.interface.name}: {os.strerror(error.code)}"
-
-    def detach(self) -> None:
-        """Takes our programs off, and clsact where nobody else uses it; "already gone" is fine."""
-        with suppress(NetlinkError):
-            self._drop_xdp()
-        for parent in (EGRESS, INGRESS):
-            with suppress(NetlinkError):
-                self._ip.tc("del-filter", "bpf", **self._filter(parent))
-        if not self._made_clsact.exists():
-            return
-        with suppress(NetlinkError):
-            if any(self._ip.get_filters(index=self.interface.index, parent=p) for p in (EGRESS, INGRESS)):
-                return
-            self._ip.tc("del", "clsact", index=self.interface.index)
-        self._made_clsact.unlink(missing_ok=True)
+    def _drop_clsact(self, index: int) -> None:
+        marker = _marker(index)
+        left = [one for parent in (EGRESS, INGRESS) for one in tc.filters(self._ip, index, parent)]
+        if marker.exists() and not left:
+            with suppress(RefusedError):
+                tc.remove_clsact(self._ip, index)
+        if not any(is_ours(one) for one in left):
+            # Where somebody else uses it, it is theirs from now on.
+            marker.unlink(missing_ok=True)
 
 
-def attach_all(
-    ip: IPRoute,
-    role: str,
-    names: Sequence[str],
-    hook: str,
-    programs: Mapping[str, int],
-    former: Collection[int] = (),
-) -> None:
-    """On all of the interfaces, or on none: DataplaneError says why. `former`: ids of an agent's before."""
-    attached: list[Attachment] = []
-    ours = {*former, *(bpf.program_info(fd).id for fd in programs.values())}
-    try:
-        for interface in [Interface(ip, name) for name in names]:
-            if hook != "tc" and interface.raw:
-                raise DataplaneError(f"{interface.name} has no Ethernet header; use --ingress-hook tc")
-            kind = "raw" if interface.raw else "ethernet"
-            attachment = Attachment(ip, role, interface, hook, ours)
-            attachment.attach(
-                programs[f"egress_{kind}"],
-                programs[f"ingress_{kind}"],
-                programs["ingress_xdp"] if hook != "tc" else None,
-            )
-            attached.append(attachment)
-    except DataplaneError:
-        for attachment in attached:
-            attachment.detach()
-        raise
-
-
-def detach_all(ip: IPRoute, role: str, names: Sequence[str], hook: str, ours: Collection[int] = ()) -> None:
-    """Off every interface that is still there; `ours` are the programs' ids."""
-    for name in names:
-        with suppress(DataplaneError):
-            Attachment(ip, role, Interface(ip, name), hook, ours).detach()
+def _sentence(link: Link, error: RefusedError) -> str:
+    if error.errno == errno.EPERM:
+        return "attaching to an interface needs CAP_NET_ADMIN: run it as root, or give it this capability"
+    if error.errno == errno.ENODEV:
+        return f"{link.name} is gone"
+    if error.errno in (errno.ENOENT, errno.EOPNOTSUPP):
+        return (
+            "the kernel lacks the clsact queueing discipline or BPF filters "
+            "(CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF)"
+        )
+    return f"can't attach to {link.name}: {error.strerror}{f' ({error.text})' if error.text else ''}"

@@ -9,14 +9,16 @@ import platform
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT = 1, 2, 3, 4
 _PROG_TEST_RUN, _PROG_ID_TO_FD, _MAP_ID_TO_FD, _OBJECT_INFO = 10, 13, 14, 15
-_MAP_CREATE, _PROG_LOAD = 0, 5
+_MAP_CREATE, _PROG_LOAD, _PROG_QUERY = 0, 5, 16
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
 SCHED_CLS, XDP = 3, 6
+TCX_INGRESS, TCX_EGRESS = 46, 47
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
 _LOG_ROOM = 16 << 20
 PERCPU_TYPES = frozenset({5, 6, 10, 21})
@@ -35,8 +37,14 @@ def _bpf(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
     return result
 
 
+@lru_cache(maxsize=256)
+def _array(size: int) -> "type[ctypes.Array[ctypes.c_char]]":
+    """Kept, because each new type is garbage that only a search finds."""
+    return ctypes.c_char * size
+
+
 def _buffer(data: bytes) -> "ctypes.Array[ctypes.c_char]":
-    return ctypes.create_string_buffer(data, max(len(data), 1))
+    return _array(len(data)).from_buffer_copy(data) if data else _array(1)()
 
 
 def _element(map_fd: int, key: int, value: int, flags: int = 0) -> "ctypes.Array[ctypes.c_char]":
@@ -150,6 +158,19 @@ def program_by_id(number: int) -> int:
 def map_by_id(number: int) -> int:
     """A new file descriptor of the map with this id."""
     return _bpf(_MAP_ID_TO_FD, _buffer(struct.pack("=III", number, 0, 0)))
+
+
+def programs_on(interface: int, hook: int, most: int = 64) -> list[int]:
+    """The ids of the programs on a hook (TCX_*) of an interface, in order; none where the kernel lacks it."""
+    numbers = (ctypes.c_uint32 * most)()
+    attributes = _buffer(struct.pack("=IIIIQI36x", interface, hook, 0, 0, ctypes.addressof(numbers), most))
+    try:
+        _bpf(_PROG_QUERY, attributes)
+    except OSError:
+        # Before Linux 6.6 there is no such hook; an interface may be gone.
+        return []
+    (count,) = struct.unpack_from("=I", attributes, 24)
+    return list(numbers[: min(count, most)])
 
 
 def possible_cpus() -> int:

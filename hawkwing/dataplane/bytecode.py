@@ -9,11 +9,12 @@ import base64
 import hashlib
 import json
 import os
+import stat
 import struct
 import sys
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,14 +94,24 @@ def loads(text: str) -> Bytecode | None:
     """What `dumps` made; None where something is missing or wrong."""
     try:
         data = json.loads(text)
-        maps = [bpf.MapInfo(*entry) for entry in data["maps"]]
+        maps = [_map_info(entry) for entry in data["maps"]]
         found = data["programs"].items()
         programs = {name: zlib.decompress(base64.b64decode(text)) for name, text in found}
-        if not programs.keys() >= set(PROGRAMS):
-            return None
-        return Bytecode(data["source"], data["compiler"], maps, programs)
-    except (ValueError, KeyError, TypeError, RecursionError, zlib.error):
+        source, compiler = data["source"], data["compiler"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
         return None
+    whole = all(text and len(text) % _INSTRUCTION.size == 0 for text in programs.values())
+    if not programs.keys() >= set(PROGRAMS) or not whole or not isinstance(compiler, str):
+        return None
+    return Bytecode(source, compiler, maps, programs)
+
+
+def _map_info(entry: Sequence[object]) -> bpf.MapInfo:
+    """ValueError or TypeError where it isn't one."""
+    *numbers, name = entry
+    if not isinstance(name, str) or any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError(entry)
+    return bpf.MapInfo(*numbers, name)  # type: ignore[arg-type, call-arg]
 
 
 def read(path: Path) -> Bytecode | None:
@@ -113,10 +124,14 @@ def read(path: Path) -> Bytecode | None:
 
 def write(path: Path, code: Bytecode) -> None:
     """Whole or not at all; OSError says why not."""
+    _write(path, dumps(code))
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         try:
-            file.write(dumps(code))
+            file.write(text)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             Path(file.name).rename(path)
@@ -148,21 +163,35 @@ def _cache_file(role: str) -> Path:
 
 
 def cached(role: str) -> Bytecode | None:
-    """What was compiled here from these sources; only files of root, or of the user we are, are used."""
-    path = _cache_file(role)
+    """What was compiled here from these sources; None where the file is not just as it was written.
+
+    Only files that nobody but root, or the user we are, can write are used.
+    """
     try:
-        if path.stat().st_uid not in (0, os.geteuid()):
-            return None
-    except OSError:
+        descriptor = os.open(_cache_file(role), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor) as file:
+            info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode) or info.st_uid not in (0, os.geteuid()) or info.st_mode & 0o022:
+                return None
+            head, _, text = file.read().partition("\n")
+    except (OSError, ValueError):
         return None
-    found = read(path)
+    if head != _seal(role, text):
+        return None
+    found = loads(text)
     return found if found is not None and found.source == source_digest() else None
+
+
+def _seal(role: str, text: str) -> str:
+    """The first line of a cached file: one of another role, or a changed one, has another."""
+    return f"{role} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def keep(role: str, code: Bytecode) -> None:
     """Puts it into the cache, beside the latest few others; a cache that can't be written costs only time."""
     try:
-        write(_cache_file(role), code)
+        text = dumps(code)
+        _write(_cache_file(role), f"{_seal(role, text)}\n{text}")
         files = sorted(cache_folder().glob("*.json"), key=lambda path: path.stat().st_mtime)
         for old in files[:-_MOST_CACHED]:
             old.unlink(missing_ok=True)

@@ -6,8 +6,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hawkwing import ending
+from hawkwing.dataplane import tc
+from hawkwing.dataplane.netlink import Netlink
 from hawkwing.errors import DataplaneError
-from hawkwing.locks import locked_file
+from hawkwing.locks import Lock, holder_of, locked_file
 
 
 class AgentRunsError(DataplaneError):
@@ -19,41 +21,93 @@ def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
     return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(namespace.stat().st_ino)
 
 
-@contextmanager
-def claimed(role: str, interfaces: Sequence[str]) -> Iterator[None]:
-    """Makes us the one agent of a role on all of the interfaces; DataplaneError names another one."""
-    with ExitStack() as held:
-        with ending.shielded():
-            # A signal in between would leave a lock file behind.
-            for name in interfaces:
-                held.callback(Claim(role, name).release)
-        yield
-
-
 class Claim:
-    """The right to be the one agent of a role on an interface; the kernel takes it back from the dead."""
+    """The right to be the one agent of a role on an interface; the kernel takes it back from the dead.
 
-    def __init__(self, role: str, interface: str) -> None:
-        self._path = runtime_folder() / f"{role}-{interface}.lock"
+    `key` is the interface's name or index.
+    """
+
+    def __init__(self, role: str, interface: str, key: str | int = "") -> None:
+        self._path = runtime_folder() / _file_of(role, key or interface)
         try:
-            self._file = locked_file(self._path, wait=False)
+            self._lock = Lock(self._path, wait=False)
         except BlockingIOError:
             raise AgentRunsError(
                 f"hawkwing {role} already runs on {interface} (process {self._owner()}); stop that one first"
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        except OSError as error:
+            raise DataplaneError(f"can't write {self._path}: {error.strerror}") from None
+        try:
+            self._lock.write(f"{os.getpid()}\n")
+        except OSError as error:
+            self.release()
+            raise DataplaneError(f"can't write {self._path}: {error.strerror}") from None
 
-    def _owner(self) -> str:
-        with suppress(OSError):
-            return self._path.read_text().strip() or "unknown"
-        return "unknown"
+    def _owner(self) -> int | str:
+        return holder_of(self._path) or "unknown"
 
     def release(self) -> None:
         """Gives the right back and removes its file."""
-        self._path.unlink(missing_ok=True)
-        self._file.close()
+        self._lock.release()
         with suppress(OSError):
             self._path.parent.rmdir()
             self._path.parent.parent.rmdir()
+
+
+def _file_of(role: str, key: str | int) -> str:
+    return f"{role}.{key}.lock" if isinstance(key, int) else f"{role}-{key}.lock"
+
+
+class Claims:
+    """An agent's: the names that it was started with, and the interfaces, by index, that it is on."""
+
+    def __init__(self, role: str) -> None:
+        self._role = role
+        self._names: list[Claim] = []
+        self._links: dict[int, Claim] = {}
+
+    def take_name(self, name: str) -> None:
+        """No other agent of the role may be asked for this name; DataplaneError names the one that was."""
+        self._names.append(Claim(self._role, name))
+
+    def take_link(self, index: int, name: str) -> None:
+        """No other agent of the role may be on this interface, whatever its name."""
+        if index not in self._links:
+            self._links[index] = Claim(self._role, name, index)
+
+    def drop_link(self, index: int) -> None:
+        """It may be another one's."""
+        claim = self._links.pop(index, None)
+        if claim is not None:
+            claim.release()
+
+    def release(self) -> None:
+        """All of them."""
+        for claim in [*self._links.values(), *self._names]:
+            claim.release()
+        self._links, self._names = {}, []
+
+
+def forget_vanished(ip: Netlink) -> None:
+    """Removes the lock files of killed agents whose interface is gone."""
+    for path in runtime_folder().glob("*.*.lock"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and tc.link(ip, int(number)) is None:
+            with suppress(BlockingIOError, OSError), locked_file(path, wait=False):
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(role: str, interfaces: Sequence[str]) -> Iterator[Claims]:
+    """Makes us the one agent of a role on all of the interfaces; DataplaneError names another one."""
+    claims = Claims(role)
+    with ExitStack() as held, Netlink() as ip:
+        held.callback(claims.release)
+        with ending.shielded():
+            # A signal in between would leave a lock file behind.
+            for name in interfaces:
+                claims.take_name(name)
+                link = tc.link(ip, name=name)
+                if link is not None:
+                    claims.take_link(link.index, name)
+        yield claims

@@ -8,7 +8,6 @@ import ctypes
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,9 +48,9 @@ class Compiling:
     """A compiler at work; `result` waits for it as long as it lives."""
 
     def __init__(self, role: str) -> None:
-        # Files, not pipes: nobody reads yet.
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        # Files, not pipes: nobody reads yet. In memory: there may be no temporary folder.
+        self._output = os.fdopen(os.memfd_create("output"), "w+b")
+        self._errors = os.fdopen(os.memfd_create("errors"), "w+b")
         command = [sys.executable, "-P", "-m", "hawkwing.dataplane.compiler", role]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._errors

@@ -1,43 +1,55 @@
 """A first look at interfaces, before anything heavy is imported."""
 
-import fcntl
-import socket
-import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from hawkwing.dataplane import refusal
+from hawkwing.dataplane import refusal, tc
+from hawkwing.dataplane.netlink import Netlink
 from hawkwing.errors import DataplaneError
 
 WITH_ETHERNET_HEADER = frozenset({1, 772})
 """ARPHRD_ETHER and ARPHRD_LOOPBACK."""
-_SIOCGIFHWADDR = 0x8927
 
 
-def check_interfaces(names: Sequence[str]) -> bool:
-    """A quick word for what can't work; True where one of them has no Ethernet header."""
+class Asked(NamedTuple):
+    """An interface as the command line has it, and its name, another one where that is an altname."""
+
+    asked: str
+    name: str
+
+
+def is_raw(kind: int) -> bool:
+    """Do packets of this type of link (ARPHRD_*) begin without an Ethernet header?"""
+    return kind not in WITH_ETHERNET_HEADER
+
+
+def check_interfaces(names: Sequence[str], wait: bool = False) -> tuple[list[Asked], bool]:
+    """The interfaces, each once, and whether programs for links without Ethernet headers are needed.
+
+    DataplaneError says what can't work. With `wait` those that aren't there yet may be of either type.
+    """
     missing = refusal.needs_capabilities()
     if missing:
         raise DataplaneError(missing)
-    for name in names:
-        try:
-            socket.if_nametoindex(name)
-        except OSError:
-            raise DataplaneError(f"there is no interface {name!r} here") from None
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
-        return any(_link_type(any_socket, name) not in WITH_ETHERNET_HEADER for name in names)
+    refusal.require_open_files()
+    found: dict[str, Asked] = {}
+    raw = False
+    with Netlink() as ip:
+        for name in names:
+            link = tc.link(ip, name=name)
+            if link is None and not wait:
+                raise DataplaneError(f"there is no interface {name!r} here")
+            raw = raw or link is None or is_raw(link.type)
+            found.setdefault(link.name if link else name, Asked(name, link.name if link else name))
+    return list(found.values()), raw
 
 
 def ethernet_links(names: Sequence[str]) -> list[int]:
     """The indexes of those interfaces that are there and have an Ethernet header."""
-    found = []
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
-        for name in names:
-            with suppress(OSError):
-                if _link_type(any_socket, name) in WITH_ETHERNET_HEADER:
-                    found.append(socket.if_nametoindex(name))
-    return found
+    with Netlink() as ip:
+        found = [tc.link(ip, name=name) for name in names]
+    return [link.index for link in found if link is not None and not is_raw(link.type)]
 
 
 def requiring_hmac(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv6/conf")) -> list[str]:
@@ -51,9 +63,3 @@ def requiring_hmac(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv
             # No such interface any more, or a kernel without SRv6: it accepts no SRH at all.
             continue
     return found
-
-
-def _link_type(any_socket: socket.socket, name: str) -> int:
-    """ARPHRD_* of an interface (netdevice(7), SIOCGIFHWADDR)."""
-    reply = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
-    return int(struct.unpack_from("=H", reply, 16)[0])

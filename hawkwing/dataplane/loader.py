@@ -4,12 +4,14 @@ Usually that is the bytecode which the project ships, and no compiler is needed.
 from it, BCC compiles them once (compiler.py), and what it made is kept in a cache.
 """
 
+from __future__ import annotations
+
 import ctypes
 import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,10 +20,19 @@ from hawkwing.dataplane.bytecode import Bytecode
 from hawkwing.dataplane.compiler import Compiling
 from hawkwing.dataplane.layout import limits, structures
 from hawkwing.errors import DataplaneError
+from hawkwing.room import Room
 
 log = logging.getLogger("hawkwing")
 _CACHES = frozenset({"cached_flows", "flow_changes"})
 """Maps that are made anew each time, and so no hindrance when a version changes their form."""
+
+
+_PER_ENTRY, _PER_BUCKET = 64, 16
+"""Bytes of a hash map's entry besides key and value, and of a bucket."""
+_MOST_PATHS = 1 << 18
+_MOST_SERVICES, _MOST_ROUTES, _MOST_NAMES = 1 << 20, 1 << 21, 1 << 17
+_ADDRESSES_OF_A_NAME = 4
+"""For which there is room at least, on average; a large file's names have 64 at most."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,20 @@ class Capacities:
     routes: int = 65536
     names: int = 16384
     flows: int = 65536
+    local_addresses: int = 4096
+
+    def with_room_for(self, needs: Room, local_addresses: int = 0) -> Capacities:
+        """As large as these needs ask for, and as much again for what a reload may bring."""
+        per_name = needs.applications // max(needs.addresses + needs.names, 1) + 1
+        learned = needs.names * _ADDRESSES_OF_A_NAME
+        return replace(
+            self,
+            policies=_enough(self.policies, needs.lists * 2 + needs.queries + 1, _MOST_PATHS),
+            services=_enough(self.services, needs.addresses * 2 + learned, _MOST_SERVICES),
+            routes=_enough(self.routes, (needs.applications * 2 + learned * per_name) * 2, _MOST_ROUTES),
+            names=_enough(self.names, needs.names * 2, _MOST_NAMES),
+            local_addresses=_enough(self.local_addresses, local_addresses * 2, 1 << 20),
+        )
 
     @property
     def buckets(self) -> int:
@@ -49,11 +74,36 @@ class Capacities:
         """By map; the other maps' sizes are in the C sources."""
         per_path = dict.fromkeys(("policies", "path_tallies", "paths", "free_slots"), self.policies)
         return per_path | {
+            "local_addresses": self.local_addresses,
             "services": self.services,
             "routes": self.routes,
             "names": self.names,
             "flows": self.buckets,
         }
+
+
+def _enough(usual: int, needed: int, most: int) -> int:
+    """The usual number, or the next power of two: a hash map has so many buckets anyway."""
+    return usual if needed <= usual else min(1 << (needed - 1).bit_length(), most)
+
+
+def memory_for(needs: Room) -> int:
+    """The bytes of the kernel's memory that a client's tables take once they hold what is needed.
+
+    A path is in an array, with a counter for each CPU; entries of the other tables are made one by one.
+    """
+    made = Capacities().with_room_for(needs)
+    form, tally = structures(), ctypes.sizeof(structures()["tally"])
+    filled = sum(
+        count * (_PER_ENTRY + sum(ctypes.sizeof(form[one]) for one in parts))
+        for count, parts in (
+            (needs.addresses, ("address", "service")),
+            (needs.applications * 2, ("route_key",)),
+            (needs.names, ("name_key",)),
+        )
+    )
+    buckets = (made.services + made.routes + made.names) * _PER_BUCKET
+    return made.policies * (ctypes.sizeof(form["policy"]) + bpf.possible_cpus() * tally) + buckets + filled
 
 
 class Loaded(NamedTuple):
@@ -136,6 +186,11 @@ class Loading:
             # The kernel verifies for a while; nothing here needs the interpreter meanwhile.
             self._thread.start()
 
+    @property
+    def capacities(self) -> Capacities:
+        """What it began with."""
+        return self._capacities
+
     def _load_early(self) -> None:
         try:
             self._early = self._load({})
@@ -146,10 +201,13 @@ class Loading:
         assert self._code is not None
         return load(self._role, self._code, self._names, self._capacities, existing)
 
-    def result(self, inherited: Mapping[str, int] = MappingProxyType({})) -> Loaded:
+    def result(
+        self, inherited: Mapping[str, int] = MappingProxyType({}), capacities: Capacities | None = None
+    ) -> Loaded:
         """Programs and maps, or DataplaneError with the reason.
 
-        The programs use the `inherited` maps where all of them still have the right form, else none.
+        The programs use the `inherited` maps where all of them still have the right form, else none. Other
+        `capacities` than those that it began with mean to load once more.
         """
         if self._compiling is not None:
             self._code = self._compiling.result()
@@ -158,6 +216,10 @@ class Loading:
         if self._thread.ident is not None:
             self._thread.join()
         early, self._early = self._early, None
+        if isinstance(early, Loaded) and capacities not in (None, self._capacities):
+            early.close()
+            early = None
+        self._capacities = capacities or self._capacities
         existing = fitting(sized(self._code, self._capacities), inherited)
         if isinstance(early, DataplaneError):
             raise early

@@ -50,3 +50,12 @@ def require_room(flows: int, octets: int, free: int) -> None:
             f"a table for {flows:,} flows takes {octets / 1e6:,.0f} MB of the kernel's memory, "
             f"and {free / 1e6:,.0f} MB are available: use a smaller --flows"
         )
+
+
+def require_room_for_tables(octets: int, free: int) -> None:
+    """DataplaneError, in one sentence, where the tables for a configuration don't fit."""
+    if octets > free:
+        raise DataplaneError(
+            f"the tables for this configuration take {octets / 1e6:,.0f} MB of the kernel's memory, "
+            f"and {free / 1e6:,.0f} MB are available"
+        )

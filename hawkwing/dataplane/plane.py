@@ -1,13 +1,14 @@
-"""The loaded data plane of one role: its maps with names and types, its counters, its interfaces."""
+"""The loaded data plane of one role: its maps with names and types, its counters."""
 
 import ctypes
+import errno
+import logging
 import secrets
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
-from hawkwing.dataplane.attacher import Attacher
 from hawkwing.dataplane.bpf import Map, program_info
 from hawkwing.dataplane.bytecode import SWEEP
 from hawkwing.dataplane.flows import FlowTable, Sweeper
@@ -17,6 +18,7 @@ from hawkwing.dataplane.next_hop import NextHop, PolicyNextHops, pack
 from hawkwing.errors import DataplaneError
 from hawkwing.sids import ready_srh, sids_in_srh
 
+log = logging.getLogger("hawkwing")
 DIRECTIONS = ("egress", "ingress")
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _ROUTE = struct.Struct("=IHBx")
@@ -69,8 +71,18 @@ def name_key(name: str) -> bytes:
     return wire.ljust(ctypes.sizeof(structures()["name_key"]), b"\0")
 
 
+def require_hmac_links_fit(count: int) -> None:
+    """DataplaneError where more interfaces require an HMAC than the data plane can know."""
+    most = limits()["HW_MAX_HMAC_LINKS"]
+    if count > most:
+        raise DataplaneError(
+            f"seg6_require_hmac is set on {count} of the interfaces, at most {most} are possible: "
+            "use fewer interfaces, or set it to 0 on some"
+        )
+
+
 class DataPlane:
-    """Programs and maps of one role; `attach` puts them on interfaces, `close` takes everything back."""
+    """Programs and maps of one role; a Keeper puts the programs on interfaces."""
 
     def __init__(self, role: str, loaded: Loaded, sr_domain: Sequence[IPv6Network] | None = None) -> None:
         self.role = role
@@ -85,7 +97,8 @@ class DataPlane:
         self.flow_keys = keys if inherited else [secrets.randbits(64) for _ in keys]
         self._epoch: int = before.epoch if inherited else 0
         self._generation: int = before.generation
-        self._attached: tuple[tuple[str, ...], str] | None = None
+        self._held: bool | None = None
+        self.local_left_out = 0
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
         #: Asked when a path is written.
@@ -142,13 +155,27 @@ class DataPlane:
         self.next_hops.write(slot, pack(next_hop))
 
     def set_hmac_links(self, indexes: Sequence[int]) -> None:
-        """Interfaces whose SRHs are the kernel's, because they require an HMAC; at most HW_MAX_HMAC_LINKS."""
+        """Interfaces whose SRHs are the kernel's, because they require an HMAC."""
+        require_hmac_links_fit(len(indexes))
         if tuple(indexes) != self.hmac_links:
             self.hmac_links = tuple(indexes)
             self.set_sr_domain(self.sr_domain)
 
+    def hold(self) -> None:
+        """Until `release`, the programs may go on with what they remember: for many changes in a row."""
+        self._held = self._held or False
+
+    def release(self) -> None:
+        """The programs look up anew what has changed since `hold`."""
+        held, self._held = self._held, None
+        if held:
+            self.forget()
+
     def forget(self) -> None:
         """The programs look up anew what they remember of routes and flows."""
+        if self._held is not None:
+            self._held = True
+            return
         self._generation += 1
         self._settings.generation = self._generation
         self.maps["settings"].set(_U32.pack(0), bytes(self._settings))
@@ -168,10 +195,25 @@ class DataPlane:
         """The host's own addresses, those of IPv4 mapped: from and to them alone packets are changed."""
         wanted = set(addresses)
         gone, table = self._local - wanted, self.maps["local_addresses"]
-        for address in wanted - self._local:
-            table.set(address.packed, _U32.pack(1))
         for address in gone:
             table.delete(address.packed)
+        left_out = 0
+        for address in wanted - self._local:
+            try:
+                table.set(address.packed, _U32.pack(1))
+            except OSError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+                left_out += 1
+                wanted.discard(address)
+        if left_out and left_out != self.local_left_out:
+            log.warning(
+                "this host has %d more addresses than the %d that there is room for: their packets are not "
+                "changed; a restart makes room",
+                left_out,
+                table.info.max_entries,
+            )
+        self.local_left_out = left_out
         self._local = wanted
         if gone:
             # What is known of flows to these addresses is checked once more.
@@ -216,35 +258,15 @@ class DataPlane:
             self.maps["routes"].delete(route_key(group, port, protocol))
         self.forget()
 
-    def attach(
-        self,
-        names: Sequence[str],
-        hook: str = "tc",
-        attacher: Attacher | None = None,
-        former: Collection[int] = (),
-    ) -> None:
-        """On all of the interfaces, or on none: DataplaneError says why.
+    def program_ids(self) -> list[int]:
+        """Of those that are put on interfaces; the one that isn't ends with its agent."""
+        return [program_info(fd).id for name, fd in self.programs.items() if name != SWEEP]
 
-        `hook` is tc, xdp or xdp-generic; `former` has the ids of programs that an agent before may have left.
-        """
-        attacher = attacher or Attacher()
-        self.set_xdp(hook != "tc")
-        try:
-            attacher.attach(self.role, names, hook, self.programs, former)
-        finally:
-            attacher.abandon()
-        self._attached = (tuple(names), hook)
-
-    def leave(self) -> None:
-        """Lets go of everything, but what is on the interfaces goes on steering."""
-        self._attached = None
-
-    def detach(self) -> None:
-        """Takes every program off its interface."""
-        if self._attached is not None:
-            numbers = [program_info(fd).id for fd in self.programs.values()]
-            Attacher().detach(self.role, *self._attached, numbers)
-            self._attached = None
+    def seen(self) -> tuple[int, int]:
+        """How many packets got to the programs, on egress and ingress; some count more than once."""
+        counts = self.counters()
+        egress, ingress = (sum(count.packets for count in counts[way].values()) for way in DIRECTIONS)
+        return egress, ingress
 
     def counters(self) -> dict[str, dict[str, Count]]:
         """Per direction and reason what has become of packets; reasons never met are left out."""

@@ -3,13 +3,17 @@
 import errno
 import platform
 import re
+import resource
 import signal
 import tempfile
 from pathlib import Path
 
 from hawkwing.dataplane import bpf
+from hawkwing.errors import DataplaneError
 
 OLDEST_KERNEL = (5, 15)
+OPEN_FILES, LEAST_OPEN_FILES = 1024, 128
+"""Maps, programs, look-ups of many names at once, and the connection to the controller."""
 _TOO_OLD = f"this kernel is {platform.release()}: HawkWing needs Linux 5.15 or newer"
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
@@ -52,6 +56,19 @@ def of_compiler(status: int, errors: str) -> str:
     if "Operation not permitted" in errors and needs_capabilities():
         return needs_capabilities()
     return f"BCC could not compile the data plane; its messages are in {_kept('compiler', errors)}"
+
+
+def require_open_files() -> None:
+    """Raises the limit of open files to what may be needed; DataplaneError where that is not possible."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY and hard < OPEN_FILES else OPEN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < LEAST_OPEN_FILES:
+        raise DataplaneError(
+            f"only {wanted} open files are allowed, at least {LEAST_OPEN_FILES} are needed: "
+            "raise the limit (ulimit -n, or LimitNOFILE= in systemd)"
+        )
 
 
 def of_maps(name: str, error: OSError) -> str:
@@ -97,7 +114,12 @@ def _last_word(log: str) -> str:
 
 
 def _kept(name: str, text: str) -> str:
-    """The file that has the text now."""
-    with tempfile.NamedTemporaryFile("w", prefix=f"hawkwing-{name}-", suffix=".log", delete=False) as file:
-        file.write(text)
+    """The file that has the text now; without a folder for it, why there is none."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix=f"hawkwing-{name}-", suffix=".log", delete=False
+        ) as file:
+            file.write(text)
+    except OSError as error:
+        return f"nowhere, because no temporary folder can be written ({error.strerror})"
     return file.name

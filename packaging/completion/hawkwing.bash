@@ -30,8 +30,8 @@ _hawkwing() {
         ;;
       *)
         case ${COMP_WORDS[1]} in
-          client) words="-i --interface --sr-domain --ingress-hook --keep --metrics -v --verbose -c --config --help" ;;
-          server) words="-i --interface --sr-domain --ingress-hook --keep --metrics -v --verbose -c --config --flows --help" ;;
+          client) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface -v --verbose -c --config --help" ;;
+          server) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface -v --verbose -c --config --flows --help" ;;
           status) words="--json --help" ;;
           reload) words="-i --interface client server --help" ;;
           detach) words="-i --interface client server --help" ;;

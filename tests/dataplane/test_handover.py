@@ -20,7 +20,7 @@ def note(server: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What a server on eth0 has written down of its programs."""
     monkeypatch.setenv("HAWKWING_RUN", str(tmp_path))
     runtime_folder().mkdir()
-    handover.note_programs("server", "eth0", server.bench.plane.programs)
+    handover.Note("server", "eth0").confirm(server.bench.plane.program_ids())
     return runtime_folder() / "server-eth0.programs"
 
 
@@ -73,3 +73,29 @@ def test_versions_differ_in_what_their_maps_mean(
     assert change(text) != text
     (folder / name).write_text(change(text))
     assert (meaning(folder) == meaning()) is same
+
+
+def test_a_note_that_is_taken_back_is_what_it_was(note: Path) -> None:
+    """An agent that could not attach leaves the running programs' note."""
+    before = note.read_text()
+    new = handover.Note("server", "eth0")
+    new.announce([1, 2])
+    assert set(handover.noted_programs("server", "eth0")) == {1, 2, *new.former}
+    new.take_back()
+    assert note.read_text() == before
+    assert new.former == handover.noted_programs("server", "eth0") != []
+
+
+def test_a_note_that_was_not_there_is_none_again(note: Path) -> None:
+    note.unlink()
+    new = handover.Note("server", "eth0")
+    new.announce([1])
+    assert handover.noted_programs("server", "eth0") == [1]
+    new.take_back()
+    assert not note.exists() and not list(note.parent.glob("*.new"))
+
+
+def test_programs_of_the_other_role(note: Path) -> None:
+    noted = set(handover.noted_programs("server", "eth0"))
+    assert handover.programs_of_others("client") == noted and noted
+    assert handover.programs_of_others("server") == set()

@@ -11,6 +11,7 @@ import pytest
 from hawkwing.config import Config, load_config
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.plane import DataPlane, route_key, service_value
+from hawkwing.desired import Desired
 from hawkwing.errors import DataplaneError
 from hawkwing.policies import PolicyTable
 from hawkwing.steering import GRACE, LONGEST_TTL, MOST_ADDRESSES, Steering
@@ -205,3 +206,58 @@ def test_no_answer_is_good_for_longer_than_names_are_asked(maps: Maps, tmp_path:
     maps.clock.now += 2
     assert maps.steering.expire(lambda _name: True)
     assert maps.path(ONE, 80) is None
+
+
+def test_no_room_for_a_path_of_the_controller(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The application keeps the path that it has."""
+    if os.geteuid() != 0:
+        pytest.skip("loading BPF programs needs root")
+    maps = Maps(Capacities(policies=3))
+    maps.steering.apply(configured(tmp_path, NAMED), SOURCE)
+    maps.steering.learn("a.example", [ONE, TWO], 60.0)
+    for query in maps.steering.queries():
+        maps.steering.set_controller_path(query, (SID_C,))
+    assert maps.path(ONE, 80) == maps.path(TWO, 80) == [SID_A]
+    binding = maps.steering.binding(ONE, 80)
+    assert binding is not None and binding.origin == "backup"
+    assert maps.steering.paths_left_out == 2
+    told = [message for message in caplog.messages if "restart to make room" in message]
+    assert told == [
+        "a path from the controller is not used, restart to make room: "
+        "more than 2 different segment lists are in use"
+    ]
+
+
+def test_names_and_answers_may_come_between_the_steps_of_a_change(
+    maps: Maps, named: Config, tmp_path: Path
+) -> None:
+    """Whatever the order, the end is the same as without steps."""
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    (query,) = maps.steering.queries()
+    text = (
+        NAMED.replace("port: 81", "port: 82")
+        + f"""
+  more:
+    ipv6_addresses: ["{TWO}", "fd00::99"]
+    applications: [{{port: 90, sid: ["{SID_B}"]}}, {{port: 91, sid: ["{SID_C}"]}}]
+"""
+    )
+    count = sum(1 for _ in maps.steering.applying(Desired.of(configured(tmp_path, text)), lambda _: SOURCE))
+    for stop in range(count):
+        maps.steering.apply(named, SOURCE)
+        steps = maps.steering.applying(Desired.of(configured(tmp_path, text)), lambda _: SOURCE)
+        for _ in range(stop):
+            next(steps)
+        maps.steering.learn("a.example", [ONE, TWO], 60.0)
+        maps.steering.set_controller_path(query, (SID_C, SID_A))
+        maps.clock.now += 60 + GRACE + 1
+        maps.steering.learn("a.example", [ONE], 60.0)
+        maps.steering.expire(lambda _: True)
+        maps.steering.finish(steps)
+        assert maps.path(ONE, 80) == [SID_C, SID_A] and maps.path(ONE, 82) == [SID_B]
+        assert maps.path(ONE, 81) is None
+        assert maps.path(TWO, 90) == [SID_B] and maps.path(TWO, 91) == [SID_C]
+        assert maps.path(TWO, 80) is None
+        assert maps.entries() == (3, 2 * (2 + 2 + 4), 1)
+        assert maps.steering.queries() == [query]

@@ -56,11 +56,6 @@ def compiles(_lab: Lab, process: Process) -> bool:
     return any("dataplane.compiler" in line for line in children(process))
 
 
-def prepares_to_attach(_lab: Lab, process: Process) -> bool:
-    """The process is there that will attach."""
-    return any("dataplane.attacher" in line for line in children(process))
-
-
 def has_claimed(lab: Lab, _process: Process) -> bool:
     """It is the one agent of its role."""
     return any(runtime_folder(netns.path(lab.namespace("host-c"))).glob("*.lock"))
@@ -87,7 +82,7 @@ def with_other_sources(folder: Path) -> dict[str, str]:
     return {"HAWKWING_CACHE": str(folder / "cache"), "PYTHONPATH": str(folder / "copy")}
 
 
-@pytest.mark.parametrize("moment", [compiles, prepares_to_attach, has_claimed, has_attached])
+@pytest.mark.parametrize("moment", [compiles, has_claimed, has_attached])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_it_starts_leaves_nothing_and_is_one_line(
     lab: Lab, tmp_path: Path, number: signal.Signals, moment: Callable[[Lab, Process], bool]

@@ -114,3 +114,31 @@ def test_files_that_are_wrong(lab: Lab, make: Make, tmp_path: Path) -> None:
     assert "there-is-none.pem can't be read: No such file" in run(with_tls(ca=Path("there-is-none.pem")))
     assert "has no certificate in PEM form" in run(with_tls(ca=file))
     assert "certificate requires key as well" in run(with_tls(certificate=pem))
+
+
+def test_renewed_certificates_are_used_at_reload_and_at_the_next_connection(
+    lab: Lab, agents: Agents, make: Make, secured: Callable[[bool], None]
+) -> None:
+    """Under the same names: the client's first certificate is one that the controller refuses."""
+    secured(True)
+    pem, key = make("renewed", signer="ca")
+    good = pem.read_bytes(), key.read_bytes()
+    make("stranger")
+    make("renewed", signer="stranger")
+    client = agents.client(with_tls(ca=pem.with_name("ca.pem"), certificate=pem, key=key))
+    wait_until(lambda: "warning: cannot reach" in client.output(), 10.0, "it is refused")
+    assert not answered(lab)
+    pem.write_bytes(good[0])
+    key.write_bytes(good[1])
+    # The next attempt may be some seconds away.
+    wait_until(lambda: answered(lab), 30.0, "the renewed certificate is used")
+    assert "hawkeye.tls: the files have changed, the new ones are used" in client.output()
+    connections = client.output().count("connected to the controller")
+    make("renewed", signer="ca")
+    assert lab.execute("host-a", [*HAWKWING, "reload"]).stdout == "configuration reloaded\n"
+    wait_until(
+        lambda: client.output().count("connected to the controller") > connections, 10.0, "a new connection"
+    )
+    connections += 1
+    lab.execute("host-a", [*HAWKWING, "reload"])
+    assert client.output().count("connected to the controller") == connections

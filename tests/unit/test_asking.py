@@ -1,6 +1,7 @@
 """From names to questions and from results to maps: what each change costs, in look-ups and not in time."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 
 from fake_hawkeye.service import to_result
-from hawkwing import handover
-from hawkwing.agent import Agent, Options
+from hawkwing import explain, handover, status
+from hawkwing.client import Client
 from hawkwing.config import Application, Config, Hawkeye, Service
 from hawkwing.controller import intent_pb2 as pb
-from hawkwing.controller.stream import ControllerStream, _Session
+from hawkwing.controller.stream import ControllerStream
 from hawkwing.intents import Intent, IntentType, PathQuery
+from hawkwing.queries import FORMER_ANSWERS
 from hawkwing.steering import GRACE, Steering
+from hawkwing.tasks import Supervisor
 
 SOURCE, CONTROLLER, SID = IPv6Address("fd00::1"), IPv6Address("fd00::9"), IPv6Address("fcbb:bb00:1::2")
 LATENCY = (Intent(IntentType.LOW_LATENCY),)
@@ -91,17 +94,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def client(config: Config) -> tuple[Agent, Steering, ControllerStream, Plane, Clock]:
+def client(config: Config) -> tuple[Client, Steering, ControllerStream, Plane, Clock]:
     """An agent with everything but a kernel and a controller."""
     plane, clock = Plane(), Clock()
-    steering = Steering(plane, clock)  # type: ignore[arg-type]
-    agent = Agent(Options("client", ["eth0"], None), config, None)  # type: ignore[arg-type]
+    agent = Client(plane, "eth0", Supervisor())  # type: ignore[arg-type]
     stream = ControllerStream(CONTROLLER, 5001, agent._take_path)
-    agent._steering, agent._stream = steering, stream
-    agent._saver = handover.Saver(steering, "eth0")
+    agent._stream, steering = stream, agent.steering
+    steering._now = steering._asked._now = clock
     steering.apply(config, SOURCE)
     agent._want()
     return agent, steering, stream, plane, clock
+
+
+def wanted(stream: ControllerStream) -> list[PathQuery]:
+    return [question.query for question in stream.questions]
 
 
 # --- what is handed to the stream
@@ -127,14 +133,14 @@ def test_names_one_after_the_other_cost_as_much_each_as_the_first_few(
         async def learn() -> None:
             for number in range(count):
                 agent._learn(name(number), [address(number)], 10.0)
-            assert list(stream._wanted) == steering.queries() == [asked(n) for n in range(count)]
+            assert wanted(stream) == steering.queries() == [asked(n) for n in range(count)]
             for number in range(count):
                 clock.now += 10 + GRACE + 1
                 for other in range(number + 1, count):
-                    steering._expiry[name(other)][address(other)] = clock.now + 1
+                    steering._names[name(other)].expiry[address(other)] = clock.now + 1
                 assert steering.expire(lambda _: True)
                 agent._want()
-            assert list(stream._wanted) == steering.queries() == []
+            assert wanted(stream) == steering.queries() == []
 
         asyncio.run(learn())
         assert len(handed) == 2 * count
@@ -170,7 +176,66 @@ def test_a_change_that_cannot_be_sent_changes_nothing() -> None:
     too_big = PathQuery(SOURCE, address(1), (Intent(IntentType.LOW_LATENCY, max_value=2**31),))
     with pytest.raises(ValueError, match="2147483648"):
         stream.change([asked(2), too_big], [asked(0)])
-    assert list(stream._wanted) == list(stream._session.unasked) == [asked(0)]
+    assert wanted(stream) == [one.query for one in stream.questions.due(0.0)[0]] == [asked(0)]
+
+
+def test_a_path_is_kept_for_a_while_after_its_address_is_gone_and_then_forgotten() -> None:
+    clock = Clock()
+    steering = Steering(Plane(), clock)  # type: ignore[arg-type]
+    steering.apply(named(2), SOURCE)
+
+    def comes(number: int) -> None:
+        steering.learn(name(number), [address(number)], 1.0)
+
+    def goes() -> None:
+        clock.now += 1 + GRACE + 1
+        assert steering.expire(lambda _: True)
+
+    def path() -> tuple[IPv6Address, ...]:
+        binding = steering.binding(address(0), 80)
+        assert binding is not None
+        return binding.controller_path
+
+    comes(0)
+    steering.set_controller_path(asked(0), (SID, SID))
+    goes()
+    assert list(steering.answers()) == []
+    clock.now += FORMER_ANSWERS - 1
+    comes(0)
+    assert path() == (SID, SID)
+    goes()
+    clock.now += FORMER_ANSWERS + 1
+    comes(0)
+    assert path() == ()
+    steering.set_controller_path(asked(0), (SID, SID))
+    goes()
+    clock.now += FORMER_ANSWERS + 1
+    steering.expire(lambda _: True)
+    assert steering._asked.former == {}
+
+
+def test_a_path_that_nobody_asks_for_is_not_kept() -> None:
+    steering = Steering(Plane())  # type: ignore[arg-type]
+    steering.apply(named(1), SOURCE)
+    steering.set_controller_path(asked(0), (SID,))
+    steering.learn(name(0), [address(0)], 10.0)
+    assert list(steering.answers()) == []
+
+
+def test_queries_are_told_by_service_port_and_values() -> None:
+    steering = Steering(Plane())  # type: ignore[arg-type]
+    limited = (Intent(IntentType.SFC, functions=("fw",)), Intent(IntentType.LOW_LATENCY, max_value=20))
+    applications = tuple(Application(port=port, intents=limited) for port in (80, 81))
+    service = Service(ipv6_addresses=(address(0),), applications=applications)
+    hawkeye = Hawkeye(enabled=True, address=CONTROLLER, port=5001)
+    steering.apply(Config(hawkeye=hawkeye, services={"web": service}), SOURCE)
+    (query,) = steering.queries()
+    assert (
+        steering.name_of_query(query)
+        == f"web port 80 at {address(0)} and 1 more (sfc(fw), low-latency(max 20))"
+    )
+    steering.apply(Config(), SOURCE)
+    assert steering.name_of_query(query) == f"{SOURCE} -> {address(0)} (sfc(fw), low-latency(max 20))"
 
 
 # --- on the stream
@@ -191,10 +256,10 @@ class Call:
         return await self._results.get()
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.parametrize("suspected", [False, True])
 @pytest.mark.parametrize("at_once", [False, True])
 def test_questions_and_answers_cost_as_much_each_as_the_first_few(
-    hashed: list[int], one_by_one: bool, at_once: bool
+    hashed: list[int], suspected: bool, at_once: bool
 ) -> None:
     async def converse(count: int) -> None:
         answered: asyncio.Queue[PathQuery] = asyncio.Queue()
@@ -202,8 +267,10 @@ def test_questions_and_answers_cost_as_much_each_as_the_first_few(
         call = Call()
         if at_once:
             stream.want([asked(number) for number in range(count)])
-        stream._session = session = _Session(one_by_one, dict.fromkeys(stream._wanted))
-        talk = asyncio.create_task(stream._converse(call, session))  # type: ignore[arg-type]
+        for question in stream.questions:
+            question.suspect = suspected
+        stream.questions.begin(asyncio.get_running_loop().time())
+        talk = asyncio.create_task(stream._converse(call))  # type: ignore[arg-type]
         for number in range(count):
             if not at_once:
                 stream.change([asked(number)], [])
@@ -211,7 +278,7 @@ def test_questions_and_answers_cost_as_much_each_as_the_first_few(
         talk.cancel()
         await asyncio.wait({talk})
         assert len(call.requests) == count
-        assert not session.unasked and not session.unanswered
+        assert not stream.questions.open and not stream.questions.unanswered()
 
     def looks(count: int) -> int:
         hashed[0] = 0
@@ -232,16 +299,54 @@ def test_a_query_dropped_before_its_turn_is_not_asked_and_leaves_nothing_behind(
         stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: None)
         stream.want([asked(0), asked(1), asked(2)])
         call = Slow()
-        talk = asyncio.create_task(stream._converse(call, stream._session))  # type: ignore[arg-type]
+        talk = asyncio.create_task(stream._converse(call))  # type: ignore[arg-type]
         await asyncio.sleep(0.005)
         stream.change([], [asked(0), asked(1)])
         await asyncio.sleep(0.05)
         talk.cancel()
         await asyncio.wait({talk})
         assert [r.ipv6_destination_address for r in call.requests] == [str(address(0)), str(address(2))]
-        assert list(stream._session.asked) == list(stream._session.unanswered) == [asked(2)]
+        assert wanted(stream) == [one.query for one in stream.questions.open] == [asked(2)]
 
     asyncio.run(converse())
+
+
+def test_status_and_explain_tell_what_became_of_each_query() -> None:
+    async def look() -> None:
+        _, steering, stream, _, _ = client(named(4))
+        for number in range(4):
+            steering.learn(name(number), [address(number)], 10.0)
+        stream.change(*steering.query_changes())
+        stream._connected()
+        now = stream.now()
+        for question in stream.questions.due(now)[0]:
+            stream.questions.asked(question, now)
+        for number, sids in ((0, [SID]), (1, [])):
+            stream._take(to_result(stream.questions.get(asked(number)).request, sids))  # type: ignore[union-attr]
+        third = stream.questions.get(asked(2))
+        assert third is not None
+        third.held_until, third.due, third.reason = now + 5, now + 5, "connection lost"
+        told = status.of_controller(stream, steering)
+        counts = {"count": 4, "answered": 2, "without_path": 1, "unanswered": 2, "held_back": 1}
+        assert told["queries"] == counts
+        assert [one["address"] for one in told["unanswered"]] == [str(address(2)), str(address(3))]
+        held = told["unanswered"][0]
+        assert held["applications"] == [{"service": name(2), "port": 80}, {"service": name(2), "port": 81}]
+        assert (held["intents"], held["requests"]) == (["low-latency"], 1)
+        assert (held["held_back"], held["reason"]) == (True, "connection lost")
+        assert 4 < held["next_request"] - time.time() < 6
+        ends = [
+            "the controller's path for low-latency",
+            "the controller was asked, it returned no path",
+            "the controller was asked, it is not asked again for a while: connection lost",
+            "the controller was asked, it has not answered yet",
+        ]
+        for number, end in enumerate(ends):
+            assert explain.sentence(steering, stream, name(number), 80).endswith(end)
+        stream._enter("connecting")
+        assert explain.sentence(steering, stream, name(3), 80).endswith("asked, it is not connected")
+
+    asyncio.run(look())
 
 
 # --- from a result to the maps

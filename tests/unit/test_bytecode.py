@@ -1,9 +1,12 @@
 """The shipped bytecode: of these very sources, whole, and without what kernels since 5.15 refuse."""
 
+import json
 import os
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,3 +143,72 @@ def test_the_cache_keeps_the_latest_few(tmp_path: Path, monkeypatch: pytest.Monk
     bytecode.keep("client", code)
     assert len(list(tmp_path.iterdir())) == 8
     assert bytecode.cached("client") == code
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["maps"][0].__setitem__(0, "1"),
+        lambda data: data["maps"][0].__setitem__(0, -1),
+        lambda data: data["maps"][0].__setitem__(6, 3),
+        lambda data: data["maps"][0].append(0),
+        lambda data: data["maps"].__setitem__(0, None),
+        lambda data: data.__setitem__("maps", {}.__class__()) or data["programs"].clear(),
+        lambda data: data.__setitem__("programs", []),
+        lambda data: data["programs"].__setitem__("egress_raw", 3),
+        lambda data: data["programs"].__setitem__("egress_raw", "eJwDAAAAAAE="),
+        lambda data: data.__setitem__("compiler", None),
+    ],
+)
+def test_values_of_a_wrong_type_count_as_none(change: Callable[[Any], object]) -> None:
+    code = bytecode.shipped("client")
+    assert code is not None
+    data = json.loads(bytecode.dumps(code))
+    change(data)
+    assert bytecode.loads(json.dumps(data)) is None
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what was compiled here for both roles."""
+    monkeypatch.setenv("HAWKWING_CACHE", str(tmp_path))
+    for role in ROLES:
+        code = bytecode.shipped(role)
+        assert code is not None
+        bytecode.keep(role, code)
+        assert bytecode.cached(role) == code
+    return tmp_path
+
+
+def test_swapped_files_count_as_none(cache: Path) -> None:
+    one, other = sorted(cache.iterdir())
+    text = one.read_text()
+    one.write_text(other.read_text())
+    other.write_text(text)
+    assert [bytecode.cached(role) for role in ROLES] == [None, None]
+
+
+def test_a_changed_byte_counts_as_none(cache: Path) -> None:
+    (file,) = cache.glob("client-*")
+    text = file.read_text()
+    file.write_text(text.replace('"BCC 0', '"BCC 1'))
+    assert file.read_text() != text
+    assert bytecode.cached("client") is None
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "link", "writable"])
+def test_other_kinds_of_files_count_as_none(cache: Path, what: str) -> None:
+    (file,) = cache.glob("client-*")
+    text = file.read_text()
+    if what == "writable":
+        file.chmod(0o666)
+    else:
+        file.unlink()
+    if what == "folder":
+        file.mkdir()
+    elif what == "pipe":
+        os.mkfifo(file)
+    elif what == "link":
+        (cache / "real").write_text(text)
+        file.symlink_to(cache / "real")
+    assert bytecode.cached("client") is None

@@ -734,7 +734,7 @@ def test_warnings_for_the_example() -> None:
         f"{EXAMPLE}:19: warning: services.service1.applications[1]: "
         "HawkEye refuses flex_algo_number 1, it takes 128 to 255"
     )
-    assert sum("low-bandwidth" in one for one in found) == 2  # min_value and max_value
+    assert sum("on low-bandwidth" in one for one in found) == 2  # min_value and max_value
     assert not any("not enabled" in one for one in found)
 
 

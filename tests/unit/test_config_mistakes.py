@@ -464,7 +464,28 @@ WARNINGS = [
             "9: warning: services.web.applications[0]: HawkEye refuses min_value on low-latency, it "
             "takes it only on high-bandwidth"
         ],
+        hawkeye(*ON).replace("sid: [fcbb::1]", "intents: [{intent: low-latency}]"),
+    ),
+    Row(
+        "what HawkEye 1.0.1 ignores",
         hawkeye(*ON).replace("sid: [fcbb::1]", "intents: [{intent: low-latency, max_value: 5}]"),
+        [
+            "9: warning: services.web.applications[0]: HawkEye 1.0.1 ignores max_value on low-latency, "
+            "unless another intent with a metric follows"
+        ],
+        hawkeye(*ON).replace("sid: [fcbb::1]", "intents: [{intent: low-latency}]"),
+    ),
+    Row(
+        "source and destination behind one router",
+        "client_ipv6_address: fcbb:1::1\n"
+        + hawkeye(*ON)
+        .replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb:2::1, fcbb:1::2]")
+        .replace("sid: [fcbb::1]", "intents: [{intent: low-latency}]"),
+        [
+            "8: warning: services.web.ipv6_addresses[1]: is in fcbb:1::/64, as client_ipv6_address: "
+            "HawkEye 1.0.1 crashes on a path from a router to itself"
+        ],
+        "client_ipv6_address: fcbb:3::1\n" + hawkeye(*ON),
     ),
 ]
 

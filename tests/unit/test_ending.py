@@ -166,3 +166,48 @@ def test_handlers_are_given_back() -> None:
     with ending.at_once("it"):
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
+
+
+FOLLOWED = """
+import asyncio
+async def live():
+    loop, heard = asyncio.get_running_loop(), []
+    stop = ending.told(loop, heard.append)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        kill(number)
+    while len(heard) < 3:
+        await asyncio.sleep(0.01)
+    print([signal.Signals(number).name for number in heard])
+    stop()
+ending.tidily('it')
+"""
+
+
+def test_a_loop_hears_of_signals_and_closing_it_gives_none_back_to_the_system() -> None:
+    """The loop's own handlers would: the second signal then ends the process, whatever it is at."""
+    result = program(
+        f"{FOLLOWED}asyncio.run(live())\nkill(signal.SIGTERM); kill(signal.SIGHUP)\nprint('tidy')"
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "['SIGHUP', 'SIGTERM', 'SIGINT']\ntidy\n"
+
+
+def test_signals_reach_the_loop_also_through_other_threads() -> None:
+    """The kernel may give a signal to any thread, such as one of gRPC's; the loop waits meanwhile."""
+    thread = (
+        "import threading\n"
+        "hold = threading.Event()\n"
+        "def other():\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, ending.SIGNALS)\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)\n"
+        "    hold.wait(20)\n"
+        "async def waits():\n"
+        "    done = asyncio.Event()\n"
+        "    stop = ending.told(asyncio.get_running_loop(), lambda number: done.set())\n"
+        "    threading.Thread(target=other).start()\n"
+        "    await asyncio.wait_for(done.wait(), 10)\n"
+        "    stop(); hold.set(); print('heard')\n"
+        "asyncio.run(waits())\n"
+    )
+    result = program(FOLLOWED + thread)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "heard\n", "")

@@ -44,7 +44,7 @@ COMMAND = (sys.executable, "-m", "fake_hawkeye")
 class Program:
     """`python -m fake_hawkeye` on a free port of ::1, ready to be asked; by default it answers from TABLE."""
 
-    def __init__(self, folder: Path, port: int = 0, **source: object) -> None:
+    def __init__(self, folder: Path, port: int = 0, like: str | None = None, **source: object) -> None:
         self.control_path = folder / "control"
         self.record = folder / "record.jsonl"
         if not source:
@@ -56,6 +56,7 @@ class Program:
             "port": port,
             "record": self.record,
             "control": self.control_path,
+            **({"like": like} if like else {}),
             **source,
         }
         self.process = subprocess.Popen(
@@ -109,6 +110,7 @@ class Client:
         return caught.value.code(), caught.value.details()
 
     def close(self) -> None:
+        """Leaves; where the controller has not read the end of the requests, as one that is killed."""
         self._requests.put(None)
         self._results.cancel()
         self._channel.close()
@@ -144,10 +146,15 @@ def wait_until(ready: Callable[[], Any], why: str, seconds: float = 5.0) -> None
         time.sleep(0.005)
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+BOTH = (None, "1.0.1")
+#: For tests of what 1.0.1 does otherwise: see test_fake_hawkeye_101.
+DOCUMENTED = pytest.mark.parametrize("shared", [None], indirect=True)
+
+
+@pytest.fixture(scope="module", params=BOTH, ids=["documented", "1.0.1"])
+def shared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Program]:
     """A controller for the whole file; its table is the file's at the start of no particular test."""
-    program = Program(tmp_path_factory.mktemp("hawkeye"))
+    program = Program(tmp_path_factory.mktemp("hawkeye"), like=request.param)
     yield program
     program.finish()
 
@@ -158,6 +165,7 @@ def control(shared: Program) -> Iterator[Control]:
     with Control(shared.control_path) as made:
         yield made
         wait_until(lambda: made.sessions() == [], "all streams closed")
+        made.clear_faults()
         made.set_path("fcbb:cc00:2::a", LATENCY, ["fcbb:bb00:1::2", "fcbb:bb00:2::2"])
 
 
@@ -188,7 +196,8 @@ def test_a_result_repeats_its_request_with_the_path(connect: Connect) -> None:
     result = client.result()
     assert result.ipv6_source_address == request.ipv6_source_address
     assert result.ipv6_destination_address == request.ipv6_destination_address
-    assert list(result.intents) == list(request.intents)
+    assert [intent.type for intent in result.intents] == [intent.type for intent in request.intents]
+    assert [value.number_value for value in result.intents[0].values] == [10]
     assert list(result.ipv6_sid_addresses) == ["fcbb:bb00:3::2"]
 
 
@@ -202,6 +211,7 @@ def test_an_entry_for_the_source_goes_first_and_no_entry_is_an_empty_path(connec
     assert client.sids() == []
 
 
+@DOCUMENTED
 def test_each_client_gets_only_its_own_answers(connect: Connect, control: Control) -> None:
     host_a, host_c = connect(), connect()
     host_a.ask(LATENCY)
@@ -260,6 +270,7 @@ def test_every_request_is_recorded(connect: Connect, control: Control, shared: P
     assert [json.loads(line) for line in shared.record.read_text().splitlines()] == recorded
 
 
+@DOCUMENTED
 def test_all_streams_can_be_ended_with_a_status(connect: Connect, control: Control) -> None:
     clients = [connect(), connect()]
     for client in clients:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from hawkwing.intents import Intent, IntentType, hawkeye_refusals, order_problem
+from hawkwing.intents import Intent, IntentType, hawkeye_faults, hawkeye_refusals, order_problem
 
 SFC, FLEX, LATENCY, JITTER = (
     IntentType.SFC,
@@ -125,3 +125,52 @@ def test_hawkeye_takes_what_it_takes() -> None:
 )
 def test_refusals(intents: list[Intent], sentences: list[str]) -> None:
     assert hawkeye_refusals(intents) == sentences
+
+
+HIGH, LOW, UTILIZATION = IntentType.HIGH_BANDWIDTH, IntentType.LOW_BANDWIDTH, IntentType.LOW_UTILIZATION
+LOSS = IntentType.LOW_PACKET_LOSS
+CHAIN, ALGORITHM = Intent(SFC, functions=("fw",)), Intent(FLEX, flex_algo_number=128)
+
+
+@pytest.mark.parametrize(
+    ("intents", "sentences"),
+    [
+        ([CHAIN, ALGORITHM], ["HawkEye 1.0.1 crashes on sfc and flex-algo without a third intent"]),
+        (
+            [ALGORITHM, Intent(HIGH)],
+            [
+                "HawkEye 1.0.1 crashes on flex-algo with high-bandwidth alone, "
+                "if a router outside the algorithm is next to one in it"
+            ],
+        ),
+        (
+            [CHAIN, Intent(LATENCY, max_value=20)],
+            ["HawkEye 1.0.1 ignores max_value on low-latency, unless another intent with a metric follows"],
+        ),
+        (
+            [Intent(LATENCY), Intent(LOW)],
+            ["HawkEye 1.0.1 ignores low-bandwidth next to another intent with a metric"],
+        ),
+        (
+            [Intent(HIGH), Intent(UTILIZATION)],
+            [
+                "HawkEye 1.0.1 ignores low-utilization next to another intent with a metric",
+                "HawkEye 1.0.1 prefers narrow links for high-bandwidth next to another intent with a metric",
+            ],
+        ),
+        (
+            [Intent(LATENCY), Intent(JITTER), Intent(LOSS), Intent(LOW)],
+            [
+                "HawkEye 1.0.1 ignores low-bandwidth next to another intent with a metric",
+                "HawkEye 1.0.1 takes only low-latency into account, as there are more than three metrics",
+            ],
+        ),
+        ([Intent(LATENCY)], []),
+        ([Intent(HIGH, min_value=5)], []),
+        ([Intent(LATENCY, max_value=20), Intent(JITTER)], []),
+        ([CHAIN, ALGORITHM, Intent(LATENCY)], []),
+        ([ALGORITHM], []),
+    ],
+)
+def test_what_goes_wrong_in_1_0_1(intents: list[Intent], sentences: list[str]) -> None:
+    assert hawkeye_faults(intents) == sentences

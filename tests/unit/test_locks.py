@@ -1,6 +1,9 @@
 """Lock files that are removed by whoever has the lock: never two inside, and no file left in the end."""
 
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import pytest
 
 from hawkwing.dataplane.claim import Claim
 from hawkwing.errors import DataplaneError
-from hawkwing.locks import locked_file
+from hawkwing.locks import Lock, holder_of, locked_file
 
 _SECONDS = 1.0
 _PROCESSES = 4
@@ -77,3 +80,80 @@ def test_claimed_by_another_it_names_the_process(tmp_path: Path, monkeypatch: py
     claim.release()
     Claim("client", "eth0").release()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_removed_file_lets_nobody_in(tmp_path: Path) -> None:
+    """`rm -r /run/hawkwing` while an agent runs."""
+    path = tmp_path / "folder" / "lock"
+    assert holder_of(path) is None
+    lock = Lock(path)
+    path.unlink()
+    path.parent.rmdir()
+    assert holder_of(path) == os.getpid()
+    with pytest.raises(BlockingIOError):
+        Lock(path, wait=False)
+    lock.release()
+    assert holder_of(path) is None
+    Lock(path, wait=False).release()
+    assert not path.exists()
+
+
+def test_who_waits_gets_the_lock_of_a_removed_file_when_its_process_ends(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    script = (
+        "import sys; from pathlib import Path; from hawkwing.locks import Lock; "
+        "lock = Lock(Path(sys.argv[1])); print(flush=True); sys.stdin.read(1)"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None and other.stdout is not None
+        other.stdout.readline()
+        path.unlink()
+        child = os.fork()
+        if child == 0:
+            Lock(path)
+            os._exit(0)
+        ended, _ = os.waitpid(child, os.WNOHANG)
+        assert ended == 0
+        other.kill()
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_address_of_a_long_path(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 120) / "lock"
+    lock = Lock(path)
+    with pytest.raises(BlockingIOError):
+        Lock(path, wait=False)
+    lock.release()
+
+
+def test_others_cannot_keep_root_out_by_taking_the_address(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: to be another user as well")
+    path = tmp_path / "lock"
+    ready, told = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        taken = socket.socket(socket.AF_UNIX)
+        taken.bind(b"\0hawkwing" + os.fsencode(path))
+        taken.listen()
+        told.send(b".")
+        told.recv(1)
+        os._exit(0)
+    assert ready.recv(1) == b"."
+    lock = Lock(path, wait=False)
+    with pytest.raises(BlockingIOError):
+        Lock(path, wait=False)
+    lock.release()
+    ready.send(b".")
+    os.waitpid(child, 0)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HAWKWING_RUN", str(tmp_path / "file" / "run"))
+    with pytest.raises(DataplaneError, match=r"^can't write .*/client-eth0.lock: Not a directory$"):
+        Claim("client", "eth0")

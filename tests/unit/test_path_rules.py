@@ -18,6 +18,7 @@ import pytest
 from fake_hawkeye.graph import Metrics, Network
 from fake_hawkeye.paths import Refused
 from fake_hawkeye.rules import Computed
+from fake_hawkeye.rules_101 import Computed101
 from fake_hawkeye.search import Limit, cheapest
 from fake_hawkeye.validation import refusal
 from hawkwing.controller import intent_pb2 as pb
@@ -129,11 +130,16 @@ def computed(network: Network) -> Computed:
 
 
 @pytest.fixture
-def check(computed: Computed) -> Callable[..., None]:
-    """`check(intents, path, cost)`: what is found and what it costs."""
+def check(network: Network, request: pytest.FixtureRequest) -> Callable[..., None]:
+    """`check(intents, path, cost)`: what is found and what it costs; BOTH: by 1.0.1's rules, too."""
+    as_101 = getattr(request, "param", None) == "1.0.1"
 
     def run(intents: list[Intent | IntentType], path: str, cost: float | None = None) -> None:
         asked = query(*intents)
+        if as_101:
+            assert Computed101(network).best(asked).sids == sids(path)
+            return
+        computed = Computed(network)
         found = computed.best(asked)
         assert found.sids == sids(path)
         if cost is not None:
@@ -143,11 +149,13 @@ def check(computed: Computed) -> Callable[..., None]:
 
 
 Check = Callable[..., None]
+BOTH = pytest.mark.parametrize("check", ["documented", "1.0.1"], indirect=True)
 
 
 # --- one intent
 
 
+@BOTH
 def test_low_latency_adds_up(check: Check) -> None:
     check([LATENCY], FAST, 20 + 30 + 25)
 
@@ -167,6 +175,7 @@ def test_low_bandwidth_takes_the_least_maximum(check: Check, network: Network) -
     check([LOW], WIDE, 1200)
 
 
+@BOTH
 def test_low_jitter_and_low_utilization_add_up(check: Check, network: Network) -> None:
     network.change_link("r2-r4", jitter=7, utilization=30)
     network.change_link("r5-r6", jitter=4, utilization=10)
@@ -175,6 +184,7 @@ def test_low_jitter_and_low_utilization_add_up(check: Check, network: Network) -
     check([UTILIZATION], WIDE, 10 + 15)
 
 
+@BOTH
 def test_low_packet_loss_multiplies_what_arrives(check: Check, network: Network) -> None:
     network.change_link("r1-r2", loss=19)
     network.change_link("r1-r3", loss=10)
@@ -195,6 +205,7 @@ def test_equal_ways_are_told_apart_by_igp_metric_then_by_names(check: Check, net
 # --- several intents
 
 
+@BOTH
 def test_two_metrics_are_weighted_by_their_order(check: Check, network: Network) -> None:
     # latency 20 25 30 60 75 90: quartiles 25 and 75 and so no outliers, the scale is 20 to 90
     network.change_link("r1-r2", jitter=10)
@@ -211,6 +222,7 @@ def test_two_metrics_are_weighted_by_their_order(check: Check, network: Network)
     check([JITTER, LATENCY], WIDE, 0.7 * wide_jitter + 0.3 * wide_latency)
 
 
+@BOTH
 def test_three_metrics_are_weighted_by_their_order(check: Check, network: Network) -> None:
     network.change_link("r1-r3", jitter=10, loss=1)
     # jitter and loss 0 0 0 0 0 x: quartiles 0 and 0, only 0 is within the fences, and all count as 1
@@ -229,6 +241,7 @@ def test_wide_links_cost_little_where_bandwidth_is_one_of_several(check: Check) 
 # --- min and max values
 
 
+@BOTH
 def test_a_link_below_the_least_bandwidth_is_none(check: Check, computed: Computed) -> None:
     check([LATENCY, intent(HIGH, min_value=100)], FAST)
     check([LATENCY, intent(HIGH, min_value=101)], WIDE)
@@ -270,6 +283,7 @@ def test_a_dearer_way_to_a_router_is_taken_where_the_cheaper_uses_up_the_limit()
 # --- flexible algorithms and services
 
 
+@BOTH
 def test_an_algorithm_has_its_own_routers_and_sids(check: Check, computed: Computed) -> None:
     check([flex(128)], "r2/128 r4/128 r6/128", 30)
     check([flex(129), intent(LATENCY)], "r3/129 r5/129 r6/129", 60 + 90 + 75)
@@ -304,6 +318,7 @@ def test_a_service_at_the_sources_own_router_has_that_routers_sid_before_it(comp
     assert back.sids == sids("r6 nat@r6 r4 r2 r1")
 
 
+@BOTH
 def test_an_unhealthy_instance_is_passed_over(check: Check, computed: Computed, network: Network) -> None:
     network.change_service("fw", "r2", False)
     check([sfc("fw")], "r3 r5 fw@r5 r6", 30)
@@ -442,7 +457,7 @@ FINE = ("LOW_LATENCY", [value("MAX_VALUE", 5)])
     ("wrong", "text"),
     [
         (request(), "At least one intent should be provided"),
-        (request(FINE, FINE), "Intent type INTENT_TYPE_LOW_LATENCY appears more than once"),
+        (request(FINE, FINE), "Intent type LowLatency appears more than once"),
         (request(("UNSPECIFIED", [])), "Intent type unspecified"),
         (request(("LOW_LATENCY", [value("UNSPECIFIED", 1)])), "Value type unspecified"),
         (request(FINE, source="10.0.0.1"), "Ipv6SourceAddress' failed on the 'ipv6' tag"),
@@ -451,6 +466,7 @@ FINE = ("LOW_LATENCY", [value("MAX_VALUE", 5)])
         (request(FINE, source=""), "Ipv6SourceAddress' failed on the 'required' tag"),
         (request(("LOW_LATENCY", [value("MAX_VALUE", 0)])), "NumberValue' failed on the 'required' tag"),
         (request(("LOW_LATENCY", [value("MAX_VALUE", -1)])), "NumberValue' failed on the 'min' tag"),
+        (request(("LOW_LATENCY", [pb.Value(type="VALUE_TYPE_MAX_VALUE")])), "Number value was not provided"),
         (request(("FLEX_ALGO", [])), "exact one VALUE_TYPE_FLEX_ALGO_NR"),
         (request(("FLEX_ALGO", [value("FLEX_ALGO_NR", 128)] * 2)), "exact one VALUE_TYPE_FLEX_ALGO_NR"),
         (request(("FLEX_ALGO", [value("MAX_VALUE", 128)])), "of type VALUE_TYPE_FLEX_ALGO_NR"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
 
-from hawkwing.config import check_config, load_config
+from hawkwing.config import Tls, check_config, load_config
 from hawkwing.controller import credentials
 from hawkwing.errors import ConfigError, ControllerError
+from hawkwing.pem import Contents, folder_of, read_contents
+from hawkwing.plan import Options, make_plan
 from tests.certificates import make_certificate
 
 TEXT = """hawkeye:
@@ -104,3 +107,83 @@ def test_the_stream_reads_the_files_once_more(folder: Path) -> None:
     assert tls is not None
     with pytest.raises(ControllerError, match=r"hawkeye\.tls\.ca: .*gone/ca.pem can't be read: No such file"):
         credentials.read(tls.beside(folder / "gone"))
+
+
+# --- renewed files
+
+
+def contents(folder: Path) -> tuple[Tls, Contents]:
+    file = folder / "hawk.yaml"
+    file.write_text(TEXT.format(**GOOD))
+    tls = load_config(file).hawkeye.tls
+    assert tls is not None
+    return tls.beside(folder), read_contents(tls.beside(folder))
+
+
+@pytest.fixture
+def renewable(folder: Path, tmp_path: Path) -> Path:
+    """A folder of its own with the same files."""
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def test_renewed_files_are_used_at_the_next_connection(
+    renewable: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    tls, before = contents(renewable)
+    renewed = credentials.Renewed(tls, before)
+    assert isinstance(renewed(), grpc.ChannelCredentials)
+    assert renewed.contents == before and not caplog.messages
+    make_certificate(renewable, "client", signer="ca")
+    renewed()
+    assert renewed.contents == read_contents(tls) != before
+    assert caplog.messages == ["hawkeye.tls: the files have changed, the new ones are used"]
+
+
+def test_while_the_files_are_half_written_those_before_are_used(
+    renewable: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tls, before = contents(renewable)
+    renewed = credentials.Renewed(tls, before)
+    (renewable / "client.pem").write_text("-----BEGIN")
+    for _ in range(3):
+        assert isinstance(renewed(), grpc.ChannelCredentials)
+        assert renewed.contents == before
+    (message,) = caplog.messages
+    assert message == (
+        f"hawkeye.tls.certificate: {renewable}/client.pem has no certificate in PEM form; "
+        "the credentials before are used"
+    )
+
+
+def test_contents_count_and_not_names(renewable: Path) -> None:
+    file = renewable / "hawk.yaml"
+    file.write_text(TEXT.format(**GOOD))
+    options = Options("client", [], file)
+    first = make_plan(options)
+    assert make_plan(options).pem == first.pem is not None
+    make_certificate(renewable, "client", signer="ca")
+    second = make_plan(options)
+    assert second.config.hawkeye == first.config.hawkeye and second.pem != first.pem
+
+
+def test_relative_paths_are_beside_the_link(folder: Path, tmp_path: Path) -> None:
+    """As Kubernetes and others do it: the file is a link to its current version elsewhere."""
+    for name in GOOD.values():
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "versions" / "1").write_text(TEXT.format(**GOOD))
+    link = tmp_path / "hawk.yaml"
+    link.symlink_to("versions/1")
+    tls = make_plan(Options("client", [], link)).config.hawkeye.tls
+    assert tls is not None and tls.ca == tmp_path / "ca.pem"
+    assert check_config(link)[1] == []
+
+
+def test_relative_paths_of_standard_input_are_those_of_the_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert folder_of(Path("/dev/stdin")) == folder

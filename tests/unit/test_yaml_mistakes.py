@@ -10,6 +10,7 @@ import pytest
 
 from hawkwing.config import check_config
 from hawkwing.errors import ConfigError
+from hawkwing.yaml_lines import YamlError, read_yaml
 from hawkwing.yaml_mistakes import odd_character
 from tests.unit.mistakes import APP, HEAD, Row, app, hawkeye, lines, name, port, said_of, sid
 from tests.unit.test_config import EXAMPLE
@@ -303,3 +304,30 @@ def test_any_mistake_ends_with_sentences(file: Path) -> None:
             for line in error.problems:
                 assert line.split(":")[0] == "hawk.yaml" and int(line.split(":")[1]) > 0, line
     assert wrong > 500
+
+
+_DEEP = 20_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: " + "[" * _DEEP,
+        "services: " + "[" * _DEEP + "]" * _DEEP,
+        "services: " + "[{a: " * _DEEP,
+        "services:\n" + " [\n" * _DEEP,
+        "services:\n" + "  - [\n" * _DEEP,
+        "services:\n" + "  - {\n" * _DEEP,
+        "a: b\n" * _DEEP + "[" * _DEEP,
+        "[" + "[],\n" * _DEEP,
+        "- " * _DEEP,
+        "? " * _DEEP,
+        "".join(f"{' ' * depth}a:\n" for depth in range(3000)),
+    ],
+)
+def test_what_is_nested_20000_deep_is_refused_at_once(text: str) -> None:
+    """The scanner's time for each token grows with the depth: in one of these once 14.8 s."""
+    begun = time.process_time()
+    with pytest.raises(YamlError):
+        read_yaml(text)
+    assert time.process_time() - begun < 1.0

@@ -1,0 +1,242 @@
+"""Which query to send when, and which one to blame if the stream breaks: rules without I/O.
+
+Times are seconds of one steady clock. On a new stream all queries are asked at once. One without an answer is
+asked again, soon and then ever more rarely; one with an answer now and then, because a push can get lost.
+
+A refused query ends HawkEye's whole stream, and some queries end HawkEye itself. So the queries without an
+answer at that moment are suspects: on the next stream they are asked after all others, and one at a time. The
+one that ends a stream alone is held back, longer each time, until it is answered.
+"""
+
+import heapq
+import itertools
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from hawkwing.controller import intent_pb2 as pb
+from hawkwing.controller.backoff import jittered
+from hawkwing.controller.messages import to_request
+from hawkwing.intents import PathQuery
+
+AGAIN_FIRST, AGAIN_FACTOR, AGAIN_MOST = 2.0, 1.6, 300.0
+"""Seconds until a query without an answer is asked again: the first time, growth, and at most."""
+REFRESH = 300.0
+"""Seconds until a query with an answer is asked again."""
+PATIENCE = 2.0
+"""Seconds to wait for one answer before the next query, when they are sent one at a time."""
+HOLD_FIRST, HOLD_MOST = 5.0, 600.0
+"""Seconds a query is held back: the first time, and at most; doubled each time."""
+HOLD_UNPROVEN = 60.0
+"""The most seconds where the stream answered nothing: then the controller may be at fault, not the query."""
+RECENT = 10.0
+"""Only a query of the last so many seconds can be why a stream broke."""
+
+
+class Break(Enum):
+    """How a stream ended; the values are how many in a row make a query a suspect, and hold it back."""
+
+    REFUSED = (1, 1)
+    BROKEN = (1, 2)
+    CANCELLED = (2, 3)  # usually another client of HawkEye 1.0.1 has left; but see Questions.broke
+
+
+@dataclass(eq=False, slots=True)
+class Question:
+    """A wanted query: when it was asked last on this stream, how often in vain, and if it was answered."""
+
+    query: PathQuery
+    request: pb.PathRequest
+    asked: float | None = None
+    times: int = 0
+    answered: bool = False
+    #: The last answer had no path.
+    empty: bool = False
+    #: When it is to be asked again, or until when it is held back.
+    due: float = 0.0
+    #: The time of its entry in the schedule; entries with another time are out of date.
+    entry: float | None = None
+    dropped: bool = False
+    #: Streams in a row that ended while it had no answer.
+    breaks: int = 0
+    suspect: bool = False
+    hold: float = 0.0
+    held_until: float = 0.0
+    #: Why it is held back.
+    reason: str = ""
+
+
+class Questions:
+    """All wanted queries, and the state of one stream."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[PathQuery, Question] = {}
+        self._fresh: dict[Question, None] = {}
+        self._again: dict[Question, None] = {}
+        self._alone: dict[Question, None] = {}
+        self._open: dict[Question, None] = {}  # without an answer, the one that was asked last at the end
+        self._schedule: list[tuple[float, int, Question]] = []
+        self._numbers = itertools.count()
+        self._probe: Question | None = None
+        self._turn_of_alone = False
+        self._progress = 0.0
+        self.answers = 0
+        """Answers on this stream."""
+
+    def __contains__(self, query: PathQuery) -> bool:
+        return query in self._wanted
+
+    def __iter__(self) -> Iterator[Question]:
+        return iter(self._wanted.values())
+
+    def get(self, query: PathQuery) -> Question | None:
+        """The question of a query, if it is wanted."""
+        return self._wanted.get(query)
+
+    @property
+    def open(self) -> Collection[Question]:
+        """Questions that were asked and have no answer yet."""
+        return self._open.keys()
+
+    def unanswered(self) -> list[Question]:
+        """Questions without an answer on this stream, those that were not asked yet included."""
+        return [question for question in self if not question.answered]
+
+    def change(self, wanted: Iterable[PathQuery], dropped: Iterable[PathQuery]) -> None:
+        """Adds and removes queries; ValueError, and no change, if one can't be sent."""
+        requests = {query: to_request(query) for query in wanted if query not in self._wanted}
+        for query in dropped:
+            question = self._wanted.pop(query, None)
+            if question is not None:
+                question.dropped = True
+                self._forget(question)
+        for query, request in requests.items():
+            question = self._wanted[query] = Question(query, request)
+            self._fresh[question] = None
+
+    def begin(self, now: float) -> None:
+        """A new stream: nothing was asked on it."""
+        for waiting in (self._fresh, self._again, self._alone, self._open):
+            waiting.clear()
+        self._schedule.clear()
+        self._probe = None
+        self._turn_of_alone = False
+        self._progress = 0.0
+        self.answers = 0
+        for question in self:
+            question.asked, question.times, question.answered = None, 0, False
+            question.entry = None
+            if not question.suspect:
+                self._fresh[question] = None
+            elif question.held_until > now:
+                self._ask_later(question, question.held_until)
+            else:
+                self._alone[question] = None
+
+    def due(self, now: float) -> tuple[list[Question], float | None]:
+        """The questions to send now; if none, the seconds to wait (None: until a change)."""
+        self._ripen(now)
+        pauses = [self._schedule[0][0] - now] if self._schedule else []
+        if self._probe is not None and (wait := self._patience(self._probe, now)) > 0:
+            # What is sent meanwhile would share the blame.
+            return [], min([wait, *pauses])
+        bulk = list(self._fresh)
+        if not (self._alone and self._turn_of_alone):
+            bulk += self._again
+        if bulk:
+            self._turn_of_alone = True
+            return bulk, None
+        if self._alone:
+            last = next(reversed(self._open), None)
+            wait = 0.0 if last is None else self._patience(last, now)
+            if wait <= 0:
+                self._turn_of_alone = False
+                return [next(iter(self._alone))], None
+            pauses.append(wait)
+        return [], max(0.0, min(pauses)) if pauses else None
+
+    def asked(self, question: Question, now: float) -> None:
+        """It is being sent."""
+        for waiting in (self._fresh, self._again, self._alone, self._open):
+            waiting.pop(question, None)
+        self._open[question] = None
+        self._probe = question if question.suspect else None
+        question.asked = now
+        question.times += 1
+        pause = min(AGAIN_FIRST * AGAIN_FACTOR ** (question.times - 1), AGAIN_MOST)
+        self._ask_later(question, now + jittered(pause))
+
+    def answered(self, query: PathQuery, now: float) -> Question | None:
+        """An answer or a push has come; None where nobody waits for it."""
+        question = self._wanted.get(query)
+        if question is None:
+            return None
+        self.answers += 1
+        if not question.answered:
+            self._progress = now
+        question.answered = True
+        question.times = question.breaks = 0
+        question.suspect, question.hold, question.held_until, question.reason = False, 0.0, 0.0, ""
+        self._open.pop(question, None)
+        self._again.pop(question, None)
+        self._alone.pop(question, None)
+        if question is self._probe:
+            self._probe = None
+        if question.asked is None:
+            # An answer to an earlier stream: this one has to be asked, too.
+            self._fresh[question] = None
+        else:
+            self._ask_later(question, now + jittered(REFRESH))
+        return question
+
+    def broke(self, how: Break, now: float, reason: str) -> Question | None:
+        """The stream has ended; the question that is held back for it, if it is known which.
+
+        HawkEye 1.0.1 ends any stream for any client's fault, and the one at fault perhaps with CANCELLED. So
+        each stream that ends so counts, but only several in a row make a suspect.
+        """
+        recent = [question for question in self._open if now - (question.asked or 0.0) <= RECENT]
+        suspected, held = how.value
+        for question in recent:
+            question.breaks += 1
+            question.suspect = question.suspect or question.breaks >= suspected
+        culprit = recent[-1] if len(recent) == 1 or (recent and recent[-1] is self._probe) else None
+        if culprit is None or culprit.breaks < held:
+            return None
+        most = HOLD_MOST if self.answers or how is Break.REFUSED else HOLD_UNPROVEN
+        culprit.hold = min(culprit.hold * 2 or HOLD_FIRST, most)
+        culprit.suspect, culprit.held_until, culprit.reason = True, now + culprit.hold, reason
+        return culprit
+
+    @staticmethod
+    def _patience(question: Question, now: float) -> float:
+        """How long its answer is still waited for."""
+        return (question.asked or 0.0) + PATIENCE - now
+
+    def _ask_later(self, question: Question, due: float) -> None:
+        question.due = due
+        # An entry for an earlier time stays: when that has come, it is put off.
+        if question.entry is None or due < question.entry:
+            question.entry = due
+            heapq.heappush(self._schedule, (due, next(self._numbers), question))
+
+    def _ripen(self, now: float) -> None:
+        while self._schedule and self._schedule[0][0] <= now:
+            time, _, question = heapq.heappop(self._schedule)
+            if question.dropped or time != question.entry:
+                continue
+            question.entry = None
+            # Where answers are still coming one after the other, this one's may be next.
+            busy = self._progress + AGAIN_FIRST if question.times and not question.answered else 0.0
+            if max(question.due, busy) > now:
+                self._ask_later(question, max(question.due, busy))
+            elif question.suspect:
+                self._alone[question] = None
+            else:
+                self._again[question] = None
+
+    def _forget(self, question: Question) -> None:
+        for waiting in (self._fresh, self._again, self._alone, self._open):
+            waiting.pop(question, None)
+        if question is self._probe:
+            self._probe = None

@@ -1,0 +1,356 @@
+"""Keeps the programs on their interfaces: what others take away is put back, and what can't be is told.
+
+An interface is known by its index, whatever it is called meanwhile. Where that is gone, the next one with the
+name that was asked for is taken. The kernel tells of changes (netlink); a look now and then finds the rest.
+Looking and putting back is done in a thread, because the kernel may be busy with other changes for a while.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
+from hawkwing.dataplane.attach import Hooks, Program
+from hawkwing.dataplane.claim import Claims
+from hawkwing.dataplane.interfaces import Asked
+from hawkwing.dataplane.netlink import Listener, Netlink
+from hawkwing.dataplane.tc import Link
+from hawkwing.errors import DataplaneError, HawkwingError
+
+log = logging.getLogger(__name__)
+_PERIOD = 10.0
+_PAUSE = 0.1
+_ENOUGH = 10
+_TOLD_AGAIN = 60.0
+_ANY_INTERFACE = -1
+"""In messages about filters of a shared block."""
+
+
+@dataclass
+class Place:
+    """An interface that was asked for, and what is known of it; index 0: there is none."""
+
+    asked: Asked
+    index: int = 0
+    name: str = ""
+    attached: bool = False
+    #: Something of ours may be on it.
+    held: bool = False
+    #: Why it is not attached, or what is wrong although it is.
+    problem: str = ""
+    warnings: tuple[str, ...] = ()
+    #: Those of them that come from counting packets.
+    starved: tuple[str, ...] = ()
+    restored: int = 0
+    told: float = 0.0
+    counted: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.asked.name
+
+    def report(self) -> dict[str, Any]:
+        """For `hawkwing status`."""
+        return {
+            "interface": self.asked.asked,
+            "name": self.name,
+            "renamed": self.name != self.asked.name,
+            "index": self.index or None,
+            "attached": self.attached,
+            "problem": self.problem,
+            "warnings": list(self.warnings),
+            "restored": self.restored,
+        }
+
+
+class Keeper:
+    """The programs of one role on all of its interfaces, from `start` to `release` or `leave`."""
+
+    def __init__(
+        self,
+        role: str,
+        interfaces: Iterable[Asked],
+        hook: str,
+        programs: Mapping[str, int],
+        claims: Claims,
+        former: Collection[int] = (),
+        others: Collection[int] = (),
+        seen: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        """`programs` are file descriptors; `seen` counts packets that got to ours, on egress and ingress."""
+        self._role = role
+        self._ip = Netlink()
+        known = {name: Program(fd, bpf.program_info(fd).id) for name, fd in programs.items()}
+        self._hooks = Hooks(self._ip, role, hook, known, former, others)
+        self._claims = claims
+        self._seen = seen
+        self._seen_before: tuple[int, int] | None = None
+        self._places = [Place(asked) for asked in interfaces]
+        self._deleted: set[int] = set()
+        self._cleared: set[int] = set()
+        self._missed = True
+        self._lock = threading.Lock()
+        self._ended = False
+        for place in self._places:
+            found = self._find(place)
+            if found is not None:
+                place.index, place.name = found.index, found.name
+
+    # --- start and stop
+
+    def start(self, wait: bool = False) -> None:
+        """On all of the interfaces, or on none: DataplaneError says why. With `wait` some may be missing."""
+        claim.forget_vanished(self._ip)
+        try:
+            for place in self._places:
+                link = self._find(place)
+                if link is None:
+                    if not wait:
+                        raise DataplaneError(f"there is no interface {place.asked.asked!r} here")
+                    place.index, place.problem = 0, f"{place.asked.asked} is not there yet"
+                    log.info("%s: waiting for it", place.problem)
+                    continue
+                self._take(place, link)
+                place.held = True
+                held = self._hooks.hold(link, first=True)
+                place.attached = True
+                if held.problem:
+                    raise DataplaneError(held.problem)
+        except BaseException:
+            self.release()
+            raise
+        attach.forget_vanished(self._ip)
+
+    def release(self) -> tuple[list[str], list[str]]:
+        """Off every interface: those where nothing is left, and those where something is."""
+        free: list[str] = []
+        left: list[str] = []
+        with self._lock:
+            self._ended = True
+            for place in self._places:
+                try:
+                    link = tc.link(self._ip, place.index) if place.held else None
+                    if link is None:
+                        attach.forget(place.index)
+                        continue
+                    place.name = link.name
+                    (free if self._hooks.let_go(link) else left).append(place.name)
+                except (DataplaneError, OSError) as error:
+                    log.error("%s: %s", place.name, error)
+                    left.append(place.name)
+            self._ip.close()
+        return free, left
+
+    def leave(self) -> None:
+        """What is on the interfaces goes on steering."""
+        with self._lock:
+            self._ended = True
+            self._ip.close()
+
+    # --- what there is
+
+    def links(self) -> dict[str, int]:
+        """Index by name, of the interfaces that are there."""
+        return {place.name: place.index for place in self._places if place.index}
+
+    def first_name(self) -> str:
+        """What the first interface is called now."""
+        return self._places[0].name
+
+    def report(self) -> list[dict[str, Any]]:
+        """Each interface for `hawkwing status`."""
+        return [place.report() for place in self._places]
+
+    def problems(self) -> list[str]:
+        """Of the interfaces that are not attached."""
+        return [place.problem for place in self._places if not place.attached]
+
+    # --- looking after them
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Puts back what goes, until it is cancelled; calls `changed` where interfaces came or went."""
+        loop = asyncio.get_running_loop()
+        due = asyncio.Event()
+        listener = Listener()
+
+        def drain() -> None:
+            for change in listener.changes():
+                if self._concerns(change):
+                    due.set()
+
+        loop.add_reader(listener, drain)
+        try:
+            # What has changed since the start was not heard of.
+            due.set()
+            counted = loop.time()
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_PERIOD):
+                        await due.wait()
+                due.clear()
+                drain()
+                thorough = loop.time() - counted >= _PERIOD
+                if thorough:
+                    counted = loop.time()
+                try:
+                    if await asyncio.to_thread(self.check, thorough):
+                        changed()
+                except (HawkwingError, OSError) as error:
+                    log.error("looking after the interfaces: %s", error)
+                # Others may change a lot at once.
+                await asyncio.sleep(_PAUSE)
+        finally:
+            loop.remove_reader(listener)
+            listener.close()
+
+    def _concerns(self, change: tuple[int, bytes] | None) -> bool:
+        if change is None:
+            self._missed = True
+            return True
+        kind, content = change
+        family, index = tc.family_and_index(content)
+        ours = any(place.index == index for place in self._places)
+        if kind in (netlink.NEWLINK, netlink.DELLINK):
+            if family:
+                # A port of a bridge comes or goes, not a link.
+                return False
+            if kind == netlink.DELLINK and ours:
+                self._deleted.add(index)
+            return ours or not all(place.attached for place in self._places)
+        if kind == netlink.DELQDISC and ours and tc.is_clsact(content):
+            self._cleared.add(index)
+        return ours or index == _ANY_INTERFACE
+
+    def check(self, thorough: bool = False) -> bool:
+        """Looks at all interfaces and puts back what is missing; True where one came, went or was renamed."""
+        with self._lock:
+            if self._ended:
+                return False
+            before = self.links()
+            deleted, self._deleted = self._deleted, set()
+            cleared, self._cleared = self._cleared, set()
+            missed, self._missed = self._missed, False
+            for place in self._places:
+                was, attached = place.problem, place.attached
+                if place.index in deleted:
+                    self._lose(place)
+                    self._tell(place, was, attached)
+                    was, attached = place.problem, place.attached
+                self._look_after(place, None if missed else place.index not in cleared)
+                self._tell(place, was, attached)
+            self._look_ahead(thorough)
+            return self.links() != before
+
+    def _find(self, place: Place) -> Link | None:
+        """By its index; where that is gone, or another interface's now, by the names that it may have."""
+        link = tc.link(self._ip, place.index) if place.index else None
+        if link is not None and link.name == place.name:
+            return link
+        if link is not None and attach.is_attached(self._ip, self._role, link.index):
+            return link
+        for name in (place.asked.asked, place.asked.name, place.name):
+            found = tc.link(self._ip, name=name)
+            if found is not None:
+                return found
+        return link
+
+    def _take(self, place: Place, link: Link) -> None:
+        """Makes this interface the one that was asked for."""
+        if any(other is not place and other.index == link.index for other in self._places):
+            raise DataplaneError(f"{link.name} is asked for by another name already")
+        if place.index and place.index != link.index:
+            was, attached = place.problem, place.attached
+            self._lose(place)
+            self._tell(place, was, attached)
+        self._claims.take_link(link.index, link.name)
+        if place.index == link.index and place.name != link.name:
+            log.info("%s is called %s now", place.name, link.name)
+        place.index, place.name = link.index, link.name
+
+    def _look_after(self, place: Place, same: bool | None) -> None:
+        try:
+            link = self._find(place)
+            if link is None:
+                if place.index:
+                    self._lose(place)
+                return
+            self._take(place, link)
+            place.held = True
+            held = self._hooks.hold(link, same=same if place.attached else None)
+            if held.put and place.attached:
+                self._tell_restored(place, held.put)
+            place.attached, place.problem = True, held.problem
+        except DataplaneError as error:
+            place.attached, place.problem = False, str(error)
+        except OSError as error:
+            place.attached, place.problem = False, f"{place.name}: {error.strerror}"
+
+    def _lose(self, place: Place) -> None:
+        """The interface is gone, and with it what was on it."""
+        self._claims.drop_link(place.index)
+        attach.forget(place.index)
+        place.index, place.attached, place.held = 0, False, False
+        place.problem = f"{place.name} is gone"
+
+    def _tell_restored(self, place: Place, put: tuple[str, ...]) -> None:
+        place.restored += 1
+        now = time.monotonic()
+        # Where two tools fight over an interface, the log is not to be full of it.
+        if now - place.told > _TOLD_AGAIN or not place.told:
+            place.told = now
+            what = ", ".join(put)
+            log.warning("%s: filters were removed by another program (%s); attached again", place.name, what)
+
+    def _tell(self, place: Place, was: str, attached: bool) -> None:
+        if place.problem == was and place.attached == attached:
+            return
+        if not place.attached:
+            log.warning("not attached: %s", place.problem)
+        elif place.problem:
+            log.warning("%s", place.problem)
+        elif not attached:
+            log.info("attached to %s%s", place.name, " again" if was.endswith("is gone") else "")
+
+    # --- what other programs do
+
+    def _look_ahead(self, thorough: bool) -> None:
+        seen = self._seen() if thorough else None
+        for place in self._places:
+            warnings: list[str] = []
+            if place.attached:
+                found = ahead.of_interface(self._ip, place.index)
+                warnings = [f"{place.name} {one}" for one in found]
+                if seen is not None:
+                    place.starved = tuple(self._starved(place, seen, {one.direction for one in found}))
+                warnings += place.starved if found else ()
+            for warning in warnings:
+                if warning not in place.warnings:
+                    log.warning("%s", warning)
+            place.warnings = tuple(warnings)
+        if seen is not None:
+            self._seen_before = seen
+
+    def _starved(self, place: Place, seen: tuple[int, int], directions: Collection[str]) -> Iterator[str]:
+        """Packets pass, and none of them gets to our programs."""
+        link = tc.link(self._ip, place.index)
+        if link is None:
+            return
+        before, place.counted = place.counted, (link.sent, link.received)
+        if self._seen_before is None:
+            return
+        for number, direction in enumerate(("egress", "ingress")):
+            passed = place.counted[number] - before[number]
+            if (
+                direction in directions
+                and before[number]
+                and passed >= _ENOUGH
+                and seen[number] == self._seen_before[number]
+            ):
+                yield (
+                    f"{place.name} {direction}: packets pass, but none gets to HawkWing's program: "
+                    "nothing is steered"
+                )

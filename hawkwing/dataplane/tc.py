@@ -1,0 +1,215 @@
+"""Links, their clsact and its filters, as the kernel has them: looked at and changed by netlink."""
+
+import errno
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hawkwing.dataplane import netlink
+from hawkwing.dataplane.netlink import Netlink, RefusedError, attributes, number_of, text_of
+
+INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
+"""The two places of a clsact, as parents of filters."""
+PARENTS = {"ingress": INGRESS, "egress": EGRESS}
+ETH_P_ALL = 0x0003
+
+_CLSACT, _CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
+_KIND, _OPTIONS, _CHAIN, _INGRESS_BLOCK, _EGRESS_BLOCK = 1, 2, 11, 13, 14
+_BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID, _BPF_DIRECT_ACTION = 6, 7, 8, 11, 1
+_IFNAME, _STATS, _XDP, _PROP_LIST, _ALT_NAME = 3, 23, 43, 52, 53
+_XDP_FD, _XDP_FLAGS, _XDP_ID, _XDP_GENERIC_ID, _XDP_EXPECTED = 1, 3, 4, 6, 8
+XDP_NEW, XDP_GENERIC, XDP_DRIVER, XDP_REPLACE = 1, 2, 4, 16
+_LONGEST_NAME, _LONGEST_ALT_NAME = 15, 127
+_IFINFO = struct.Struct("=BxHiII")
+_TCMSG = struct.Struct("=BxxxiIII")
+_GONE = (errno.ENODEV, errno.ENOENT, errno.EINVAL, errno.ERANGE)
+
+
+@dataclass(frozen=True)
+class Link:
+    """An interface; `type` is ARPHRD_*, `xdp` the id of its XDP program (0: none)."""
+
+    index: int
+    name: str
+    type: int
+    other_names: tuple[str, ...] = ()
+    xdp: int = 0
+    xdp_generic: bool = False
+    received: int = 0
+    sent: int = 0
+
+
+class Qdisc(NamedTuple):
+    """What stands in the place of a clsact: that, or `ingress`. A block is shared with other interfaces."""
+
+    kind: str
+    blocks: tuple[int, ...] = ()
+
+
+class Filter(NamedTuple):
+    """A filter; `name` and `program` (its id) of a BPF program, `options` as the kernel tells them."""
+
+    kind: str
+    priority: int
+    handle: int
+    protocol: int
+    chain: int = 0
+    name: str = ""
+    program: int = 0
+    options: bytes = b""
+
+
+def link(ip: Netlink, index: int = 0, name: str = "") -> Link | None:
+    """An interface by index or by one of its names; None where there is none."""
+    if name and len(name.encode()) > _LONGEST_ALT_NAME:
+        return None
+    wanted = b""
+    if name:
+        kind = _IFNAME if len(name.encode()) <= _LONGEST_NAME else _ALT_NAME
+        wanted = netlink.attribute(kind, name)
+    try:
+        answer = ip.ask(netlink.GETLINK, _IFINFO.pack(0, 0, index, 0, 0) + wanted)
+    except RefusedError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    return read_link(answer[0]) if answer else None
+
+
+def links(ip: Netlink) -> list[Link]:
+    """All interfaces of the namespace."""
+    return [read_link(message) for message in ip.dump(netlink.GETLINK, _IFINFO.pack(0, 0, 0, 0, 0))]
+
+
+def family_and_index(message: bytes) -> tuple[int, int]:
+    """Of a message about a link, a queueing discipline or a filter: they begin alike."""
+    family, index = struct.unpack_from("=Bxxxi", message)
+    return family, index
+
+
+def read_link(message: bytes) -> Link:
+    """A link in a message."""
+    _family, kind, index, _flags, _change = _IFINFO.unpack_from(message)
+    found = attributes(message[_IFINFO.size :])
+    properties = found.get(_PROP_LIST, b"")
+    others = tuple(text_of(value) for kind, value in netlink.each_attribute(properties) if kind == _ALT_NAME)
+    xdp = attributes(found.get(_XDP, b""))
+    received, sent = struct.unpack_from("=QQ", found[_STATS]) if _STATS in found else (0, 0)
+    return Link(
+        index,
+        text_of(found.get(_IFNAME, b"")),
+        kind,
+        others,
+        number_of(xdp.get(_XDP_ID, b"")),
+        _XDP_GENERIC_ID in xdp,
+        received,
+        sent,
+    )
+
+
+def set_xdp(ip: Netlink, index: int, program: int, flags: int, instead_of: int | None = None) -> None:
+    """Puts a program (-1: none) on an interface; `instead_of` is the one that has to be there."""
+    values: dict[int, bytes | int | str] = {_XDP_FD: program, _XDP_FLAGS: flags}
+    if instead_of is not None:
+        values = {_XDP_FD: program, _XDP_FLAGS: flags | XDP_REPLACE, _XDP_EXPECTED: instead_of}
+    ip.ask(netlink.SETLINK, _IFINFO.pack(0, 0, index, 0, 0) + netlink.nested(_XDP, values))
+
+
+def qdisc(ip: Netlink, index: int) -> Qdisc | None:
+    """The clsact or ingress queueing discipline of an interface."""
+    # All are listed, since the kernel tells every listener of one that is asked for alone.
+    for message in ip.dump(netlink.GETQDISC, _TCMSG.pack(0, index, 0, 0, 0)):
+        _family, owner, _handle, parent, _info = _TCMSG.unpack_from(message)
+        if owner == index and parent == _CLSACT:
+            found = attributes(message[_TCMSG.size :])
+            blocks = (number_of(found[kind]) for kind in (_INGRESS_BLOCK, _EGRESS_BLOCK) if kind in found)
+            return Qdisc(text_of(found.get(_KIND, b"")), tuple(blocks))
+    return None
+
+
+def is_clsact(message: bytes) -> bool:
+    """Is a message about a queueing discipline about one in the place of a clsact?"""
+    return bool(_TCMSG.unpack_from(message)[3] == _CLSACT)
+
+
+def add_clsact(ip: Netlink, index: int) -> None:
+    """RefusedError with EEXIST where something is in its place."""
+    body = _TCMSG.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + netlink.attribute(_KIND, "clsact")
+    ip.ask(netlink.NEWQDISC, body, netlink.CREATE | netlink.EXCLUSIVE)
+
+
+def remove_clsact(ip: Netlink, index: int) -> None:
+    """With all filters on it."""
+    body = _TCMSG.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + netlink.attribute(_KIND, "clsact")
+    ip.ask(netlink.DELQDISC, body)
+
+
+def filters(ip: Netlink, index: int, parent: int) -> list[Filter]:
+    """The filters in one direction, in the order in which they are run; none without a clsact."""
+    try:
+        answer = ip.dump(netlink.GETTFILTER, _TCMSG.pack(0, index, 0, parent, 0))
+    except RefusedError as error:
+        if error.errno in _GONE:
+            return []
+        raise
+    # A priority is told once more by itself, without a handle.
+    found = [one for one in map(read_filter, answer) if one.handle]
+    return sorted(found, key=lambda one: (one.chain, one.priority))
+
+
+def read_filter(message: bytes) -> Filter:
+    """A filter in a message."""
+    _family, _index, handle, _parent, info = _TCMSG.unpack_from(message)
+    found = attributes(message[_TCMSG.size :])
+    kind, options = text_of(found.get(_KIND, b"")), found.get(_OPTIONS, b"")
+    of_bpf = attributes(options) if kind == "bpf" else {}
+    return Filter(
+        kind,
+        info >> 16,
+        handle,
+        _swapped(info & 0xFFFF),
+        number_of(found.get(_CHAIN, b"")),
+        text_of(of_bpf.get(_BPF_NAME, b"")),
+        number_of(of_bpf.get(_BPF_ID, b"")),
+        options,
+    )
+
+
+def put_filter(ip: Netlink, index: int, parent: int, place: tuple[int, int], program: int, name: str) -> None:
+    """A BPF program (file descriptor) at a priority and handle, RefusedError (EEXIST) if they are taken."""
+    _put(ip, index, parent, place, program, name, netlink.EXCLUSIVE)
+
+
+def replace_filter(
+    ip: Netlink, index: int, parent: int, place: tuple[int, int], program: int, name: str
+) -> None:
+    """A BPF program in place of the one that is there; no packet is between them."""
+    _put(ip, index, parent, place, program, name, netlink.REPLACE)
+
+
+def _put(
+    ip: Netlink, index: int, parent: int, place: tuple[int, int], program: int, name: str, flag: int
+) -> None:
+    options: dict[int, bytes | int | str] = {
+        _BPF_FD: program,
+        _BPF_NAME: name,
+        _BPF_FLAGS: _BPF_DIRECT_ACTION,
+    }
+    body = _place(index, parent, place) + netlink.nested(_OPTIONS, options)
+    ip.ask(netlink.NEWTFILTER, body, netlink.CREATE | flag)
+
+
+def remove_filter(ip: Netlink, index: int, parent: int, place: tuple[int, int]) -> None:
+    """Takes a BPF program away that was put there for all protocols."""
+    ip.ask(netlink.DELTFILTER, _place(index, parent, place))
+
+
+def _place(index: int, parent: int, place: tuple[int, int]) -> bytes:
+    priority, handle = place
+    info = priority << 16 | _swapped(ETH_P_ALL)
+    return _TCMSG.pack(0, index, handle, parent, info) + netlink.attribute(_KIND, "bpf")
+
+
+def _swapped(number: int) -> int:
+    """From the wire's order into this machine's, or back."""
+    return int(struct.unpack("=H", struct.pack("!H", number))[0])

@@ -1,0 +1,121 @@
+"""What a configuration asks for: counted against a room, and arranged by name and address. Pure.
+
+Everything here is looked at before anything is changed: `check`, a start and a reload count alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from typing import NamedTuple
+
+from hawkwing.config_models import Application, Config
+from hawkwing.room import MOST, Room
+from hawkwing.sids import SidList
+from hawkwing.yaml_lines import Place
+
+_KINDS = {
+    "addresses": "IPv6 addresses",
+    "names": "domain names",
+    "applications": "applications at addresses and names",
+    "lists": "different segment lists",
+}
+
+
+class Part(NamedTuple):
+    """What one value of a file adds to the needs, at its place."""
+
+    kind: str
+    number: int
+    place: Place
+
+
+def _parts(config: Config) -> Iterator[Part]:
+    addresses: set[IPv6Address] = set()
+    names: set[str] = set()
+    lists: set[SidList] = set()
+    for name, service in config.services.items():
+        place: Place = ("services", name)
+        before = len(addresses)
+        addresses.update(service.ipv6_addresses)
+        yield Part("addresses", len(addresses) - before, (*place, "ipv6_addresses"))
+        targets = len(service.ipv6_addresses)
+        if service.domain_name is not None:
+            targets += 1
+            yield Part("names", int(service.domain_name not in names), (*place, "domain_name"))
+            names.add(service.domain_name)
+        yield Part("applications", targets * len(service.applications), (*place, "applications"))
+        for index, application in enumerate(service.applications):
+            if application.sid and application.sid not in lists:
+                lists.add(application.sid)
+                yield Part("lists", 1, (*place, "applications", index, "sid"))
+            if application.intents and config.hawkeye.enabled:
+                yield Part("queries", targets, (*place, "applications", index, "intents"))
+
+
+def needs_of(config: Config) -> Room:
+    """What a configuration needs, without the addresses that its names will turn out to have."""
+    total = dict.fromkeys(Room._fields, 0)
+    for part in _parts(config):
+        total[part.kind] += part.number
+    return Room(**total)
+
+
+def excess(
+    config: Config, room: Room = MOST, advice: str = "at most {most:,} are possible"
+) -> list[tuple[Place, str]]:
+    """A sentence for each kind of which there is too much, at the place where it becomes too much."""
+    needs = needs_of(config)
+    found = []
+    for kind, what in _KINDS.items():
+        most, total = getattr(room, kind), getattr(needs, kind)
+        if total <= most:
+            continue
+        so_far = 0
+        for part in _parts(config):
+            if part.kind == kind:
+                so_far += part.number
+                if so_far > most:
+                    found.append((part.place, f"the file has {total:,} {what}, {advice.format(most=most)}"))
+                    break
+    return found
+
+
+@dataclass(frozen=True)
+class Desired:
+    """A configuration's services by name and by address, their applications by port."""
+
+    ports: dict[str, dict[int, Application]] = field(default_factory=dict)
+    by_name: dict[str, list[str]] = field(default_factory=dict)
+    by_address: dict[IPv6Address, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Config) -> Desired:
+        """Arranges it; takes long for a large one."""
+        made = cls()
+        for name, service in config.services.items():
+            made.ports[name] = {application.port: application for application in service.applications}
+            if service.domain_name:
+                made.by_name.setdefault(service.domain_name, []).append(name)
+            for address in service.ipv6_addresses:
+                made.by_address.setdefault(address, []).append(name)
+        return made
+
+    def lists(self) -> set[SidList]:
+        """All configured segment lists."""
+        return {one.sid for ports in self.ports.values() for one in ports.values() if one.sid}
+
+    def services_at(self, address: IPv6Address, names: Collection[str]) -> Iterator[str]:
+        """The services of an address, which these domain names have; those configured with it come first."""
+        yield from self.by_address.get(address, ())
+        for name in sorted(names) if len(names) > 1 else names:
+            yield from self.by_name.get(name, ())
+
+    def application(self, services: Iterable[str], port: int) -> tuple[str, Application] | None:
+        """The first of these services with an application on the port, and that."""
+        for service in services:
+            found = self.ports[service].get(port)
+            if found is not None:
+                return service, found
+        return None

@@ -1,0 +1,51 @@
+"""Files in /run: written whole or not at all, for root's eyes only."""
+
+import os
+from pathlib import Path
+
+from hawkwing.errors import DataplaneError
+
+_MODE = 0o600
+
+
+class RunFile:
+    """What one process leaves there for the next; DataplaneError has one sentence where that fails."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def exists(self) -> bool:
+        """Is it there?"""
+        return self.path.exists()
+
+    def read(self) -> str | None:
+        """Its text; None where there is none that can be read."""
+        try:
+            return self.path.read_text()
+        except (OSError, ValueError):
+            return None
+
+    def write(self, text: str) -> None:
+        """Others see the old text or the new one."""
+        temporary = self.path.with_name(f"{self.path.name}.new")
+        try:
+            with os.fdopen(
+                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, _MODE), "w"
+            ) as file:
+                os.fchmod(file.fileno(), _MODE)
+                file.write(text)
+            temporary.replace(self.path)
+        except OSError as error:
+            _remove(temporary)
+            raise DataplaneError(f"can't write {self.path}: {error.strerror}") from None
+
+    def remove(self) -> None:
+        """Already gone is fine."""
+        _remove(self.path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataplaneError(f"can't remove {path}: {error.strerror}") from None

@@ -1,0 +1,51 @@
+"""The log's lines: a prefix, and no line again and again."""
+
+import logging
+import time
+from collections.abc import Callable
+
+_TIMES, _SECONDS = 3, 60.0
+_MOST_REMEMBERED = 1000
+
+
+class Repetitions(logging.Filter):
+    """Lets a line through three times a minute; after that it says how often it was left out."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        #: Of each line: when its minute began, how often it came, how often it was left out.
+        self._seen: dict[tuple[int, str], tuple[float, int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False: leave it out."""
+        key = record.levelno, record.getMessage()
+        now = self._now()
+        begun, times, left_out = self._seen.pop(key, (now, 0, 0))
+        if now - begun >= _SECONDS:
+            if left_out:
+                record.msg, record.args = f"{key[1]} ({left_out} more like this in between)", None
+            begun, times, left_out = now, 0, 0
+        shown = times < _TIMES
+        self._seen[key] = begun, times + 1, left_out + (not shown)
+        while len(self._seen) > _MOST_REMEMBERED:
+            self._seen.pop(next(iter(self._seen)))
+        return shown
+
+
+class Prefixed(logging.Formatter):
+    """`hawkwing: warning: ...`, without colours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, unless an exception comes with it."""
+        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"hawkwing: {prefix}{super().format(record)}"
+
+
+def to_standard_error(verbose: bool) -> None:
+    """Sets logging up for an agent."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Prefixed())
+    if not verbose:
+        handler.addFilter(Repetitions())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])

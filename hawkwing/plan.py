@@ -1,0 +1,116 @@
+"""What an agent is to do: its options and its file, read and checked before anything is changed.
+
+A start, `hawkwing reload` and SIGHUP make the same plan. What is wrong with it is one sentence (or one a line
+of the file), and then nothing was touched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Network
+from pathlib import Path
+
+from hawkwing.config import Config, Reading, read_config
+from hawkwing.dataplane.interfaces import Asked, requiring_hmac
+from hawkwing.dataplane.plane import require_hmac_links_fit
+from hawkwing.desired import Desired, excess, needs_of
+from hawkwing.errors import ConfigError, HawkwingError
+from hawkwing.pem import Contents, folder_of, read_contents
+from hawkwing.room import Room
+from hawkwing.sids import MAX_PREFIXES, SidList
+
+_RESTART = "the running agent has room for {most:,}: restart it to make room"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command line, without the configuration file."""
+
+    role: str
+    asked: Sequence[Asked]
+    config_file: Path | None
+    hook: str = "tc"
+    sr_domain: tuple[IPv6Network, ...] = ()
+    keep: bool = False
+    wait: bool = False
+    #: Addresses and port of `--metrics`.
+    metrics: tuple[tuple[str, ...], int] | None = None
+
+    @property
+    def interfaces(self) -> list[str]:
+        """What the interfaces were called at the start."""
+        return [one.name for one in self.asked]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration that can be applied, and what follows from it."""
+
+    config: Config
+    desired: Desired
+    needs: Room
+    #: Lines `FILE:LINE: warning: ...`.
+    warnings: Sequence[str] = ()
+    #: Of the files for TLS with the controller.
+    pem: Contents | None = None
+    _reading: Reading | None = None
+
+    @classmethod
+    def of(cls, config: Config, reading: Reading | None = None) -> Plan:
+        """Without a look at anything else; takes long for a large configuration."""
+        tls = config.hawkeye.tls if config.hawkeye.enabled else None
+        return cls(
+            config,
+            Desired.of(config),
+            needs_of(config),
+            reading.warnings() if reading is not None else (),
+            read_contents(tls) if tls is not None else None,
+            reading,
+        )
+
+    def fitting(self, room: Room, learned: Room, used: Collection[SidList]) -> Plan:
+        """The plan, for a running agent: ConfigError where there isn't enough room for it.
+
+        `room` is what its tables hold, `learned` what addresses learned from names take, and `used` has the
+        lists in use: while paths change there are the old ones and the new ones.
+        """
+        leaving = len(set(used) - self.desired.lists())
+        left = Room(
+            addresses=room.addresses - learned.addresses,
+            names=room.names,
+            applications=room.applications - learned.applications,
+            lists=room.lists - leaving,
+        )
+        found = excess(self.config, Room(*(max(number, 0) for number in left)), _RESTART)
+        if found and self._reading is not None:
+            raise ConfigError(self._reading.lines(found))
+        # The file's text and the places in it are not needed any more.
+        return replace(self, _reading=None)
+
+
+def make_plan(options: Options) -> Plan:
+    """Reads the file and looks at every limit; HawkwingError says what is in the way."""
+    if len(options.sr_domain) > MAX_PREFIXES:
+        given = f"--sr-domain is given {len(options.sr_domain)} times"
+        raise HawkwingError(f"{given}, at most {MAX_PREFIXES} prefixes are possible")
+    require_hmac_links_fit(len(requiring_hmac(options.interfaces)))
+    if options.config_file is None:
+        return Plan.of(_with_options(Config(), options))
+    client = options.role == "client"
+    reading = read_config(options.config_file, os.environ, require_services=client)
+    if client:
+        return Plan.of(_with_options(reading.config, options), reading)
+    # A server needs no services, controller or warnings.
+    return Plan.of(_with_options(Config(sr_domain=reading.config.sr_domain), options))
+
+
+def _with_options(config: Config, options: Options) -> Config:
+    changes: dict[str, object] = {}
+    if config.hawkeye.tls is not None and options.config_file is not None:
+        tls = config.hawkeye.tls.beside(folder_of(options.config_file))
+        changes["hawkeye"] = config.hawkeye.model_copy(update={"tls": tls})
+    if options.sr_domain:
+        changes["sr_domain"] = options.sr_domain
+    return config.model_copy(update=changes) if changes else config

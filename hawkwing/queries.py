@@ -1,0 +1,146 @@
+"""Which paths a client wants from the controller, and which it got: a record a query. Pure, no I/O."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+
+from hawkwing.config_models import Application
+from hawkwing.intents import PathQuery
+from hawkwing.sids import SidList
+
+FORMER_ANSWERS = 300.0
+"""Seconds that a path of the controller is kept after the last application that needs it has gone."""
+
+
+@dataclass(slots=True, eq=False)
+class Binding:
+    """One application at one address of its service, and its path."""
+
+    service: str
+    application: Application
+    address: IPv6Address
+    query: PathQuery | None = None
+    controller_path: SidList = ()
+    since: float = field(default_factory=time.time)
+
+    @property
+    def path(self) -> SidList:
+        """The SIDs in use, in travel order; empty where there are none."""
+        return self.controller_path or self.application.sid
+
+    @property
+    def origin(self) -> str:
+        """Where the path comes from: controller, backup or none."""
+        if self.controller_path:
+            return "controller"
+        return "backup" if self.application.sid else "none"
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A query: who needs its path, and the path, if there was an answer."""
+
+    bindings: list[Binding] = field(default_factory=list)
+    path: SidList = ()
+
+
+class Queries:
+    """The queries of all bindings; those that come and go are told once, to whoever asks for changes."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._asked: dict[PathQuery, _Asked] = {}
+        self._changes: dict[PathQuery, bool] = {}
+        #: Paths for queries that are not asked any more, until when; the oldest first.
+        self.former: dict[PathQuery, tuple[float, SidList]] = {}
+
+    def __contains__(self, query: PathQuery) -> bool:
+        return query in self._asked
+
+    def __iter__(self) -> Iterator[PathQuery]:
+        return iter(self._asked)
+
+    def add(self, binding: Binding) -> None:
+        """Asks for a path; a query that was answered a short time before has it at once."""
+        if binding.query is None:
+            return
+        asked = self._asked.get(binding.query)
+        if asked is None:
+            asked = self._asked[binding.query] = _Asked()
+            self._note(binding.query, asked=True)
+            end, path = self.former.pop(binding.query, (0.0, ()))
+            if end > self._now():
+                asked.path = path
+        asked.bindings.append(binding)
+        binding.controller_path = asked.path
+
+    def remove(self, binding: Binding) -> None:
+        """Asks no more, unless others need the same path."""
+        if binding.query is None:
+            return
+        asked = self._asked[binding.query]
+        asked.bindings = [other for other in asked.bindings if other is not binding]
+        if asked.bindings:
+            return
+        del self._asked[binding.query]
+        self._note(binding.query, asked=False)
+        self.forget_former()
+        if asked.path:
+            self.former[binding.query] = self._now() + FORMER_ANSWERS, asked.path
+
+    def answer(self, query: PathQuery, path: SidList) -> list[Binding]:
+        """Takes a path; the bindings that have another one."""
+        asked = self._asked.get(query)
+        if asked is None:
+            return []
+        asked.path = path
+        return [binding for binding in asked.bindings if binding.controller_path != path]
+
+    def bindings(self, query: PathQuery) -> list[Binding]:
+        """Those that need the path for this query."""
+        asked = self._asked.get(query)
+        return list(asked.bindings) if asked is not None else []
+
+    def answers(self) -> Iterator[tuple[PathQuery, SidList]]:
+        """The last valid paths; changes while it runs are not included."""
+        for query, asked in list(self._asked.items()):
+            if asked.path:
+                yield query, asked.path
+
+    def changes(self, most: int | None = None) -> tuple[list[PathQuery], list[PathQuery]]:
+        """Queries that were added since the last call, and queries that were removed; `most` at once."""
+        changes = self._changes
+        if most is not None and len(changes) > most:
+            changes = {query: changes[query] for query in itertools.islice(changes, most)}
+            for query in changes:
+                del self._changes[query]
+        else:
+            self._changes = {}
+        return [q for q, asked in changes.items() if asked], [q for q, asked in changes.items() if not asked]
+
+    def name(self, query: PathQuery) -> str:
+        """The query as an operator knows it: service, port, address, intents with their values."""
+        intents = ", ".join(map(str, query.intents))
+        asking = self.bindings(query)
+        if not asking:
+            return str(query)
+        more = f" and {len(asking) - 1} more" if len(asking) > 1 else ""
+        port = asking[0].application.port
+        return f"{asking[0].service} port {port} at {query.destination}{more} ({intents})"
+
+    def forget_former(self) -> None:
+        """Lets go of paths that are too old."""
+        while self.former:
+            query, (end, _) = next(iter(self.former.items()))
+            if end > self._now():
+                return
+            del self.former[query]
+
+    def _note(self, query: PathQuery, asked: bool) -> None:
+        # A query that was added and removed between two calls, or the reverse, is no change.
+        if self._changes.pop(query, asked) is asked:
+            self._changes[query] = asked

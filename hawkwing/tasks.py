@@ -1,0 +1,165 @@
+"""Background work that is not to die in silence: what it ended of is told once, and it starts again.
+
+Endless work is kept up, with growing pauses between two starts. What a callback raises is noted, too; asyncio
+goes on calling it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+log = logging.getLogger("hawkwing")
+T = TypeVar("T")
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_MOST_TROUBLES = 100
+SLICE = 0.005
+"""Seconds of long work before others get their turn."""
+
+
+@dataclass
+class Trouble:
+    """What some work ended of: how often, when last, and when it starts again (None: it runs, or is over)."""
+
+    error: str
+    times: int = 0
+    last: float = 0.0
+    restarts_at: float | None = None
+
+
+class Supervisor:
+    """Runs the background tasks of one event loop until `close`."""
+
+    def __init__(self, first_pause: float = _FIRST_PAUSE, longest_pause: float = _LONGEST_PAUSE) -> None:
+        self._first, self._longest = first_pause, longest_pause
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: By the name of the work.
+        self.troubles: dict[str, Trouble] = {}
+
+    def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Runs `work()` until it returns, again after each exception; the task may be cancelled."""
+        return self._start(self._keeping(name, work))
+
+    def once(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs it to its end; what it raises is noted."""
+        task = self._start(self._noting(name, work))
+        # It may be cancelled before its first step.
+        task.add_done_callback(lambda _task: work.close())
+        return task
+
+    def note(self, name: str, error: BaseException) -> Trouble:
+        """Logs an exception, unless this work has ended of the same before."""
+        text = _text(error)
+        trouble = self.troubles.get(name)
+        if trouble is None or trouble.error != text:
+            log.error("%s: %s", name, text, exc_info=error if log.isEnabledFor(logging.DEBUG) else None)
+            if trouble is None and len(self.troubles) >= _MOST_TROUBLES:
+                self.troubles.pop(next(iter(self.troubles)))
+            trouble = self.troubles[name] = Trouble(text, trouble.times if trouble else 0)
+        trouble.times += 1
+        trouble.last = time.time()
+        return trouble
+
+    def callback_failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """The event loop's exception handler."""
+        error = context.get("exception")
+        what = context.get("message", "")
+        handle = str(context.get("handle", ""))
+        name = next((word for word in handle.replace("(", " ").split() if "." in word), "")
+        self.note(f"event loop ({name or what})", error if error is not None else RuntimeError(what))
+
+    async def close(self) -> None:
+        """Ends all of it."""
+        while self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._tasks.difference_update(tasks)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _noting(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self.note(name, error)
+
+    async def _keeping(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        pause = self._first
+        while True:
+            begun = time.monotonic()
+            try:
+                await work()
+                return
+            except Exception as error:
+                if time.monotonic() - begun > self._longest:
+                    pause = self._first
+                trouble = self.note(name, error)
+            trouble.restarts_at = time.time() + pause
+            try:
+                await asyncio.sleep(pause)
+            finally:
+                trouble.restarts_at = None
+            pause = min(pause * 2, self._longest)
+
+
+def _text(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+async def collected(items: Iterable[T]) -> list[T]:
+    """All of them, while others get their turn."""
+    found: list[T] = []
+    end = time.monotonic() + SLICE
+    for item in items:
+        found.append(item)
+        if time.monotonic() > end:
+            await asyncio.sleep(0)
+            end = time.monotonic() + SLICE
+    return found
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """What `work` returns or raises, in a thread that nobody waits for when the process ends."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+    threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
+    try:
+        return await result
+    finally:
+        # An exception knows this frame, and the future the exception: garbage that only a search finds.
+        del result
+
+
+def _run(work: Callable[[], T], loop: asyncio.AbstractEventLoop, result: asyncio.Future[T]) -> None:
+    value: T | None = None
+    raised: BaseException | None = None
+    try:
+        value = work()
+    except BaseException as error:
+        raised = error
+    # The loop may have ended meanwhile.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_settle, result, value, raised)
+    del value, raised, result
+
+
+def _settle(result: asyncio.Future[Any], value: object, error: BaseException | None) -> None:
+    if result.done():
+        return
+    if error is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(value)

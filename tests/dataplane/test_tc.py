@@ -1,0 +1,219 @@
+"""What we read and change by netlink, next to what iproute2 makes of it, in a namespace of its own."""
+
+import errno
+import json
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
+from hawkwing.dataplane.attach import Hooks, Program
+from hawkwing.dataplane.netlink import Listener, Netlink, RefusedError
+from hawkwing.errors import DataplaneError
+from lab import netns
+
+LONG = "a-name-that-is-longer-than-names-are"
+
+
+def program(verdict: int) -> int:
+    """The file descriptor of a program that returns this for each packet."""
+    return bpf.load_program("somebody", b"\xb7\0\0\0" + struct.pack("=i", verdict) + b"\x95" + bytes(7))
+
+
+class Place:
+    """A namespace with v0 and v1, its netlink socket, and a shell in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sh("ip link add v0 type veth peer name v1")
+        self.ip = netns.run_inside(name, Netlink)
+
+    def sh(self, script: str) -> str:
+        argv = ["nsenter", f"--net={netns.path(self.name)}", "sh", "-ec", script]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+    def link(self, name: str = "v0") -> tc.Link:
+        found = tc.link(self.ip, name=name)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """Removed after the test."""
+    monkeypatch.setenv("HAWKWING_RUN", str(tmp_path))
+    claim.runtime_folder().mkdir(parents=True)
+    name = f"tc-{os.getpid()}"
+    netns.create(name)
+    made = Place(name)
+    yield made
+    made.ip.close()
+    netns.remove(name)
+
+
+def test_links(place: Place) -> None:
+    place.sh(f"ip link property add dev v0 altname enp1s0 altname {LONG}")
+    told = {one["ifname"]: one["ifindex"] for one in json.loads(place.sh("ip -j link"))}
+    assert {one.name: one.index for one in tc.links(place.ip)} == told
+    link = place.link()
+    assert link.other_names == ("enp1s0", LONG) and link.type == 1
+    assert place.link("enp1s0") == place.link(LONG) == link
+    assert tc.link(place.ip, index=link.index) == link
+    assert tc.link(place.ip, index=7777) is tc.link(place.ip, name="nope") is None
+    assert tc.link(place.ip, name="x" * 200) is tc.link(place.ip, name="") is None
+
+
+def test_queueing_disciplines(place: Place) -> None:
+    index = place.link().index
+    place.sh("tc qdisc add dev v1 clsact")
+    assert tc.qdisc(place.ip, index) is None
+    tc.add_clsact(place.ip, index)
+    assert tc.qdisc(place.ip, index) == tc.Qdisc("clsact")
+    assert "qdisc clsact ffff: parent ffff:fff1" in place.sh("tc qdisc show dev v0")
+    with pytest.raises(RefusedError) as refused:
+        tc.add_clsact(place.ip, index)
+    assert refused.value.errno == errno.EEXIST and "Exclusivity" in refused.value.text
+    tc.remove_clsact(place.ip, index)
+    assert "clsact" not in place.sh("tc qdisc show dev v0")
+    place.sh("tc qdisc add dev v0 ingress")
+    assert tc.qdisc(place.ip, index) == tc.Qdisc("ingress")
+    place.sh("tc qdisc del dev v0 ingress; tc qdisc add dev v0 ingress_block 21 egress_block 22 clsact")
+    assert tc.qdisc(place.ip, index) == tc.Qdisc("clsact", (21, 22))
+
+
+def test_filters(place: Place) -> None:
+    index, fd = place.link().index, program(-1)
+    place.sh("tc qdisc add dev v0 clsact")
+    tc.put_filter(place.ip, index, tc.EGRESS, (48401, 1), fd, "hawkwing:client")
+    place.sh("tc filter add dev v0 egress prio 7 protocol ipv6 u32 match u32 0 0 flowid 1:1")
+    (told,) = (
+        one
+        for one in json.loads(place.sh("tc -j filter show dev v0 egress"))
+        if one["kind"] == "bpf" and "options" in one and "handle" in one["options"]
+    )
+    found = tc.filters(place.ip, index, tc.EGRESS)
+    assert [one.kind for one in found] == ["u32", "u32", "bpf"]
+    ours = found[-1]
+    assert (ours.priority, ours.name, ours.program) == (
+        told["pref"],
+        told["options"]["bpf_name"],
+        told["options"]["prog"]["id"],
+    )
+    assert ours.program == bpf.program_info(fd).id and ours.protocol == tc.ETH_P_ALL
+    with pytest.raises(RefusedError) as refused:
+        tc.put_filter(place.ip, index, tc.EGRESS, (48401, 1), fd, "another")
+    assert refused.value.errno == errno.EEXIST
+    tc.replace_filter(place.ip, index, tc.EGRESS, (48401, 1), fd, "another")
+    assert [one.name for one in tc.filters(place.ip, index, tc.EGRESS)][-1] == "another"
+    assert tc.filters(place.ip, index, tc.INGRESS) == []
+    tc.remove_filter(place.ip, index, tc.EGRESS, (48401, 1))
+    assert "bpf" not in place.sh("tc filter show dev v0 egress")
+    os.close(fd)
+
+
+def test_what_is_refused_has_the_kernels_own_words(place: Place) -> None:
+    fd = program(-1)
+    place.sh("tc qdisc add dev v0 ingress_block 21 egress_block 22 clsact")
+    with pytest.raises(RefusedError) as refused:
+        tc.put_filter(place.ip, place.link().index, tc.EGRESS, (48401, 1), fd, "x")
+    assert refused.value.errno == errno.EOPNOTSUPP and "shared" in refused.value.text
+    os.close(fd)
+
+
+def test_a_listener_hears_of_changes_and_that_some_were_lost(place: Place) -> None:
+    listener = netns.run_inside(place.name, Listener)
+    assert list(listener.changes()) == []
+    place.sh("tc qdisc add dev v0 clsact")
+    heard = [change for change in listener.changes() if change is not None]
+    assert (netlink.NEWQDISC, (0, place.link().index)) in [
+        (kind, tc.family_and_index(content)) for kind, content in heard
+    ]
+    # More than there is room for.
+    listener._socket.setsockopt(1, 8, 4096)
+    place.sh("for i in 1 2 3 4 5 6 7 8 9; do tc qdisc del dev v0 clsact; tc qdisc add dev v0 clsact; done")
+    assert None in list(listener.changes())
+    assert list(listener.changes()) == []
+    listener.close()
+
+
+@pytest.fixture
+def hooks(place: Place) -> Iterator[Hooks]:
+    """Of a client, with programs that let everything pass."""
+    fds = {f"{way}_ethernet": program(-1) for way in ("egress", "ingress")}
+    made = {name: Program(fd, bpf.program_info(fd).id) for name, fd in fds.items()}
+    yield Hooks(place.ip, "client", "tc", made)
+    for fd in fds.values():
+        os.close(fd)
+
+
+def test_holding_again_changes_nothing(place: Place, hooks: Hooks) -> None:
+    assert hooks.hold(place.link()).put == ("egress", "ingress")
+    before = place.sh("tc filter show dev v0 egress; tc filter show dev v0 ingress")
+    listener = netns.run_inside(place.name, Listener)
+    assert hooks.hold(place.link()).put == ()
+    assert list(listener.changes()) == []
+    assert place.sh("tc filter show dev v0 egress; tc filter show dev v0 ingress") == before
+    listener.close()
+
+
+def test_a_predecessors_filters_are_replaced_where_they_are_and_doubles_removed(
+    place: Place, hooks: Hooks
+) -> None:
+    old = program(-1)
+    place.sh("tc qdisc add dev v0 clsact")
+    for priority in (300, 48401):
+        tc.put_filter(place.ip, place.link().index, tc.EGRESS, (priority, 5), old, "hawkwing:client")
+    hooks.hold(place.link())
+    (mine,) = tc.filters(place.ip, place.link().index, tc.EGRESS)
+    assert (mine.priority, mine.handle) == (300, 5) and mine.program != bpf.program_info(old).id
+    os.close(old)
+
+
+def test_a_busy_neighbourhood(place: Place, hooks: Hooks) -> None:
+    """No place is left that keeps the order of the roles."""
+    fd = program(-1)
+    place.sh("tc qdisc add dev v0 clsact")
+    for priority in attach.priorities("client", tc.EGRESS):
+        tc.put_filter(place.ip, place.link().index, tc.EGRESS, (priority, 1), fd, "somebody")
+    with pytest.raises(DataplaneError, match="the tc priorities around 48401 on v0 are taken"):
+        hooks.hold(place.link())
+    os.close(fd)
+
+
+def test_letting_go_leaves_what_others_have(place: Place, hooks: Hooks) -> None:
+    fd = program(-1)
+    hooks.hold(place.link())
+    tc.put_filter(place.ip, place.link().index, tc.INGRESS, (9, 1), fd, "somebody")
+    assert hooks.let_go(place.link())
+    assert [one.name for one in tc.filters(place.ip, place.link().index, tc.INGRESS)] == ["somebody"]
+    assert list(claim.runtime_folder().glob("clsact-*")) == []
+    os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("script", "kinds"),
+    [
+        ("prio 7 protocol ipv6 u32 match u32 0 0 flowid 1:1", ["u32"]),
+        ("prio 7 protocol all u32 match u32 0 0 flowid 1:1", ["u32"]),
+        ("prio 7 protocol arp u32 match u32 0 0 flowid 1:1", []),
+        ("prio 50000 protocol ipv6 u32 match u32 0 0 flowid 1:1", []),
+        ("prio 7 protocol ipv6 u32 match u32 0 0 action pass", ["u32"]),
+        ("prio 7 protocol ipv6 u32 match u32 0 0 action continue", []),
+    ],
+)
+def test_who_ends_the_chain_ahead_of_us(place: Place, script: str, kinds: list[str]) -> None:
+    place.sh("tc qdisc add dev v0 clsact")
+    done = subprocess.run(
+        ["nsenter", f"--net={netns.path(place.name)}", "sh", "-c", f"tc filter add dev v0 egress {script}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"this kernel has no such classifier or action: {done.stderr.strip()}")
+    found = ahead.of_interface(place.ip, place.link().index)
+    assert [one.what.split()[1] for one in found] == kinds

@@ -1,0 +1,96 @@
+"""The host's addresses: what the kernel tells of them, and which one requests name as their source."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from ipaddress import IPv6Address
+
+import pytest
+
+from hawkwing.addresses import HostAddress, mapped_ipv4, parse_table, preferred_address, source_to
+from lab import netns
+
+TABLE = """\
+fe800000000000000000000000000001 02 40 20 80     eth0
+20010db8000000000000000000000001 02 40 00 20     eth0
+20010db8000000000000000000000003 02 40 00 80     eth0
+20010db8000000000000000000000002 02 40 00 80     eth0
+20010db800000000000000000000000a 02 40 00 c0     eth0
+20010db8000000000000000000000000 02 40 00 88     eth0
+20010db8000000000000000000000009 02 40 00 01     eth0
+20010db8000100000000000000000001 03 40 00 20     eth1
+00000000000000000000000000000001 01 80 10 80       lo
+"""
+
+
+def test_the_kernels_table() -> None:
+    found = parse_table(TABLE)
+    assert found[0] == HostAddress(IPv6Address("fe80::1"), "eth0", False, 0x80)
+    assert found[1] == HostAddress(IPv6Address("2001:db8::1"), "eth0", True, 0x20)
+    assert len(found) == 9
+
+
+@pytest.mark.parametrize(
+    ("interface", "address"),
+    [
+        # Neither deprecated, tentative, a duplicate nor temporary; and the same one each time.
+        ("eth0", "2001:db8::2"),
+        # Better than nothing.
+        ("eth1", "2001:db8:1::1"),
+        ("lo", None),
+        ("eth2", None),
+    ],
+)
+def test_the_usual_source(interface: str, address: str | None) -> None:
+    wanted = IPv6Address(address) if address is not None else None
+    assert preferred_address(parse_table(TABLE), interface) == wanted
+    assert preferred_address(reversed(parse_table(TABLE)), interface) == wanted
+
+
+def test_ipv4_addresses() -> None:
+    text = "Main:\n  |-- 192.0.2.0\n     /24 link UNICAST\n        |-- 192.0.2.1\n           /32 host LOCAL\n"
+    assert mapped_ipv4(text) == {IPv6Address("::ffff:192.0.2.1")}
+
+
+def test_the_loopback_address_is_no_source() -> None:
+    assert source_to(IPv6Address("::1")) is None
+
+
+def test_the_source_is_the_kernels_choice() -> None:
+    """By the longest common prefix (RFC 6724, rule 8), never a deprecated one (rule 3)."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: network namespaces")
+    commands = """
+    link add w0 type veth peer name w1
+    link set w0 up
+    link set w1 up
+    -6 addr add 2001:db8:a::1/64 dev w0 nodad
+    -6 addr add fcbb:cc00:1::a/48 dev w0 nodad
+    -6 addr add fcbb:cc00:1::b/48 dev w0 nodad preferred_lft 0
+    -6 route add default via 2001:db8:a::2
+    """
+
+    def work() -> list[str | None]:
+        assert ctypes.CDLL(None).unshare(0x40000000) == 0  # CLONE_NEWNET
+        for command in filter(None, map(str.strip, commands.splitlines())):
+            subprocess.run(["ip", *command.split()], check=True)
+
+        def source(text: str) -> str | None:
+            found = source_to(IPv6Address(text))
+            return str(found) if found is not None else None
+
+        found = [source("fcbb:cc00:2::a"), source("2001:db8:b::1"), source("fcbb:cc00:1::b")]
+        subprocess.run(["ip", "-6", "addr", "del", "fcbb:cc00:1::a/48", "dev", "w0"], check=True)
+        found.append(source("fcbb:cc00:2::a"))
+        subprocess.run(["ip", "-6", "route", "del", "default"], check=True)
+        return [*found, source("2001:db8:b::1")]
+
+    assert netns.in_thread(work) == [
+        "fcbb:cc00:1::a",
+        "2001:db8:a::1",
+        "fcbb:cc00:1::b",  # to itself
+        "2001:db8:a::1",  # the other one is deprecated
+        None,
+    ]

@@ -1,0 +1,217 @@
+"""Both ends of the control socket, each against a wrong other end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hawkwing import control
+from hawkwing.control import ControlServer, answers, ask
+from hawkwing.errors import ConfigError, HawkwingError
+from hawkwing.tasks import in_thread
+
+
+def serving(path: Path, handlers: Mapping[str, Any], work: Callable[[], Any], **more: Any) -> Any:
+    """What `work` returns, in a thread, while these handlers answer."""
+
+    async def main() -> Any:
+        server = ControlServer(path, handlers, **more)
+        await server.start()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600  # noqa: ASYNC240
+        try:
+            return await in_thread(work)
+        finally:
+            server.close()
+
+    try:
+        return asyncio.run(main())
+    finally:
+        assert not path.exists()
+
+
+def raw(path: Path, data: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(path))
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+        return received
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\n",
+        b"garbage\n",
+        b"\xff\xfe\x00\n",
+        b"[]\n",
+        b"null\n",
+        b'"status"\n',
+        b"{}\n",
+        b'{"ask": "nothing"}\n',
+        b'{"ask": ["status"]}\n',
+        b'{"ask": {"a": 1}}\n',
+        b"[" * 20_000 + b"\n",
+        b'{"ask": ' + b"[" * 20_000 + b"\n",
+    ],
+)
+def test_garbage_gets_one_sentence(tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "agent.sock"
+    answer = serving(path, {"status": lambda _request: "well"}, lambda: raw(path, data))
+    assert json.loads(answer) == {"error": "unknown request (different version?)"}
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 200_000, b"x" * 200_000 + b"\n"])
+def test_no_line_gets_no_answer(tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "agent.sock"
+
+    def work() -> bytes:
+        try:
+            return raw(path, data)
+        except (BrokenPipeError, ConnectionResetError):
+            return b""
+
+    assert serving(path, {}, work) == b""
+    assert not caplog.messages
+
+
+def test_one_that_says_nothing_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_TIMEOUT", 0.1)
+    path = tmp_path / "agent.sock"
+
+    def work() -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(path))
+            return connection.recv(10)
+
+    assert serving(path, {}, work) == b""
+
+
+def test_what_a_handler_fails_with_is_told_and_noted(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    noted: list[tuple[str, str]] = []
+
+    def status(_request: object) -> str:
+        raise ZeroDivisionError("division by zero")
+
+    def work() -> str:
+        with pytest.raises(HawkwingError) as caught:
+            ask(path, {"ask": "status"})
+        return str(caught.value)
+
+    found = serving(
+        path, {"status": status}, work, failed=lambda name, error: noted.append((name, str(error)))
+    )
+    assert found == "the agent failed: ZeroDivisionError: division by zero"
+    assert noted == [("request status", "division by zero")]
+
+
+def test_an_answer_may_take_longer_than_a_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(control, "_SIGN_OF_LIFE", 0.05)
+    path = tmp_path / "agent.sock"
+
+    async def reload(_request: object) -> list[str]:
+        await asyncio.sleep(1.0)
+        return ["  done", "\n"]
+
+    assert serving(path, {"reload": reload}, lambda: ask(path, {"ask": "reload"})) == ["  done", "\n"]
+
+
+def test_large_answers(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    large = {
+        "bindings": [f"binding {number}" for number in range(200_001)],
+        "few": list(range(1000)),
+        "none": {},
+        "nested": {"list": [[1, 2]] * 1001, "text": "x"},
+    }
+    assert serving(path, {"status": lambda _request: large}, lambda: ask(path, {"ask": "status"})) == large
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"", "the agent has stopped"),
+        (b"   ", "the agent has stopped"),
+        (b"garbage\n", "the answer at {path} is not an agent's"),
+        (b"[1]\n", "the answer at {path} is not an agent's"),
+        (b"3\n", "the answer at {path} is not an agent's"),
+        (b"{}\n", "the answer at {path} is not an agent's"),
+        (b"\xff\n", "the answer at {path} is not an agent's"),
+        (b"[" * 20_000 + b"\n", "the answer at {path} is not an agent's"),
+        (b'{"error": "one sentence"}\n', "one sentence"),
+    ],
+)
+def test_something_else_behind_the_socket(tmp_path: Path, answer: bytes, sentence: str) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(HawkwingError) as caught:
+            ask(path, {"ask": "status"})
+        thread.join()
+    assert str(caught.value) == sentence.format(path=path)
+
+
+def test_several_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "runtime_folder", lambda: tmp_path)
+    path = tmp_path / "client-eth0.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "server-eth0.sock"))
+    found = serving(
+        path,
+        {"status": lambda _request: "well"},
+        lambda: [(one.stem, answer) for one, answer in answers({"ask": "status"}, ("client", "server"))],
+    )
+    assert found == [("client-eth0", "well"), ("server-eth0", None)]
+    assert [path for path, _ in answers({"ask": "status"}, ("client",))] == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "agent.sock"
+
+    async def start() -> None:
+        await ControlServer(path, {}).start()
+
+    with pytest.raises(HawkwingError, match=f"^can't listen on {path}: No such file or directory$"):
+        asyncio.run(start())
+
+
+def test_errors_of_a_file_come_as_lines(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+
+    def reload(_request: object) -> str:
+        raise ConfigError(["a.yaml:1: one", "a.yaml:2: two"])
+
+    def work() -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            ask(path, {"ask": "reload"})
+        return caught.value.problems
+
+    begun = time.monotonic()
+    assert serving(path, {"reload": reload}, work) == ["a.yaml:1: one", "a.yaml:2: two"]
+    assert time.monotonic() - begun < 5

@@ -1,0 +1,137 @@
+"""Nothing dies in silence: what background work ends of is told once, and it is started again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+
+import pytest
+
+from hawkwing.tasks import Supervisor, in_thread
+from lab.wait import patient
+
+
+def test_work_that_fails_is_told_once_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    starts: list[float] = []
+
+    async def work() -> None:
+        starts.append(time.monotonic())
+        if len(starts) <= 4:
+            raise ValueError("no\nsuch thing")
+
+    async def run() -> Supervisor:
+        supervisor = Supervisor(first_pause=0.02, longest_pause=0.05)
+        async with asyncio.timeout(patient(10)):
+            await supervisor.keep("counting", work)
+        return supervisor
+
+    supervisor = asyncio.run(run())
+    assert caplog.messages == ["counting: ValueError: no such thing"]
+    trouble = supervisor.troubles["counting"]
+    assert (trouble.error, trouble.times, trouble.restarts_at) == ("ValueError: no such thing", 4, None)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert len(pauses) == 4
+    assert pauses[0] >= 0.02 and pauses[1] >= 0.04 and pauses[3] >= 0.05
+
+
+def test_another_error_is_told_again(caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = Supervisor()
+    for error in (OSError("a"), OSError("a"), OSError("b")):
+        supervisor.note("it", error)
+    assert caplog.messages == ["it: OSError: a", "it: OSError: b"]
+    assert supervisor.troubles["it"].times == 3
+
+
+def test_it_says_when_the_next_start_is() -> None:
+    async def broken() -> None:
+        raise OSError("broken")
+
+    async def run() -> None:
+        supervisor = Supervisor(first_pause=30)
+        task = supervisor.keep("broken", broken)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        at = supervisor.troubles["broken"].restarts_at
+        assert at is not None and 25 < at - time.time() <= 30
+        await supervisor.close()
+        assert task.cancelled()
+
+    asyncio.run(run())
+
+
+def test_a_job_that_fails_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def job() -> None:
+        raise KeyError("x")
+
+    async def run() -> None:
+        await Supervisor().once("a job", job())
+
+    asyncio.run(run())
+    assert caplog.messages == ["a job: KeyError: 'x'"]
+
+
+def test_a_callback_that_fails_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    def callback() -> None:
+        raise ZeroDivisionError("nothing")
+
+    async def run() -> Supervisor:
+        supervisor = Supervisor()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(supervisor.callback_failed)
+        for _ in range(3):
+            loop.call_soon(callback)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return supervisor
+
+    (trouble,) = asyncio.run(run()).troubles.values()
+    assert trouble.times == 3
+    (message,) = caplog.messages
+    assert "callback" in message and message.endswith("ZeroDivisionError: nothing")
+
+
+def test_closing_ends_what_is_started_meanwhile() -> None:
+    async def run() -> None:
+        supervisor = Supervisor()
+
+        async def last() -> None:
+            await asyncio.sleep(60)
+
+        async def first() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                supervisor.keep("last", last)
+
+        supervisor.keep("first", first)
+        await asyncio.sleep(0)
+        async with asyncio.timeout(patient(5)):
+            await supervisor.close()
+
+    asyncio.run(run())
+
+
+def test_work_in_a_thread() -> None:
+    def fails() -> int:
+        raise OSError("no")
+
+    async def run() -> None:
+        assert await in_thread(lambda: 3) == 3
+        with pytest.raises(OSError, match="no"):
+            await in_thread(fails)
+
+    asyncio.run(run())
+
+
+def test_nobody_waits_for_a_thread_at_the_end() -> None:
+    async def run() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await in_thread(lambda: time.sleep(3))
+
+    begun = time.monotonic()
+    asyncio.run(run())
+    assert time.monotonic() - begun < 2.5
