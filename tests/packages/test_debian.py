@@ -74,7 +74,7 @@ def test_units_steer_reload_and_stop(
     assert installed.show(CLIENT, "StatusText") == "client on eth0"
     assert installed.succeed("hawkwing", "status").startswith("hawkwing client")
     capture.forget()
-    assert http(lab, "http://host-b/") == "Hello from host-b\n"
+    assert http(lab, f"http://[{B}]/") == "Hello from host-b\n"
     packets = capture.packets(tcp_port(80))
     assert packets and all(p.srh is not None for p in packets)
     installed.succeed("systemctl", "reload", CLIENT)
@@ -94,7 +94,7 @@ def test_a_hanging_agent_is_replaced_and_steering_goes_on(
 ) -> None:
     agents.server("host-b")
     drop_in = root / f"run/systemd/system/{CLIENT}.service.d/watchdog.conf"
-    text = "[Service]\nWatchdogSec=2\n"
+    text = "[Service]\nWatchdogSec=5\n"
     script = 'mkdir -p "${1%/*}"; printf %s "$2" >"$1"; systemctl daemon-reload'
     installed.succeed("sh", "-c", script, "sh", f"/{drop_in.relative_to(root)}", text)
     installed.succeed("systemctl", "start", CLIENT)
@@ -118,7 +118,7 @@ def test_a_hanging_agent_is_replaced_and_steering_goes_on(
         assert running.sent - sent > 50 and running.sent == running.returned
         assert packets and all(p.srh is not None for p in packets)
     assert "watchdog" in installed.journal(CLIENT).lower()
-    assert int(installed.show(CLIENT, "NRestarts")) == 1
+    assert int(installed.show(CLIENT, "NRestarts")) >= 1
     installed.succeed("systemctl", "stop", CLIENT)
     assert filters(lab, "host-a") == ""
 
