@@ -55,8 +55,11 @@ ROUTERS = {
 NAME = {"name": "name of the lab (default: HAWKWING_LAB, or hawk)"}
 
 
-@task(help=NAME | {"topology": "YAML file"} | ROUTERS)
-def up(_c: Context, name=None, topology=None, routers=None, vpp_prefix=None):
+IMPAIR = {"impair": "YAML file with impairments, such as `vpp2-vpp4: {latency: 80ms, loss: 1%}`"}
+
+
+@task(help=NAME | {"topology": "YAML file"} | IMPAIR | ROUTERS)
+def up(_c: Context, name=None, topology=None, impair=None, routers=None, vpp_prefix=None):
     """Builds the lab and starts its services; returns when all hosts reach each other."""
     import time
 
@@ -68,9 +71,11 @@ def up(_c: Context, name=None, topology=None, routers=None, vpp_prefix=None):
     with one_sentence():
         lab = _lab(name, topology, routers, vpp_prefix)
         begun = time.monotonic()
-        if not lab.up():
+        if not lab.up(_caller() / impair if impair else None):
             print(f"lab {lab.name} is already up")
             return
+        for sentence in lab.impaired:
+            print(sentence)
         nodes, links = len(lab.topology.nodes), len(lab.topology.links)
         print(
             f"lab {lab.name} is up ({time.monotonic() - begun:.1f} s): "
@@ -150,15 +155,27 @@ def shell(_c: Context, node, kernel=False, name=None):
 
 @task(
     iterable=["link"],
-    help=NAME | {"link": "name of a link (default: all links)", "stop": "stop the captures"},
+    help=NAME
+    | {
+        "link": "name of a link (default: all links)",
+        "stop": "stop the captures",
+        "live": "write pcapng to standard output, for `| wireshark -k -i -` or `| tshark -r -`",
+    },
 )
-def capture(_c: Context, link=None, stop=False, name=None):
-    """Starts captures on links into pcap files; --stop stops them."""
+def capture(_c: Context, link=None, stop=False, live=False, name=None):
+    """Starts captures on links into pcap files; --stop stops them, --live follows links in a pipe."""
     from lab import capture as captures
 
     with one_sentence():
         lab = _lab(name)
         lab.require_up()
+        if live and stop:
+            raise Exit("hawkwing lab: --live ends with Ctrl-C, --stop is for captures to files", 1)
+        if live:
+            from lab.live import follow
+
+            follow(lab, link or ())
+            return
         if not stop:
             print("\n".join(captures.start(lab, link or ())))
             return
@@ -209,7 +226,7 @@ def fail(_c: Context, link, name=None):
 
 @task(help=NAME | {"link": "name of a link (default: all links)"})
 def heal(_c: Context, link=None, name=None):
-    """Sets a link, or all links, up and restores its topology settings."""
+    """Sets a link, or all links, up and restores the settings from the lab's start."""
     from lab import impair as impairments
 
     with one_sentence():

@@ -209,7 +209,7 @@ static __always_inline int too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, s
 
 	if (!s || icmp6_quote(skb, l3, s))
 		goto silent;
-	split = !skb->gso_size && !w->hop_by_hop &&
+	split = !skb->gso_size && !w->hop_by_hop && bytes - l3 <= mtu && bytes - l3 <= HW_MAX_SPLIT &&
 		(fragment_at ? fragment_at == l3 + IPV6_HEADER && w->protocol != NEXT_TCP :
 			       w->protocol == NEXT_UDP && w->offset == l3 + IPV6_HEADER);
 	/* The stack sends 1280 bytes whatever it is told, and has to. */
@@ -293,6 +293,8 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
 	if (grown > IPV6_MIN_MTU) {
 		check_mtu(skb, 0, &mtu, 0, 0);
+		if (unlikely(p->path_mtu) && p->path_mtu < mtu)
+			mtu = p->path_mtu;
 		if (unlikely(wire_length(skb, l3, headers) + length > mtu || grown > IPV6_HEADER + 0xffff))
 			return HW_REASON_COUNT;
 	}
@@ -406,6 +408,8 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 
 		mtu = 0;
 		check_mtu(skb, link, &mtu, 0, 0);
+		if (p->path_mtu && p->path_mtu < mtu)
+			mtu = p->path_mtu;
 		if (length > mtu) {
 			/* TCP segmentation can be told to cut smaller pieces; all else is too big. */
 			if (!skb->gso_size || w->protocol != NEXT_TCP)

@@ -22,6 +22,7 @@ static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, __u32
 	__sync_fetch_and_add(mine, 1);
 	s->policy.source = source + 1;
 	s->policy.next_hop = next_hop;
+	s->policy.path_mtu = 0;
 	policies.update(&slot, &s->policy);
 	if (!paths.insert(key, &slot))
 		return slot;

@@ -2,36 +2,61 @@
 #ifndef HAWKWING_QUOTED_H
 #define HAWKWING_QUOTED_H
 
+/* The ports of a quoted packet, and what they are of; 0: it has none, or only its first fragment has. */
+static __always_inline __u8 quoted_ports(struct __sk_buff *skb, __u32 transport, __u8 next, __u16 *ports)
+{
+	struct fragment_header fragment;
+
+	if (next == NEXT_FRAGMENT) {
+		if (bpf_skb_load_bytes(skb, transport, &fragment, FRAGMENT_HEADER) ||
+		    bpf_ntohs(fragment.offset_flags) & 0xfff8)
+			return 0;
+		transport += FRAGMENT_HEADER;
+		next = fragment.next_header;
+	}
+	if ((next != NEXT_TCP && next != NEXT_UDP && next != NEXT_SCTP) ||
+	    bpf_skb_load_bytes(skb, transport, ports, 4))
+		return 0;
+	return next;
+}
+
 #ifdef HW_CLIENT
 static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *source, const __u32 *destination,
-					  __u32 transport, __u8 next)
+					  __u32 transport, __u8 next, __u32 *slot)
 {
-	return services.lookup((struct address *)destination);
+	struct service *service = services.lookup((struct address *)destination);
+	struct route_key route = {};
+	__u16 ports[2] = {};
+	__u32 *found;
+
+	if (!service)
+		return false;
+	route.protocol = quoted_ports(skb, transport, next, ports);
+	route.group = service->group;
+	route.port = ports[1];
+	found = routes.lookup(&route);
+	if (found)
+		*slot = *found;
+	return true;
 }
 #endif
 
 #ifdef HW_SERVER
 static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *source, const __u32 *destination,
-					  __u32 transport, __u8 next)
+					  __u32 transport, __u8 next, __u32 *slot)
 {
 	struct settings *set = get_settings();
-	struct fragment_header fragment;
+	__u16 ports[2] = {};
 	struct flow_id id;
-	__u16 ports[2];
+	__u64 word;
 
-	if (next == NEXT_FRAGMENT) {
-		/* Only the first fragment has ports; the router complains of that one, too. */
-		if (bpf_skb_load_bytes(skb, transport, &fragment, FRAGMENT_HEADER) ||
-		    bpf_ntohs(fragment.offset_flags) & 0xfff8)
-			return false;
-		transport += FRAGMENT_HEADER;
-		next = fragment.next_header;
-	}
-	if (!set || (next != NEXT_TCP && next != NEXT_UDP && next != NEXT_SCTP) ||
-	    bpf_skb_load_bytes(skb, transport, ports, sizeof(ports)))
+	next = quoted_ports(skb, transport, next, ports);
+	if (!set || !next)
 		return false;
 	id = flow_identify(set, destination, source, flow_ports(ports[1], ports[0]), next);
-	return flow_known(&id);
+	word = flow_known(&id);
+	*slot = word & HW_SLOT_MASK;
+	return word;
 }
 #endif
 

@@ -18,6 +18,7 @@
 #define HW_MAX_PREFIXES 8
 #define HW_MAX_HMAC_LINKS 4
 #define HW_MAX_DNS 2047
+#define HW_MAX_SPLIT 10240
 #define HW_MAX_ANSWERS 24
 #define HW_MAX_QUESTION 288
 #define HW_ANSWER_SECONDS 10
@@ -55,6 +56,8 @@ struct policy {
 	 * came from there, and no more is known. 0 altogether: the packet's own next hop is right.
 	 */
 	__u64 next_hop;
+	__u32 path_mtu;			/* bytes, if a router has said less than 1280 and the SRH; else 0 */
+	__u32 zero;
 	__u8 srh[264];
 };
 

@@ -1,20 +1,23 @@
 """The demo: the same request over several paths, captured on every link."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from scapy.layers.inet import TCP
+from scapy.layers.inet6 import IPv6
 
 from lab.impair import heal, impair
 from lab.network import Lab
+from lab.packets import Captured, segments, segments_left
 from lab.process import Process
 from lab.record import RouterName
 from lab.topology import Host, Topology
 from lab.wait import patient, wait_until
-from lab.wire import Capture, Packet
+from lab.wire import Capture, tcp_port
 
 NAME = "demo"
 _URL = "http://wb.hawk.net/"
@@ -52,8 +55,8 @@ class Names:
                 self._names.update(dict.fromkeys(node.sids, node.name))
                 self._names.update({sid: f"{name}@{node.name}" for name, sid in node.service_sids.items()})
 
-    def __call__(self, address: IPv6Address) -> str:
-        return self._names.get(address, str(address))
+    def __call__(self, address: IPv6Address | str) -> str:
+        return self._names.get(IPv6Address(address), str(address))
 
 
 def run(
@@ -164,8 +167,8 @@ class _Show:
 
     def _chained(self) -> bool:
         requests, _replies = self._fetch(quietly=True)
-        firewalls = set(self._firewalls())
-        return any(p.srh is not None and firewalls & set(p.srh.segments) for p in requests)
+        firewalls = {str(sid) for sid in self._firewalls()}
+        return any(firewalls & set(segments(packet)) for packet in requests)
 
     def _firewalls(self) -> dict[IPv6Address, str]:
         routers = self._lab.topology.routers
@@ -175,36 +178,36 @@ class _Show:
         counted = self._lab.sid_packets()
         return {self._names(sid): counted[router][sid] for sid, router in self._firewalls().items()}
 
-    def _tell(self, title: str, packets: Sequence[Packet]) -> None:
+    def _tell(self, title: str, packets: Sequence[Captured]) -> None:
         self._console.print(_table(title, packets, self._names))
 
-    def _fetch(self, quietly: bool = False) -> tuple[list[Packet], list[Packet]]:
+    def _fetch(self, quietly: bool = False) -> tuple[list[Captured], list[Captured]]:
         return _fetch(self._lab, self._capture, None if quietly else self._console)
 
 
-def _links(packets: Sequence[Packet]) -> list[str]:
+def _links(packets: Sequence[Captured]) -> list[str]:
     return [packet.link for packet in packets]
 
 
-def _fetch(lab: Lab, capture: Capture, console: Console | None) -> tuple[list[Packet], list[Packet]]:
+def _fetch(lab: Lab, capture: Capture, console: Console | None) -> tuple[list[Captured], list[Captured]]:
     """The first packet of a request and of its reply on every link."""
     capture.forget()
     result = lab.execute("host-a", ["curl", "-sS", "-m", f"{patient(5):g}", _URL])
     if console is not None:
         console.print(f"\nhost-a$ curl {_URL}\n[green]{result.stdout.strip()}[/]")
-    packets = capture.packets(lambda p: _PORT in (p.source_port, p.destination_port))
-    return _once_a_link(packets, "destination_port"), _once_a_link(packets, "source_port")
+    packets = capture.packets(tcp_port(_PORT))
+    requests = [packet for packet in packets if packet[TCP].dport == _PORT]
+    return _once_a_link(requests), _once_a_link(packet for packet in packets if packet[TCP].sport == _PORT)
 
 
-def _once_a_link(packets: Sequence[Packet], port: str) -> list[Packet]:
-    first: dict[str, Packet] = {}
+def _once_a_link(packets: Iterable[Captured]) -> list[Captured]:
+    first: dict[str, Captured] = {}
     for packet in packets:
-        if getattr(packet, port) == _PORT:
-            first.setdefault(packet.link, packet)
+        first.setdefault(packet.link, packet)
     return list(first.values())
 
 
-def _table(title: str, packets: Sequence[Packet], names: Names) -> Table:
+def _table(title: str, packets: Sequence[Captured], names: Names) -> Table:
     table = Table(
         title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
@@ -212,14 +215,14 @@ def _table(title: str, packets: Sequence[Packet], names: Names) -> Table:
         table.add_column(column, no_wrap=column != "segment list on the wire")
     for packet in packets:
         left, listed = "-", "no SRH"
-        if packet.srh:
-            left = str(packet.srh.segments_left)
+        if segments(packet):
+            left = str(segments_left(packet))
             marked = [
-                f"[bold]{names(s)}[/]" if i == packet.srh.segments_left else names(s)
-                for i, s in enumerate(packet.srh.segments)
+                f"[bold]{names(s)}[/]" if i == segments_left(packet) else names(s)
+                for i, s in enumerate(segments(packet))
             ]
             listed = " ".join(marked)
-        destination = f"{packet.destination} {names(packet.destination)}"
+        destination = f"{packet[IPv6].dst} {names(packet[IPv6].dst)}"
         table.add_row(packet.link, destination, left, listed)
     return table
 

@@ -15,28 +15,51 @@ from pyroute2 import IPRoute
 from fake_hawkeye.control import Control
 from hawkwing.locks import locked_file
 from lab.capture import find_link
+from lab.impairments import Metrics, check_metrics
 from lab.network import Lab, LabError
 from lab.reroute import reroute
 from lab.topology import Interface, Link
 
 _BURST_SECONDS, _LEAST_BURST = 0.01, 32 * 1024
 _QUEUE = "50ms"
+_FILE = "impairments.json"
 _IFF_UP = 1
 
 
 class _State:
-    """The failed links, and the changed metrics of each link."""
+    """The failed links, and the changed metrics of each link: now, and from the lab's start."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         kept = json.loads(file.read_text()) if file.exists() else {}
         self.failed: list[str] = kept.get("failed", [])
-        self.impaired: dict[str, dict[str, float]] = kept.get("impaired", {})
+        self.impaired: dict[str, Metrics] = kept.get("impaired", {})
+        self.start: dict[str, Metrics] = kept.get("start", {})
 
     def save(self) -> None:
         temporary = self._file.with_suffix(".new")
-        temporary.write_text(json.dumps({"failed": self.failed, "impaired": self.impaired}, indent=1))
+        state = {"failed": self.failed, "impaired": self.impaired, "start": self.start}
+        temporary.write_text(json.dumps(state, indent=1))
         temporary.replace(self._file)
+
+
+def current(lab: Lab) -> tuple[list[str], dict[str, Metrics]]:
+    """The failed links, and the changed metrics of impaired ones."""
+    state = _State(lab.run / _FILE)
+    return state.failed, state.impaired
+
+
+def begin(lab: Lab, impairments: Mapping[str, Metrics]) -> list[str]:
+    """Impairs links of a lab that is being built; `heal` restores them to these metrics."""
+    state = _State(lab.run / _FILE)
+    state.start = {name: dict(metrics) for name, metrics in impairments.items()}
+    state.impaired = {name: dict(metrics) for name, metrics in impairments.items()}
+    state.save()
+    done = []
+    for name, metrics in impairments.items():
+        link = find_link(lab, name)
+        done += [*_shape(lab, link, dict(metrics)), _tell(lab, link, **metrics)]
+    return list(dict.fromkeys(done))
 
 
 def impair(
@@ -54,8 +77,10 @@ def impair(
     changes = {name: value for name, value in wanted.items() if value is not None}
     if not changes:
         raise LabError("nothing to change: give --latency, --bandwidth or --loss")
-    if (latency or 0) < 0 or (bandwidth is not None and bandwidth < 1) or not 0 <= (loss or 0) < 100:
-        raise LabError("latency must be 0 or more, bandwidth 1 or more, loss at least 0 and less than 100")
+    try:
+        check_metrics(changes)
+    except ValueError as error:
+        raise LabError(str(error)) from None
     found = find_link(lab, link)
     with _state(lab) as state:
         metrics = state.impaired.setdefault(found.name, {})
@@ -79,19 +104,19 @@ def fail(lab: Lab, link: str) -> list[str]:
 
 
 def heal(lab: Lab, link: str | None = None) -> list[str]:
-    """Restores the topology settings of a link, or of all that failed or were impaired."""
+    """Restores a link to the lab's start, or all that failed or were impaired since."""
     with _state(lab) as state:
         if link:
             names = [find_link(lab, link).name]
         else:
-            names = list(dict.fromkeys([*state.failed, *state.impaired, *_found_down(lab)]))
+            changed = [name for name, now in state.impaired.items() if now != state.start.get(name)]
+            names = list(dict.fromkeys([*state.failed, *changed, *_found_down(lab)]))
         links = [find_link(lab, name) for name in names]
         done = [sentence for found in links for sentence in _mend(lab, state, found)]
         done.append(_rerouted(reroute(lab.topology, lab.namespace, lab.kinds, state.failed)))
     for found in links:
-        done.append(
-            _tell(lab, found, up=True, latency=found.latency, bandwidth=found.bandwidth, loss=found.loss)
-        )
+        metrics = {"latency": found.latency, "bandwidth": found.bandwidth, "loss": found.loss}
+        done.append(_tell(lab, found, up=True, **(metrics | state.start.get(found.name, {}))))
     return done
 
 
@@ -100,8 +125,10 @@ def _mend(lab: Lab, state: _State, link: Link) -> list[str]:
     for interface in _ends(link):
         _set_link(lab, interface, up=True)
     if link.name in state.impaired:
-        done += _shape(lab, link, {})
+        done += _shape(lab, link, state.start.get(link.name, {}))
         del state.impaired[link.name]
+        if link.name in state.start:
+            state.impaired[link.name] = dict(state.start[link.name])
     if link.name in state.failed:
         state.failed.remove(link.name)
     state.save()
@@ -113,7 +140,7 @@ def _state(lab: Lab) -> Iterator[_State]:
     lab.require_up()
     # Its file goes with the run directory when the lab is removed meanwhile, and is another one's then.
     with locked_file(lab.run / "impairments.lock"):
-        yield _State(lab.run / "impairments.json")
+        yield _State(lab.run / _FILE)
 
 
 def _rerouted(nodes: list[str]) -> str:
@@ -145,7 +172,7 @@ def _found_down(lab: Lab) -> list[str]:
 # --- impairments
 
 
-def _shape(lab: Lab, link: Link, metrics: dict[str, float]) -> list[str]:
+def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
     """Replaces the queueing disciplines at both ends by ones for these metrics."""
     netem = []
     if metrics.get("latency"):

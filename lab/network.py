@@ -19,6 +19,7 @@ from lab import netns
 from lab.build import build
 from lab.commands import on_terminal, run_checked
 from lab.errors import LabError as LabError
+from lab.impairments import Metrics, load_impairments
 from lab.kinds import NodeKind, RouterKind
 from lab.linux.host import LinuxHost
 from lab.linux.router import LinuxRouter
@@ -63,6 +64,8 @@ class Lab:
         self._asked = routers, vpp_prefix
         # Processes started here, which at first don't have the lab's mark.
         self._started: list[Process] = []
+        self.impaired: list[str] = []
+        """What `up` did to impair links, one sentence each."""
         self._look()
 
     def _look(self) -> None:
@@ -142,21 +145,30 @@ class Lab:
 
     # --- up and down
 
-    def up(self) -> bool:
-        """Builds the lab and starts its services; False if it was up. A broken lab is rebuilt."""
+    def up(self, impair: Path | None = None) -> bool:
+        """Builds the lab and starts its services; False if it was up. A broken lab is rebuilt.
+
+        `impair` is a file with impairments of its links, see `lab.impairments`.
+        """
         with self._locked():
             if self.is_up():
                 self._look()
                 self._require_asked_routers()
+                if impair is not None:
+                    raise LabError(
+                        f"lab {self.name} is already up: use './run lab.impair' for single links, "
+                        "or remove it first with './run lab.down'"
+                    )
                 return False
             text, topology = self._wanted()
+            impairments = self._wanted_impairments(impair, topology)
             routers, prefix = self._asked
             try:
                 self._down()
                 self._topology, self._routers, self._vpp_prefix = topology, routers, prefix
                 _ = self.kinds  # a missing VPP is reported here, before anything is created
-                self._claim(text)
-                self._build()
+                self._claim(text, impairments)
+                self._build(impairments)
             except BaseException:
                 self._down()
                 raise
@@ -171,6 +183,16 @@ class Lab:
                 return kept.read_text(), _with_routers(load_topology(kept), routers)
         topology = _with_routers(load_topology(self._asked_file), routers)
         return self._asked_file.read_text(), topology
+
+    def _wanted_impairments(self, asked: Path | None, topology: Topology) -> dict[str, Metrics]:
+        """Those asked for; or those that a broken lab with this topology had from its start."""
+        record = read_record(self.run)
+        found: dict[str, Metrics] = {}
+        if asked is not None:
+            found = load_impairments(asked, topology)
+        elif record and self._asked_file == DEFAULT_TOPOLOGY:
+            found = record.impairments
+        return {link.name: found[link.name] for link in topology.links if link.name in found}
 
     def down(self) -> None:
         """Removes everything that this lab created, and nothing else."""
@@ -234,7 +256,7 @@ class Lab:
         dead = [netns.path(name)] if netns.path(name).exists() and not netns.exists(name) else []
         return [*dead, *shared_memory(name)]
 
-    def _claim(self, text: str) -> None:
+    def _claim(self, text: str, impairments: dict[str, Metrics]) -> None:
         """Records what will be created, so that `down` can clean up after a killed `up`."""
         namespaces = [self.namespace(node) for node in self.topology.nodes]
         taken = [name for name in namespaces if netns.exists(name)]
@@ -249,10 +271,10 @@ class Lab:
         services = [node.name for node in self.topology.hosts if node.dns or node.web or node.hawkeye]
         services += [node.name for node in self.topology.routers if node.router == "vpp"]
         prefix = self._vpp_prefix or os.environ.get(PREFIX_VARIABLE)
-        self._record = Record(namespaces, services, False, self._routers, prefix)
+        self._record = Record(namespaces, services, False, self._routers, prefix, impairments)
         self._record.write(self.run)
 
-    def _build(self) -> None:
+    def _build(self, impairments: dict[str, Metrics]) -> None:
         for node in self.topology.nodes.values():
             self._write_etc(node)
         build(self.topology, self.namespace, self.kinds, self._mark)
@@ -264,6 +286,10 @@ class Lab:
             raise LabError(f"the lab was built, but these hosts do not reach each other: {pairs}")
         for process in started:
             process.wait_for("listening on")
+        # It imports this module.
+        from lab.impair import begin
+
+        self.impaired = begin(self, impairments) if impairments else []
         ending.check()
         replace(self._record, ready=True).write(self.run)
 

@@ -1,4 +1,7 @@
-"""Checks with ICMPv6 echo requests whether all hosts reach each other."""
+"""Checks with ICMPv6 echo requests whether all hosts reach each other.
+
+Eight bytes of a raw socket: importing scapy would take a tenth of the time of `lab.up`.
+"""
 
 import select
 import socket

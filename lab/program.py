@@ -17,7 +17,7 @@ from hawkwing import __version__
 _WORDS = {"lab.heal": ("link", False), "lab.capture": ("link", True)}
 _EXEC = "lab.exec"
 _BEHIND = ("--name", "--kernel")
-_SWITCHES, _HELP = ("--kernel", "-k", "--stop", "-s"), ("--help", "-h")
+_SWITCHES, _HELP = ("--kernel", "-k", "--stop", "-s", "--live", "-i"), ("--help", "-h")
 _EXAMPLES = """\
 examples:
   ./run lab.up                                    build the lab

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ class Record:
     ready: bool
     routers: RouterName | None = None
     vpp_prefix: str | None = None
+    impairments: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Metrics that links have from the lab's start."""
 
     def write(self, run: Path) -> None:
         """Into the run directory."""
@@ -48,6 +50,14 @@ def _is_sound(told: Mapping[str, Any]) -> bool:
         and isinstance(told["ready"], bool)
         and told.get("routers") in (None, "linux", "vpp")
         and isinstance(told.get("vpp_prefix"), str | None)
+        and _are_impairments(told.get("impairments", {}))
+    )
+
+
+def _are_impairments(told: object) -> bool:
+    return isinstance(told, dict) and all(
+        isinstance(metrics, dict) and all(isinstance(value, int | float) for value in metrics.values())
+        for metrics in told.values()
     )
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import netns
+from lab.impair import current
 from lab.network import Lab, address_of, lab_names
 from lab.topology import Host, Node, Router
 
@@ -24,6 +25,8 @@ def print_status(lab: Lab) -> None:
     console.print(nodes)
     if lab.is_up():
         console.print(_sids(lab))
+    if any(current(lab)):
+        console.print(_links(lab))
     processes = Table("process", "PID", "log")
     for process, pid in lab.processes().items():
         processes.add_row(process, str(pid), str(lab.run / "logs" / f"{process}.log"))
@@ -32,7 +35,8 @@ def print_status(lab: Lab) -> None:
 
 
 def status_of(lab: Lab) -> dict[str, Any]:
-    """The same for JSON: `ready`, `nodes`, `sids` (packets are null where a SID is missing), `processes`."""
+    """The same for JSON: `ready`, `nodes`, `links` (failed? with the metrics that are not the topology's),
+    `sids` (packets are null where a SID is missing), `processes`."""
     ready = lab.is_up()
     nodes = [
         {
@@ -57,12 +61,17 @@ def status_of(lab: Lab) -> dict[str, Any]:
         for router in lab.topology.routers
         for sid, what in _labels(router).items()
     ]
+    failed, impaired = current(lab)
+    links = [
+        {"name": link.name, "failed": link.name in failed, "impaired": impaired.get(link.name, {})}
+        for link in lab.topology.links
+    ]
     processes = [
         {"name": name, "pid": pid, "log": str(lab.run / "logs" / f"{name}.log")}
         for name, pid in lab.processes().items()
     ]
     summary = {"name": lab.name, "ready": ready, "run_directory": str(lab.run)}
-    return {**summary, "nodes": nodes, "sids": sids, "processes": processes}
+    return {**summary, "nodes": nodes, "links": links, "sids": sids, "processes": processes}
 
 
 def labs() -> list[dict[str, Any]]:
@@ -109,6 +118,18 @@ def _sids(lab: Lab) -> Table:
         for sid, what in _labels(router).items():
             packets = counted[router.name].get(sid)
             table.add_row(router.name, str(sid), what, "missing" if packets is None else str(packets))
+    return table
+
+
+def _links(lab: Lab) -> Table:
+    """Those that are not as in the topology."""
+    failed, impaired = current(lab)
+    table = Table("link", "state", "latency (us)", "bandwidth (kbit/s)", "loss (%)")
+    for link in lab.topology.links:
+        if link.name in failed or link.name in impaired:
+            now = impaired.get(link.name, {})
+            values = [f"{now[key]:g}" if key in now else "-" for key in ("latency", "bandwidth", "loss")]
+            table.add_row(link.name, "down" if link.name in failed else "up", *values)
     return table
 
 

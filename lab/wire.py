@@ -1,134 +1,132 @@
-"""Captures packets on the links and parses IPv6 and SRH (RFC 8200, RFC 8754)."""
+"""Captures packets on the links, and hands them to scapy.
+
+scapy reads some 2,000 packets a second, so a capture keeps frames as they are: a `Filter` chooses among them
+by their bytes, and only what it lets through is read.
+"""
 
 import mmap
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv6Address
 from types import TracebackType
 
+from scapy.packet import Packet
+
 from lab import netns
+from lab.packets import Captured, assert_packet
 from lab.topology import Interface, Link, Topology
+from lab.wait import wait_until
 
 _ETH_P_ALL = 0x0003
-_ETH_P_IPV6 = 0x86DD
+_ETH_P_IPV6, _ETH_P_8021Q = 0x86DD, 0x8100
 _SOL_PACKET, _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION = 263, 5, 6, 10
 _TPACKET_V2 = 1
-_TP_STATUS_USER, _TP_STATUS_VLAN_VALID = 1, 1 << 4
+_TP_STATUS_USER, _TP_STATUS_CSUM_NOT_READY = 1, 1 << 3
+_TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
 _FRAME, _FRAMES, _MANY_FRAMES, _BLOCK = 2048, 2048, 16384, 65536
-_FRAME_HEADER = struct.Struct("=IIIHHIIH")
+_FRAME_HEADER = struct.Struct("=IIIHHIIHH")
 _ADDRESS = struct.Struct("=2xHiHB")
 _ADDRESS_AT = 32
 _OUTGOING = 4
 _HOP_BY_HOP, _TCP, _UDP, _ROUTING, _FRAGMENT, _ICMPV6, _DESTINATION = 0, 6, 17, 43, 44, 58, 60
+_EXTENSIONS = (_HOP_BY_HOP, _DESTINATION, _ROUTING, _FRAGMENT)
 _QUIET, _LONGEST_SETTLING = 0.01, 0.3
+_ARRIVED_WITHIN = 5.0
 _ND_TYPES = range(133, 138)
 _MLD_TYPES = (130, 131, 132, 143)
 
 
 @dataclass(frozen=True)
-class Srh:
-    """A Segment Routing Header; `segments` are in wire order, the last SID of the path first."""
+class Frame:
+    """A captured Ethernet frame with an IPv6 packet, as bytes; see `Captured` for the rest."""
 
-    raw: bytes
-    next_header: int
-    segments_left: int
-    last_entry: int
-    flags: int
-    tag: int
-    segments: tuple[IPv6Address, ...]
-
-
-@dataclass(frozen=True)
-class Packet:
-    """A captured packet from its IPv6 header on; `time` in seconds, `link` is the name in the topology."""
-
-    raw: bytes
+    data: bytes
     time: float
     link: str
     sender: str
-    source: IPv6Address
-    destination: IPv6Address
-    flow_label: int
-    hop_limit: int
-    next_header: int
-    payload_length: int
-    srh: Srh | None
-    fragment: tuple[int, bool, int] | None
-    protocol: int
-    source_port: int
-    destination_port: int
-    payload: bytes
-    vlan: int | None = None
-    """The VLAN identifier of the frame's tag (IEEE 802.1Q), where it has one."""
+    length: int
+    unfinished: bool = False
 
-    def __str__(self) -> str:
-        list_ = (
-            f" SRH({', '.join(map(str, self.srh.segments))}; SL={self.srh.segments_left})" if self.srh else ""
+    @cached_property
+    def packet(self) -> Captured:
+        """As scapy reads it."""
+        packet = Captured(self.data)
+        packet.time = self.time
+        packet.link, packet.sender = self.link, self.sender
+        packet.length, packet.unfinished = self.length, self.unfinished
+        return packet
+
+    @cached_property
+    def ipv6(self) -> bytes:
+        """From the IPv6 header on."""
+        return self.data[18 if self.data[12:14] == _ETH_P_8021Q.to_bytes(2, "big") else 14 :]
+
+    @cached_property
+    def transport(self) -> tuple[int, bytes]:
+        """The first header behind IPv6 that is no extension header: its number and its bytes.
+
+        They are empty in a fragment that is not the first, and in a packet that ends before.
+        """
+        kind, rest = self.ipv6[6], self.ipv6[40:]
+        while kind in _EXTENSIONS and len(rest) >= 8:
+            size = 8 if kind == _FRAGMENT else (rest[1] + 1) * 8
+            later = kind == _FRAGMENT and (rest[2] << 8 | rest[3]) & 0xFFF8
+            kind, rest = rest[0], rest[size:]
+            if later:
+                return kind, b""
+        return kind, rest
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which frames of a capture are read; None lets all through.
+
+    `port` is the source or the destination port, `to` the destination port. `destination` is the address in
+    the IPv6 header. `steered` packets have a routing header.
+    """
+
+    protocol: int | None = None
+    port: int | None = None
+    to: int | None = None
+    link: str | None = None
+    destination: str | None = None
+    steered: bool | None = None
+
+    def __call__(self, frame: Frame) -> bool:
+        kind, rest = frame.transport
+        ports = (rest[:2], rest[2:4]) if kind in (_TCP, _UDP) else ()
+        return (
+            (self.protocol is None or kind == self.protocol)
+            and (self.port is None or self.port.to_bytes(2, "big") in ports)
+            and (self.to is None or self.to.to_bytes(2, "big") in ports[1:])
+            and (self.link is None or frame.link == self.link)
+            and (self.destination is None or frame.ipv6[24:40] == IPv6Address(self.destination).packed)
+            and (self.steered is None or (frame.ipv6[6] == _ROUTING) is self.steered)
         )
-        return f"{self.link}: IPv6({self.source}, {self.destination}){list_} {self.protocol}"
 
 
-def parse(
-    raw: bytes, link: str = "", sender: str = "", at: float = 0.0, vlan: int | None = None
-) -> Packet | None:
-    """Parses an IPv6 packet; None if it is none, or truncated in its headers."""
-    if len(raw) < 40 or raw[0] >> 4 != 6:
-        return None
-    label, length, following, hops = struct.unpack_from("!IHBB", raw)
-    base = following
-    position, srh, fragment = 40, None, None
-    try:
-        while following in (_HOP_BY_HOP, _DESTINATION, _ROUTING, _FRAGMENT):
-            size = 8 if following == _FRAGMENT else (raw[position + 1] + 1) * 8
-            part = raw[position : position + size]
-            if following == _ROUTING and part[2] == 4:
-                srh = _read_srh(part)
-            if following == _FRAGMENT:
-                _next, _zero, offset, number = struct.unpack("!BBHI", part)
-                fragment = (offset & 0xFFF8, bool(offset & 1), number)
-            following = part[0]
-            position += size
-            if fragment and fragment[0]:
-                break
-        ports = (0, 0)
-        if following in (_TCP, _UDP) and not (fragment and fragment[0]):
-            ports = struct.unpack_from("!HH", raw, position)
-    except (IndexError, struct.error):
-        return None
-    return Packet(
-        raw,
-        at,
-        link,
-        sender,
-        IPv6Address(raw[8:24]),
-        IPv6Address(raw[24:40]),
-        label & 0xFFFFF,
-        hops,
-        base,
-        length,
-        srh,
-        fragment,
-        following,
-        *ports,
-        raw[position:],
-        vlan,
-    )
+EVERYTHING = Filter()
 
 
-def _read_srh(part: bytes) -> Srh:
-    following, length, _type, left, last, flags, tag = struct.unpack_from("!BBBBBBH", part)
-    segments = tuple(IPv6Address(part[8 + 16 * i : 24 + 16 * i]) for i in range(last + 1))
-    return Srh(part[: (length + 1) * 8], following, left, last, flags, tag, segments)
+def tcp_port(port: int, link: str | None = None) -> Filter:
+    """TCP from or to a port."""
+    return Filter(_TCP, port, link=link)
 
 
-def is_noise(packet: Packet) -> bool:
+def udp_port(port: int, link: str | None = None) -> Filter:
+    """UDP from or to a port."""
+    return Filter(_UDP, port, link=link)
+
+
+def is_noise(frame: Frame) -> bool:
     """True for neighbour discovery, router advertisements and multicast listener reports."""
-    if packet.protocol != _ICMPV6 or not packet.payload:
-        return False
-    return packet.payload[0] in _ND_TYPES or packet.payload[0] in _MLD_TYPES
+    kind, rest = frame.transport
+    return kind == _ICMPV6 and bool(rest) and (rest[0] in _ND_TYPES or rest[0] in _MLD_TYPES)
 
 
 class Tap:
@@ -146,25 +144,28 @@ class Tap:
         self._ring = mmap.mmap(self._socket.fileno(), _FRAME * frames)
         self._next = 0
 
-    def packets(self) -> Iterator[Packet]:
-        """The IPv6 packets since the last call; RuntimeError if the ring was too small."""
+    def frames(self) -> Iterator[Frame]:
+        """The frames with IPv6 since the last call; RuntimeError if the ring was too small."""
         while True:
             at = self._next * _FRAME
             header = _FRAME_HEADER.unpack_from(self._ring, at)
-            status, _length, kept, mac, _net, seconds, nanoseconds, tag = header
+            status, length, kept, mac, _net, seconds, nanoseconds, tag, tag_type = header
             if not status & _TP_STATUS_USER:
                 break
-            vlan = tag & 0xFFF if status & _TP_STATUS_VLAN_VALID else None
             protocol, _index, _type, kind = _ADDRESS.unpack_from(self._ring, at + _ADDRESS_AT)
-            frame = self._ring[at + mac : at + mac + kept]
+            data = self._ring[at + mac : at + mac + kept]
             struct.pack_into("=I", self._ring, at, 0)
             self._next = (self._next + 1) % self._frames
-            if protocol != socket.htons(_ETH_P_IPV6):
+            if protocol != socket.htons(_ETH_P_IPV6) or len(data) < 14 + 40:
                 continue
+            if status & _TP_STATUS_VLAN_VALID:
+                # The kernel keeps a tag beside the frame; on the wire it is in it.
+                known = status & _TP_STATUS_VLAN_TPID_VALID
+                data = data[:12] + struct.pack("!HH", tag_type if known else _ETH_P_8021Q, tag) + data[12:]
+                length += 4
             sender = self._here if kind == _OUTGOING else self._there
-            packet = parse(frame[14:], self._link, sender, seconds + nanoseconds / 1e9, vlan)
-            if packet is not None:
-                yield packet
+            when = seconds + nanoseconds / 1e9
+            yield Frame(data, when, self._link, sender, length, bool(status & _TP_STATUS_CSUM_NOT_READY))
         _seen, lost = struct.unpack("=II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
         if lost:
             raise RuntimeError(
@@ -199,33 +200,77 @@ class Capture:
             routers = [node for node in link.nodes if node in {r.name for r in topology.routers}]
             end = (routers or list(link.nodes))[0]
             self._taps.append(Tap(link.interface(end), namespace(end), frames))
-        self._seen: list[Packet] = []
+        self._seen: list[Frame] = []
 
-    def packets(self, wanted: Callable[[Packet], bool] = lambda _packet: True) -> list[Packet]:
-        """All packets so far in time order, without neighbour discovery and the like."""
+    def frames(self, wanted: Callable[[Frame], bool] = EVERYTHING) -> list[Frame]:
+        """All frames so far in time order, without neighbour discovery and the like; not read by scapy."""
         for tap in self._taps:
-            self._seen += (packet for packet in tap.packets() if not is_noise(packet))
-        self._seen.sort(key=lambda packet: packet.time)
-        return [packet for packet in self._seen if wanted(packet)]
+            self._seen += (frame for frame in tap.frames() if not is_noise(frame))
+        self._seen.sort(key=lambda frame: frame.time)
+        return [frame for frame in self._seen if wanted(frame)]
 
-    def settled(self, wanted: Callable[[Packet], bool] = lambda _packet: True) -> list[Packet]:
+    def count(self, wanted: Callable[[Frame], bool] = EVERYTHING) -> int:
+        """The number of packets so far."""
+        return len(self.frames(wanted))
+
+    def packets(self, wanted: Callable[[Frame], bool] = EVERYTHING) -> list[Captured]:
+        """All packets so far in time order."""
+        return [frame.packet for frame in self.frames(wanted)]
+
+    def settled(self, wanted: Callable[[Frame], bool] = EVERYTHING) -> list[Captured]:
         """All packets, once no new ones arrive; VPP routers need some time."""
         end = time.monotonic() + _LONGEST_SETTLING
         known = -1
-        while known != len(self.packets()) and time.monotonic() < end:
+        while known != self.count() and time.monotonic() < end:
             known = len(self._seen)
             time.sleep(_QUIET)
         return self.packets(wanted)
 
     def forget(self) -> None:
         """Discards all packets so far, also those that are still on their way."""
-        self.settled()
+        self.settled(lambda _frame: False)
         self.clear()
 
     def clear(self) -> None:
         """Discards all packets so far."""
-        self.packets()
+        self.count()
         self._seen.clear()
+
+    def send_and_expect(
+        self,
+        send: Callable[[], object],
+        wanted: Callable[[Frame], bool],
+        expected: Sequence[tuple[str, Packet]],
+    ) -> list[Captured]:
+        """Calls `send` and expects these packets, and no others that the filter lets through.
+
+        Each one is a link and a pattern (see `lab.packets`), in the order of the packets on the wire.
+        """
+        self.forget()
+        send()
+        with suppress(TimeoutError):
+            wait_until(lambda: self.count(wanted) >= len(expected), _ARRIVED_WITHIN, "the packets")
+        return self.assert_captured(wanted, expected)
+
+    def assert_captured(
+        self, wanted: Callable[[Frame], bool], expected: Sequence[tuple[str, Packet]]
+    ) -> list[Captured]:
+        """These packets were captured, and no others that the filter lets through; returns them."""
+        packets = self.settled(wanted)
+        links = [link for link, _pattern in expected]
+        if [packet.link for packet in packets] != links:
+            seen = "\n  ".join(map(str, packets)) or "nothing"
+            raise AssertionError(f"expected on {', '.join(links)}, captured:\n  {seen}")
+        for packet, (_link, pattern) in zip(packets, expected, strict=True):
+            assert_packet(packet, pattern)
+        return packets
+
+    def assert_nothing_captured(self, wanted: Callable[[Frame], bool] = EVERYTHING) -> None:
+        """The filter lets no packet through, and none is on its way any more."""
+        if packets := self.settled(wanted):
+            raise AssertionError(
+                f"expected nothing, captured {len(packets)}:\n  " + "\n  ".join(map(str, packets[:20]))
+            )
 
     def close(self) -> None:
         """Stops all captures."""

@@ -117,6 +117,7 @@ struct scratch {
 	__u8 srh[HW_SRH_FIXED + 16 * HW_MAX_LIST] __attribute__((aligned(8)));	/* that arrived */
 	__u8 chunk[512 + 8];
 	__u8 quote[192];
+	__u8 rest[HW_MAX_SPLIT];	/* of a datagram whose first fragment is being sent */
 	/* Its name, behind a header of 12 bytes, is then aligned to 8. */
 	__u8 dns_padding[4] __attribute__((aligned(8)));
 	__u8 dns[HW_MAX_DNS + 65];

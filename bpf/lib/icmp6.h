@@ -88,7 +88,19 @@ static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 
  * others are none of our business (bpf/quoted.h).
  */
 static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *source, const __u32 *destination,
-					  __u32 transport, __u8 next);
+					  __u32 transport, __u8 next, __u32 *slot);
+
+/*
+ * A router on the path carries less than 1280 bytes and the SRH, of `length` bytes; a Packet Too Big can't tell the
+ * stack less than 1280. Whatever needs more is cut in two by us, or goes without an SRH (bpf/egress.h).
+ */
+static __always_inline void note_path_mtu(__u32 slot, __u32 mtu, __u64 length)
+{
+	struct policy *p = policies.lookup(&slot);
+
+	if (p && p->srh_length == length && mtu < IPV6_MIN_MTU + length)
+		*(volatile __u32 *)&p->path_mtu = mtu;
+}
 
 /*
  * in:  IPv6(R, A) ICMPv6(error; IPv6(A, S1) SRH(B, .. S1; SL=n) X)
@@ -102,7 +114,7 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 		struct icmp6_header icmp;
 		struct ipv6_header ip6;
 	} old, new;
-	__u32 at = l3 + IPV6_HEADER, behind = at + sizeof(old), mtu, options = 0;
+	__u32 at = l3 + IPV6_HEADER, behind = at + sizeof(old), mtu, options = 0, slot = HW_NO_SLOT;
 	struct srh_header *srh = (void *)s->head;
 	__u64 length, hop_by_hop = 0;
 	struct ipv6_header *outer;
@@ -142,7 +154,8 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 		return 0;
 	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) || bpf_skb_load_bytes(skb, behind, s->head, length))
 		return 0;
-	if (!is_quote_ours(skb, old.ip6.source, (void *)(s->head + HW_SRH_FIXED), behind + length, srh->next_header))
+	if (!is_quote_ours(skb, old.ip6.source, (void *)(s->head + HW_SRH_FIXED), behind + length, srh->next_header,
+			   &slot))
 		return 0;
 
 	new = old;
@@ -153,6 +166,7 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 	new.ip6.payload_length = quoted ? bpf_htons(quoted - length) : 0;
 	if (old.icmp.type == ICMP6_TOO_BIG) {
 		mtu = bpf_ntohl(old.icmp.info);
+		note_path_mtu(slot, mtu, length);
 		mtu = mtu > IPV6_MIN_MTU + length ? mtu - length : IPV6_MIN_MTU;
 		new.icmp.info = bpf_htonl(mtu);
 	}

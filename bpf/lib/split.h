@@ -1,10 +1,10 @@
 /*
  * A datagram that would not fit the MTU with its SRH leaves as two fragments, so
  * that not even the first one to a new destination is lost; the stack, told the
- * MTU, makes the next ones fit by itself. Nothing is moved: both are the packet's
- * own bytes with SRH and Fragment header written over the first `moved` ones,
- * which the other fragment carries. A checksum that the device was to fill in is
- * filled in here; what it will then write lands in the SRH's tag, at the very
+ * MTU, makes the next ones fit by itself. The first one carries the `moved` bytes
+ * that SRH and Fragment header are written over; what follows is kept in memory
+ * while it is sent, and then put back. A checksum that the device was to fill in
+ * is filled in here; what it will then write lands in the SRH's tag, at the very
  * place where the UDP checksum was (both at offset 6).
  */
 #ifndef HAWKWING_SPLIT_H
@@ -70,17 +70,29 @@ static __always_inline int udp_finish_checksum(struct __sk_buff *skb, __u32 l3, 
 	return bpf_skb_store_bytes(skb, udp + 6, &checksum, 2, 0);
 }
 
+/* Writes what differs between both fragments: payload length, place, and whether more follow. */
+static __always_inline int write_fragment(struct __sk_buff *skb, __u32 l3, __u32 end, __u64 length,
+					  struct ipv6_header *ip6, struct fragment_header *fragment, __u16 offset_flags)
+{
+	__u32 at = l3 + IPV6_HEADER;
+
+	ip6->payload_length = bpf_htons(end - at);
+	fragment->offset_flags = bpf_htons(offset_flags);
+	return bpf_skb_store_bytes(skb, l3, ip6, IPV6_HEADER, 0) ||
+	       bpf_skb_store_bytes(skb, at + length, fragment, FRAGMENT_HEADER, 0);
+}
+
 /*
  * in:  IPv6(A, B) X, or IPv6(A, B) Fragment X; L bytes
- * out: IPv6(A, S1) SRH(B, .. S1; SL=k) Fragment(n, last) X[n..]     L bytes, sent first
- *      IPv6(A, S1) SRH(B, .. S1; SL=k) Fragment(0, more) X[..n]     left in skb
+ * out: IPv6(A, S1) SRH(B, .. S1; SL=k) Fragment(0, more) X[..n]              sent
+ *      IPv6(A, S1) SRH(B, .. S1; SL=k) Fragment(n, last) X[n..]     L bytes, left in skb
  * `fragment_at` is 0 or the offset of the Fragment header right behind IPv6.
  */
 static __always_inline int split_in_two(struct __sk_buff *skb, __u32 l3, __u8 next, __u32 fragment_at,
 					struct policy *p, struct scratch *s)
 {
-	__u64 length = p->srh_length, moved;
-	__u32 at = l3 + IPV6_HEADER, first;
+	__u64 length = p->srh_length, moved, rest;
+	__u32 at = l3 + IPV6_HEADER, first, body, end = skb->len;
 	struct fragment_header fragment = { .next_header = next };
 	struct ipv6_header ip6;
 	__u16 offset = 0, more = 0;
@@ -88,7 +100,8 @@ static __always_inline int split_in_two(struct __sk_buff *skb, __u32 l3, __u8 ne
 	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) || bpf_skb_load_bytes(skb, l3, &ip6, IPV6_HEADER))
 		return -1;
 	moved = length + FRAGMENT_HEADER;
-	if (skb->len < at + length + FRAGMENT_HEADER + moved)
+	body = at + length + FRAGMENT_HEADER;
+	if (end < body + moved)
 		return -1;
 	if (fragment_at) {
 		if (fragment_at != at || bpf_skb_load_bytes(skb, at, &fragment, FRAGMENT_HEADER))
@@ -103,35 +116,31 @@ static __always_inline int split_in_two(struct __sk_buff *skb, __u32 l3, __u8 ne
 		fragment.identification = bpf_get_prandom_u32();
 		first = at;
 	}
+	rest = end - body;
 	if (OUTSIDE(moved, 8, HW_SRH_MAX + FRAGMENT_HEADER) || bpf_skb_load_bytes(skb, first, s->head, moved))
+		return -1;
+	if (OUTSIDE(rest, 8, HW_MAX_SPLIT) || bpf_skb_load_bytes(skb, body, s->rest, rest))
 		return -1;
 
 	copy16(s->head + 512, ip6.destination);
 	ip6.next_header = NEXT_ROUTING;
 	copy16(ip6.destination, p->first_segment);
-	ip6.payload_length = bpf_htons(skb->len - at);
-	fragment.offset_flags = bpf_htons((offset + moved) | more);
 	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX))
 		return -1;
 	next = NEXT_FRAGMENT;
-	if (bpf_skb_store_bytes(skb, l3, &ip6, IPV6_HEADER, 0) ||
-	    bpf_skb_store_bytes(skb, at, p->srh, length, 0) ||
+	if (bpf_skb_store_bytes(skb, at, p->srh, length, 0) ||
 	    bpf_skb_store_bytes(skb, at, &next, 1, 0) ||
 	    bpf_skb_store_bytes(skb, at + HW_SRH_FIXED, s->head + 512, 16, 0) ||
-	    bpf_skb_store_bytes(skb, at + length, &fragment, FRAGMENT_HEADER, 0))
+	    write_fragment(skb, l3, body + moved, length, &ip6, &fragment, offset | 1))
 		return -1;
-	if (bpf_clone_redirect(skb, skb->ifindex, 0))
+	if (OUTSIDE(moved, 8, HW_SRH_MAX + FRAGMENT_HEADER) || bpf_skb_store_bytes(skb, body, s->head, moved, 0) ||
+	    bpf_skb_change_tail(skb, body + moved, 0) || bpf_clone_redirect(skb, skb->ifindex, 0))
 		return -1;
 
-	first = at + length + FRAGMENT_HEADER;
-	ip6.payload_length = bpf_htons(length + FRAGMENT_HEADER + moved);
-	fragment.offset_flags = bpf_htons(offset | 1);
-	if (OUTSIDE(moved, 8, HW_SRH_MAX + FRAGMENT_HEADER))
+	if (bpf_skb_change_tail(skb, end, 0) ||
+	    write_fragment(skb, l3, end, length, &ip6, &fragment, (offset + moved) | more))
 		return -1;
-	if (bpf_skb_store_bytes(skb, l3, &ip6, IPV6_HEADER, 0) ||
-	    bpf_skb_store_bytes(skb, at + length, &fragment, FRAGMENT_HEADER, 0) ||
-	    bpf_skb_store_bytes(skb, first, s->head, moved, 0) ||
-	    bpf_skb_change_tail(skb, first + moved, 0))
+	if (OUTSIDE(rest, 8, HW_MAX_SPLIT) || bpf_skb_store_bytes(skb, body, s->rest, rest, 0))
 		return -1;
 	return 0;
 }

@@ -2,13 +2,19 @@
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hawkwing.dataplane.bpf import Map, test_run
 from hawkwing.dataplane.layout import limits, structures
 
 _RUNS = 2048
 _U32, _REQUEST = struct.Struct("=I"), struct.Struct("=III")
+
+
+def clear_tally(tallies: Map, slot: int) -> None:
+    """Forgets what was sent over the path that had this slot before."""
+    key = _U32.pack(slot)
+    tallies.set(key, bytes(len(tallies.get(key) or b"")))
 
 
 class FlowTable:
@@ -59,8 +65,9 @@ class Sweeper:
         flows: FlowTable,
         paths: Map,
         program: int,
+        tallies: Map,
     ) -> None:
-        self._flows, self._paths, self._program = flows, paths, program
+        self._flows, self._paths, self._program, self._tallies = flows, paths, program, tallies
         self._leaving: set[int] = set()
         self._next = 0
 
@@ -77,7 +84,13 @@ class Sweeper:
 
     def give_back(self, slot: int) -> None:
         """Frees the slot of a path that no flow has; the data plane counts whose it was."""
+        clear_tally(self._tallies, slot)
         test_run(self._program, bytes(14) + _REQUEST.pack(slot, 0, 0))
+
+    def adopt(self, learned: Iterable[int]) -> None:
+        """Of the slots of learned paths, those that an agent before was about to give back."""
+        known = {_U32.unpack(value)[0] for key in self._paths.each_key() if (value := self._paths.get(key))}
+        self._leaving = set(learned) - known
 
     def sweep(self) -> int:
         """One step; how many slots came back. While less than half of them are in use, paths stay."""

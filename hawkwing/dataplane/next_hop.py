@@ -1,7 +1,8 @@
-"""The next hop of a path's first segment, as the data plane has it (bpf/next_hop.h)."""
+"""What is known of a path besides its SIDs: next hop of the first segment, and MTU (bpf/next_hop.h)."""
 
 import mmap
 import struct
+import sys
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 from typing import NamedTuple
@@ -42,7 +43,7 @@ class PolicyNextHops:
         policy = structures()["policy"]
         self._stride = (policies.info.value_size + 7) // 8 * 8
         self._segment, self._next_hop = policy.first_segment.offset, policy.next_hop.offset
-        self._length = policy.srh_length.offset
+        self._length, self._path_mtu = policy.srh_length.offset, policy.path_mtu.offset
         self.slots = policies.info.max_entries
         self._memory = mmap.mmap(policies.fd, self._stride * self.slots)
         self._words = memoryview(self._memory).cast("Q")
@@ -74,6 +75,19 @@ class PolicyNextHops:
     def write(self, slot: int, value: int) -> None:
         """Writes it, see `pack`."""
         self._words[(slot * self._stride + self._next_hop) // 8] = value
+
+    def learned_slots(self) -> list[int]:
+        """The slots that the data plane has taken for learned paths."""
+        # Length and source are one word.
+        heads = self._words[:: self._stride // 8].tolist()
+        return [slot for slot, head in enumerate(heads) if head.to_bytes(8, sys.byteorder)[4:] != bytes(4)]
+
+    def forget_path_mtus(self) -> None:
+        """What routers said of a path's MTU is forgotten: it may have grown (RFC 8201, section 4)."""
+        step, at = self._stride // 8, self._path_mtu // 8
+        for slot, value in enumerate(self._words[at::step].tolist()):
+            if value:
+                self._words[slot * step + at] = 0
 
     def close(self) -> None:
         """Unmaps it."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hawkwing.dataplane.bpf import Map, program_info
 from hawkwing.dataplane.bytecode import SWEEP
-from hawkwing.dataplane.flows import FlowTable, Sweeper
+from hawkwing.dataplane.flows import FlowTable, Sweeper, clear_tally
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
 from hawkwing.dataplane.next_hop import NextHop, PolicyNextHops, pack
@@ -24,6 +24,8 @@ _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _ROUTE = struct.Struct("=IHBx")
 _SERVICE = struct.Struct("=II")
 BY_AGENT = 1
+_MTU_EPOCHS = 16
+"""Eight minutes, or less while settings change: RFC 8201 asks for at least five."""
 DEFAULT_SR_DOMAIN = (IPv6Network("fc00::/7"), IPv6Network("5f00::/16"))
 """Where SIDs may be unless the user says more: unique local addresses (RFC 4193), SRv6 SIDs (RFC 9602)."""
 
@@ -108,8 +110,12 @@ class DataPlane:
         if role == "server":
             self.flows = FlowTable(self.maps["flows"])
             free = self.maps["free_slots"]
-            self.sweeper = Sweeper(self.flows, self.maps["paths"], self.programs[SWEEP])
-            if not inherited:
+            self.sweeper = Sweeper(
+                self.flows, self.maps["paths"], self.programs[SWEEP], self.maps["path_tallies"]
+            )
+            if inherited:
+                self.sweeper.adopt(self.next_hops.learned_slots())
+            else:
                 for slot in reversed(range(1, free.info.max_entries)):
                     free.push(_U32.pack(slot))
 
@@ -188,6 +194,8 @@ class DataPlane:
     def tick(self) -> None:
         """Every half minute: flows age, and learned paths that nobody uses are let go."""
         self.set_sr_domain(self.sr_domain)
+        if self._epoch % _MTU_EPOCHS == 0:
+            self.next_hops.forget_path_mtus()
         if self.flows is not None:
             self.sweeper.sweep()
 
@@ -234,6 +242,8 @@ class DataPlane:
     def set_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path into a slot that no route points at, or clears it."""
         next_hop = self.next_hop_of(sids[0]) if sids else None
+        if sids:
+            clear_tally(self.maps["path_tallies"], slot)
         self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids, next_hop))
 
     def add_service(self, address: IPv6Address, group: int) -> None:

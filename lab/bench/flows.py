@@ -11,6 +11,11 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv6Address
 
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.plane import DataPlane
@@ -24,29 +29,28 @@ FEW, MANY = 1000, 1_000_000
 _PATHS = 1000
 _CHUNK = 500
 _TEST_RUN = 10
-_UDP, _ROUTING = 17, 43
 _LOCAL, _REMOTE = IPv6Address("fcbb:cc00:2::a"), IPv6Address("2001:db8:f00d::")
 _LOCAL_PORT, _REMOTE_PORT = 5201, 40000
+_ETHERNET = Ether(src="00:00:00:00:00:00", dst="00:00:00:00:00:00")
 _DESTINATION_PREFIX, _SOURCE_PREFIX = 42, 26
 
 
-def _frame(source: IPv6Address, destination: IPv6Address, next_header: int, payload: bytes) -> bytes:
-    header = struct.pack("!IHBB", 0x60000000, len(payload), next_header, 64)
-    return bytes(12) + b"\x86\xdd" + header + source.packed + destination.packed + payload
+def _datagram(sport: int, dport: int) -> Packet:
+    # Addresses are set later, so no checksum holds; 0 would be none.
+    return UDP(sport=sport, dport=dport, chksum=1) / bytes(DATAGRAM)
 
 
 def leaving() -> bytes:
     """A datagram to a client; the second half of its /64 prefix is set later."""
-    udp = struct.pack("!HHHH", _LOCAL_PORT, _REMOTE_PORT, 8 + DATAGRAM, 1) + bytes(DATAGRAM)
-    return _frame(_LOCAL, _REMOTE, _UDP, udp)
+    ends = IPv6(src=str(_LOCAL), dst=str(_REMOTE))
+    return bytes(_ETHERNET / ends / _datagram(_LOCAL_PORT, _REMOTE_PORT))
 
 
 def arriving(sids: Sequence[IPv6Address]) -> bytes:
     """A datagram from a client with its SRH; the second half of its /64 prefix is set later."""
-    udp = struct.pack("!HHHH", _REMOTE_PORT, _LOCAL_PORT, 8 + DATAGRAM, 1) + bytes(DATAGRAM)
-    listed = [_LOCAL, *wire_order(sids)]
-    srh = struct.pack("!BBBBBBH", _UDP, 2 * len(listed), 4, 0, len(sids), 0, 0)
-    return _frame(_REMOTE, _LOCAL, _ROUTING, srh + b"".join(one.packed for one in listed) + udp)
+    listed = [str(_LOCAL), *map(str, wire_order(sids))]
+    ends = IPv6(src=str(_REMOTE), dst=str(_LOCAL)) / IPv6ExtHdrSegmentRouting(addresses=listed, segleft=0)
+    return bytes(_ETHERNET / ends / _datagram(_REMOTE_PORT, _LOCAL_PORT))
 
 
 class _Runner:

@@ -11,29 +11,28 @@ from lab.bench.ways import agent
 from lab.network import Lab
 from lab.process import Process
 from lab.wait import PATIENCE, wait_until
-from lab.wire import Capture, Packet
+from lab.wire import Capture, Filter, Frame
 
 COLD, WARM = "cold", "warm"
 _SETTLED = 2.0
 
 
-def steered(packet: Packet) -> bool:
-    """True for one of the single datagrams with an SRH."""
-    return packet.srh is not None and packet.destination_port == DATAGRAM_PORT
+#: The single datagrams, once they have an SRH.
+STEERED = Filter(to=DATAGRAM_PORT, steered=True)
 
 
-def _steered(client: Process, capture: Capture) -> list[Packet]:
+def _steered(client: Process, capture: Capture) -> list[Frame]:
     """What was steered so far; RuntimeError where the client has ended."""
     if client.poll() is not None:
         client.wait_for("ready")
-    return capture.packets(steered)
+    return capture.frames(STEERED)
 
 
 def start_once(lab: Lab, traffic: Traffic, cache: Path) -> float:
     """Seconds from the command to the first steered packet on the wire; a datagram is sent every ms."""
     link = lab.topology.link("host-a", "site-a")
     with Capture(lab.topology, lab.namespace, [link]) as capture, traffic.datagrams(0.001):
-        wait_until(capture.packets, PATIENCE, "the first datagram")
+        wait_until(capture.count, PATIENCE, "the first datagram")
         client: Process | None = None
         try:
             begun = time.time()

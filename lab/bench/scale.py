@@ -13,12 +13,12 @@ from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.steering import Steering
 from lab.bench.figures import Series
-from lab.bench.lifecycle import steered
+from lab.bench.lifecycle import STEERED
 from lab.bench.traffic import DATAGRAM_PORT, Traffic
 from lab.bench.ways import agent
 from lab.network import Lab
 from lab.wait import PATIENCE, wait_until
-from lab.wire import Capture
+from lab.wire import Capture, Filter
 
 SERVICES = 10_000
 _LISTS = 100
@@ -86,7 +86,7 @@ def pushes(lab: Lab, traffic: Traffic, count: int) -> Series:
             Capture(lab.topology, lab.namespace, link) as capture,
             traffic.datagrams(0.0002),
         ):
-            wait_until(lambda: capture.packets(steered), PATIENCE, "a packet with the first path")
+            wait_until(lambda: capture.count(STEERED), PATIENCE, "a packet with the first path")
             for number in range(count):
                 wanted = lists[number % 2]
                 capture.clear()
@@ -94,10 +94,8 @@ def pushes(lab: Lab, traffic: Traffic, count: int) -> Series:
                 control.set_path(destination, [{"intent": "low-latency"}], wanted)
 
                 def arrived(first: str = wanted[0]) -> float:
-                    packets = capture.packets(
-                        lambda p: p.destination_port == DATAGRAM_PORT and str(p.destination) == first
-                    )
-                    return packets[0].time if packets else 0.0
+                    frames = capture.frames(Filter(to=DATAGRAM_PORT, destination=first))
+                    return frames[0].time if frames else 0.0
 
                 found.append((wait_until(arrived, PATIENCE, "a packet with the pushed path") - begun) * 1000)
     finally:

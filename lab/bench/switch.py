@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 
+from scapy.layers.inet import UDP
+
 from lab.bench.floor import WIRED, Floor
 from lab.bench.programs import attached
 from lab.bench.traffic import DATAGRAM_PORT, Traffic
 from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED, agents, kernel_seg6, sids
 from lab.filters import PARENTS, put_on, take_off
 from lab.network import Lab
-from lab.wire import Capture, Packet
+from lab.packets import Captured, path
+from lab.wire import Capture, udp_port
 
 WAYS = (UNSTEERED, KERNEL, WIRED, HAWKWING)
 _HOSTS = {"host-a": "host-b", "host-b": "host-a"}
@@ -72,7 +75,7 @@ def check(lab: Lab, traffic: Traffic, to: Callable[[str], None]) -> list[str]:
         to(name)
         with Capture(lab.topology, lab.namespace) as capture:
             traffic.ask_once()
-            packets = capture.packets(lambda p: DATAGRAM_PORT in (p.source_port, p.destination_port))
+            packets = capture.packets(udp_port(DATAGRAM_PORT))
         crossed[name] = [packet.link for packet in packets]
         wrong = [str(packet) for packet in packets if not _as_expected(lab, packet, name)]
         if wrong:
@@ -86,9 +89,8 @@ def check(lab: Lab, traffic: Traffic, to: Callable[[str], None]) -> list[str]:
     return links[: len(links) // 2]
 
 
-def _as_expected(lab: Lab, packet: Packet, name: str) -> bool:
-    if name == UNSTEERED:
-        return packet.srh is None
-    there = packet.destination_port == DATAGRAM_PORT
-    listed = sids(lab) if there else sids(lab)[::-1]
-    return packet.srh is not None and list(packet.srh.segments[:0:-1]) == listed
+def _as_expected(lab: Lab, packet: Captured, name: str) -> bool:
+    listed = [str(sid) for sid in sids(lab)]
+    if packet[UDP].dport != DATAGRAM_PORT:
+        listed.reverse()
+    return path(packet) == ([] if name == UNSTEERED else listed)

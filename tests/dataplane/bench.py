@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from pyroute2 import IPRoute
+from scapy.layers.l2 import Ether
 
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.layout import reasons, structures
@@ -25,6 +26,7 @@ from hawkwing.dataplane.loader import Capacities, Loaded, Loading
 from hawkwing.dataplane.plane import DIRECTIONS, DataPlane, name_key
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.errors import DataplaneError
+from lab.packets import assert_same, path
 from tests.dataplane.packets import MAC_HERE, ROUTING, UDP, ipv6, srh, tcp, udp
 
 UNSPEC, SHOT, STOLEN, REDIRECT = -1, 2, 4, 7
@@ -236,7 +238,7 @@ class Bench:
         expected = packet if out is None else out
         assert got.counted == wanted, f"{direction}: {got.counted}, not {wanted}; packet {packet.hex()}"
         assert got.verdict == verdict
-        assert got.packet.hex() == expected.hex()
+        assert_same(got.packet, expected)
 
     def reset(self, sr_domain: Sequence[str] = ()) -> None:
         """Empties every table but the counters."""
@@ -338,5 +340,4 @@ class Bench:
         result = self.run("egress", packet)
         if "STEERED" not in result.counted:
             return None
-        count = result.packet[58]
-        return [IPv6Address(result.packet[at : at + 16]) for at in range(78, 78 + 16 * count, 16)][::-1]
+        return [IPv6Address(sid) for sid in path(Ether(result.packet))]

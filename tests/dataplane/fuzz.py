@@ -18,7 +18,7 @@ from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.next_hop import NextHop
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
-from tests.dataplane import packets as p
+from tests.dataplane import plain as p
 from tests.dataplane.bench import MTU, REDIRECT, Bench, Namespace
 from tests.dataplane.fuzz_packets import LINK_LAYER, PORTS, Maker
 from tests.dataplane.model import SHOT, Outcome, Tables, egress, end_flow, ingress, is_ipv6, ordinary
@@ -82,7 +82,7 @@ class Round:
         for text, group in ((NAME, GROUP), ("wc.hawk.net", GROUP + 1), ("za.hawk.net", 3), ("za@[.net", 4)):
             bench.name(text, group)
             tables.names[p.name(text)[:-1]] = group
-        for slot, port in enumerate(PORTS, 1):
+        for port in PORTS:
             count = port - COUNTED if port > COUNTED else self.random.choice([0, 1, 2, 2, 3, 6])
             sids = SIDS[: count if count <= 15 else 2]
             if port == 82:
@@ -90,9 +90,13 @@ class Round:
             self.slots[port] = tuple(sid.packed for sid in sids)
             for protocol in (p.TCP, p.UDP, p.SCTP):
                 for group in (GROUP, GROUP + 1):
-                    bench.route(group, protocol, port, slot, sids)
+                    bench.route(group, protocol, port, self._slot(port), sids)
                     tables.routes[group, port, protocol] = self.slots[port]
         self._set_next_hops()
+
+    def _slot(self, port: int) -> int:
+        """One for each list, as the agent does it."""
+        return 1 + list(self.slots.values()).index(self.slots[port])
 
     def _set_local(self, here: IPv6Address) -> None:
         local = [here, DNS] if self.random.random() < 0.3 else [here]
@@ -126,13 +130,14 @@ class Round:
     def _set_next_hops(self) -> None:
         """As the agent does it for a client's paths; what a server has learned keeps where it came from."""
         chosen = {
-            sids: self.random.choice([*LINK_LAYER[:2], None, None, None]) for sids in set(self.slots.values())
+            sids: self.random.choice([*LINK_LAYER[:2], None, None, None])
+            for sids in dict.fromkeys(self.slots.values())
         }
         self.tables.next_hops = {sids: (address, True) for sids, address in chosen.items() if address}
         for port, sids in self.slots.items():
             address = chosen[sids]
             next_hop = NextHop(address, self.port or 1) if address else None
-            self.bench.plane.set_next_hop(1 + PORTS.index(port), next_hop)
+            self.bench.plane.set_next_hop(self._slot(port), next_hop)
 
     def _change_routes(self) -> None:
         """Paths that move, or go: what a program remembers of them must go with them."""
@@ -143,7 +148,7 @@ class Round:
                 plane.remove_route(group, port, [protocol])
                 del tables.routes[group, port, protocol]
             elif chance < 0.7:
-                plane.set_route(group, port, [protocol], 1 + PORTS.index(other))
+                plane.set_route(group, port, [protocol], self._slot(other))
                 tables.routes[group, port, protocol] = self.slots[other]
 
     def run(self, report: Report, last: int = ROUND) -> None:

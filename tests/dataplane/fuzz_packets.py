@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
 
-from tests.dataplane import packets as p
+from tests.dataplane import plain as p
 from tests.dataplane.scene import DNS, HOST_A, HOST_B, HOST_C, NAME, ROUTER, SIDS
 
 LONGEST = 3300

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.dataplane import packets as p
+from tests.dataplane import plain as p
 from tests.dataplane.model_wire import (
     IPV6_HEADER,
     LIMITS,
@@ -26,7 +26,7 @@ from tests.dataplane.model_wire import (
 )
 
 UNSPEC, SHOT, STOLEN, REDIRECT = -1, 2, 4, 7
-ETHERNET, QUOTED, MIN_MTU, VLAN = 14, 136, 1280, 4
+ETHERNET, QUOTED, MIN_MTU = 14, 136, 1280
 NO_IDENTIFICATION = bytes(4)
 Sids = tuple[bytes, ...]
 
@@ -84,6 +84,7 @@ class Tables:
     paths_room: int = 0
     next_hops: dict[Sids, tuple[bytes, bool]] = field(default_factory=dict)
     came_from: bytes = b""
+    path_mtus: dict[Sids, int] = field(default_factory=dict)
     fragments: dict[tuple[bytes, bytes, bytes], Sids] = field(default_factory=dict)
 
     def trusts(self, address: bytes) -> bool:
@@ -167,8 +168,9 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
             out.count("MSS_CLAMPED")
     address, asked = tables.next_hops.get(found, (frame[:6], False))
     ether = frame[:ETHERNET] if asked else address + frame[6:ETHERNET]
-    if len(packet) + size > max(tables.mtu, MIN_MTU):
-        return too_big(tables, address + frame[6:ETHERNET], frame[:ETHERNET], packet, found, chain, out)
+    mtu = min(tables.mtu, tables.path_mtus.get(found, tables.mtu))
+    if len(packet) + size > max(mtu, MIN_MTU):
+        return too_big(mtu, address + frame[6:ETHERNET], frame[:ETHERNET], packet, found, chain, out)
     out.packet = ether + insert(packet, found, chain.ahead)
     if address != frame[:6]:
         out.count("NEXT_HOP")
@@ -198,7 +200,7 @@ def path_of(tables: Tables, packet: bytes, chain: Chain) -> Sids | str:
 
 
 def too_big(
-    tables: Tables, ether: bytes, before: bytes, packet: bytes, sids: Sids, chain: Chain, out: Outcome
+    mtu: int, ether: bytes, before: bytes, packet: bytes, sids: Sids, chain: Chain, out: Outcome
 ) -> Outcome:
     """Does not fit the MTU with its SRH: two fragments where that can be, else an ICMPv6 error."""
     if chain.fragment:
@@ -206,24 +208,22 @@ def too_big(
     else:
         # Only of UDP is it known what a checksum still to be filled in looks like.
         divided = chain.transport == IPV6_HEADER and chain.protocol == p.UDP
-    divided = divided and not chain.ahead
+    # The last fragment is as long as the packet.
+    divided = divided and not chain.ahead and len(packet) <= mtu
     if not divided and len(packet) <= MIN_MTU:
         out.packet = before + packet
         return out.count("TOO_BIG_PLAIN")
     if divided:
-        if len(packet) > tables.mtu + VLAN:
-            out.verdict = SHOT
-            return out.count("TOO_BIG_SILENT")
         first, last = split(packet, sids, chain)
-        out.sent = [ether + last, ether + first]
+        out.sent = [ether + first, ether + last]
         out.count("SPLIT")
         if chain.later:
-            out.verdict, out.packet = STOLEN, ether + first
+            out.verdict, out.packet = STOLEN, ether + last
             return out
     else:
         out.count("TOO_BIG")
     out.verdict = REDIRECT
-    out.packet = ether[6:12] + ether[6:] + told(packet, max(tables.mtu - srh_size(sids), MIN_MTU), divided)
+    out.packet = ether[6:12] + ether[6:] + told(packet, max(mtu - srh_size(sids), MIN_MTU), divided)
     return out
 
 
@@ -399,19 +399,26 @@ def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
     return packet
 
 
-def sent_by_us(tables: Tables, quoted: bytes, srh: Srh, at: int) -> bool:
-    """Has the quoted packet, whose transport header is at `at`, a binding or a known flow?"""
+def sent_by_us(tables: Tables, quoted: bytes, srh: Srh, at: int) -> tuple[bool, Sids | None]:
+    """Has the quoted packet, whose transport header is at `at`, a binding or a known flow? And its path."""
+    ports, kind = quoted_ports(quoted, srh.next_header, at)
     if tables.role == "client":
-        return srh.segments[0] in tables.services
-    kind = srh.next_header
+        group = tables.services.get(srh.segments[0])
+        return group is not None, tables.routes.get((group or 0, ports[1], kind))
+    flow = Flow(srh.segments[0], quoted[8:24], kind, ports[1], ports[0])
+    return flow in tables.flows, tables.flows.get(flow)
+
+
+def quoted_ports(quoted: bytes, kind: int, at: int) -> tuple[tuple[int, int], int]:
+    """Source, destination and protocol; zeros where there are none, or only the first fragment has them."""
     if kind == p.FRAGMENT:
         if len(quoted) < at + 8 or struct.unpack_from("!H", quoted, at + 2)[0] & 0xFFF8:
-            return False
+            return (0, 0), 0
         kind, at = quoted[at], at + 8
     if kind not in (p.TCP, p.UDP, p.SCTP) or len(quoted) < at + 4:
-        return False
-    ours, theirs = struct.unpack_from("!HH", quoted, at)
-    return Flow(srh.segments[0], quoted[8:24], kind, theirs, ours) in tables.flows
+        return (0, 0), 0
+    source, destination = struct.unpack_from("!HH", quoted, at)
+    return (source, destination), kind
 
 
 def restore(tables: Tables, packet: bytes) -> bytes | None:
@@ -438,14 +445,18 @@ def restore(tables: Tables, packet: bytes) -> bytes | None:
         return None
     if message[0] == p.ICMP6_TOO_BIG and struct.unpack_from("!I", message, 4)[0] < MIN_MTU:
         return None
-    if not sent_by_us(tables, quoted, srh, at + size):
+    ours, path = sent_by_us(tables, quoted, srh, at + size)
+    if not ours:
         return None
     head = quoted[:24] + srh.segments[0] + quoted[40:at]
     head = head[:place] + bytes([srh.next_header]) + head[place + 1 :]
     new = with_length(head + quoted[at + size :], -size)
     info = message[4:8]
     if message[0] == p.ICMP6_TOO_BIG:
-        info = struct.pack("!I", max(struct.unpack("!I", info)[0] - size, MIN_MTU))
+        (mtu,) = struct.unpack("!I", info)
+        info = struct.pack("!I", max(mtu - size, MIN_MTU))
+        if path and srh_size(path) == size and mtu < MIN_MTU + size:
+            tables.path_mtus[path] = mtu
     after = with_length(packet[:40], -size) + message[:4] + info + new
     old_sum, new_sum = even(message[4:]) + struct.pack("!H", length), even(after[44:]) + after[4:6]
     return with_sum(after, 42, old_sum, new_sum)

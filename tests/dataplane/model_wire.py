@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hawkwing.dataplane.layout import limits
-from tests.dataplane import packets as p
+from tests.dataplane import plain as p
 
 IPV6_HEADER = 40
 LIMITS = limits()

@@ -34,13 +34,13 @@ def query_over_ipv6(query: bytes, sport: int = 41000, server: IPv6Address = DNS)
 
 def query_over_ipv4(query: bytes, sport: int = 41000, server: str = "192.0.2.53") -> bytes:
     """The same over IPv4."""
-    datagram = struct.pack("!4H", sport, 53, 8 + len(query), 0) + query
+    datagram = p.udp_unsummed(sport, 53, query)
     return p.ipv4(IPv4Address("192.0.2.1"), IPv4Address(server), p.UDP, datagram)
 
 
 def over_ipv4(message: bytes, sport: int = 53, **fields: int) -> bytes:
     """The same over IPv4."""
-    datagram = struct.pack("!4H", sport, 41000, 8 + len(message), 0) + message
+    datagram = p.udp_unsummed(sport, 41000, message)
     return p.ipv4(IPv4Address("192.0.2.53"), IPv4Address("192.0.2.1"), p.UDP, datagram, **fields)
 
 

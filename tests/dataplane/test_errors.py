@@ -65,6 +65,37 @@ def test_the_mtu_less_the_srh(host: Host, mtu: int) -> None:
     host.bench.expect("ingress", packet, *RESTORED, out=out)
 
 
+@pytest.mark.parametrize("mtu", [1280, 1335, 1336, 1500])
+@pytest.mark.parametrize("protocol", [p.TCP, p.UDP])
+def test_a_path_that_carries_less_than_1280_and_the_srh(host: Host, mtu: int, protocol: int) -> None:
+    """The stack goes on sending 1280: they are cut in two, or go without an SRH, as on a link like that."""
+
+    def of(length: int) -> bytes:
+        body = host.udp(data=bytes(length - 48)) if protocol == p.UDP else host.tcp(data=bytes(length - 60))
+        return host.out(protocol, body)
+
+    whole = of(1280)
+    for _ in range(2):
+        host.bench.expect("egress", whole, "STEERED", out=steered(whole, SIDS[:2]), on_port=True)
+    assert host.bench.run("ingress", error(host, 2, steered(whole, SIDS[:2]), mtu), on_port=True).counted
+    fits = of(mtu - 56) if mtu < 1336 else whole
+    host.bench.expect("egress", fits, "STEERED", out=steered(fits, SIDS[:2]), on_port=True)
+    if mtu >= 1336:
+        return
+    host.bench.namespace.sent(0)
+    outcome = host.bench.run("egress", whole, on_port=True)
+    if protocol == p.TCP:
+        assert outcome.counted == {"TOO_BIG_PLAIN": 1} and outcome.packet == whole
+        return
+    assert outcome.counted == {"SPLIT": 1}
+    assert max(map(len, host.bench.namespace.sent(2))) == 14 + 1280
+    # Other paths are of other routers; and after some minutes the path may carry more again.
+    other = host.out(p.UDP, host.udp(5003, bytes(1232)))
+    host.bench.expect("egress", other, "STEERED", out=steered(other, SIDS[:3]), on_port=True)
+    host.bench.plane.next_hops.forget_path_mtus()
+    host.bench.expect("egress", whole, "STEERED", out=steered(whole, SIDS[:2]), on_port=True)
+
+
 @pytest.mark.parametrize("kept", [8, 9, 15, 16, 100, 101])
 def test_short_quotes(host: Host, kept: int) -> None:
     sent = host.out(p.UDP, host.udp(data=bytes(200)))

@@ -6,6 +6,7 @@ from ipaddress import IPv6Address, IPv6Network
 import pytest
 
 from hawkwing.dataplane import bpf
+from hawkwing.dataplane.flows import FlowTable, Sweeper
 from hawkwing.dataplane.loader import Capacities
 from tests.dataplane import packets as p
 from tests.dataplane.packets import steered
@@ -254,6 +255,45 @@ def test_idle_flows_keep_no_path_where_paths_are_scarce(server: Host) -> None:
     bench.expect("egress", answer, "STEERED", out=steered(answer, paths_from(1, 1)[0][::-1]))
     known = reply()
     bench.expect("egress", known, "STEERED", out=steered(known, [SIDS[1], SIDS[0]]))
+
+
+def test_slots_that_wait_at_a_restart_are_not_lost(small_server: Host) -> None:
+    """A path was made unknown, and before its slot came back another agent took over the maps."""
+    bench = small_server.bench
+    for number, path in enumerate(paths_from(1, 3), 1):
+        learn(small_server, request(path, source=IPv6Address(int(HOST_A) + (number << 64))), "LEARNED")
+    bench.empty("flows")
+    bench.plane.sweeper.sweep()
+    assert bench.entries("paths") == 0
+    full = request(SIDS[:2])
+    bench.expect("ingress", full, "STRIPPED", "PATHS_FULL", out=bench.run("ingress", full).packet)
+    for taking_over in (False, True):
+        flows = FlowTable(bench.plane.maps["flows"])
+        tables = bench.plane.maps["paths"], bench.plane.programs["sweep"], bench.plane.maps["path_tallies"]
+        successor = Sweeper(flows, *tables)
+        if taking_over:
+            successor.adopt(bench.plane.next_hops.learned_slots())
+        assert successor.sweep() == (3 if taking_over else 0)
+        flows.close()
+    learn(small_server, full, "LEARNED")
+
+
+def test_a_slot_that_is_used_again_counts_from_zero(small_server: Host) -> None:
+    bench = small_server.bench
+    old, new = paths_from(1, 2)
+    learn(small_server, request(old), "LEARNED")
+    for _ in range(5):
+        bench.expect("egress", reply(), "STEERED", out=steered(reply(), old[::-1]))
+    slot = bench.slot(old[::-1])
+    before = bench.plane.path_count(slot).packets
+    assert before >= 5
+    for key in list(bench.plane.maps["paths"].each_key()):
+        bench.plane.maps["paths"].delete(key)
+    bench.empty("flows")
+    bench.plane.sweeper.give_back(slot)
+    learn(small_server, request(new), "LEARNED")
+    assert bench.slot(new[::-1]) == slot
+    assert bench.plane.path_count(slot).packets == 0
 
 
 def test_many_flows_of_one_source(small_server: Host) -> None:

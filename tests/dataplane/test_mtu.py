@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from pyroute2 import IPRoute
@@ -97,7 +98,7 @@ def fragments(host: Host, packet: bytes, count: int, identification: int) -> lis
     first = p.fragment(packet[20], body[:moved], more=True, identification=identification)
     last = p.fragment(packet[20], body[moved:], offset=moved, identification=identification)
     head = {"label": 0x12345}
-    return [steered(host.out(p.FRAGMENT, part, **head), SIDS[:count]) for part in (last, first)]
+    return [steered(host.out(p.FRAGMENT, part, **head), SIDS[:count]) for part in (first, last)]
 
 
 def identification_in(frame: bytes, count: int) -> int:
@@ -134,7 +135,7 @@ def test_a_checksum_that_is_not_ours_stays(host: Host, value: bytes) -> None:
     packet = of_length(host, p.UDP, MTU)
     packet = packet[:60] + value + packet[62:]
     host.bench.run("egress", packet, on_port=True)
-    last, first = host.bench.namespace.sent(2)
+    first, last = host.bench.namespace.sent(2)
     datagram = first[54 + 56 + 8 :] + last[54 + 56 + 8 :]
     assert datagram[6:8] == value
     assert datagram == packet[54:]
@@ -146,7 +147,7 @@ def test_a_checksum_left_to_the_device_is_filled_in(host: Host) -> None:
     pseudo = p.ones_complement(p.pseudo(host.here, host.there, p.UDP, MTU - 40))
     partial = packet[:60] + struct.pack("!H", pseudo) + packet[62:]
     host.bench.run("egress", partial, on_port=True)
-    last, first = host.bench.namespace.sent(2)
+    first, last = host.bench.namespace.sent(2)
     assert first[54 + 56 + 8 :] + last[54 + 56 + 8 :] == packet[54:]
 
 
@@ -158,7 +159,7 @@ def test_a_checksum_that_comes_to_zero_is_filled_in_as_ones(host: Host) -> None:
     body = body[:-2] + struct.pack("!H", p.ones_complement(body[-2:] + struct.pack("!H", old)))
     pseudo = p.ones_complement(p.pseudo(host.here, host.there, p.UDP, MTU - 40))
     host.bench.run("egress", packet[:54] + body[:6] + struct.pack("!H", pseudo) + body[8:], on_port=True)
-    last, first = host.bench.namespace.sent(2)
+    first, last = host.bench.namespace.sent(2)
     assert first[54 + 56 + 8 :] + last[54 + 56 + 8 :] == body[:6] + b"\xff\xff" + body[8:]
 
 
@@ -173,7 +174,7 @@ def test_a_first_fragment_is_cut_in_two(host: Host, length: int) -> None:
     data = datagram[: length - 48]
     last = p.fragment(p.UDP, data[56:], offset=56, more=True, identification=55)
     first = p.fragment(p.UDP, data[:56], more=True, identification=55)
-    expected = [steered(host.out(p.FRAGMENT, part), SIDS[:2]).hex() for part in (last, first)]
+    expected = [steered(host.out(p.FRAGMENT, part), SIDS[:2]).hex() for part in (first, last)]
     assert [frame.hex() for frame in host.bench.namespace.sent(2)] == expected
 
 
@@ -189,7 +190,7 @@ def test_a_later_fragment_is_cut_in_two(host: Host, more: bool) -> None:
     assert (result.verdict, result.counted) == (STOLEN, {"SPLIT": 1})
     last = p.fragment(p.UDP, data[56:], offset=856, more=more, identification=56)
     first = p.fragment(p.UDP, data[:56], offset=800, more=True, identification=56)
-    expected = [steered(host.out(p.FRAGMENT, part), SIDS[:2]).hex() for part in (last, first)]
+    expected = [steered(host.out(p.FRAGMENT, part), SIDS[:2]).hex() for part in (first, last)]
     assert [frame.hex() for frame in host.bench.namespace.sent(2)] == expected
 
 
@@ -217,10 +218,29 @@ def test_bundles_of_datagrams_are_told_as_a_whole(host: Host) -> None:
     assert host.bench.namespace.sent(0) == []
 
 
-def test_no_interface_to_send_on(host: Host) -> None:
-    """A datagram so much longer than the MTU that a fragment of it is refused by the interface."""
+def test_longer_than_the_mtu_as_it_is(host: Host) -> None:
+    """A fragment of it would be, too: the sender is told."""
     packet = host.out(p.UDP, host.udp(data=bytes(3000)))
-    result = host.bench.run("egress", packet, on_port=True)
+    out = told(host, packet, MTU - 56)
+    host.bench.expect("egress", packet, "TOO_BIG", out=out, verdict=REDIRECT, on_port=True)
+    assert host.bench.namespace.sent(0) == []
+
+
+def test_an_interface_that_sends_nothing(host: Host) -> None:
+    """Its other end is down."""
+    packet = of_length(host, p.UDP, MTU)
+
+    def set_wire(state: str) -> None:
+        with IPRoute() as ip:
+            ip.link("set", index=ip.link_lookup(ifname="wire")[0], state=state)
+
+    host.bench.namespace.do(lambda: set_wire("down"))
+    try:
+        result = host.bench.run("egress", packet, on_port=True)
+    finally:
+        host.bench.namespace.do(lambda: set_wire("up"))
+        with suppress(OSError):
+            host.bench.namespace.sniffer.recv(1)
     assert result.verdict == SHOT
     assert result.counted == {"TOO_BIG_SILENT": 1}
     host.bench.observed.add((host.bench.role, "egress", "TOO_BIG_SILENT"))

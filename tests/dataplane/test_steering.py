@@ -60,7 +60,7 @@ class Maps:
         if policy is None:
             return None
         (length,) = struct.unpack_from("=I", policy)
-        listed = [IPv6Address(policy[32 + at : 48 + at]) for at in range(24, length, 16)]
+        listed = [IPv6Address(policy[40 + at : 56 + at]) for at in range(24, length, 16)]
         return list(reversed(listed)) or None
 
     def entries(self) -> tuple[int, int, int]:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,9 +19,11 @@ from lab.record import RouterName
 from lab.vpp.installation import VppMissingError
 from lab.vpp.installation import find as find_vpp
 from lab.wait import patient
-from lab.wire import Capture, Packet
+from lab.wire import Capture
 
 HAWKWING = [sys.executable, "-m", "hawkwing"]
+MOST_SHOWN = 500
+"""Packets that are shown of a failed test's captures."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -134,8 +135,10 @@ def capture(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Capture]:
         yield taps
         report = getattr(request.node, "report_of_call", None)
         if report is not None and report.failed:
-            packets = "\n".join(map(str, taps.packets()))
-            report.sections.append(("captured", packets or "nothing"))
+            frames = taps.frames()
+            packets = [str(frame.packet) for frame in frames[:MOST_SHOWN]]
+            packets += [f"and {len(frames) - MOST_SHOWN} more"] if len(frames) > MOST_SHOWN else []
+            report.sections.append(("captured", "\n".join(packets) or "nothing"))
             for log in sorted((lab.run / "logs").glob("*host*")):
                 report.sections.append((log.name, log.read_text()[-3000:]))
 
@@ -178,18 +181,6 @@ def udp(lab: Lab) -> Iterator[Callable[..., Endpoint]]:
     yield make
     for endpoint in made:
         endpoint.socket.close()
-
-
-def srh_bytes(following: int, left: int, segments: list[str]) -> bytes:
-    """An SRH as RFC 8754 section 2 has it, built by hand; `segments` in wire order."""
-    last = len(segments) - 1
-    head = struct.pack("!BBBBBBH", following, 2 * len(segments), 4, left, last, 0, 0)
-    return head + b"".join(IPv6Address(segment).packed for segment in segments)
-
-
-def on_links(packets: list[Packet]) -> list[tuple[str, str, int | None]]:
-    """(link, outer destination, segments left) in order of time, for showing a path."""
-    return [(p.link, str(p.destination), p.srh.segments_left if p.srh else None) for p in packets]
 
 
 def have_tool(name: str) -> bool:

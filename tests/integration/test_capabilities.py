@@ -10,10 +10,11 @@ from pyroute2 import IPRoute
 from hawkwing.dataplane import bpf
 from lab.network import Lab
 from lab.process import Process
-from lab.wire import Capture
+from lab.wire import Capture, tcp_port
 
 from .conftest import HAWKWING, Agents, filters
-from .test_steering import BY_NAME, http, tcp_port
+from .onwire import assert_steered
+from .test_steering import BY_NAME, http
 
 PASS = b"\xb7\0\0\0\2\0\0\0" + b"\x95" + bytes(7)
 """An XDP program: r0 = XDP_PASS; exit."""
@@ -45,8 +46,7 @@ def test_a_server_steers_and_tells(lab: Lab, server: Process, agents: Agents, ca
     agents.client(BY_NAME, "host-a")
     capture.forget()
     assert http(lab, "http://wb.hawk.net/") == "Hello from host-b\n"
-    packets = capture.packets(tcp_port(80))
-    assert packets and all(p.srh is not None for p in packets)
+    assert_steered(capture.settled(tcp_port(80)))
     for arguments in (["status", "--json"], ["status"]):
         told = lab.execute("host-b", [*limited(), *HAWKWING, *arguments])
         assert told.stderr == ""
@@ -64,8 +64,7 @@ def test_a_client_steers_too(lab: Lab, server: Process, capture: Capture) -> Non
         client.wait_for("ready")
         capture.forget()
         assert http(lab, "http://wb.hawk.net/") == "Hello from host-b\n"
-        packets = capture.packets(tcp_port(80))
-        assert packets and all(p.srh is not None for p in packets)
+        assert_steered(capture.settled(tcp_port(80)))
     finally:
         assert client.stop() == 0
     assert filters(lab, "host-a") == ""

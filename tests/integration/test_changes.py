@@ -5,18 +5,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import pytest
 
 from lab.network import Lab
+from lab.packets import path, segments
 from lab.services.dns import zone_text
 from lab.wait import wait_until
-from lab.wire import Capture, Packet
+from lab.wire import Capture, Filter, tcp_port, udp_port
 
 from .conftest import HAWKWING, Agents, Endpoint, filters
-from .test_steering import BY_ADDRESS, BY_NAME, R1, R2, R3, R4, R5, R6, UDP, B, C, http, tcp_port
+from .onwire import R1, R2, R3, R4, R5, R6, B, C, assert_not_steered, assert_steered
+from .test_steering import BY_ADDRESS, BY_NAME, http
 
 
 class Running:
@@ -81,17 +84,17 @@ def ends(lab: Lab) -> Capture:
     return Capture(lab.topology, lab.namespace, links)
 
 
-def datagrams(capture: Capture) -> list[Packet]:
-    return capture.packets(lambda p: p.protocol == UDP and 5000 in (p.source_port, p.destination_port))
+#: All of them are counted by their bytes, scapy reads some.
+DATAGRAMS = udp_port(5000)
 
 
 def assert_nothing_lost_or_plain(running: Traffic, capture: Capture) -> None:
-    packets = datagrams(capture)
+    captured = capture.count(DATAGRAMS)
     assert running.sent > 50
     assert running.returned == running.sent, "a datagram or its echo was lost"
-    assert len(packets) >= 4 * (running.sent - 1)
-    plain = [p for p in packets if p.srh is None]
-    assert not plain, f"{len(plain)} of {len(packets)} packets had no SRH"
+    assert captured >= 4 * (running.sent - 1)
+    plain = capture.frames(replace(DATAGRAMS, steered=False))
+    assert not plain, f"{len(plain)} of {captured} packets had no SRH, the first: {plain[0].packet}"
 
 
 @pytest.fixture
@@ -122,8 +125,7 @@ def test_reload_changes_only_what_changed(
         reload()
 
         def moved() -> bool:
-            last = [p for p in datagrams(capture) if p.destination_port == 5000][-1]
-            return last.srh is not None and R2 in map(str, last.srh.segments)
+            return R2 in path(capture.frames(Filter(to=5000))[-1].packet)
 
         wait_until(moved, 5.0, "the new path is used")
         # A wrong file changes nothing and says what is wrong.
@@ -150,15 +152,14 @@ def test_reload_takes_services_away_and_brings_others(
     lab.execute("host-a", [*HAWKWING, "reload"])
     capture.forget()
     http(lab, "http://wb.hawk.net/")
-    packets = [p for p in capture.packets(tcp_port(80)) if p.destination_port == 80]
-    assert [str(s) for s in packets[0].srh.segments] == [B, R6, R4, R2, R1]
+    assert segments(capture.packets(Filter(to=80))[0]) == [B, R6, R4, R2, R1]
     file.write_text(
         f"services: {{c: {{ipv6_addresses: ['{C}'], applications: [{{port: 1, sid: ['{R3}']}}]}}}}\n"
     )
     lab.execute("host-a", [*HAWKWING, "reload"])
     capture.forget()
     http(lab, "http://wb.hawk.net/")
-    assert all(p.srh is None for p in capture.packets(tcp_port(80)))
+    assert_not_steered(capture.settled(tcp_port(80)))
 
 
 def test_restart_under_load_with_keep(
@@ -199,8 +200,7 @@ def test_killed_client_is_followed_without_a_plain_packet(
         second = agents.client(BY_NAME)
         capture.forget()
         http(lab, f"http://[{B}]/")
-        packets = capture.packets(tcp_port(80))
-        assert packets and all(p.srh is not None for p in packets)
+        assert_steered(capture.settled(tcp_port(80)))
         assert second.poll() is None
     finally:
         restore = f"ip link set {dns.name} up; "
@@ -282,7 +282,7 @@ def test_name_that_does_not_resolve_yet_holds_up_nobody(lab: Lab, agents: Agents
     client = agents.client(text)
     agents.server("host-b")
     http(lab, "http://wb.hawk.net/")
-    assert all(p.srh for p in capture.packets(tcp_port(80)))
+    assert_steered(capture.settled(tcp_port(80)))
     wait_until(lambda: "later.hawk.net does not resolve" in client.output(), 5.0, "it says so")
     assert client.output().count("later.hawk.net does not resolve") == 1
     shown = lab.execute("host-a", [*HAWKWING, "status"]).stdout
@@ -340,9 +340,9 @@ def test_address_that_changes_moves_the_steering(lab: Lab, agents: Agents, captu
             "the zone is read again",
         )
         assert moved()
-        packets = [p for p in capture.packets(tcp_port(8080)) if p.destination_port == 8080]
-        assert packets and all(p.srh is not None for p in packets)
-        assert str(packets[0].srh.segments[0]) == C
+        packets = capture.settled(Filter(to=8080))
+        assert_steered(packets)
+        assert segments(packets[0]) == [C, R3]
     finally:
         zone.write_text(before)
         os.kill(server, signal.SIGHUP)

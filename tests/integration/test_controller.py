@@ -5,18 +5,21 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from scapy.layers.inet import TCP
 
 from fake_hawkeye.control import Control
 from hawkwing.dataplane.claim import runtime_folder
 from lab import netns
 from lab.controller import restart
 from lab.network import Lab
+from lab.packets import assert_packet
 from lab.process import stop
 from lab.wait import wait_until
-from lab.wire import Capture
+from lab.wire import Capture, Filter, tcp_port
 
-from .conftest import Agents, on_links
-from .test_steering import R1, R2, R3, R4, R5, R6, UPPER_WAY, UPPER_WAY_BACK, A, B, assert_srh, http, tcp_port
+from .conftest import Agents
+from .onwire import R1, R2, R3, R4, R5, R6, UPPER_WAY, UPPER_WAY_BACK, A, B, Hop, along, on_links
+from .test_steering import http
 
 WITH_BACKUP = f"""
 hawkeye: {{enabled: true, address: "fcbb:cc00:5::f", port: 5001}}
@@ -31,6 +34,7 @@ services:
             max_value: 20000
 """
 INTENTS = [{"intent": "low-latency", "max_value": 20000}]
+TCP_NUMBER = 6
 UPPER, LOWER = [R1, R2, R4, R6], [R1, R3, R5, R6]
 
 
@@ -43,12 +47,11 @@ def hawkeye(lab: Lab) -> Iterator[Control]:
     restart(lab, None)
 
 
-def way(lab: Lab, capture: Capture) -> list[tuple[str, str, int | None]]:
+def way(lab: Lab, capture: Capture) -> list[Hop]:
     """Where the first packet of a fresh request went, link by link."""
     capture.forget()
     http(lab, "http://wb.hawk.net/")
-    requests = capture.packets(lambda p: tcp_port(80)(p) and p.destination_port == 80)
-    return on_links(requests)[:7]
+    return on_links(capture.packets(Filter(TCP_NUMBER, to=80)))[:7]
 
 
 def until_way(lab: Lab, capture: Capture, via: str, why: str) -> None:
@@ -69,13 +72,13 @@ def test_backup_until_a_result_comes_then_the_controllers_path(
     capture.forget()
     http(lab, "http://wb.hawk.net/")
     packets = capture.packets(tcp_port(80))
-    requests = [p for p in packets if p.destination_port == 80]
-    replies = [p for p in packets if p.source_port == 80]
+    requests = [p for p in packets if p[TCP].dport == 80]
+    replies = [p for p in packets if p[TCP].sport == 80]
     assert on_links(requests)[:7] == UPPER_WAY
     assert on_links(replies)[:7] == UPPER_WAY_BACK
+    expected = dict(along(UPPER_WAY, A, [B, R6, R4, R2, R1], TCP(dport=80)))
     for packet in requests:
-        assert packet.srh is not None
-        assert_srh(packet, [B, R6, R4, R2, R1], packet.srh.segments_left)
+        assert_packet(packet, expected[packet.link])
 
     hawkeye.set_path(B, INTENTS, [R3, R5])
     until_way(lab, capture, "vpp1-vpp3", "the next pushed path is used")
@@ -170,12 +173,11 @@ def test_foreign_and_wrong_results_change_nothing(
     assert client.poll() is None
 
 
-def way_without_server(lab: Lab, capture: Capture) -> list[tuple[str, str, int | None]]:
+def way_without_server(lab: Lab, capture: Capture) -> list[Hop]:
     """Where a lone SYN goes: nobody strips the SRH at the other end."""
     capture.forget()
     lab.execute("host-a", ["curl", "-s", "-m", "0.2", "http://wb.hawk.net/"], check=False)
-    requests = capture.packets(lambda p: tcp_port(80)(p) and p.destination_port == 80)
-    return on_links(requests)[:7]
+    return on_links(capture.packets(Filter(TCP_NUMBER, to=80)))[:7]
 
 
 def test_killed_clients_path_is_taken_over_without_a_controller(

@@ -2,20 +2,22 @@
 
 import os
 import socket
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+from scapy.layers.dns import DNS, DNSQR, DNSRR
+from scapy.layers.inet import TCP
 
 from lab import netns
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab
 from lab.wait import wait_until
-from lab.wire import Capture
+from lab.wire import Capture, Filter, tcp_port
 
 from .conftest import Agents, Endpoint
-from .test_steering import BY_ADDRESS, BY_NAME, A, B, http, tcp_port
+from .onwire import A, B, assert_not_steered, assert_steered, is_steered
+from .test_steering import BY_ADDRESS, BY_NAME, http
 
 GUEST, GUESTS_LINK = "fcbb:cc00:1:1::b", "fcbb:cc00:1:1::a"
 
@@ -46,18 +48,16 @@ def test_a_connection_outlives_its_clients_agent(lab: Lab, agents: Agents, captu
     client = agents.client(BY_ADDRESS)
     near, far = connection(lab)
     exchange(near, far, b"steered")
-    steered = capture.settled(tcp_port(5000))
-    assert steered and all(p.srh is not None for p in steered)
+    assert_steered(capture.settled(tcp_port(5000)))
     assert client.stop() == 0
     capture.forget()
     for _ in range(3):
         exchange(near, far, b"without")
-    plain = [p for p in capture.settled(tcp_port(5000)) if p.source_port == 5000]
-    assert plain and all(p.srh is None for p in plain)
+    assert_not_steered([p for p in capture.settled(tcp_port(5000)) if p[TCP].sport == 5000])
     agents.client(BY_ADDRESS)
     capture.forget()
     exchange(near, far, b"steered again")
-    assert any(p.srh is not None for p in capture.settled(tcp_port(5000)) if p.source_port == 5000)
+    assert any(is_steered(p) for p in capture.settled(tcp_port(5000)) if p[TCP].sport == 5000)
     near.close()
     far.close()
 
@@ -90,12 +90,10 @@ def test_what_a_host_forwards_is_not_steered(lab: Lab, agents: Agents, capture: 
     fetch = ["ip", "netns", "exec", guest, "curl", "-sS", "-m", "10", f"http://[{B}]/"]
     answer = subprocess.run(fetch, capture_output=True, text=True, check=False)
     assert answer.stdout == "Hello from host-b\n", answer.stderr
-    guests = capture.settled(tcp_port(80))
-    assert guests and all(p.srh is None for p in guests)
+    assert_not_steered(capture.settled(tcp_port(80)))
     capture.forget()
     assert http(lab, f"http://[{B}]/") == "Hello from host-b\n"
-    own = capture.settled(tcp_port(80))
-    assert own and all(p.srh is not None for p in own)
+    assert_steered(capture.settled(tcp_port(80)))
 
 
 def test_a_forged_answer_teaches_nothing(
@@ -107,12 +105,12 @@ def test_a_forged_answer_teaches_nothing(
     http(lab, "http://wb.hawk.net/")
     forger, victim, sender = udp("host-c", 53), udp("host-a", 40053), udp("host-a")
     forged = lab.topology.host("host-c").address
-    question = b"\2wb\4hawk\3net\0" + struct.pack("!HH", 28, 1)
-    record = b"\xc0\x0c" + struct.pack("!HHIH", 28, 1, 300, 16) + forged.packed
-    message = struct.pack("!6H", 0x1234, 0x8180, 1, 1, 0, 0) + question + record
+    question = DNSQR(qname="wb.hawk.net", qtype="AAAA")
+    answer = DNSRR(rrname="wb.hawk.net", type="AAAA", ttl=300, rdata=str(forged))
+    message = bytes(DNS(id=0x1234, qr=1, rd=1, ra=1, qd=[question], an=[answer]))
     forger.socket.sendto(message, (A, victim.port))
     assert victim.socket.recv(1000) == message
     capture.forget()
     sender.socket.sendto(b"x", (str(forged), 80))
-    wait_until(lambda: bool(capture.packets(lambda p: p.destination_port == 80)), 5.0, "the datagram")
-    assert all(p.srh is None for p in capture.settled(lambda p: p.destination_port == 80))
+    wait_until(lambda: capture.count(Filter(to=80)), 5.0, "the datagram")
+    assert_not_steered(capture.settled(Filter(to=80)))

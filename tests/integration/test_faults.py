@@ -8,33 +8,25 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import pytest
+from scapy.layers.inet import TCP, UDP
 
 from fake_hawkeye.control import Control
 from hawkwing.dataplane.claim import runtime_folder
 from lab import netns
 from lab.controller import restart
 from lab.network import Lab
+from lab.packets import Captured, path, segments
 from lab.process import Process
 from lab.wait import wait_until
-from lab.wire import Capture, Packet
+from lab.wire import Capture, Filter, udp_port
 
-from .conftest import HAWKWING, Agents, Endpoint, filters, on_links
-from .test_changes import Running, Traffic, assert_nothing_lost_or_plain, datagrams, ends, traffic
+from .conftest import HAWKWING, Agents, Endpoint, filters
+from .onwire import LOWER_WAY, R1, R2, R3, R5, R6, UPPER_WAY, A, B, C, Hop, assert_not_steered, on_links
+from .test_changes import DATAGRAMS, Running, Traffic, assert_nothing_lost_or_plain, ends, traffic
 from .test_controller import LOWER, UPPER
 from .test_intents import CONTROLLER
-from .test_steering import R1, R2, R3, R5, R6, UDP, UPPER_WAY, A, B, C
 
-Hop = tuple[str, str, int | None]
 BACKUP, SHORT = LOWER, [R3, R5]
-BACKUP_WAY = [
-    ("host-a-site-a", R1, 4),
-    ("site-a-vpp1", R1, 4),
-    ("vpp1-vpp3", R3, 3),
-    ("vpp3-vpp5", R5, 2),
-    ("vpp5-vpp6", R6, 1),
-    ("vpp6-site-b", B, 0),
-    ("site-b-host-b", B, 0),
-]
 SHORT_WAY = [
     ("host-a-site-a", R3, 2),
     ("site-a-vpp1", R3, 2),
@@ -57,7 +49,7 @@ GONE_WRONG: list[tuple[dict[str, Any], Sequence[Hop] | None]] = [
 PORTS = range(5000, 5000 + len(GONE_WRONG))
 UNANSWERED = (PORTS[0], PORTS[2])
 LATE = 1.0
-SYN = 2
+TCP_NUMBER, UDP_NUMBER = 6, 17
 # Half a second at first, then 1.6 times as long each time; up to a fifth less.
 LEAST_PAUSES = [0.39, 0.63, 1.01]
 TAKEN = "path from the controller"
@@ -138,13 +130,13 @@ class Sender:
         """Link by link, where a fresh datagram to host-b goes."""
         return on_links(self.packets(port, B, "site-b-host-b"))
 
-    def packets(self, port: int, destination: str, last_link: str) -> list[Packet]:
+    def packets(self, port: int, destination: str, last_link: str) -> list[Captured]:
         """A fresh datagram on every link it crosses."""
         self._capture.forget()
         self._socket.sendto(b"followed", (destination, port))
 
-        def arrived() -> list[Packet]:
-            seen = self._capture.packets(lambda p: p.protocol == UDP and p.destination_port == port)
+        def arrived() -> list[Captured]:
+            seen = self._capture.packets(Filter(UDP_NUMBER, to=port))
             return seen if last_link in {p.link for p in seen} else []
 
         return wait_until(arrived, 5.0, f"a datagram to [{destination}]:{port} arrives")
@@ -158,18 +150,16 @@ def sender(udp: Callable[..., Endpoint], capture: Capture) -> Sender:
 
 def paths(capture: Capture, port: int = 5000) -> list[list[str]]:
     """The paths that the client's datagrams to a port had, one after the other; [] is none at all."""
-    sent = capture.packets(
-        lambda p: p.protocol == UDP and p.destination_port == port and p.link == "host-a-site-a"
-    )
-    alike = groupby(sent, key=lambda p: p.srh.raw if p.srh else b"")
-    headers = [next(packets).srh for _, packets in alike]
-    return [[str(sid) for sid in srh.segments[:0:-1]] if srh else [] for srh in headers]
+    sent = capture.frames(Filter(UDP_NUMBER, to=port, link="host-a-site-a"))
+    # Those with the same header are alike; scapy reads the first of them.
+    alike = groupby(sent, key=lambda frame: frame.ipv6[40 : -len(frame.transport[1])])
+    return [path(next(frames).packet) for _, frames in alike]
 
 
 def more(running: Traffic, capture: Capture) -> None:
     """Waits until fifty more datagrams have been sent, and makes room for others to be captured."""
     now = running.sent
-    wait_until(lambda: capture.packets() and running.sent > now + 50, 10.0, "traffic goes on")
+    wait_until(lambda: capture.count() and running.sent > now + 50, 10.0, "traffic goes on")
 
 
 # --- answers gone wrong
@@ -186,7 +176,7 @@ def test_late_answer_finds_the_backup_in_use(
         running.stop()
         assert_nothing_lost_or_plain(running, capture)
         assert paths(capture) == [BACKUP, UPPER]
-        switched = next(p.time for p in datagrams(capture) if p.srh and UPPER[1] in map(str, p.srh.segments))
+        switched = next(f.time for f in capture.frames(DATAGRAMS) if UPPER[1] in path(f.packet))
         assert switched >= hawkeye.requests()[-1]["time"] + LATE
 
 
@@ -209,8 +199,9 @@ def test_answer_gone_wrong_changes_nothing_unless_it_can_be_used(
     client = agents.client(asking(*PORTS))
     met = {"empty": 1, "unasked": 1, "malformed": len(UNUSABLE)}
     until_counted(lab, met, 3)
-    assert ways() == [way or BACKUP_WAY for _, way in GONE_WRONG]
-    assert all(p.srh is None for p in sender.packets(PORTS[2], C, "site-c-host-c")), "a stranger is steered"
+    assert ways() == [way or LOWER_WAY for _, way in GONE_WRONG]
+    # A stranger is not steered.
+    assert_not_steered(sender.packets(PORTS[2], C, "site-c-host-c"))
 
     for port in UNANSWERED:
         hawkeye.set_path(B, intents(port), UPPER)
@@ -278,15 +269,13 @@ def test_refused_connections_are_tried_ever_more_rarely(
     client = agents.client(asking(5000))
 
     def attempts() -> list[float]:
-        syns = capture.packets(
-            lambda p: p.link == "host-a-site-a" and p.destination_port == 5001 and p.payload[13] == SYN
-        )
-        return [p.time for p in syns]
+        sent = capture.packets(Filter(TCP_NUMBER, to=5001, link="host-a-site-a"))
+        return [packet.time for packet in sent if packet[TCP].flags == "S"]
 
     tries = wait_until(lambda: attempts()[:4] if len(attempts()) > 3 else [], 10.0, "four tries")
     pauses = [after - before for before, after in pairwise(tries)]
     assert all(pause > least for pause, least in zip(pauses, LEAST_PAUSES, strict=True)), pauses
-    assert sender.way() == BACKUP_WAY
+    assert sender.way() == LOWER_WAY
     assert client.output().count("controller") == 1
     assert (
         "warning: cannot reach the controller at [fcbb:cc00:5::f]:5001: connection refused" in client.output()
@@ -420,11 +409,11 @@ def feed(udp: Callable[..., Endpoint]) -> Feed:
     return Feed(udp("host-a"), udp("host-b", 5001))
 
 
-def assert_fed_along(path: list[str], news: Feed, capture: Capture) -> None:
+def assert_fed_along(sids: list[str], news: Feed, capture: Capture) -> None:
     """Nothing was lost, and all came back along the path that it was asked for by."""
     assert news.received == news.sent > 50
-    packets = capture.packets(lambda p: p.protocol == UDP and p.source_port == 5001)
-    assert {tuple(map(str, p.srh.segments)) if p.srh else () for p in packets} == {(A, *path)}
+    packets = [p for p in capture.packets(udp_port(5001)) if p[UDP].sport == 5001]
+    assert {tuple(segments(p)) for p in packets} == {(A, *sids)}
 
 
 def kill(lab: Lab, host: str, role: str) -> None:

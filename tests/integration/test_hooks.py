@@ -3,10 +3,11 @@
 import pytest
 
 from lab.network import Lab
-from lab.wire import Capture
+from lab.wire import Capture, tcp_port
 
 from .conftest import HAWKWING, Agents, filters
-from .test_steering import BY_NAME, http, tcp_port
+from .onwire import assert_steered
+from .test_steering import BY_NAME, http
 
 XDP = ["xdp", "xdp-generic"]
 
@@ -18,8 +19,7 @@ def test_both_agents_on_xdp(lab: Lab, agents: Agents, capture: Capture, hook: st
     assert "xdp" in lab.execute("host-b", ["ip", "link", "show", "eth0"]).stdout
     capture.forget()
     assert http(lab, "http://wb.hawk.net/") == "Hello from host-b\n"
-    packets = capture.packets(tcp_port(80))
-    assert packets and all(p.srh is not None for p in packets)
+    assert_steered(capture.settled(tcp_port(80)))
     script = "head -c 2000000 /dev/zero | curl -sS -m 10 -T - http://wb.hawk.net/; "
     script += "curl -sS -m 10 http://wb.hawk.net/bytes/2000000 | wc -c"
     answer, size = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()

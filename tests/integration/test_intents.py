@@ -10,13 +10,14 @@ from lab.controller import restart
 from lab.impair import fail, heal, impair
 from lab.network import Lab
 from lab.wait import wait_until
-from lab.wire import Capture
+from lab.wire import Capture, Filter
 
-from .conftest import HAWKWING, Agents, Endpoint, on_links
+from .conftest import HAWKWING, Agents, Endpoint
+from .onwire import B, assert_steered, on_links
 from .test_changes import assert_nothing_lost_or_plain, ends, traffic
-from .test_steering import B, tcp_port
 
 CONTROLLER = 'hawkeye: {enabled: true, address: "fcbb:cc00:5::f", port: 5001}\n'
+TCP_NUMBER = 6
 LOW_LATENCY = f"""{CONTROLLER}
 client_ipv6_address: fcbb:cc00:1::a
 services:
@@ -57,8 +58,8 @@ def crossing(lab: Lab, capture: Capture, port: int = 80) -> list[str]:
     """The links that a lone SYN crosses."""
     capture.forget()
     lab.execute("host-a", ["curl", "-s", "-m", "0.2", f"http://[{B}]:{port}/"], check=False)
-    packets = [p for p in capture.packets(tcp_port(port)) if p.destination_port == port]
-    assert all(p.srh is not None for p in packets)
+    packets = capture.packets(Filter(TCP_NUMBER, to=port))
+    assert_steered(packets)
     return [hop[0] for hop in on_links(packets)][:7]
 
 

@@ -5,20 +5,25 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv6Address
 
 import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrRouting, IPv6ExtHdrSegmentRouting
+from scapy.packet import Packet
 
 from hawkwing.dataplane import bpf
 from lab.filters import in_front
 from lab.network import Lab
+from lab.packets import assert_same, path
 from lab.wait import wait_until
-from lab.wire import Capture
+from lab.wire import Capture, Filter, udp_port
 
-from .conftest import HAWKWING, Agents, Endpoint, on_vpp, srh_bytes
+from .conftest import HAWKWING, Agents, Endpoint, on_vpp
+from .onwire import R3, A, B, C, assert_steered
 from .test_sizes import config, forget_path_mtu, sids
-from .test_steering import BY_ADDRESS, R3, UDP, A, B, C, http
+from .test_steering import BY_ADDRESS, http
 
+UDP_NUMBER = 17
 UDP_SEGMENT = 103
 ONE_SERVICE = """
 services:
@@ -39,9 +44,15 @@ def raw_socket(lab: Lab, host: str) -> socket.socket:
     return lab.inside(host, make)
 
 
-def packet(source: str, destination: str, following: int, rest: bytes) -> bytes:
-    head = struct.pack("!IHBB", 6 << 28, len(rest), following, 64)
-    return head + IPv6Address(source).packed + IPv6Address(destination).packed + rest
+def over(source: str, segments: list[str], left: int = 1, **fields: int) -> Packet:
+    """IPv6(source, segments[left]) SRH(segments; SL=left); other fields of the SRH by name."""
+    header = IPv6ExtHdrSegmentRouting(addresses=segments, segleft=left, **fields)
+    return IPv6(src=source, dst=segments[left]) / header
+
+
+def send(sender: socket.socket, packet: Packet) -> None:
+    """Sends a packet as it is, its destination's way."""
+    sender.sendto(bytes(packet), (packet.dst, 0))
 
 
 @contextmanager
@@ -76,8 +87,7 @@ def test_any_next_header_survives_stripping(lab: Lab, agents: Agents, protocol: 
         receiver = lab.inside("host-b", lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, protocol))
         receiver.settimeout(3)
     with raw_socket(lab, "host-a") as sender:
-        srh = srh_bytes(protocol, 1, [B, R3])
-        sender.sendto(packet(A, R3, 43, srh + body), (R3, 0))
+        send(sender, over(A, [B, R3], nh=protocol) / body)
     if receiver is not None:
         assert receiver.recv(200) == body
         receiver.close()
@@ -107,16 +117,15 @@ def test_what_the_device_has_verified_is_not_verified_again(
     Was its word lost with the SRH, a server would sum up every byte it receives.
     """
     receiver = udp("host-b", 5000)
-    wrong = struct.pack("!HHHH", 4000, 5000, 8 + 5, 0xBAD)
-    srh = srh_bytes(17, 1, [B, R3])
+    wrong = over(A, [B, R3]) / UDP(sport=4000, dport=5000, chksum=0xBAD)
     agents.server("host-b")
     with raw_socket(lab, "host-a") as sender:
 
         def heard(number: int) -> bool:
-            body = wrong + b"srh-%d" % number
-            sender.sendto(packet(A, R3, 43, srh + body), (R3, 0))
+            body = b"srh-%d" % number
+            send(sender, wrong / body)
             try:
-                return receiver.socket.recv(100) == body[8:]
+                return receiver.socket.recv(100) == body
             except TimeoutError:
                 return False
 
@@ -132,10 +141,8 @@ def test_other_routing_types_and_segments_left_pass_untouched(
 ) -> None:
     agents.server("host-b")
     with raw_socket(lab, "host-a") as sender:
-        other = bytes([17, 2, 2, 0, 0, 0, 0, 0]) + IPv6Address(B).packed
-        sender.sendto(packet(A, B, 43, other + bytes(8)), (B, 0))
-        onwards = srh_bytes(17, 1, [C, B])
-        sender.sendto(packet(A, B, 43, onwards + bytes(8)), (B, 0))
+        send(sender, IPv6(src=A, dst=B) / IPv6ExtHdrRouting(type=2, addresses=[B]) / UDP())
+        send(sender, over(A, [C, B]) / UDP())
     status = lab.execute("host-b", [*HAWKWING, "status"]).stdout
     assert "ROUTING_TYPE" in status and "SEGMENTS_LEFT" in status
     assert "STRIPPED" not in status
@@ -160,18 +167,18 @@ def test_forged_lists_are_not_believed(
     near.socket.sendto(b"x", (B, 5000))
     _data, peer = far.socket.recvfrom(10)
     # host-c forges: first as itself, then with host-a's address but a segment outside.
-    datagram = struct.pack("!HHHH", 4000, 5000, 8, 0)
+    datagram = UDP(sport=4000, dport=5000)
     with raw_socket(lab, "host-c") as forger:
-        forger.sendto(packet(C, R3, 43, srh_bytes(17, 1, [B, R3]) + datagram), (R3, 0))
-        forger.sendto(packet(A, R3, 43, srh_bytes(17, 2, [B, R3, "fcbb:aa00:3::2"]) + datagram), (R3, 0))
-    # The last entry is never visited by the routers, so the list arrives with segments left 0.
+        send(forger, over(C, [B, R3]) / datagram)
+        # The last entry is never visited by the routers, so the list arrives with segments left 0.
+        send(forger, over(A, [B, R3, "fcbb:aa00:3::2"]) / datagram)
     status = lab.execute("host-b", [*HAWKWING, "status"]).stdout
     assert "UNTRUSTED" in status
     capture.forget()
     far.socket.sendto(b"y", peer)
     assert near.socket.recvfrom(10)[0] == b"y"
-    replies = [p for p in capture.packets(lambda p: p.protocol == UDP) if p.link == "site-b-host-b"]
-    assert [str(s) for s in replies[0].srh.segments][1:] == list(sids(4)), "the path of the true sender stays"
+    replies = capture.packets(Filter(UDP_NUMBER, link="site-b-host-b"))
+    assert path(replies[0]) == sids(4)[::-1], "the path of the true sender stays"
     assert "learned flows: 1 of" in lab.execute("host-b", [*HAWKWING, "status"]).stdout
 
 
@@ -199,9 +206,8 @@ def test_who_is_trusted_is_said_in_one_line(lab: Lab, agents: Agents, prefixes: 
 def test_sids_outside_the_default_are_not_trusted(lab: Lab, agents: Agents, capture: Capture) -> None:
     """A sender anywhere names its own address as the last SID; the replies do not go there."""
     agents.server("host-b")
-    forged = srh_bytes(17, 0, [B, "2001:db8:bad::1"]) + struct.pack("!HHHH", 4000, 5000, 9, 0) + b"x"
     with raw_socket(lab, "host-a") as sender:
-        sender.sendto(packet(A, B, 43, forged), (B, 0))
+        send(sender, over(A, [B, "2001:db8:bad::1"], left=0) / UDP(sport=4000, dport=5000) / b"x")
     wait_until(
         lambda: "UNTRUSTED" in lab.execute("host-b", [*HAWKWING, "status"]).stdout,
         5.0,
@@ -216,11 +222,11 @@ def test_flood_of_flows_costs_others_nothing(lab: Lab, agents: Agents, udp: Call
     near, far = udp("host-a", 4000), udp("host-b", 5000)
     near.socket.sendto(b"x", (B, 5000))
     _data, peer = far.socket.recvfrom(10)
+    # To a port where nobody listens, so that only the table is flooded.
+    one = bytes(over(C, [B, R3]) / UDP(sport=0, dport=5009, chksum=1))
     with raw_socket(lab, "host-c") as flooder:
         for port in range(1024, 9024):
-            # To a port where nobody listens, so that only the table is flooded.
-            datagram = struct.pack("!HHHH", port, 5009, 8, 0)
-            flooder.sendto(packet(C, R3, 43, srh_bytes(17, 1, [B, R3]) + datagram), (R3, 0))
+            flooder.sendto(one[:-8] + port.to_bytes(2, "big") + one[-6:], (R3, 0))
     assert "FLOW_REPLACED" in lab.execute("host-b", [*HAWKWING, "status"]).stdout
     # A flow that comes during the flood finds room too.
     late = udp("host-a", 4001)
@@ -230,8 +236,9 @@ def test_flood_of_flows_costs_others_nothing(lab: Lab, agents: Agents, udp: Call
         for endpoint, address in ((near, peer), (late, late_peer)):
             far.socket.sendto(b"y", address)
             assert endpoint.socket.recvfrom(10)[0] == b"y"
-        replies = capture.packets(lambda p: p.protocol == UDP and p.source_port == 5000)
-    assert len(replies) == 2 and all(p.srh is not None for p in replies)
+        replies = capture.packets(udp_port(5000))
+    assert len(replies) == 2
+    assert_steered(replies)
 
 
 def require_checksum_offload(lab: Lab) -> None:
@@ -254,8 +261,7 @@ def test_udp_segmentation_offload_is_carried(
     near.socket.sendto(data, (B, 5000))
     got = b"".join(far.socket.recvfrom(2000)[0] for _ in range(20))
     assert got == data
-    packets = capture.packets(lambda p: p.protocol == UDP)
-    assert packets and all(p.srh is not None for p in packets)
+    assert_steered(capture.packets(Filter(UDP_NUMBER)))
 
 
 def test_segments_too_large_for_the_path_are_told(
@@ -336,7 +342,10 @@ def test_interface_without_ethernet(lab: Lab, agents: Agents) -> None:
         seen = b""
         while seen[6:7] != b"\x2b":
             seen = os.read(tun, 2000)
-        assert seen[40:80] == srh_bytes(17, 1, ["fd00:7::2", R3])
+        pattern = IPv6(src="fd00:7::1", dst=R3, fl=IPv6(seen).fl)
+        pattern /= IPv6ExtHdrSegmentRouting(addresses=["fd00:7::2", R3], segleft=1)
+        datagram = UDP(sport=IPv6(seen)[UDP].sport, dport=5000) / b"x"
+        assert_same(seen, bytes(pattern / datagram), IPv6)
         assert process.stop() == 0
         os.close(tun)
     finally:

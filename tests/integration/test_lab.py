@@ -127,6 +127,26 @@ def test_links_by_the_words_of_the_help(lab: Lab) -> None:
         assert told.returncode == 1 and len(told.stderr.splitlines()) == 1
 
 
+def test_links_impaired_from_the_start(other: Lab, tmp_path: Path) -> None:
+    file, name = tmp_path / "impair.yaml", ["--name", other.name]
+    file.write_text("vpp2-vpp4: {latency: 80ms}\nvpp9-vpp1: {loss: 1%}\n")
+    wrong = invoke("lab.up", "--impair", str(file), *name)
+    assert wrong.returncode == 1 and len(wrong.stderr.splitlines()) == 1
+    assert wrong.stderr.startswith(f"hawkwing lab: {file}:2: vpp9-vpp1: is not a link, the topology has ")
+    assert other.remains() == []
+
+    file.write_text("vpp2-vpp4: {latency: 80ms}\nvpp3-vpp1: {bandwidth: 10Mbit}\n")
+    begun = invoke("lab.up", "--impair", str(file), *name)
+    assert begun.returncode == 0, begun.stderr
+    assert "controller told: vpp2-vpp4 has latency 80000" in begun.stdout.splitlines()
+    assert begun.stdout.splitlines()[-1].startswith(f"lab {other.name} is up")
+    status = json.loads(invoke("lab.status", "--json", *name).stdout)
+    links = {link["name"]: link["impaired"] for link in status["links"] if link["impaired"]}
+    assert links == {"vpp2-vpp4": {"latency": 80000}, "vpp1-vpp3": {"bandwidth": 10000}}
+    assert not any(link["failed"] for link in status["links"])
+    assert "80000" in invoke("lab.status", *name).stdout
+
+
 def test_a_wrong_table_leaves_the_running_controller(lab: Lab, tmp_path: Path) -> None:
     running = lab.processes()["hawkeye"]
     wrong = tmp_path / "wrong.yaml"

@@ -15,10 +15,11 @@ from lab import netns
 from lab.network import PROJECT, Lab
 from lab.process import Process
 from lab.wait import PATIENCE, wait_until
-from lab.wire import Capture
+from lab.wire import Capture, tcp_port
 
 from .conftest import HAWKWING, Agents, filters
-from .test_steering import BY_ADDRESS, BY_NAME, B, http, tcp_port
+from .onwire import B, assert_steered
+from .test_steering import BY_ADDRESS, BY_NAME, http
 
 CLSACT = "tc qdisc add dev eth0 clsact"
 FOREIGN = f"{CLSACT}; tc filter add dev eth0 egress prio 7 protocol ipv6 u32 match u32 0 0 flowid 1:1"
@@ -141,7 +142,7 @@ def test_second_agent_is_refused_and_the_first_stays(lab: Lab, agents: Agents, c
     assert result.stderr.startswith("hawkwing: hawkwing client already runs on eth0 (process ")
     assert len(result.stderr.splitlines()) == 1
     http(lab, "http://wb.hawk.net/")
-    assert all(p.srh for p in capture.packets(tcp_port(80)))
+    assert_steered(capture.settled(tcp_port(80)))
 
 
 @pytest.mark.parametrize("theirs", [CLSACT, FOREIGN])
@@ -161,7 +162,7 @@ def test_both_roles_on_one_interface(lab: Lab, agents: Agents, capture: Capture)
     agents.server("host-b")
     capture.forget()
     http(lab, "http://wb.hawk.net/")
-    assert all(p.srh for p in capture.packets(tcp_port(80)))
+    assert_steered(capture.settled(tcp_port(80)))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def test_table_too_large_for_the_memory(lab: Lab, agents: Agents, capture: Captu
         assert process.stop() == 0
         capture.forget()
         http(lab, f"http://[{B}]/")
-        assert all(packet.srh for packet in capture.settled(tcp_port(80)))
+        assert_steered(capture.settled(tcp_port(80)))
     finally:
         group.rmdir()
 

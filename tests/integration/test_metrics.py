@@ -5,7 +5,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from lab.network import Lab
 
 from .conftest import Agents
-from .test_steering import BY_ADDRESS, A, B, http
+from .onwire import A, B
+from .test_steering import BY_ADDRESS, http
 
 
 def scraped(lab: Lab, host: str) -> dict[str, float]:

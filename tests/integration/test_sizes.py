@@ -2,18 +2,22 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
 
 from lab.linux.large import forwards_large
 from lab.network import Lab
+from lab.packets import segments
 from lab.vpp.objects import MOST_SEGMENTS
 from lab.wait import patient, wait_until
-from lab.wire import Capture
+from lab.wire import Capture, Filter
 
 from .conftest import Agents, Endpoint, on_vpp
-from .test_steering import R1, R3, R5, R6, UDP, B
+from .onwire import R1, R3, R5, R6, B, assert_steered
 
+UDP_NUMBER = 17
 # Around every edge: the MTU less SRHs of 1 to 8 SIDs, the MTU itself, fragments, the largest.
 SIZES = [
     1,
@@ -109,12 +113,13 @@ def test_every_datagram_arrives_and_is_steered(
                 lost.append(size)
                 continue
             assert there == data and back == data, f"{size} bytes arrived changed"
-            packets = capture.packets(lambda p: p.protocol == UDP)
-            assert packets
-            # 43 as the first header: the SRH stands before any Fragment header.
-            assert {p.next_header for p in packets} == {43}, f"{size} bytes: a packet without its SRH"
-            assert all(p.srh is not None and len(p.srh.segments) == count + 1 for p in packets)
-            assert max(p.payload_length + 40 for p in packets) <= 1500, f"{size} bytes: larger than the MTU"
+            packets = capture.packets(Filter(UDP_NUMBER))
+            assert_steered(packets)
+            # The SRH stands before any Fragment header.
+            heads = {type(p[IPv6].payload) for p in packets}
+            assert heads == {IPv6ExtHdrSegmentRouting}, f"{size} bytes: a packet without its SRH"
+            assert {len(segments(p)) for p in packets} == {count + 1}
+            assert max(p.length - 14 for p in packets) <= 1500, f"{size} bytes: larger than the MTU"
     assert lost == []
 
 
@@ -200,6 +205,48 @@ def test_smaller_mtu_inside_the_path_is_discovered(
         near.socket.settimeout(patient(5))
         assert len(near.socket.recvfrom(2000)[0]) == 1350
         forget_path_mtu(lab)
+        script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
+        script += f"head -c 1000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
+        size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()
+        assert size.strip() == "1000000" and answer.endswith(" 1000000")
+    finally:
+        for end in ends:
+            lab.set_mtu(*end, 1500)
+        forget_path_mtu(lab)
+
+
+def test_a_link_inside_the_path_that_carries_1280_bytes(
+    lab: Lab, agents: Agents, udp: Callable[..., Endpoint]
+) -> None:
+    """With an SRH 1280 bytes are too much there, and a router can't ask the stack for less.
+
+    Once a datagram was lost on either way, none of any size is any more; a connection goes on.
+    """
+    ends = (("vpp3", "vpp5"), ("vpp5", "vpp3"))
+    for end in ends:
+        lab.set_mtu(*end, 1280)
+    try:
+        forget_path_mtu(lab)
+        agents.server("host-b")
+        agents.client(config(sids(4)) + "      - port: 80\n        sid: [" + ", ".join(sids(4)) + "]\n")
+        near, far = udp("host-a"), udp("host-b", 5000)
+        near.socket.sendto(b"hello", (B, 5000))
+        _data, peer = far.socket.recvfrom(100)
+        for sender, receiver, address in (
+            (near.socket, far.socket, (B, 5000)),
+            (far.socket, near.socket, peer),
+        ):
+            receiver.settimeout(0.3)
+            for _ in range(3):
+                # The first one says that 1368 bytes are too much, the second one that 1280 are.
+                sender.sendto(bytes(1400), address)
+                with suppress(TimeoutError):
+                    receiver.recvfrom(2000)
+            receiver.settimeout(patient(5))
+            for size in (1, 1140, 1144, 1145, 1232, 1233, 1400, 1452, 3000, 9000, 30000):
+                data = hashlib.shake_128(str(size).encode()).digest(size)
+                sender.sendto(data, address)
+                assert receiver.recvfrom(70000)[0] == data, size
         script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
         script += f"head -c 1000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
         size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()

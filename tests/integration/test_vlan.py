@@ -10,20 +10,26 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 
 import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Dot1Q
 
 from hawkwing.dataplane import bpf
 from lab.filters import behind, in_front, put_on, take_off
 from lab.network import Lab
-from lab.wire import Capture, Packet
+from lab.packets import Captured, layers, path
+from lab.wire import Capture, Filter, tcp_port
 
 from .conftest import HAWKWING, Agents, Endpoint, on_vpp
+from .onwire import A, assert_each, assert_steered
 from .test_sizes import config, forget_path_mtu, sids
-from .test_steering import UDP, A, tcp_port
 
 VLAN = 100
+UDP_NUMBER = 17
 HOSTS = {"host-a": "site-a", "host-b": "site-b"}
 _TPID, _VLAN_PUSH, _VLAN_POP = 0x8100, 18, 19
 _VLAN_PRESENT = 20
@@ -75,14 +81,13 @@ def counted(lab: Lab, host: str, direction: str, reason: str) -> int:
     return int(agent["counters"][direction].get(reason, {"packets": 0})["packets"])
 
 
-def assert_steered(packets: list[Packet], path: list[str]) -> None:
+def assert_tagged(packets: list[Captured], sids: list[str]) -> None:
     """All of them are tagged and have the SRH of the path, those of host-b in reverse."""
-    assert packets
+    assert_steered(packets)
     for packet in packets:
-        assert packet.vlan == VLAN, packet
-        assert packet.srh is not None, packet
-        way = [str(segment) for segment in packet.srh.segments[:0:-1]]
-        assert way == (path if str(packet.source) == A else path[::-1]), packet
+        assert [type(layer) for layer in layers(packet)][:3] == [Captured, Dot1Q, IPv6], packet
+        assert packet[Dot1Q].vlan == VLAN, packet
+        assert path(packet) == (sids if packet[IPv6].src == A else sids[::-1]), packet
 
 
 @pytest.mark.parametrize("size", [1, 1300, 1404, 1452, 20000])
@@ -96,7 +101,7 @@ def test_tagged_datagrams(lab: Lab, trunk: Capture, udp: Callable[..., Endpoint]
         assert got == data
         far.socket.sendto(data, peer)
         assert near.socket.recvfrom(70000)[0] == data
-    assert_steered(trunk.packets(lambda p: p.protocol == UDP), sids(3))
+    assert_tagged(trunk.packets(Filter(UDP_NUMBER)), sids(3))
     assert counted(lab, "host-b", "ingress", "STRIPPED") >= 3
     assert counted(lab, "host-a", "ingress", "STRIPPED") >= 3
 
@@ -107,14 +112,17 @@ def test_tagged_streams(lab: Lab, trunk: Capture) -> None:
         "host-a", ["sh", "-c", "curl -sS -m 20 http://[fcbb:cc00:2::a]/bytes/3000000 | wc -c"]
     )
     assert result.stdout.strip() == "3000000"
-    packets = trunk.packets(tcp_port(80))
-    assert_steered(packets, sids(3))
-    assert any(packet.payload_length > 1500 for packet in packets)
+    frames = trunk.frames(tcp_port(80))
+    assert any(frame.length > 1518 for frame in frames)
+    assert trunk.count(replace(tcp_port(80), steered=False)) == 0
+    # The beginning and the end: there are thousands of them.
+    assert_tagged([frame.packet for frame in (*frames[:100], *frames[-100:])], sids(3))
 
 
 def test_without_a_path_there_is_only_the_tag(lab: Lab, trunk: Capture, udp: Callable[..., Endpoint]) -> None:
     near, far = udp("host-a"), udp("host-b", 5001)
     near.socket.sendto(b"x", (str(far.address), 5001))
     assert far.socket.recvfrom(10)[0] == b"x"
-    packets = trunk.packets(lambda p: p.protocol == UDP)
-    assert [(p.vlan, p.srh) for p in packets] == [(VLAN, None)] * 2
+    packets = trunk.settled(Filter(UDP_NUMBER))
+    assert [packet[Dot1Q].vlan for packet in packets] == [VLAN] * 2
+    assert_each(packets, IPv6(src=A, dst=str(far.address)) / UDP(sport=near.port, dport=5001) / b"x")

@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from scapy.layers.inet import TCP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
 
 from lab import netns
 from lab.impair import fail, heal, impair
 from lab.network import DEFAULT_TOPOLOGY, Lab, LabError
+from lab.packets import Captured
 from lab.process import members
 from lab.vpp import objects
 from lab.vpp.api import Api, VppError
@@ -25,11 +28,12 @@ from lab.vpp.installation import Installation, VppMissingError
 from lab.vpp.installation import find as find_vpp
 from lab.vpp.startup import API_SOCKET, shared_memory
 from lab.wait import wait_until
-from lab.wire import Capture, Packet
+from lab.wire import Capture, tcp_port
 
 from .conftest import Agents, require_vpp
+from .onwire import R1, R3, R5, R6, B, assert_not_steered
 from .test_lab import invoke
-from .test_steering import R1, R3, R5, R6, B, http, tcp_port
+from .test_steering import http
 
 PATH = f"""
 services:
@@ -101,14 +105,15 @@ def journey(lab: Lab, folder: Path) -> list[tuple[str, str, str, str, bytes]]:
     finally:
         agents.stop()
     links = len({packet.link for packet in packets})
-    ways = ([p for p in packets if p.destination_port == 80], [p for p in packets if p.source_port == 80])
+    ways = ([p for p in packets if p[TCP].dport == 80], [p for p in packets if p[TCP].sport == 80])
     return [seen(packet) for way in ways for packet in way[:links]]
 
 
-def seen(packet: Packet) -> tuple[str, str, str, str, bytes]:
+def seen(packet: Captured) -> tuple[str, str, str, str, bytes]:
     """Everything about a packet that must not depend on what routers are made of."""
-    srh = packet.srh.raw if packet.srh else b""
-    return packet.link, packet.sender, str(packet.source), str(packet.destination), srh
+    header = packet.getlayer(IPv6ExtHdrSegmentRouting)
+    srh = header.original[: (header.len + 1) * 8] if header else b""
+    return packet.link, packet.sender, packet[IPv6].src, packet[IPv6].dst, srh
 
 
 def test_both_kinds_of_routers_give_the_same_packets(
@@ -129,7 +134,7 @@ def test_without_the_agent_there_is_no_srh(vpps: Lab) -> None:
     with closing(Capture(vpps.topology, vpps.namespace)) as capture:
         assert http(vpps, f"http://[{B}]/") == "Hello from host-b\n"
         packets = capture.settled(tcp_port(80))
-    assert packets and all(packet.srh is None for packet in packets)
+    assert_not_steered(packets)
 
 
 def test_a_hundred_megabytes_each_way_arrive_unchanged(vpps: Lab, tmp_path: Path) -> None:

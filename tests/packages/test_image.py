@@ -9,9 +9,10 @@ import pytest
 
 from lab.network import Lab
 from lab.wait import PATIENCE, wait_until
-from lab.wire import Capture
+from lab.wire import Capture, tcp_port
 from tests.integration.conftest import Agents, filters
-from tests.integration.test_steering import BY_NAME, http, tcp_port
+from tests.integration.onwire import assert_steered
+from tests.integration.test_steering import BY_NAME, http
 from tests.packages.containers import SMALLEST, Container, Image
 
 #: The words of the README's docker commands, behind the image's name.
@@ -56,8 +57,7 @@ def test_both_roles_steer_and_tell(
     assert "compiling" not in running.output() + serving.output()
     capture.forget()
     assert http(lab, "http://wb.hawk.net/") == "Hello from host-b\n"
-    packets = capture.packets(tcp_port(80))
-    assert packets and all(p.srh is not None for p in packets)
+    assert_steered(capture.settled(tcp_port(80)))
     told = client.execute(["hawkwing", "status", "--json"])
     assert (told.returncode, told.stderr) == (0, "")
     assert json.loads(told.stdout)[0]["role"] == "client"
@@ -79,7 +79,7 @@ def test_against_an_agent_without_a_container(
     client.wait_for("ready")
     capture.forget()
     assert http(lab, "http://wb.hawk.net/") == "Hello from host-b\n"
-    assert all(p.srh is not None for p in capture.packets(tcp_port(80)))
+    assert_steered(capture.settled(tcp_port(80)))
 
 
 @pytest.mark.parametrize("role", ["client", "server"])

@@ -7,6 +7,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
+from scapy.layers.l2 import Ether
 
 from hawkwing.config import load_config
 from hawkwing.sids import ready_srh
@@ -14,7 +17,6 @@ from lab.bench import figures, floor, flows, machine, report, switch, ways
 from lab.bench.figures import Series
 from lab.bench.traffic import DATAGRAM_PORT, FOREIGN_PORT, PORT
 from lab.network import Lab
-from lab.wire import parse
 
 SIDS = [IPv6Address("fcbb:bb00:3::2"), IPv6Address("fcbb:bb00:6::2")]
 
@@ -175,15 +177,15 @@ def test_the_floor_writes_the_same_srh() -> None:
 
 
 def test_packets_of_learned_flows() -> None:
-    arrived = parse(flows.arriving(SIDS)[14:])
-    left = parse(flows.leaving()[14:])
-    assert arrived and arrived.srh and left
-    assert arrived.srh.segments == (arrived.destination, *reversed(SIDS))
-    assert (arrived.srh.segments_left, arrived.srh.last_entry) == (0, 2)
-    assert (left.source, left.destination) == (arrived.destination, arrived.source)
-    assert (left.source_port, left.destination_port) == (arrived.destination_port, arrived.source_port)
-    assert left.payload_length == 8 + 64
-    assert arrived.payload_length == left.payload_length + 56
+    arrived, left = Ether(flows.arriving(SIDS)), Ether(flows.leaving())
+    near, far = arrived[IPv6].dst, arrived[IPv6].src
+    srh = arrived[IPv6ExtHdrSegmentRouting]
+    assert srh.addresses == [near, *map(str, reversed(SIDS))]
+    assert (srh.segleft, srh.lastentry) == (0, 2)
+    assert (left[IPv6].src, left[IPv6].dst) == (near, far)
+    assert (left[UDP].sport, left[UDP].dport) == (arrived[UDP].dport, arrived[UDP].sport)
+    assert left[IPv6].plen == 8 + 64
+    assert arrived[IPv6].plen == left[IPv6].plen + 56
 
 
 @pytest.mark.parametrize("with_controller", [False, True])

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from fake_hawkeye.control import Control
-from lab.impair import fail, heal, impair
+from lab.impair import current, fail, heal, impair
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab, LabError
+from lab.process import stop
 from lab.reroute import remaining_routes
 from lab.routing import routes
 from lab.topology import Topology
@@ -270,3 +271,83 @@ def test_a_lab_that_is_not_up_is_said(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(document("down")))
     with pytest.raises(LabError, match="is not up"):
         fail(Lab(f"down-{os.getpid()}", file), "r1-r2")
+
+
+# --- from the start
+
+
+@pytest.fixture
+def impaired(tmp_path: Path) -> Iterator[Lab]:
+    """A lab that is up, impaired from its start; nothing is left of it in the end."""
+    name = f"start-{os.getpid()}"
+    file, bad = tmp_path / "topology.yaml", tmp_path / "impair.yaml"
+    file.write_text(yaml.safe_dump(document(name)))
+    bad.write_text("r1-a: {bandwidth: 2Mbit}\nb-r2: {latency: 20ms}\nr1-r2: {loss: 3%}\n")
+    lab = Lab(name, file)
+    try:
+        assert lab.up(bad)
+        yield lab
+    finally:
+        lab.down()
+        assert lab.remains() == []
+
+
+def shaped(lab: Lab, node: str = "a") -> str:
+    return lab.execute(node, ["tc", "qdisc", "show", "dev", "eth0"]).stdout
+
+
+def round_trip(lab: Lab) -> float:
+    """The time of a ping from a to b in milliseconds."""
+    said = lab.execute("a", ["ping", "-6", "-n", "-c3", "-i0.2", "-W2", "fd00:b::1"]).stdout
+    return float(said.rsplit(" = ", 1)[1].split("/")[0])
+
+
+@needs_root
+def test_impaired_from_the_start_and_healed_to_it(impaired: Lab) -> None:
+    links = {"a-r1": {"bandwidth": 2000}, "b-r2": {"latency": 20000}, "r1-r2": {"loss": 3.0}}
+    assert current(impaired) == ([], links)
+    lacking = [line for line in impaired.impaired if "this kernel has no" in line]
+    if not any("tbf" in line for line in lacking):
+        assert "a: 2000 kbit/s towards r1" in impaired.impaired
+        assert "rate 2Mbit" in shaped(impaired)
+    if not any("netem" in line for line in lacking):
+        assert "b: delay 20000us towards r2" in impaired.impaired
+        assert round_trip(impaired) >= 40
+    with Control(impaired.control_socket) as control:
+        told = control.network()["links"]
+        assert (told["a-r1"]["bandwidth"], told["b-r2"]["latency"], told["r1-r2"]["loss"]) == (2000, 20000, 3)
+    with pytest.raises(LabError, match=r"is already up: use '\./run lab\.impair'"):
+        impaired.up(Path("other.yaml"))
+
+    before = state(impaired)
+    impair(impaired, "a-r1", bandwidth=9000, latency=1000)
+    assert current(impaired)[1]["a-r1"] == {"bandwidth": 9000, "latency": 1000}
+    fail(impaired, "r1-r2")
+    done = heal(impaired)
+    assert "controller told: a-r1 is up with latency 100, bandwidth 2000, loss 0" in done
+    assert "controller told: r1-r2 is up with latency 100, bandwidth 100000, loss 3.0" in done
+    assert current(impaired) == ([], links)
+    wait_until(lambda: settled(impaired, before), 5, "addresses, routes and rates as they were")
+    assert heal(impaired) == ["no routes changed"]
+
+
+@needs_root
+def test_a_broken_lab_is_rebuilt_with_its_impairments(impaired: Lab) -> None:
+    before = current(impaired)
+    stop([impaired.processes()["a"]])
+    again = Lab(impaired.name)
+    assert again.state() == "broken"
+    assert again.up()
+    assert current(again) == before and again.impaired == impaired.impaired
+    again.down()
+
+
+@needs_root
+def test_a_wrong_file_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    file, bad = tmp_path / "topology.yaml", tmp_path / "impair.yaml"
+    file.write_text(yaml.safe_dump(document("wrong")))
+    bad.write_text("r1-r9: {loss: 1%}\n")
+    lab = Lab(f"wrong-{os.getpid()}", file)
+    with pytest.raises(LabError, match=r"impair\.yaml:1: r1-r9: is not a link"):
+        lab.up(bad)
+    assert lab.remains() == []

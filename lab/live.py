@@ -1,0 +1,158 @@
+"""Captures that are followed live: pcapng on standard output, as Wireshark and tshark read it from a pipe.
+
+Each link is captured at both of its ends, and each end is an interface of its own in the output, named
+LINK@NODE. So a packet is in it twice, where it leaves and where it arrives; if it is lost in between, once.
+"""
+
+import errno
+import heapq
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from hawkwing import ending
+from lab import pcapng
+from lab.capture import find_link
+from lab.network import Lab, LabError
+from lab.process import last_words, marked_environment
+from lab.topology import Interface
+from lab.wait import patient
+
+# The ends are read one after the other: frames wait so long for earlier ones.
+_HELD_NS = 50_000_000
+_PIECE = 1 << 18
+_STARTED_WITHIN, _ENDED_WITHIN = 60.0, 3.0
+_DROPPED = re.compile(r"^(\d+) packets? dropped by kernel$", re.MULTILINE)
+
+
+class _End:
+    """tcpdump at one end of a link, which writes to a pipe."""
+
+    def __init__(self, lab: Lab, interface: Interface, number: int) -> None:
+        self.number = number
+        self.name = f"{interface.link.name}@{interface.node}"
+        self.description = f"{interface.name} of {interface.node}, link {interface.link.name}, lab {lab.name}"
+        self._address = bytes.fromhex(interface.hardware_address.replace(":", ""))
+        self._stream = pcapng.PcapStream()
+        argv = ["tcpdump", "-i", interface.name, "-w", "-", "-U", "--immediate-mode", "-Z", "root"]
+        self._process = subprocess.Popen(
+            lab.command(interface.node, [*argv, "--time-stamp-precision=nano"]),
+            env=marked_environment(lab.name),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Ctrl-C is ours alone.
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self.descriptor = self._process.stdout.fileno()
+
+    @property
+    def begun(self) -> bool:
+        """Does it capture?"""
+        return self._stream.begun
+
+    def read(self) -> list[tuple[int, bytes]]:
+        """The frames that came: their times and blocks; LabError where it has ended."""
+        data = os.read(self.descriptor, _PIECE)
+        if not data:
+            raise LabError(f"the capture on {self.name} ended: {last_words(self.stop())}")
+        return [(one.time, self._block(one)) for one in self._stream.feed(data)]
+
+    def _block(self, record: pcapng.Record) -> bytes:
+        return pcapng.packet(self.number, record, outbound=record.data[6:12] == self._address)
+
+    def stop(self) -> str:
+        """Stops it; returns what it said."""
+        self._process.terminate()
+        try:
+            _output, said = self._process.communicate(timeout=patient(_ENDED_WITHIN))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            _output, said = self._process.communicate()
+        return said.decode(errors="replace")
+
+
+def follow(lab: Lab, names: Sequence[str], output: int = 1) -> None:
+    """Writes all that crosses the named links, or all links, to a descriptor, until a signal comes.
+
+    BrokenPipeError once nobody reads it any more, LabError where the lab goes away.
+    """
+    if os.isatty(output):
+        raise LabError(
+            "--live writes pcapng for another program: add `| wireshark -k -i -`, `| tshark -r -` or `> FILE`"
+        )
+    links = list(dict.fromkeys(find_link(lab, name) for name in names)) or list(lab.topology.links)
+    interfaces = [link.interface(node) for link in links for node in link.nodes]
+    ends: list[_End] = []
+    try:
+        for interface in interfaces:
+            with ending.shielded():
+                ends.append(_End(lab, interface, len(ends)))
+        _Follower(ends, output).run()
+    finally:
+        with ending.shielded():
+            said = [(end.name, end.stop()) for end in ends]
+        for name, words in said:
+            if (match := _DROPPED.search(words)) and match[1] != "0":
+                print(f"hawkwing lab: {name}: the kernel dropped {match[1]} packets", file=sys.stderr)
+
+
+class _Follower:
+    def __init__(self, ends: Sequence[_End], output: int) -> None:
+        self._ends = {end.descriptor: end for end in ends}
+        self._output = output
+        self._waiting: list[tuple[int, bytes]] = []
+        self._poll = select.poll()
+        for descriptor in self._ends:
+            self._poll.register(descriptor, select.POLLIN)
+        # No event of its own: a reader that has gone is always told.
+        self._poll.register(output, 0)
+
+    def run(self) -> None:
+        """Until a signal or an error comes; what was captured before is written."""
+        end = time.monotonic() + patient(_STARTED_WITHIN)
+        while not all(one.begun for one in self._ends.values()):
+            if time.monotonic() > end:
+                raise LabError(f"the captures did not start within {patient(_STARTED_WITHIN):g} s")
+            self._read(0.1)
+        blocks = [pcapng.section()]
+        blocks += [pcapng.interface(one.name, one.description) for one in self._ends.values()]
+        self._write(b"".join(blocks))
+        try:
+            while True:
+                self._read(_HELD_NS / 1e9 if self._waiting else None)
+                self._release(time.time_ns() - _HELD_NS)
+        except BrokenPipeError:
+            raise
+        except BaseException:
+            with suppress(OSError):
+                self._release(None)
+            raise
+
+    def _read(self, timeout: float | None) -> None:
+        ending.check()
+        for descriptor, events in self._poll.poll(None if timeout is None else int(timeout * 1000)):
+            if descriptor == self._output:
+                if events & (select.POLLERR | select.POLLHUP):
+                    raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+                continue
+            for one in self._ends[descriptor].read():
+                heapq.heappush(self._waiting, one)
+
+    def _release(self, until: int | None) -> None:
+        """Writes the frames captured before that time, in order; None: all."""
+        blocks = []
+        while self._waiting and (until is None or self._waiting[0][0] <= until):
+            blocks.append(heapq.heappop(self._waiting)[1])
+        self._write(b"".join(blocks))
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._output, view) :]
