@@ -98,9 +98,10 @@ def root(distribution: str, package: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def booted(lab: Lab, root: Path) -> Iterator[Machine]:
-    """The root file system, booted in host-a."""
+    """The root file system, booted in host-a; what a test has installed is purged, with its filters."""
     made = Machine(lab, "host-a", root)
     try:
         yield made
+        made.run("dpkg", "--purge", "hawkwing")
     finally:
         made.stop()
