@@ -219,7 +219,8 @@ class Round:
         sent = self.bench.namespace.sent(len(expected.sent)) if self.port else []
         told = self.bench.announced() if self.bench.ring and "NAME_LEARNED" in counted else []
         heard = [(address.packed, group, ttl) for address, group, ttl in told]
-        wanted = [*expected.sent]
+        # Nobody listens on the loopback, where only a path can have a small MTU.
+        wanted = [*expected.sent] if self.port else []
         if sent and not self._is_fragment(expected):
             at = 14 + 40 + 8 * (sent[0][55] + 1) + 4
             number = sent[0][at : at + 4]
