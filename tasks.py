@@ -347,6 +347,12 @@ def dataplane(_c: Context):
     _pytest("tests/dataplane")
 
 
+@task
+def packages(_c: Context):
+    """Builds the image and the Debian package, and runs them in the lab."""
+    _pytest("tests/packages")
+
+
 @task(help=ROUTERS)
 def integration(_c: Context, routers=None, vpp_prefix=None):
     """Runs the tests in the lab, which check packets on the wire."""
@@ -465,6 +471,55 @@ def bench(_c: Context, quick=False, output="bench.json"):
         raise SystemExit(run(_caller() / output, quick))
 
 
+@task(
+    help={
+        "builder": "docker, podman, buildah, or own (default: the first that works here)",
+        "output": "file of the OCI archive, with --builder own (default: hawkwing.oci.tar)",
+        "tag": "REPOSITORY:TAG of the image (default: hawkwing:VERSION)",
+        "base": "base image, with docker, podman and buildah (default: as in the Dockerfile)",
+        "bcc": "with a compiler, for changed C sources",
+        "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
+    }
+)
+def image(_c: Context, builder=None, output=None, tag=None, base=None, bcc=False, cache=None):
+    """Builds the container image; without docker, podman and buildah as an OCI archive."""
+    from lab.packages.image import CACHE, NAME, Options, run
+
+    options = Options(
+        builder,
+        _caller() / (output or "hawkwing.oci.tar"),
+        tag or NAME,
+        base,
+        bcc,
+        _caller() / cache if cache else CACHE,
+    )
+    with one_sentence():
+        raise SystemExit(run(options))
+
+
+@task(
+    help={
+        "only": "names, such as debian13,ubuntu2404 (default: debian12,debian13,ubuntu2204,ubuntu2404)",
+        "output": "folder of the packages and logs (default: dist)",
+        "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
+        "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",
+        "ubuntu-mirror": "where Ubuntu comes from (or HAWKWING_UBUNTU_MIRROR)",
+    }
+)
+def deb(_c: Context, only=None, output="dist", cache=None, debian_mirror=None, ubuntu_mirror=None):
+    """Builds a Debian package for each distribution, and checks it with lintian."""
+    from lab.packages.debian import CACHE, Options, run
+
+    options = Options(
+        only,
+        _caller() / output,
+        _caller() / cache if cache else CACHE,
+        {"debian": debian_mirror, "ubuntu": ubuntu_mirror},
+    )
+    with one_sentence():
+        raise SystemExit(run(options))
+
+
 @task
 def lint(_c: Context):
     """Checks style and types (ruff, mypy)."""
@@ -487,10 +542,12 @@ def proto(_c: Context):
     regenerate(PROJECT / "hawkwing" / "controller")
 
 
-namespace = Collection(client, server, hawkeye, demo, bench, lint, doctor, proto)
+namespace = Collection(client, server, hawkeye, demo, bench, image, deb, lint, doctor, proto)
 namespace.add_collection(
     Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal)
 )
 namespace.add_collection(
-    Collection("test", everything, unit, dataplane, integration, fuzz, chaos, distributions, kernels)
+    Collection(
+        "test", everything, unit, dataplane, integration, packages, fuzz, chaos, distributions, kernels
+    )
 )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from hawkwing import __version__, addresses, ending, explain, handover, status
+from hawkwing import __version__, addresses, ending, explain, handover, notify, status
 from hawkwing.client import Client, without_collecting
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane.claim import Claims, claimed
@@ -65,7 +65,8 @@ class Agent:
         options = self._options
         role, first = options.role, options.interfaces[0]
         handover.tidy(role, first)
-        self._plane = plane = DataPlane(role, self._loaded(), self._plan.config.sr_domain or None)
+        loaded = self._loaded()
+        self._plane = plane = DataPlane(role, loaded, self._plan.config.sr_domain or None)
         note = handover.Note(role, first)
         others = handover.programs_of_others(role)
         self._keeper = keeper = Keeper(
@@ -93,6 +94,8 @@ class Agent:
                 keeper.start(options.wait)
                 started = True
                 note.confirm(plane.program_ids())
+                if role == "server":
+                    notify.store(loaded.maps)
                 self._warn()
                 log.info("%s", status.trust_sentence(plane.sr_domain))
                 asyncio.run(self._live(keeper))
@@ -176,6 +179,7 @@ class Agent:
             )
             await control.start()
             stack.callback(control.close)
+            await self._serve_metrics(stack)
             self._tasks.keep("ageing of flows", self._tick)
             learning = self._options.role == "server"
             self._tasks.keep("next hops", lambda: self._next_hops.run(learning))
@@ -183,13 +187,25 @@ class Agent:
             _return_memory()
             missing = "".join(f" ({problem})" for problem in keeper.problems())
             log.info("ready: %s on %s%s", self._options.role, ", ".join(self._options.interfaces), missing)
+            notify.ready(f"{self._options.role} on {', '.join(self._options.interfaces)}{missing}")
+            self._tasks.keep("signs of life", notify.watchdog)
             try:
                 await stop.wait()
             finally:
+                notify.stopping()
                 ending.undisturbed()
                 if self._client is not None:
                     self._client.save()
                 await self._tasks.close()
+
+    async def _serve_metrics(self, stack: ExitStack) -> None:
+        if self._options.metrics is not None:
+            # The client library needs memory: loaded only where metrics are asked for.
+            from hawkwing.metrics import MetricsServer
+
+            server = MetricsServer(self._options.metrics, lambda: self._status({}))
+            await server.start()
+            stack.callback(server.close)
 
     async def _tick(self) -> None:
         while True:
@@ -213,7 +229,7 @@ class Agent:
     async def _reload(self, _request: Mapping[str, Any]) -> str:
         """Applies the differences; what is refused has changed nothing."""
         async with self._reloading:
-            with without_collecting():
+            with notify.reloading(), without_collecting():
                 await self._change()
         return "configuration reloaded"
 

@@ -87,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
             help="keep the filters when stopping; the next start takes them over without packet loss",
         )
         command.add_argument(
+            "--metrics",
+            type=_metrics,
+            metavar="[ADDRESS:]PORT",
+            help="serve metrics for Prometheus at /metrics (without ADDRESS: on the loopback only)",
+        )
+        command.add_argument(
             "--wait-for-interface",
             action="store_true",
             help="wait for an interface that is not there yet, instead of failing (for service managers)",
@@ -110,7 +116,28 @@ def parser() -> argparse.ArgumentParser:
     )
     status = commands.add_parser("status", help="show the agents of this host with their paths and counters")
     status.add_argument("--json", action="store_true", help="print as JSON")
-    commands.add_parser("reload", help="reload the configuration of the running agents (as SIGHUP does)")
+    reload = commands.add_parser(
+        "reload", help="reload the configuration of the running agents (as SIGHUP does)"
+    )
+    detach = commands.add_parser(
+        "detach", help="remove the filters of agents that were stopped with --keep, or killed"
+    )
+    for command in (reload, detach):
+        command.add_argument(
+            "role",
+            choices=ROLES,
+            nargs="?",
+            metavar="ROLE",
+            help="client or server (default: both)",
+        )
+        command.add_argument(
+            "-i",
+            "--interface",
+            action="append",
+            default=[],
+            metavar="IF",
+            help="only agents of this interface; may be repeated",
+        )
     explain = commands.add_parser("explain", help="show which path a packet takes, and why")
     explain.add_argument(
         "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
@@ -142,6 +169,15 @@ def _prefix(text: str) -> IPv6Network:
 
     try:
         return read_prefix(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _metrics(text: str) -> tuple[tuple[str, ...], int]:
+    from hawkwing.metrics import read_place
+
+    try:
+        return read_place(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -206,23 +242,40 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             tuple(arguments.sr_domain),
             arguments.keep,
             arguments.wait_for_interface,
+            arguments.metrics,
         )
         Agent(options, make_plan(options), loading).run()
     return 0
 
 
-def _ask(request: dict[str, object], roles: tuple[str, ...]) -> int:
-    """Asks each running agent of these roles, and prints its answer."""
+def _ask(request: dict[str, object], roles: tuple[str, ...], interfaces: Sequence[str] = ()) -> int:
+    """Asks each running agent of these roles and (first) interfaces, and prints its answer."""
     from hawkwing import control
 
     asked = 0
-    for _path, answer in control.answers(request, roles):
+    for _path, answer in control.answers(request, roles, interfaces):
         if answer is not None:
             print(answer)
             asked += 1
     if not asked:
-        raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running in this network namespace")
+        where = f"on {' or '.join(interfaces)}" if interfaces else "in this network namespace"
+        raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running {where}")
     return 0
+
+
+def _detach(arguments: argparse.Namespace) -> int:
+    from hawkwing.detach import detach_left
+
+    detached = detach_left(_roles(arguments), arguments.interface)
+    for one in detached:
+        print(f"removed the filters of the {one}")
+    if not detached:
+        print("no filters of stopped agents")
+    return 0
+
+
+def _roles(arguments: argparse.Namespace) -> tuple[str, ...]:
+    return (arguments.role,) if arguments.role else ROLES
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -271,7 +324,9 @@ def _main(argv: Sequence[str] | None) -> int:
         if arguments.command == "explain":
             return _explain(arguments)
         if arguments.command == "reload":
-            return _ask({"ask": "reload"}, ROLES)
+            return _ask({"ask": "reload"}, _roles(arguments), arguments.interface)
+        if arguments.command == "detach":
+            return _detach(arguments)
         if arguments.command == "doctor":
             from hawkwing import doctor
 

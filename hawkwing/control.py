@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from inspect import isawaitable
 from pathlib import Path
@@ -167,10 +167,13 @@ def _received(connection: socket.socket) -> Iterator[bytes]:
             return
 
 
-def answers(request: Mapping[str, Any], roles: tuple[str, ...]) -> Iterator[tuple[Path, Any]]:
-    """Of each agent of these roles, with its socket; an agent that was killed has the answer None."""
+def answers(
+    request: Mapping[str, Any], roles: tuple[str, ...], interfaces: Sequence[str] = ()
+) -> Iterator[tuple[Path, Any]]:
+    """Of each agent of these roles and (first) interfaces, with its socket; of a killed one it is None."""
     for path in sockets():
-        if path.name.split("-")[0] not in roles:
+        role, _, interface = path.stem.partition("-")
+        if role not in roles or (interfaces and interface not in interfaces):
             continue
         try:
             yield path, ask(path, request)

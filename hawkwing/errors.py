@@ -3,6 +3,7 @@
 HawkwingError
  ├── ConfigError      a configuration file, with all errors in it
  ├── DataplaneError   compiling, loading or attaching the BPF programs
+ │    └── AgentRunsError  (dataplane/claim.py) another agent has the interface
  └── ControllerError  the controller's address or credentials
 """
 

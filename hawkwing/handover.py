@@ -9,10 +9,11 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
 
+from hawkwing import notify
 from hawkwing.dataplane import attach, bpf
 from hawkwing.dataplane.bytecode import ROLES
 from hawkwing.dataplane.claim import runtime_folder
@@ -26,6 +27,7 @@ from hawkwing.tasks import Supervisor
 
 log = logging.getLogger(__name__)
 _INHERITED_TTL = 60.0
+_KERNEL_NAME = 15  # a map's name is cut there
 _AT_ONCE = 10
 _PAUSE = 0.1
 _REST = 4  # seconds of rest for each second of writing
@@ -103,11 +105,15 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
     if role != "server":
         return {}
     maps: dict[str, int] = {}
+    stored = {name[:_KERNEL_NAME]: fd for name, fd in notify.stored().items()}
     try:
         note = json.loads(_programs_file(role, interface).read_text())
         if note["meaning"] != meaning():
             log.warning("the previous agent had a different version: flows are learned again")
+            _close(stored)
             return {}
+        if stored:
+            return stored
         for program in [bpf.program_by_id(number) for number in note["programs"]]:
             for number in bpf.program_info(program).map_ids:
                 fd = bpf.map_by_id(number)
@@ -121,8 +127,13 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
         log.warning("taking over the previous agent's flows needs CAP_SYS_ADMIN: flows are learned again")
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         # No file: nothing was kept. No such program: its filter was removed.
-        return maps
+        _close(stored)
     return maps
+
+
+def _close(maps: Mapping[str, int]) -> None:
+    for descriptor in maps.values():
+        os.close(descriptor)
 
 
 class Saver:

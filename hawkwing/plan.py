@@ -35,6 +35,8 @@ class Options:
     sr_domain: tuple[IPv6Network, ...] = ()
     keep: bool = False
     wait: bool = False
+    #: Addresses and port of `--metrics`.
+    metrics: tuple[tuple[str, ...], int] | None = None
 
     @property
     def interfaces(self) -> list[str]:

@@ -1,7 +1,9 @@
 """Which query to send when, and which one to blame if the stream breaks: rules without I/O.
 
-Times are seconds of one steady clock. On a new stream all queries are asked at once. One without an answer is
-asked again, soon and then ever more rarely; one with an answer now and then, because a push can get lost.
+Times are seconds of one steady clock. On a new stream all queries that were answered before are sent at once.
+New ones follow one at a time, each after the answer to the one before: when a query is refused, HawkEye 1.0.1
+must not have another one of its stream in hand, or it never answers anyone again. One without an answer is
+sent again, soon and then ever more rarely; one with an answer now and then, because a push can get lost.
 
 A refused query ends HawkEye's whole stream, and some queries end HawkEye itself. So the queries without an
 answer at that moment are suspects: on the next stream they are asked after all others, and one at a time. The
@@ -19,12 +21,14 @@ from hawkwing.controller.backoff import jittered
 from hawkwing.controller.messages import to_request
 from hawkwing.intents import PathQuery
 
-AGAIN_FIRST, AGAIN_FACTOR, AGAIN_MOST = 2.0, 1.6, 300.0
+AGAIN_FIRST, AGAIN_FACTOR, AGAIN_MOST = 2.0, 1.5, 60.0
 """Seconds until a query without an answer is asked again: the first time, growth, and at most."""
 REFRESH = 300.0
 """Seconds until a query with an answer is asked again."""
+STEP = 0.5
+"""Seconds to wait for the answer to a new query before the next one."""
 PATIENCE = 2.0
-"""Seconds to wait for one answer before the next query, when they are sent one at a time."""
+"""The same for a suspect."""
 HOLD_FIRST, HOLD_MOST = 5.0, 600.0
 """Seconds a query is held back: the first time, and at most; doubled each time."""
 HOLD_UNPROVEN = 60.0
@@ -50,6 +54,8 @@ class Question:
     asked: float | None = None
     times: int = 0
     answered: bool = False
+    #: It was answered at some time.
+    proven: bool = False
     #: The last answer had no path.
     empty: bool = False
     #: When it is to be asked again, or until when it is held back.
@@ -71,13 +77,14 @@ class Questions:
 
     def __init__(self) -> None:
         self._wanted: dict[PathQuery, Question] = {}
+        self._new: dict[Question, None] = {}
         self._fresh: dict[Question, None] = {}
         self._again: dict[Question, None] = {}
         self._alone: dict[Question, None] = {}
         self._open: dict[Question, None] = {}  # without an answer, the one that was asked last at the end
         self._schedule: list[tuple[float, int, Question]] = []
         self._numbers = itertools.count()
-        self._probe: Question | None = None
+        self._probe: Question | None = None  # the one that was asked by itself last
         self._turn_of_alone = False
         self._progress = 0.0
         self.answers = 0
@@ -112,11 +119,11 @@ class Questions:
                 self._forget(question)
         for query, request in requests.items():
             question = self._wanted[query] = Question(query, request)
-            self._fresh[question] = None
+            self._new[question] = None
 
     def begin(self, now: float) -> None:
         """A new stream: nothing was asked on it."""
-        for waiting in (self._fresh, self._again, self._alone, self._open):
+        for waiting in (self._new, self._fresh, self._again, self._alone, self._open):
             waiting.clear()
         self._schedule.clear()
         self._probe = None
@@ -127,7 +134,7 @@ class Questions:
             question.asked, question.times, question.answered = None, 0, False
             question.entry = None
             if not question.suspect:
-                self._fresh[question] = None
+                (self._fresh if question.proven else self._new)[question] = None
             elif question.held_until > now:
                 self._ask_later(question, question.held_until)
             else:
@@ -146,9 +153,11 @@ class Questions:
         if bulk:
             self._turn_of_alone = True
             return bulk, None
+        if self._new:
+            return [next(iter(self._new))], None
         if self._alone:
             last = next(reversed(self._open), None)
-            wait = 0.0 if last is None else self._patience(last, now)
+            wait = 0.0 if last is None else (last.asked or 0.0) + PATIENCE - now
             if wait <= 0:
                 self._turn_of_alone = False
                 return [next(iter(self._alone))], None
@@ -157,10 +166,11 @@ class Questions:
 
     def asked(self, question: Question, now: float) -> None:
         """It is being sent."""
-        for waiting in (self._fresh, self._again, self._alone, self._open):
+        by_itself = question in self._new or question.suspect
+        for waiting in (self._new, self._fresh, self._again, self._alone, self._open):
             waiting.pop(question, None)
         self._open[question] = None
-        self._probe = question if question.suspect else None
+        self._probe = question if by_itself else None
         question.asked = now
         question.times += 1
         pause = min(AGAIN_FIRST * AGAIN_FACTOR ** (question.times - 1), AGAIN_MOST)
@@ -174,7 +184,7 @@ class Questions:
         self.answers += 1
         if not question.answered:
             self._progress = now
-        question.answered = True
+        question.answered = question.proven = True
         question.times = question.breaks = 0
         question.suspect, question.hold, question.held_until, question.reason = False, 0.0, 0.0, ""
         self._open.pop(question, None)
@@ -183,6 +193,7 @@ class Questions:
         if question is self._probe:
             self._probe = None
         if question.asked is None:
+            self._new.pop(question, None)
             # An answer to an earlier stream: this one has to be asked, too.
             self._fresh[question] = None
         else:
@@ -197,10 +208,10 @@ class Questions:
         """
         recent = [question for question in self._open if now - (question.asked or 0.0) <= RECENT]
         suspected, held = how.value
-        for question in recent:
+        culprit = recent[-1] if len(recent) == 1 or (recent and recent[-1] is self._probe) else None
+        for question in recent if culprit is None else [culprit]:
             question.breaks += 1
             question.suspect = question.suspect or question.breaks >= suspected
-        culprit = recent[-1] if len(recent) == 1 or (recent and recent[-1] is self._probe) else None
         if culprit is None or culprit.breaks < held:
             return None
         most = HOLD_MOST if self.answers or how is Break.REFUSED else HOLD_UNPROVEN
@@ -211,7 +222,7 @@ class Questions:
     @staticmethod
     def _patience(question: Question, now: float) -> float:
         """How long its answer is still waited for."""
-        return (question.asked or 0.0) + PATIENCE - now
+        return (question.asked or 0.0) + (PATIENCE if question.suspect else STEP) - now
 
     def _ask_later(self, question: Question, due: float) -> None:
         question.due = due
@@ -236,7 +247,7 @@ class Questions:
                 self._again[question] = None
 
     def _forget(self, question: Question) -> None:
-        for waiting in (self._fresh, self._again, self._alone, self._open):
+        for waiting in (self._new, self._fresh, self._again, self._alone, self._open):
             waiting.pop(question, None)
         if question is self._probe:
             self._probe = None

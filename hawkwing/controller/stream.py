@@ -36,6 +36,8 @@ State = Literal["connecting", "connected"]
 FAREWELL = 0.1
 """Seconds from closing our half of a stream to leaving it: HawkEye 1.0.1 ends another client's stream if it
 has not read the end of ours by then."""
+SILENCE = 60.0
+"""Seconds without any result, while queries are unanswered, until the operator is told."""
 CANCELLED_MOST = 3
 """How many streams in a row may end without an answer and without a reason before it counts as a failure."""
 
@@ -93,6 +95,7 @@ class ControllerStream:
         self._retry_at: float | None = None
         self._error = ""
         self._ready = False
+        self._heard: float | None = None  # the last result on this stream; None: told that there are none
         self._leaving = False
         self._announced = False
         self._warned = False
@@ -177,6 +180,7 @@ class ControllerStream:
     async def _leave(self, call: grpc.aio.StreamStreamCall, tasks: Collection[asyncio.Task[None]]) -> None:
         """Closes our half of the stream and gives the controller a moment to notice."""
         self._leaving = True
+        self._changed.set()
         # A stream that has ended, or is in the middle of a write, is left as it is.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(FAREWELL):
@@ -191,8 +195,9 @@ class ControllerStream:
     async def _ask(self, call: grpc.aio.StreamStreamCall) -> None:
         # A broken stream is also noticed when reading, with its status.
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
-            while True:
+            while not self._leaving:
                 self._changed.clear()
+                self._tell_of_silence()
                 due, pause = self.questions.due(self.now())
                 for question in due:
                     if not question.dropped and not self._leaving:
@@ -208,6 +213,7 @@ class ControllerStream:
     def _take(self, result: pb.PathResult) -> None:
         if self._leaving:
             return
+        self._heard = self.now()
         self.counters["results"] += 1
         query = query_of(result)
         if query is None:
@@ -233,6 +239,16 @@ class ControllerStream:
         except Exception:
             _log.exception("taking over the path for %s failed", self._name(query))
 
+    def _tell_of_silence(self) -> None:
+        """HawkEye 1.0.1 can get stuck for good: it takes connections, and answers nobody."""
+        waiting = bool(self.questions.open)
+        if waiting and self._heard is not None and self.now() - self._heard > SILENCE:
+            self._heard = None
+            count = len(self.questions.unanswered())
+            what = f"{count} queries are" if count > 1 else "one query is"
+            sentence = f"the controller at {self.target} has sent nothing for {SILENCE:g} s"
+            self._say(logging.WARNING, f"{sentence}, and {what} unanswered: restart it if this goes on")
+
     def _answered(self) -> None:
         self._backoff.reset()
         self._after_cancelled.reset()
@@ -250,6 +266,7 @@ class ControllerStream:
 
     def _connected(self) -> None:
         self._ready = True
+        self._heard = self.now()
         self.counters["connections"] += 1
         self._error = ""
         self._enter("connected")

@@ -138,6 +138,11 @@ class Hooks:
         self._former = set(former) | {program.id for program in programs.values()}
         self._others = set(others) - self._former
 
+    def check(self, link: Link) -> None:
+        """DataplaneError where an interface of this kind can't be attached; touches nothing."""
+        if self._hook != "tc" and is_raw(link.type):
+            raise DataplaneError(f"{link.name} has no Ethernet header; use --ingress-hook tc")
+
     def hold(self, link: Link, first: bool = False, unsure: bool = False, maker: int | None = None) -> Held:
         """Puts on the interface what is missing there; DataplaneError says why it can't be attached.
 
@@ -145,9 +150,8 @@ class Hooks:
         known by its name, too, the `first` time. `maker` is the netlink port that has made a clsact since
         the last time; `unsure`: that may have been missed.
         """
+        self.check(link)
         kind = "raw" if is_raw(link.type) else "ethernet"
-        if self._hook != "tc" and kind == "raw":
-            raise DataplaneError(f"{link.name} has no Ethernet header; use --ingress-hook tc")
         if f"egress_{kind}" not in self._programs:
             raise DataplaneError(f"{link.name} is of another kind than before: restart the agent")
         put = []

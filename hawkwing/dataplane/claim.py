@@ -12,6 +12,10 @@ from hawkwing.errors import DataplaneError
 from hawkwing.locks import Lock, holder_of, locked_file
 
 
+class AgentRunsError(DataplaneError):
+    """Another agent of this role has the interface."""
+
+
 def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
     """Where the agents of a network namespace keep their locks and sockets: one folder a namespace."""
     return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(namespace.stat().st_ino)
@@ -28,7 +32,7 @@ class Claim:
         try:
             self._lock = Lock(self._path, wait=False)
         except BlockingIOError:
-            raise DataplaneError(
+            raise AgentRunsError(
                 f"hawkwing {role} already runs on {interface} (process {self._owner()}); stop that one first"
             ) from None
         except OSError as error:

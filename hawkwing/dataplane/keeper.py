@@ -105,12 +105,13 @@ class Keeper:
     def start(self, wait: bool = False) -> None:
         """On all of the interfaces, or on none: DataplaneError says why. With `wait` some may be missing."""
         claim.forget_vanished(self._ip)
+        # Before anything is touched: what an agent that was killed has left goes on steering.
+        for place in self._places:
+            self._there(place, wait)
         try:
             for place in self._places:
-                link = self._find(place)
+                link = self._there(place, wait)
                 if link is None:
-                    if not wait:
-                        raise DataplaneError(f"there is no interface {place.asked.asked!r} here")
                     place.index, place.problem = 0, f"{place.asked.asked} is not there yet"
                     log.info("%s: waiting for it", place.problem)
                     continue
@@ -124,6 +125,15 @@ class Keeper:
             self.release()
             raise
         attach.forget_vanished(self._ip)
+
+    def _there(self, place: Place, wait: bool) -> Link | None:
+        """The interface, if it can be attached; DataplaneError says why not."""
+        link = self._find(place)
+        if link is not None:
+            self._hooks.check(link)
+        elif not wait:
+            raise DataplaneError(f"there is no interface {place.asked.asked!r} here")
+        return link
 
     def release(self) -> tuple[list[str], list[str]]:
         """Off every interface: those where nothing is left, and those where something is."""

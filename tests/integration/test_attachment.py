@@ -527,13 +527,15 @@ def test_one_that_never_comes_does_not_keep_it_from_ending(pair: Pair) -> None:
 def test_an_interface_without_an_address_has_its_backup(pair: Pair) -> None:
     pair.config.write_text(WITH_CONTROLLER)
     # The kernel would also use one of another interface.
-    pair.sh("ip -6 addr flush dev eth0 scope global; ip -6 addr del fcbb:cc00:1::a/128 dev lo")
+    pair.sh("ip -6 addr flush dev eth0 scope global; ip -6 addr flush dev lo scope global")
     agent = pair.agent().ready()
     assert "eth0 has no global IPv6 address yet" in agent.output()
     assert pair.steered("")
-    assert "has no global IPv6 address yet" in pair.hawkwing("explain", SERVICE, "5000")
+    said = pair.hawkwing("explain", SERVICE, "5000")
+    assert f"use {SID}: the configured sid, as backup" in said and "has no global IPv6 address yet" in said
     pair.sh(f"ip -6 addr add {OWN}/128 dev eth0 nodad")
     agent.says(f"the controller is asked for paths from {OWN}", 5.0)
+    assert pair.steered()
     assert "has no global" not in pair.hawkwing("explain", SERVICE, "5000")
     assert agent.stop() == 0
 

@@ -6,17 +6,19 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from scapy.layers.inet import UDP
 
 from lab.controller import like_options, restart
 from lab.network import Lab
+from lab.packets import path
 from lab.process import Process, stop
 from lab.wait import wait_until
-from lab.wire import Capture
+from lab.wire import Capture, Filter
 
 from .conftest import HAWKWING, Agents, Endpoint
-from .test_steering import R1, R2, R3, R4, R5, R6, B
+from .onwire import R1, R2, R3, R4, R5, R6, B
 
-UDP = 17
+UDP_NUMBER = 17
 SITE_B = "fcbb:aa00:2::2"
 BACKUP = [R1, R3, R5, R6]
 PATHS = {"host-a": [R1, R2, R4, R6, SITE_B], "host-c": [R6, SITE_B]}
@@ -56,12 +58,8 @@ def sent(capture: Capture, udp: Callable[..., Endpoint], host: str, ports: range
         socket.sendto(b"which way?", (B, port))
 
     def seen() -> dict[int, list[str]]:
-        packets = capture.packets(
-            lambda p: p.link == LINKS[host] and p.protocol == UDP and p.destination_port in ports
-        )
-        lists = {
-            p.destination_port: [str(s) for s in p.srh.segments[:0:-1]] if p.srh else [] for p in packets
-        }
+        packets = capture.packets(Filter(UDP_NUMBER, link=LINKS[host]))
+        lists = {p[UDP].dport: path(p) for p in packets if p[UDP].dport in ports}
         return lists if len(lists) == len(ports) else {}
 
     found = wait_until(seen, 5.0, f"datagrams to {len(ports)} ports")

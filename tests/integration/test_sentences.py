@@ -97,3 +97,26 @@ def test_a_full_run_later_is_told_and_does_not_end_the_agent(tmp_path: Path) -> 
         text.count("warning: learned addresses are not saved for a restart: can't write /run/hawkwing/") >= 1
     )
     assert "Traceback" not in text and "stopped, filters removed from one" in text
+
+
+def test_a_failed_start_leaves_what_the_killed_agent_has_left(tmp_path: Path) -> None:
+    """Its filters are still there, and so is what the next start needs to take over from it."""
+    file, log = tmp_path / "hawk.yaml", tmp_path / "log"
+    file.write_text(FILE)
+    hawkwing = " ".join(HAWKWING)
+    keep = "cat $(find /run/hawkwing -name '*.state' -o -name '*.programs' | sort)"
+    script = f"""set -e; {LINK}; mount --make-rprivate /; mount -t tmpfs none /run
+    ip tuntap add dev tun mode tun; ip link set tun up
+    start() {{ {hawkwing} client -i one --config {file} "$@" 2>{log} & agent=$!
+      until grep -q ready {log} || ! kill -0 $agent 2>/dev/null; do :; done; }}
+    start; {hawkwing} reload; kill -9 $agent; wait $agent || true
+    before="$({keep})"; test -n "$before"
+    start -i tun --ingress-hook xdp; wait $agent && exit 1
+    grep -q 'tun has no Ethernet header' {log}
+    test "$before" = "$({keep})"
+    test $(tc filter show dev one egress | grep -c hawkwing:client) = 1
+    start; kill $agent; wait $agent
+    test -z "$(tc filter show dev one egress)"; test ! -e /run/hawkwing; echo well"""
+    argv = ["unshare", "-n", "-m", "sh", "-c", script]
+    result = subprocess.run(argv, timeout=120, capture_output=True, text=True, cwd=PROJECT, check=False)
+    assert result.stdout.endswith("well\n"), (result.stdout, result.stderr, log.read_text())

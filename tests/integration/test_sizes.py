@@ -1,7 +1,8 @@
 """Datagrams and streams of every size: all arrive, and all are steered."""
 
 import hashlib
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -14,7 +15,7 @@ from lab.vpp.objects import MOST_SEGMENTS
 from lab.wait import patient, wait_until
 from lab.wire import Capture, Filter
 
-from .conftest import Agents, Endpoint, on_vpp
+from .conftest import Agents, Endpoint, have_tool, on_vpp
 from .onwire import R1, R3, R5, R6, B, assert_steered
 
 UDP_NUMBER = 17
@@ -255,3 +256,61 @@ def test_a_link_inside_the_path_that_carries_1280_bytes(
         for end in ends:
             lab.set_mtu(*end, 1500)
         forget_path_mtu(lab)
+
+
+#: What drops packets whose source has its route by another interface, or none; and what takes that back.
+REVERSE_PATH = {
+    "nft": (
+        "nft add table ip6 back; "
+        "nft add chain ip6 back in { type filter hook prerouting priority -300 \\; }; "
+        "nft add rule ip6 back in fib saddr . iif oif missing counter drop; "
+        "nft add rule ip6 back in iif != lo fib saddr type local counter drop",
+        "nft delete table ip6 back",
+    ),
+    "ip6tables": (
+        "ip6tables -w -t raw -A PREROUTING -m rpfilter --invert -j DROP",
+        "ip6tables -w -t raw -D PREROUTING -m rpfilter --invert -j DROP",
+    ),
+}
+
+
+@pytest.fixture(params=REVERSE_PATH)
+def reverse_path(lab: Lab, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The usual rule of a firewall on both hosts."""
+    if not have_tool(request.param):
+        pytest.skip(f"{request.param} is not installed")
+    begin, end = REVERSE_PATH[request.param]
+    for host in ("host-a", "host-b"):
+        if lab.execute(host, ["sh", "-ec", begin], check=False).returncode:
+            pytest.skip(f"this kernel has no reverse-path rule for {request.param}")
+    yield
+    for host in ("host-a", "host-b"):
+        lab.execute(host, ["sh", "-c", end])
+
+
+def test_a_firewall_that_verifies_sources(
+    lab: Lab, agents: Agents, udp: Callable[..., Endpoint], reverse_path: None
+) -> None:
+    """What we tell the stack about the MTU passes it: connections older than the agents go on."""
+    near, far = udp("host-a"), udp("host-b", 5000)
+    old, peer = Endpoint(lab, "host-a", socket.SOCK_STREAM), Endpoint(lab, "host-b", socket.SOCK_STREAM, 81)
+    peer.socket.listen()
+    old.socket.connect((B, 81))
+    other, _address = peer.socket.accept()
+    other.settimeout(patient(10))
+    forget_path_mtu(lab)
+    agents.server("host-b")
+    agents.client(config(sids(3)) + "      - port: 81\n        sid: [" + ", ".join(sids(3)) + "]\n")
+    for size in (1, 1372, 1400, 1452, 3000, 30000):
+        data = hashlib.shake_128(str(size).encode()).digest(size)
+        near.socket.sendto(data, (B, 5000))
+        got, address = far.socket.recvfrom(70000)
+        far.socket.sendto(got, address)
+        assert near.socket.recvfrom(70000)[0] == data
+    for one, two in ((old.socket, other), (other, old.socket)):
+        one.sendall(bytes(3 * 1428))
+        got = 0
+        while got < 3 * 1428:
+            got += len(two.recv(1 << 16))
+    for made in (old.socket, other, peer.socket):
+        made.close()

@@ -319,7 +319,7 @@ def test_status_and_explain_tell_what_became_of_each_query() -> None:
         stream.change(*steering.query_changes())
         stream._connected()
         now = stream.now()
-        for question in stream.questions.due(now)[0]:
+        for question in stream.questions:
             stream.questions.asked(question, now)
         for number, sids in ((0, [SID]), (1, [])):
             stream._take(to_result(stream.questions.get(asked(number)).request, sids))  # type: ignore[union-attr]
@@ -347,6 +347,28 @@ def test_status_and_explain_tell_what_became_of_each_query() -> None:
         assert explain.sentence(steering, stream, name(3), 80).endswith("asked, it is not connected")
 
     asyncio.run(look())
+
+
+def test_leaving_with_queries_still_to_be_sent_ends_at_once() -> None:
+    class Stuck(Call):
+        async def write(self, request: pb.PathRequest) -> None:
+            self.requests.append(request)
+            await asyncio.sleep(0.02)
+
+        async def done_writing(self) -> None: ...
+
+    async def converse() -> None:
+        stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: None)
+        stream.want([asked(0), asked(1), asked(2)])
+        call = Stuck()
+        talk = asyncio.create_task(stream._converse(call))  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        talk.cancel()
+        done, _ = await asyncio.wait({talk}, timeout=1)
+        assert done and talk.cancelled()
+        assert len(call.requests) == 1
+
+    asyncio.run(converse())
 
 
 # --- from a result to the maps

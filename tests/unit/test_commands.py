@@ -30,7 +30,12 @@ OWN = {
     "lab/distributions/steps.py": {"git"},
     "lab/kernels/archive.py": {"depmod"},
     "lab/kernels/initramfs.py": {"modprobe", "zstd"},
+    "lab/packages/image.py": {"git"},
     "tests/integration/test_live.py": {"tshark"},
+    "tests/packages/conftest.py": {"systemd"},
+    "tests/packages/containers.py": {"crun"},
+    "tests/unit/test_packaged_texts.py": {"fish", "groff", "zsh"},
+    "tests/unit/test_service_units.py": {"systemd-analyze"},
     "tests/unit/test_kernels.py": {"cpio"},
 }
 

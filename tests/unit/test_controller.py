@@ -14,11 +14,13 @@ import grpc
 import pytest
 
 import hawkwing.controller
+from fake_hawkeye.faults import Fault
 from fake_hawkeye.paths import Entry, Table
 from fake_hawkeye.service import HawkEye, intent_entry, start, to_result
 from hawkwing.controller import channel as channel_module
 from hawkwing.controller import intent_pb2 as pb
 from hawkwing.controller import questions as questions_module
+from hawkwing.controller import stream as stream_module
 from hawkwing.controller.backoff import Backoff
 from hawkwing.controller.channel import StreamEndedError, describe_failure
 from hawkwing.controller.messages import query_of, sids_of, to_request
@@ -471,6 +473,25 @@ async def test_a_refused_query_is_asked_again_after_a_while(monkeypatch: pytest.
         await host_a.counts("refused", 2)
         table.set(entry(LATENCY, SID_2))
         await wait_until(lambda: (LATENCY, (SID_2,)) in host_a.paths, "the path, no longer refused")
+
+
+@in_loop
+async def test_a_controller_that_answers_nothing_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "SILENCE", 0.2)
+    monkeypatch.setattr(questions_module, "AGAIN_FIRST", 0.05)
+    async with controller(entry(LATENCY, SID_1)) as (hawkeye, _, port):
+        hawkeye.faults.add(Fault(fault="never", times=10**6))
+        async with agent(port, LATENCY, JITTER) as host_a:
+            await wait_until(lambda: len(host_a.notes) == 2, "the warning")
+            assert host_a.notes[1] == (
+                f"the controller at [::1]:{port} has sent nothing for 0.2 s, and 2 queries are unanswered: "
+                "restart it if this goes on"
+            )
+            asked = len(hawkeye.requests)
+            await wait_until(lambda: len(hawkeye.requests) > asked + 2, "asked again")
+            assert len(host_a.notes) == 2
+            hawkeye.faults.clear()
+            await host_a.counts("paths", 1)
 
 
 @in_loop

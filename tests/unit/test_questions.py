@@ -14,6 +14,7 @@ from hawkwing.controller.questions import (
     PATIENCE,
     RECENT,
     REFRESH,
+    STEP,
     Break,
     Questions,
 )
@@ -30,10 +31,12 @@ def query(number: int) -> PathQuery:
 class Asker:
     """Sends what is due and moves the clock to when more is; `log` is when which query was sent."""
 
-    def __init__(self, count: int = 0) -> None:
+    def __init__(self, count: int, new: bool = False) -> None:
         self.now = 1000.0
         self.questions = Questions()
         self.questions.change([query(number) for number in range(count)], [])
+        for question in self.questions:
+            question.proven = not new
         self.questions.begin(self.now)
         self.log: list[tuple[float, int]] = []
 
@@ -84,17 +87,47 @@ def seeded() -> None:
 # --- again
 
 
-def test_all_are_asked_at_once() -> None:
+def test_all_that_were_answered_before_are_asked_at_once() -> None:
     asker = Asker(3)
     assert asker.send() == [0, 1, 2]
     assert asker.send() == []
+
+
+def test_new_ones_are_asked_one_after_the_other() -> None:
+    asker = Asker(3, new=True)
+    assert asker.send() == [0]
+    assert asker.send() == []
+    asker.answer(0)
+    assert asker.send() == [1]
+    asker.run(STEP - 0.1)
+    assert asker.send() == []
+    asker.run(0.2)
+    assert [number for _, number in asker.log] == [0, 1, 2]
+
+
+def test_new_ones_come_after_those_that_were_answered_before() -> None:
+    asker = Asker(4, new=True)
+    asker.send()
+    asker.answer(0)
+    asker.questions.begin(asker.now)
+    assert asker.send() == [0]
+    assert asker.send() == [1]
+
+
+def test_a_new_one_that_is_refused_is_known_at_once() -> None:
+    asker = Asker(4, new=True)
+    asker.run(2.5 * STEP)
+    assert [number for _, number in asker.log] == [0, 1, 2]
+    assert asker.again(Break.REFUSED) == 2
+    asker.run(2.5 * STEP)
+    assert [number for _, number in asker.log[3:]] == [0, 1, 3]
 
 
 def test_one_without_an_answer_is_asked_again_soon_and_then_ever_more_rarely() -> None:
     asker = Asker(1)
     asker.run(3600)
     waited = pauses(asker.times(0))
-    expected = [min(2.0 * 1.6**number, AGAIN_MOST) for number in range(len(waited))]
+    expected = [min(2.0 * 1.5**number, AGAIN_MOST) for number in range(len(waited))]
     assert all(0.79 * mean <= pause <= 1.21 * mean for mean, pause in zip(expected, waited, strict=True))
     assert len(waited) > 15
     assert len(set(waited[-3:])) == 3, "no jitter"

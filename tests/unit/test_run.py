@@ -56,7 +56,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only then do
 
 
 class Clone:
-    """A stand-in clone: `run`, a pyproject.toml, a .venv with the fake Python, and a PATH of fakes."""
+    """A stand-in clone: `run` and its requirements, a .venv with the fake Python, and a PATH of fakes."""
 
     def __init__(self, home: Path) -> None:
         self.root = home / "a clone"
@@ -69,6 +69,7 @@ class Clone:
         self.logs.chmod(0o777)
         shutil.copy(RUN, self.root / "run")
         (self.root / "pyproject.toml").write_text('[project]\nname = "stand-in"\n')
+        (self.root / "constraints.txt").write_text("something==1.0\n")
         python = Path("/usr/bin/python3").resolve()
         if python.name in ("python3.9", "python3.10"):
             python = Path("/usr/bin/python3.11").resolve()
@@ -172,9 +173,12 @@ def test_adds_little_when_everything_is_there(complete: Clone) -> None:
     assert complete.pip_calls == 1
 
 
-def test_installs_again_when_pyproject_changes(complete: Clone) -> None:
-    with (complete.root / "pyproject.toml").open("a") as pyproject:
-        pyproject.write('version = "2"\n')
+@pytest.mark.parametrize(
+    ("name", "line"), [("pyproject.toml", 'version = "2"\n'), ("constraints.txt", "other==2.0\n")]
+)
+def test_installs_again_when_the_requirements_change(complete: Clone, name: str, line: str) -> None:
+    with (complete.root / name).open("a") as file:
+        file.write(line)
     assert complete.run("--list")[0] == 0
     assert complete.run("--list")[0] == 0
     assert complete.pip_calls == 2

@@ -1,0 +1,32 @@
+# The agent as a container image: docs/install.md has the commands to run it. `./run image` builds it, also
+# without any of docker, podman and buildah: it then reads this file's ARG, LABEL, VOLUME, ENTRYPOINT and CMD lines.
+ARG BASE=debian:13-slim
+ARG BUILD_PACKAGES="ca-certificates python3-venv"
+ARG PACKAGES="python3"
+# --build-arg BCC=yes: with a compiler, for images whose C sources are changed later (200 MB more).
+ARG BCC=
+
+FROM ${BASE} AS build
+ARG BUILD_PACKAGES
+RUN apt-get update && apt-get install -y --no-install-recommends ${BUILD_PACKAGES}
+COPY . /src
+RUN sh /src/packaging/environment /made \
+ && /made/usr/lib/hawkwing/bin/python -m compileall -q --invalidation-mode unchecked-hash \
+      -s /made /made/usr/lib/hawkwing/lib \
+ && install -D -m 755 /src/packaging/image-entry /made/usr/local/bin/hawkwing
+
+FROM ${BASE}
+ARG PACKAGES
+ARG BCC
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ${PACKAGES} ${BCC:+python3-bpfcc linux-libc-dev} \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=build /made/ /
+RUN [ -z "${BCC}" ] || sed -i 's/^include-system-site-packages.*/include-system-site-packages = true/' \
+      /usr/lib/hawkwing/pyvenv.cfg
+LABEL org.opencontainers.image.title="hawkwing"
+LABEL org.opencontainers.image.description="Sends the own packets of a host over SRv6 paths, with eBPF"
+LABEL org.opencontainers.image.licenses="MIT AND GPL-2.0-only"
+VOLUME ["/run/hawkwing", "/var/cache/hawkwing"]
+ENTRYPOINT ["hawkwing"]
+CMD ["--help"]

@@ -1,0 +1,59 @@
+"""`hawkwing detach`: takes off the filters of agents that were stopped with --keep, or killed."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from hawkwing import handover
+from hawkwing.control import socket_path
+from hawkwing.dataplane import attach, tc
+from hawkwing.dataplane.claim import AgentRunsError, claimed, runtime_folder
+from hawkwing.dataplane.netlink import Netlink
+from hawkwing.errors import DataplaneError
+
+ROLES = ("client", "server")
+_STATE = (".state", ".programs", ".sock")
+
+
+def detach_left(roles: Sequence[str] = ROLES, interfaces: Sequence[str] = ()) -> list[str]:
+    """What was taken off, as `client on eth0`; running agents keep theirs. No interfaces: all of them."""
+    with Netlink() as ip:
+        links = [link for link in tc.links(ip) if not interfaces or link.name in interfaces]
+        return list(_detach(ip, roles, links))
+
+
+def _detach(ip: Netlink, roles: Sequence[str], links: Sequence[tc.Link]) -> Iterator[str]:
+    for role in roles:
+        hooks = attach.Hooks(ip, role, "tc", {}, _noted(role), handover.programs_of_others(role))
+        for link in links:
+            if not attach.is_attached(ip, role, link.index):
+                _forget(role, link.name)
+                continue
+            try:
+                with claimed(role, [link.name]):
+                    if not hooks.let_go(link):
+                        raise DataplaneError(
+                            f"can't remove the filters of the {role} on {link.name}: it needs CAP_NET_ADMIN"
+                        )
+                    _remove_state(role, link.name)
+                yield f"{role} on {link.name}"
+            except AgentRunsError:
+                continue
+
+
+def _noted(role: str) -> list[int]:
+    """The ids of all programs that agents of this role have noted."""
+    folder = runtime_folder()
+    names = [path.stem.removeprefix(f"{role}-") for path in folder.glob(f"{role}-*.programs")]
+    return [number for name in names for number in handover.noted_programs(role, name)]
+
+
+def _forget(role: str, name: str) -> None:
+    """What a killed agent has left of an interface where nothing is attached any more."""
+    if any((runtime_folder() / f"{role}-{name}{ending}").exists() for ending in _STATE):
+        with suppress(AgentRunsError), claimed(role, [name]):
+            _remove_state(role, name)
+
+
+def _remove_state(role: str, name: str) -> None:
+    handover.discard(role, name)
+    socket_path(role, name).unlink(missing_ok=True)

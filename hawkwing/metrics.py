@@ -1,0 +1,212 @@
+"""`--metrics [ADDRESS:]PORT`: what `hawkwing status` knows, for Prometheus, by its own client library.
+
+All label values are bounded: reasons and states are lists of ours, services and paths those of configuration
+and controller, at most `MOST_PATHS` of them. Nothing that comes from packets is a label.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
+from inspect import isawaitable
+from ipaddress import ip_address
+from typing import Any
+
+from prometheus_client import exposition
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from hawkwing.errors import HawkwingError
+
+log = logging.getLogger(__name__)
+LOOPBACK = ("::1", "127.0.0.1")
+MOST_PATHS = 500
+_MOST_REQUEST = 8192
+_SECONDS = 10.0
+_STATES = ("connecting", "connected")
+
+Ask = Callable[[], "Awaitable[Mapping[str, Any]] | Mapping[str, Any]"]
+Place = tuple[tuple[str, ...], int]
+
+
+def read_place(text: str) -> Place:
+    """Of [ADDRESS:]PORT; without an address it is the loopback."""
+    address, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{text} is not [ADDRESS:]PORT, such as 9470 or [::1]:9470")
+    if not address:
+        return LOOPBACK, int(port)
+    bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
+    try:
+        found = ip_address(bare)
+    except ValueError:
+        raise ValueError(f"{address} is not an address; write [ADDRESS:]PORT, such as [::1]:9470") from None
+    if found.version == 6 and bare == address:
+        raise ValueError(f"{text}: an IPv6 address needs brackets, write [{bare}]:{port}")
+    return (str(found),), int(port)
+
+
+# --- metrics
+
+
+def families(status: Mapping[str, Any]) -> Iterator[Metric]:
+    """All metrics of one agent, from its status."""
+    info = {"version": status["version"], "role": status["role"], "ingress_hook": status["ingress_hook"]}
+    yield InfoMetricFamily(
+        "hawkwing_agent", "The agent.", {**info, "interfaces": ",".join(status["interfaces"])}
+    )
+    yield GaugeMetricFamily("hawkwing_start_time_seconds", "When the agent was started.", status["started"])
+    yield from _counters(status["counters"])
+    if "bindings" in status:
+        yield from _bindings(status["bindings"])
+        unresolved = len(status.get("unresolved", ()))
+        yield GaugeMetricFamily(
+            "hawkwing_unresolved_names", "Configured names without an address.", unresolved
+        )
+    if "flows" in status:
+        flows = status["flows"]
+        yield GaugeMetricFamily("hawkwing_flows", "Learned flows.", flows["count"])
+        yield GaugeMetricFamily(
+            "hawkwing_flows_capacity", "Most flows that can be learned.", flows["capacity"]
+        )
+        yield GaugeMetricFamily("hawkwing_learned_paths", "Learned reverse paths.", len(status["paths"]))
+    if "controller" in status:
+        yield from _controller(status["controller"])
+
+
+def _counters(counters: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Iterator[Metric]:
+    labels = ("direction", "reason")
+    for unit in ("packets", "bytes"):
+        family = CounterMetricFamily(
+            f"hawkwing_{unit}", f"What has become of {unit}, by direction and reason.", labels=labels
+        )
+        for direction, reasons in counters.items():
+            for reason, count in reasons.items():
+                family.add_metric((direction, reason), count[unit])
+        yield family
+
+
+def _bindings(bindings: list[Mapping[str, Any]]) -> Iterator[Metric]:
+    """Addresses by service, port, origin and path; and what was sent over each path, which may be shared."""
+    addresses: Counter[tuple[str, ...]] = Counter()
+    sent: dict[str, Mapping[str, int]] = {}
+    for binding in bindings:
+        path = " > ".join(binding["sids"])
+        addresses[binding["service"], str(binding["port"]), binding["origin"], path] += 1
+        if path:
+            sent[path] = binding["path_sent"]
+    family = GaugeMetricFamily(
+        "hawkwing_bindings",
+        "Addresses of an application, by the origin of their path and by the path.",
+        labels=("service", "port", "origin", "path"),
+    )
+    for labels, count in sorted(addresses.items())[:MOST_PATHS]:
+        family.add_metric(labels, count)
+    yield family
+    for unit in ("packets", "bytes"):
+        counter = CounterMetricFamily(
+            f"hawkwing_path_{unit}", f"{unit.capitalize()} sent over a path.", labels=("path",)
+        )
+        for path, over_it in sorted(sent.items())[:MOST_PATHS]:
+            counter.add_metric((path,), over_it[unit])
+        yield counter
+    left_out = max(0, len(addresses) - MOST_PATHS) + max(0, len(sent) - MOST_PATHS)
+    yield GaugeMetricFamily(
+        "hawkwing_metrics_left_out", f"Bindings and paths beyond the first {MOST_PATHS}.", left_out
+    )
+
+
+def _controller(controller: Mapping[str, Any]) -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "hawkwing_controller_state", "1 for the state of the stream to the controller.", labels=("state",)
+    )
+    for state in sorted({*_STATES, controller["state"]}):
+        family.add_metric((state,), float(state == controller["state"]))
+    yield family
+    yield GaugeMetricFamily(
+        "hawkwing_controller_state_time_seconds",
+        "Since when the stream is in its state.",
+        controller["since"],
+    )
+    events = CounterMetricFamily(
+        "hawkwing_controller_events", "What has happened on the stream, by kind.", labels=("event",)
+    )
+    for event, count in controller["counters"].items():
+        events.add_metric((event,), count)
+    yield events
+
+
+class _Collected:
+    """Metrics in the form that the library's encoders take."""
+
+    def __init__(self, status: Mapping[str, Any]) -> None:
+        self._families = list(families(status))
+
+    def collect(self) -> list[Metric]:
+        """All of them."""
+        return self._families
+
+
+# --- HTTP
+
+
+class MetricsServer:
+    """Answers GET /metrics; every request is one question to the agent, in its own event loop."""
+
+    def __init__(self, place: Place, ask: Ask) -> None:
+        self._addresses, self._port = place
+        self._ask = ask
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Listens; HawkwingError where it can't on any of the addresses."""
+        problem = ""
+        for address in self._addresses:
+            try:
+                self._servers.append(
+                    await asyncio.start_server(self._serve, address, self._port, limit=_MOST_REQUEST)
+                )
+            except OSError as error:
+                shown = f"[{address}]" if ":" in address else address
+                problem = f"can't serve metrics at {shown}:{self._port}: {error.strerror or error}"
+        if not self._servers:
+            raise HawkwingError(problem)
+
+    def close(self) -> None:
+        """Stops listening."""
+        for server in self._servers:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(
+            OSError, ValueError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+        ):
+            async with asyncio.timeout(_SECONDS):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                writer.write(await self._answer(head))
+                await writer.drain()
+        writer.close()
+
+    async def _answer(self, head: str) -> bytes:
+        request, *lines = head.split("\r\n")
+        method, _, rest = request.partition(" ")
+        path = rest.partition(" ")[0].partition("?")[0]
+        fields = {name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+        if method not in ("GET", "HEAD"):
+            return _response("405 Method Not Allowed", "text/plain", b"use GET\n")
+        if path != "/metrics":
+            return _response("404 Not Found", "text/plain", b"metrics are at /metrics\n")
+        asked = self._ask()
+        status = await asked if isawaitable(asked) else asked
+        encoder, kind = exposition.choose_encoder(fields.get("accept", ""))
+        text = encoder(_Collected(status))
+        return _response("200 OK", kind, text, with_body=method == "GET")
+
+
+def _response(status: str, kind: str, body: bytes, with_body: bool = True) -> bytes:
+    fields = {"Content-Type": kind, "Content-Length": len(body), "Connection": "close"}
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    return "\r\n".join(lines).encode() + (body if with_body else b"")

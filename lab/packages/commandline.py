@@ -1,0 +1,69 @@
+"""The commands of `hawkwing` and their options, read from its parser: for manual page and completion."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hawkwing.cli import parser
+
+_SHOWN_IN_HELP = "-h"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An option with its flags, or a word in its place; `metavar` is empty where it takes no value."""
+
+    flags: tuple[str, ...]
+    metavar: str
+    choices: tuple[str, ...]
+    help: str
+    optional: bool = True
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command; its options come before its words."""
+
+    name: str
+    help: str
+    arguments: tuple[Argument, ...]
+
+    @property
+    def options(self) -> list[Argument]:
+        """Those with flags."""
+        return [argument for argument in self.arguments if argument.flags]
+
+    @property
+    def words(self) -> list[Argument]:
+        """Those without."""
+        return [argument for argument in self.arguments if not argument.flags]
+
+
+def commands() -> list[Command]:
+    """All of them, in the order of the help."""
+    return list(_commands(parser()))
+
+
+def _commands(top: argparse.ArgumentParser) -> Iterator[Command]:
+    (action,) = [one for one in top._actions if isinstance(one, argparse._SubParsersAction)]
+    helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+    for name, sub in action.choices.items():
+        yield Command(name, helps[name], tuple(_arguments(sub)))
+
+
+def _arguments(sub: argparse.ArgumentParser) -> Iterator[Argument]:
+    for action in sub._actions:
+        if _SHOWN_IN_HELP in action.option_strings:
+            continue
+        metavar = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+        if action.choices and action.option_strings:
+            metavar = "|".join(str(choice) for choice in action.choices)
+        yield Argument(
+            tuple(action.option_strings),
+            str(metavar) if action.nargs != 0 else "",
+            tuple(str(choice) for choice in action.choices or ()),
+            (action.help or "").replace("%(default)s", str(action.default)),
+            optional=not action.required,
+        )

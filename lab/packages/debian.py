@@ -1,0 +1,116 @@
+"""`./run deb`: a Debian package for each distribution, built and checked there by its own tools."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hawkwing import __version__
+from lab.distributions.catalogue import Distribution, named
+from lab.distributions.chroot import Chroot
+from lab.distributions.roots import Roots, last_error
+from lab.distributions.shared import claimed_cache
+from lab.network import PROJECT, LabError
+from lab.packages.image import CACHE, source_time
+
+USUAL = ("debian12", "debian13", "ubuntu2204", "ubuntu2404")
+_AUTHORS = "The HawkWing authors <hawkv6@users.noreply.github.com>"
+_SOURCE = Path("build/hawkwing")
+#: What a package is built from.
+_PARTS = (
+    *("LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "bpf", "constraints.txt", "debian", "docs"),
+    *("hawkwing", "packaging", "pyproject.toml"),
+)
+_TOOLS = "apt-get -q update && apt-get -q -y --no-install-recommends install build-essential lintian"
+_BUILD = """
+set -e
+apt-get -q -y --no-install-recommends build-dep ./
+dpkg-buildpackage --build=binary --no-sign
+"""
+_LINTIAN = "lintian --fail-on=error,warning --allow-root --tag-display-limit 0 ../*.changes"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; None where it says nothing."""
+
+    only: str | None = None
+    output: Path = Path("dist")
+    cache: Path = CACHE
+    mirrors: Mapping[str, str | None] = field(default_factory=dict)
+    lintian: bool = True
+
+
+def run(options: Options) -> int:
+    """Builds a package for each distribution and says where they are; the exit status."""
+    names = options.only.split(",") if options.only else USUAL
+    distributions = [named(name.strip()) for name in names]
+    for distribution in distributions:
+        print(f"{distribution.name}: {build(distribution, options)}", flush=True)
+    return 0
+
+
+def version_for(distribution: Distribution) -> str:
+    """Each release has its own Python, and so its own package, which an upgrade of the release replaces."""
+    family, name = distribution.family, distribution.name
+    number = name.removeprefix(family)
+    word = f"deb{number}" if family == "debian" else f"ubuntu{number[:2]}.{number[2:]}"
+    return f"{__version__}+{word}"
+
+
+def changelog(distribution: Distribution, seconds: int) -> str:
+    """The package's own changelog, of which the newest entry counts."""
+    date = email.utils.formatdate(seconds)
+    head = f"hawkwing ({version_for(distribution)}) {distribution.suite}; urgency=medium"
+    return f"{head}\n\n  * See CHANGELOG.md.\n\n -- {_AUTHORS}  {date}\n"
+
+
+def build(distribution: Distribution, options: Options) -> Path:
+    """The package's file. LabError says why it can't be made, or what lintian has found."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    log = options.output / f"{distribution.name}.log"
+    with (
+        claimed_cache(options.cache),
+        tempfile.TemporaryDirectory(dir=options.cache, prefix="work-") as work,
+    ):
+        chroot = Roots(options.cache, options.mirrors, fresh=False).unpack(distribution, Path(work) / "root")
+        source = chroot.root / _SOURCE
+        copy_source(source)
+        (source / "debian/changelog").write_text(changelog(distribution, source_time()))
+        _do(chroot, _TOOLS, "install the tools", log)
+        _do(chroot, _BUILD, "build the package", log)
+        if options.lintian:
+            _do(chroot, _LINTIAN, "pass lintian", log)
+        (built,) = source.parent.glob("hawkwing_*.deb")
+        package = options.output / built.name
+        shutil.copyfile(built, package)
+        return package
+
+
+def copy_source(folder: Path) -> None:
+    """The parts that a package is built from."""
+    folder.mkdir(parents=True)
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in _PARTS:
+        part = PROJECT / name
+        if part.is_dir():
+            shutil.copytree(part, folder / name, ignore=ignored)
+        else:
+            shutil.copy2(part, folder / name)
+
+
+def _do(chroot: Chroot, script: str, what: str, log: Path) -> None:
+    if chroot.run(["sh", "-c", script], log, folder=f"/{_SOURCE}"):
+        raise LabError(f"can't {what}: {_reason(log)}; log: {log}")
+
+
+def _reason(log: Path) -> str:
+    """Lintian's findings, or the first error."""
+    lines = log.read_text(errors="replace").splitlines()
+    found = [line for line in lines if re.match(r"[EW]: hawkwing", line)]
+    return "; ".join(found) if found else last_error(log)

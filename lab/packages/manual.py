@@ -1,0 +1,218 @@
+"""The manual pages hawkwing(1) and hawkwing.yaml(5), made from the parser and from the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from hawkwing.config_models import Config
+from hawkwing.config_schema import MEANINGS, NAMES, schema
+from lab.packages.commandline import Argument, commands
+
+FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "man"
+_DATE = "2026-11-26"
+_MADE = '.\\" Made by `python -m lab.packages.texts`.\n'
+_EXAMPLE = """\
+sr_domain: [fcbb::/16]
+services:
+  web:
+    domain_name: wb.hawk.net
+    applications:
+      - port: 80
+        sid: [fcbb:bb00:1::2, fcbb:bb00:2::2, fcbb:bb00:6::2]
+"""
+_WITH_CONTROLLER = """\
+hawkeye: {enabled: true, address: "fcbb:cc00:5::f", port: 5001}
+services:
+  web:
+    domain_name: wb.hawk.net
+    applications:
+      - port: 80
+        sid: [fcbb:bb00:1::2, fcbb:bb00:6::2]
+        intents:
+          - intent: low-latency
+            max_value: 20000
+"""
+
+
+def texts() -> dict[Path, str]:
+    """Each file with its text."""
+    return {
+        FOLDER / "hawkwing.1": "".join(_hawkwing()),
+        FOLDER / "hawkwing.yaml.5": "".join(_configuration()),
+    }
+
+
+def escaped(text: str) -> str:
+    """Text as troff takes it literally."""
+    text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
+    return "\\&" + text if text.startswith(".") else text
+
+
+def _bold(text: str) -> str:
+    return f"\\fB{escaped(text)}\\fR"
+
+
+def _values(text: str) -> str:
+    return f"\\fI{escaped(text)}\\fR"
+
+
+def _written(argument: Argument) -> str:
+    value = argument.metavar
+    shown = _bold(value) if argument.choices and argument.flags else _values(value)
+    if not argument.flags:
+        return shown
+    return ", ".join(_bold(flag) for flag in argument.flags) + (f" {shown}" if value else "")
+
+
+def _section(title: str, *lines: str) -> str:
+    return f".SH {title}\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _list(*entries: tuple[str, str]) -> str:
+    return "".join(f".TP\n{head}\n{escaped(text)}\n" for head, text in entries)
+
+
+def _code(text: str) -> str:
+    return f".PP\n.RS 4\n.nf\n{escaped(text.rstrip())}\n.fi\n.RE\n"
+
+
+def _synopsis(name: str, arguments: tuple[Argument, ...]) -> str:
+    words = [_bold(f"hawkwing {name}")]
+    for argument in arguments:
+        text = _written(argument).replace(", ", " | ")
+        words.append(f"[{text}]" if argument.optional else text)
+    return " ".join(words) + "\n.br\n"
+
+
+def _hawkwing() -> Iterator[str]:
+    yield f'{_MADE}.TH HAWKWING 1 "{_DATE}" "HawkWing" "User Commands"\n.nh\n.ad l\n'
+    yield _section("NAME", escaped("hawkwing") + " \\- send a host\\(aqs own packets over SRv6 paths")
+    yield ".SH SYNOPSIS\n"
+    for command in commands():
+        yield _synopsis(command.name, command.arguments)
+    yield _section(
+        "DESCRIPTION",
+        escaped(
+            "An agent on the client inserts a Segment Routing Header (SRH) into the packets to the "
+            "configured services. The agent on the server removes it, learns the path of each flow and sends "
+            "the replies on the reverse path. The data plane is eBPF: packets never leave the kernel. Paths "
+            "come from the configuration file, see "
+        )
+        + "\\fBhawkwing.yaml\\fR(5), or from a HawkEye controller.",
+    )
+    yield ".SH COMMANDS\n"
+    for command in commands():
+        yield f".SS {escaped('hawkwing ' + command.name)}\n"
+        yield f"{escaped(command.help[:1].upper() + command.help[1:])}.\n"
+        yield _list(*((_written(argument), argument.help) for argument in command.arguments))
+    yield ".SH SIGNALS\n" + _list(
+        (
+            _bold("SIGTERM") + ", " + _bold("SIGINT"),
+            "The agent stops, and removes its filters (without --keep).",
+        ),
+        (_bold("SIGHUP"), "The agent reloads its configuration; a wrong file changes nothing."),
+    )
+    yield ".SH UNITS\n"
+    yield (
+        escaped(
+            "An agent is one unit for each interface. A restart keeps the filters, so that no packet is "
+            "lost; a stop removes them. Options for all units are in /etc/default/hawkwing, as "
+            "HAWKWING_OPTIONS."
+        )
+        + "\n"
+    )
+    yield _code(
+        "systemctl enable --now hawkwing-client@eth0\nsystemctl enable --now hawkwing-server@eth0\n"
+        "systemctl reload hawkwing-client@eth0"
+    )
+    yield _section(
+        "CAPABILITIES",
+        escaped(
+            "client, server and doctor need CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; detach needs "
+            "CAP_NET_ADMIN. status, explain and reload need to be root; check and version need nothing. A "
+            "restarted server takes over its learned flows as a unit, or with CAP_SYS_ADMIN; else it learns "
+            "them again."
+        ),
+    )
+    yield ".SH FILES\n" + _list(
+        (_values("/etc/hawkwing/config.yaml"), "The configuration."),
+        (_values("/etc/default/hawkwing"), "HAWKWING_OPTIONS for the units."),
+        (_values("/run/hawkwing"), "Sockets, locks and what a restarted agent takes over."),
+        (
+            _values("/var/cache/hawkwing"),
+            "Programs that were compiled on this host, after changes of the C sources.",
+        ),
+        (_values("/usr/share/hawkwing/config.schema.json"), "JSON schema of the configuration, for editors."),
+    )
+    yield ".SH ENVIRONMENT\n" + _list(
+        (
+            ", ".join(
+                _bold(name)
+                for name in (
+                    *("HAWKWING_CLIENT_IPV6_ADDRESS", "HAWKWING_HAWKEYE_ENABLED"),
+                    *("HAWKWING_HAWKEYE_ADDRESS", "HAWKWING_HAWKEYE_PORT"),
+                )
+            ),
+            "Override the keys of the configuration.",
+        ),
+        (_bold("HAWKWING_RUN") + ", " + _bold("HAWKWING_CACHE"), "Used instead of the folders above."),
+    )
+    yield _section(
+        "EXIT STATUS", escaped("0 success, 1 error, 2 usage, 128 + N: ended by signal N before it was ready.")
+    )
+    yield ".SH EXAMPLES\n" + _code(
+        "hawkwing check\nhawkwing client -i eth0 --config hawkwing.yaml\nhawkwing server -i eth0\n"
+        "hawkwing status\nhawkwing explain wb.hawk.net 80"
+    )
+    yield _section("SEE ALSO", "\\fBhawkwing.yaml\\fR(5), \\fBsystemctl\\fR(1), \\fBtc\\-bpf\\fR(8)")
+
+
+def _configuration() -> Iterator[str]:
+    yield f'{_MADE}.TH HAWKWING.YAML 5 "{_DATE}" "HawkWing" "File Formats"\n.nh\n.ad l\n'
+    yield _section("NAME", escaped("hawkwing.yaml") + " \\- configuration of the HawkWing agents")
+    yield _section("SYNOPSIS", _values("/etc/hawkwing/config.yaml"))
+    yield _section(
+        "DESCRIPTION",
+        escaped("The file is YAML. Keys that begin with x- are ignored, for anchors and notes. ")
+        + "\\fBhawkwing check\\fR"
+        + escaped(
+            " reports all errors, with line and key. A client needs services; a server needs nothing, and "
+            "uses sr_domain."
+        ),
+    )
+    yield from _keys("KEYS", Config)
+    titles = {
+        "service": "services.NAME",
+        "application": "applications",
+        "intent": "intents",
+        "tls": "hawkeye.tls",
+    }
+    for model, name in NAMES.items():
+        yield from _keys(f'"{titles.get(name, name)}"', model)
+    yield ".SH EXAMPLES\nWithout a controller:\n" + _code(_EXAMPLE)
+    yield "With a controller:\n" + _code(_WITH_CONTROLLER)
+    yield _section("SEE ALSO", "\\fBhawkwing\\fR(1)")
+
+
+def _keys(title: str, model: type[BaseModel]) -> Iterator[str]:
+    described: dict[str, Any] = schema()
+    described = described if model is Config else described["definitions"][NAMES[model]]
+    yield f".SH {title}\n" if model is Config else f".SS {title}\n"
+    for name, meaning in MEANINGS[model].items():
+        yield f".TP\n{_bold(name)} ({_type(described['properties'][name])})\n{escaped(meaning)}\n"
+
+
+def _type(property_: dict[str, Any]) -> str:
+    """In a word or two."""
+    if "enum" in property_:
+        return escaped(", ".join(value for value in property_["enum"] if value is not None))
+    kind = property_.get("type", "object")
+    kind = kind[0] if isinstance(kind, list) else kind
+    if kind == "integer":
+        return escaped(f"{property_['minimum']} to {property_['maximum']}")
+    words = {"array": "list", "object": "mapping", "string": "text", "boolean": "true or false"}
+    return words[kind]

@@ -1,0 +1,107 @@
+"""A lab for what is built, and the image; skipped, with the reason, where they can't be had."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.distributions.catalogue import named
+from lab.distributions.roots import RootError, Roots
+from lab.doctor import missing_features
+from lab.network import Lab, LabError
+from lab.packages import debian, machine
+from lab.packages import image as images
+from lab.packages.machine import Machine
+from tests.integration.conftest import agents, capture, udp
+from tests.packages.containers import Image
+
+__all__ = ["agents", "capture", "udp"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def able_machine() -> None:
+    """A lab, and root file systems."""
+    missing = missing_features(quick=True)
+    if missing:
+        pytest.skip("; ".join(missing))
+    if not shutil.which("mmdebstrap"):
+        pytest.skip("no mmdebstrap: root file systems can't be made here")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The development network; nothing of it may be left."""
+    lab = Lab(f"packages-{os.getpid()}")
+    lab.up()
+    try:
+        yield lab
+    finally:
+        lab.down()
+        assert lab.remains() == []
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Our own archive of this state, unpacked; or HAWKWING_TEST_IMAGE, the archive of another builder."""
+    folder = tmp_path_factory.mktemp("image")
+    if archive := os.environ.get("HAWKWING_TEST_IMAGE"):
+        return Image(Path(archive), folder)
+    options = images.Options(output=folder / "hawkwing.oci.tar")
+    try:
+        images.build(options)
+    except (RootError, LabError) as error:
+        pytest.skip(f"the image can't be built here: {error}")
+    return Image(options.output, folder)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of the package run for each distribution of HAWKWING_TEST_DISTRIBUTIONS; usually it is one."""
+    if "distribution" in metafunc.fixturenames:
+        names = os.environ.get("HAWKWING_TEST_DISTRIBUTIONS", "debian13").split(",")
+        metafunc.parametrize("distribution", names, scope="session")
+
+
+@pytest.fixture(scope="session")
+def package(distribution: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package of this state, lintian's findings included; or one from HAWKWING_TEST_PACKAGES."""
+    release = named(distribution)
+    if folder := os.environ.get("HAWKWING_TEST_PACKAGES"):
+        (found,) = Path(folder).glob(f"hawkwing_{debian.version_for(release)}_*.deb")
+        return found
+    folder = tmp_path_factory.mktemp("packages")
+    try:
+        return debian.build(release, debian.Options(output=folder))
+    except RootError as error:
+        pytest.skip(f"the package can't be built here: {error}")
+
+
+@pytest.fixture(scope="session")
+def root(distribution: str, package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A bare root file system with systemd and what the package depends on, and the package beside it."""
+    folder = tmp_path_factory.mktemp(distribution)
+    command = ["dpkg-deb", "--field", str(package), "Depends"]
+    depends = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    python = next(word for word in depends.split(", ") if word.startswith("python")).split()[0]
+    try:
+        Roots(images.CACHE, {}, fresh=False).unpack(named(distribution), folder / "root")
+        needed = ["systemd", "systemd-sysv", "dbus", "iproute2", "libstdc++6", python.strip()]
+        machine.install(folder / "root", needed, folder / "log")
+    except RootError as error:
+        pytest.skip(f"no root file system here: {error}")
+    shutil.copyfile(package, folder / "root" / "hawkwing.deb")
+    yield folder / "root"
+    shutil.rmtree(folder / "root")
+
+
+@pytest.fixture
+def booted(lab: Lab, root: Path) -> Iterator[Machine]:
+    """The root file system, booted in host-a; what a test has installed is purged, with its filters."""
+    made = Machine(lab, "host-a", root)
+    try:
+        yield made
+        made.run("dpkg", "--purge", "hawkwing")
+    finally:
+        made.stop()

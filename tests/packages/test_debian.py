@@ -1,0 +1,194 @@
+"""The Debian package in a bare system, booted in the lab: installed, used, upgraded, removed."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab.network import Lab
+from lab.packages.machine import Machine
+from lab.wait import PATIENCE, wait_until
+from lab.wire import Capture, tcp_port
+from tests.integration.conftest import Agents, Endpoint, filters
+from tests.integration.onwire import A, B, assert_steered
+from tests.integration.test_changes import DATAGRAMS, Traffic, assert_nothing_lost_or_plain, ends
+from tests.integration.test_steering import BY_ADDRESS, http
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+CLIENT, SERVER = "hawkwing-client@eth0", "hawkwing-server@eth0"
+CONFIG = "etc/hawkwing/config.yaml"
+
+
+@pytest.fixture
+def installed(booted: Machine, root: Path) -> Machine:
+    """With the package, and a configuration for the client."""
+    booted.succeed("dpkg", "-i", "/hawkwing.deb")
+    (root / CONFIG).write_text(BY_ADDRESS)
+    return booted
+
+
+def files(root: Path) -> set[str]:
+    """All that a package may leave, without what dpkg, systemd and the log keep of their own."""
+    found = set()
+    for folder in ("etc", "usr", "var", "lib", "opt", "root", "srv"):
+        for path, _folders, names in os.walk(root / folder):
+            found |= {f"{path}/{name}".removeprefix(str(root)) for name in names}
+            found.add(path.removeprefix(str(root)))
+    own = ("/var/lib/dpkg/", "/var/log/", "/var/lib/systemd/", "/etc/.pwd.lock")
+    return {name for name in found if not name.startswith(own) and not name.endswith("-old")}
+
+
+def test_removal_leaves_nothing(lab: Lab, booted: Machine, root: Path, agents: Agents) -> None:
+    before = files(root)
+    booted.succeed("dpkg", "-i", "/hawkwing.deb")
+    shipped = (root / CONFIG).read_text()
+    assert booted.succeed("hawkwing", "version").startswith("hawkwing ")
+    assert any(name.endswith(".pyc") for name in files(root) if name.startswith("/usr/lib/hawkwing/"))
+    booted.succeed("systemctl", "enable", "--now", SERVER)
+    assert "hawkwing:server" in filters(lab, "host-a"), "a server needs no configuration"
+    assert booted.run("systemctl", "start", CLIENT).returncode != 0
+    assert "services: is missing, at least this is needed:" in booted.journal(CLIENT)
+    (root / CONFIG).write_text(BY_ADDRESS)
+    booted.succeed("systemctl", "restart", CLIENT)
+    booted.succeed("dpkg", "--remove", "hawkwing")
+    assert filters(lab, "host-a") == ""
+    assert (root / CONFIG).read_text() == BY_ADDRESS, "the administrator's"
+    booted.succeed("dpkg", "-i", "/hawkwing.deb")
+    assert (root / CONFIG).read_text() == BY_ADDRESS
+    booted.succeed("dpkg", "--purge", "hawkwing")
+    assert files(root) - before == set()
+    assert booted.run("sh", "-c", "ls /run/hawkwing").returncode != 0
+    assert "hawkeye:" in shipped
+
+
+def test_units_steer_reload_and_stop(
+    lab: Lab, installed: Machine, root: Path, agents: Agents, capture: Capture
+) -> None:
+    agents.server("host-b")
+    installed.succeed("systemctl", "start", CLIENT)
+    assert installed.show(CLIENT, "StatusText") == "client on eth0"
+    assert installed.succeed("hawkwing", "status").startswith("hawkwing client")
+    capture.forget()
+    assert http(lab, f"http://[{B}]/") == "Hello from host-b\n"
+    assert_steered(capture.settled(tcp_port(80)))
+    installed.succeed("systemctl", "reload", CLIENT)
+    assert installed.show(CLIENT, "ActiveState") == "active"
+    (root / CONFIG).write_text(BY_ADDRESS.replace("5000", "99999"))
+    assert installed.run("systemctl", "reload", CLIENT).returncode != 0
+    assert "99999 is not a port, use 1 to 65535" in installed.journal(CLIENT)
+    assert installed.show(CLIENT, "ActiveState") == "active"
+    assert "hawkwing:client" in filters(lab, "host-a")
+    installed.succeed("systemctl", "stop", CLIENT)
+    assert filters(lab, "host-a") == ""
+    assert installed.show(CLIENT, "Result") == "success"
+
+
+def test_a_hanging_agent_is_replaced_and_steering_goes_on(
+    lab: Lab, installed: Machine, root: Path, agents: Agents, udp: Callable[..., Endpoint]
+) -> None:
+    agents.server("host-b")
+    drop_in = root / f"run/systemd/system/{CLIENT}.service.d/watchdog.conf"
+    text = "[Service]\nWatchdogSec=5\n"
+    script = 'mkdir -p "${1%/*}"; printf %s "$2" >"$1"; systemctl daemon-reload'
+    installed.succeed("sh", "-c", script, "sh", f"/{drop_in.relative_to(root)}", text)
+    installed.succeed("systemctl", "start", CLIENT)
+    first = installed.show(CLIENT, "MainPID")
+    with closing(ends(lab)) as taps, Traffic(udp("host-a"), udp("host-b", 5000)) as running:
+        wait_until(lambda: running.returned > 20, PATIENCE, "traffic")
+        taps.forget()
+        sent, returned = running.sent, running.returned
+        installed.succeed("systemctl", "kill", "--signal=STOP", "--kill-who=main", CLIENT)
+        wait_until(
+            lambda: (
+                installed.show(CLIENT, "MainPID") not in (first, "0")
+                and installed.show(CLIENT, "ActiveState") == "active"
+            ),
+            PATIENCE,
+            "another agent",
+        )
+        wait_until(lambda: running.returned > returned + 50, PATIENCE, "traffic")
+        running.stop()
+        assert running.sent - sent > 50 and running.sent == running.returned
+        assert taps.count(DATAGRAMS) > 200
+        assert not taps.count(replace(DATAGRAMS, steered=False))
+    assert "watchdog" in installed.journal(CLIENT).lower()
+    assert int(installed.show(CLIENT, "NRestarts")) >= 1
+    installed.succeed("systemctl", "stop", CLIENT)
+    assert filters(lab, "host-a") == ""
+
+
+def test_a_server_keeps_its_flows_when_it_is_restarted(
+    lab: Lab, installed: Machine, agents: Agents, udp: Callable[..., Endpoint]
+) -> None:
+    """systemd has its maps meanwhile: what only host-a sends is steered without being learned again."""
+    agents.client(BY_ADDRESS.replace(B, A), "host-b")
+    installed.succeed("systemctl", "start", SERVER)
+    near, far = udp("host-a", 5000), udp("host-b")
+    far.socket.sendto(b"question", (A, 5000))
+    near.socket.recv(100)
+    for how in (("restart", SERVER), ("kill", "--signal=KILL", SERVER)):
+        pid = installed.show(SERVER, "MainPID")
+        installed.succeed("systemctl", *how)
+        wait_until(
+            lambda pid=pid: (
+                installed.show(SERVER, "MainPID") not in (pid, "0")
+                and installed.show(SERVER, "ActiveState") == "active"
+            ),
+            PATIENCE,
+            "another agent",
+        )
+        with closing(ends(lab)) as taps:
+            near.socket.sendto(b"answer", (B, far.port))
+            far.socket.recv(100)
+            assert_steered(taps.settled(DATAGRAMS))
+    assert "learned again" not in installed.journal(SERVER)
+    installed.succeed("systemctl", "stop", SERVER)
+    assert filters(lab, "host-a") == ""
+
+
+def newer(package: Path, folder: Path) -> str:
+    """The same package with a higher version, in `folder`."""
+    made = folder / "newer"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, made], check=True)
+    control = made / "DEBIAN/control"
+    lines = [
+        f"{line}.1" if line.startswith("Version:") else line for line in control.read_text().splitlines()
+    ]
+    control.write_text("\n".join(lines) + "\n")
+    command = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", made, folder / "newer.deb"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(made)
+    return "/newer.deb"
+
+
+def test_an_upgrade_under_traffic_loses_nothing(
+    lab: Lab, installed: Machine, root: Path, package: Path, agents: Agents, udp: Callable[..., Endpoint]
+) -> None:
+    agents.server("host-b")
+    for unit in (CLIENT, SERVER):
+        installed.succeed("systemctl", "start", unit)
+    before = [installed.show(unit, "MainPID") for unit in (CLIENT, SERVER)]
+    file = newer(package, root)
+    with closing(ends(lab)) as taps:
+        running = Traffic(udp("host-a"), udp("host-b", 5000))
+        try:
+            wait_until(lambda: running.returned > 20, PATIENCE, "traffic")
+            installed.succeed("dpkg", "-i", file)
+            after = running.returned
+            wait_until(lambda: running.returned > after + 20, PATIENCE, "traffic")
+        finally:
+            running.stop()
+        assert_nothing_lost_or_plain(running, taps)
+    for unit, pid in zip((CLIENT, SERVER), before, strict=True):
+        assert installed.show(unit, "ActiveState") == "active"
+        assert installed.show(unit, "MainPID") != pid
+    assert (root / CONFIG).read_text() == BY_ADDRESS
+    for unit in (CLIENT, SERVER):
+        installed.succeed("systemctl", "stop", unit)
+    assert filters(lab, "host-a") == ""

@@ -1,0 +1,56 @@
+"""What `./run deb` writes into a package: versions that upgrade, a changelog, and its parts."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from hawkwing import __version__
+from lab.distributions.catalogue import named
+from lab.packages import debian
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("debian12", "+deb12"),
+        ("debian13", "+deb13"),
+        ("ubuntu2204", "+ubuntu22.04"),
+        ("ubuntu2404", "+ubuntu24.04"),
+    ],
+)
+def test_each_release_has_its_version(name: str, ending: str) -> None:
+    assert debian.version_for(named(name)) == f"{__version__}{ending}"
+
+
+@pytest.mark.skipif(not shutil.which("dpkg"), reason="no dpkg")
+@pytest.mark.parametrize("family", ["debian", "ubuntu"])
+def test_a_newer_release_has_a_higher_version(family: str) -> None:
+    names = [name for name in debian.USUAL if name.startswith(family)]
+    for older, newer in pairwise(debian.version_for(named(name)) for name in names):
+        subprocess.run(["dpkg", "--compare-versions", newer, "gt", older], check=True)
+
+
+def test_the_changelog_is_debians() -> None:
+    text = debian.changelog(named("debian13"), 1_700_000_000)
+    first, *_, last = text.splitlines()
+    assert first == f"hawkwing ({__version__}+deb13) trixie; urgency=medium"
+    assert re.fullmatch(r" -- .+ <\S+@\S+>  Tue, 14 Nov 2023 22:13:20 [+-]0000", last)
+    assert (PROJECT / "debian/changelog").read_text().startswith(f"hawkwing ({__version__}) ")
+
+
+def test_a_package_is_built_from_what_there_is(tmp_path: Path) -> None:
+    debian.copy_source(tmp_path / "source")
+    rules = (tmp_path / "source/debian/rules").read_text()
+    named_files = re.findall(r"(?:packaging|docs)/[\w./-]+|(?<=\s)[A-Z]+\.md", rules)
+    assert len(named_files) > 8
+    for name in named_files:
+        assert (tmp_path / "source" / name).exists() or name.endswith("hawkwing-"), name
+    assert not list((tmp_path / "source").rglob("__pycache__"))
