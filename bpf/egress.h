@@ -201,7 +201,7 @@ static __always_inline __u32 headers_length(struct __sk_buff *skb, __u32 l3, str
 
 /* Does not fit: in two fragments if it can be, else the sender is told. */
 static __always_inline int too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, struct policy *p, struct walk *w,
-				   __u32 slot, __u8 next, bool elsewhere)
+				   __u32 slot, __u8 next, __u32 link)
 {
 	__u32 bytes = skb->len, fragment_at = w->fragment_at;
 	struct scratch *s = scratch_room();
@@ -217,7 +217,7 @@ static __always_inline int too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, s
 		count(HW_EGRESS, HW_TOO_BIG_PLAIN, bytes);
 		return TC_ACT_UNSPEC;
 	}
-	if (split && elsewhere)
+	if (split && link)
 		split = write_next_hop(skb, p);
 	if (split) {
 		*(volatile __u32 *)&s->cloning = 1;
@@ -318,7 +318,6 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 	struct walk *w;
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
 	struct policy *p;
-	bool elsewhere;
 	__u8 next;
 
 	/* Our own fragments come by here while the packet that they are of waits, and what is known of it. */
@@ -391,12 +390,13 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 		reason = HW_NO_PATH;
 		goto left;
 	}
-	elsewhere = goes_elsewhere(skb, l3, p);
-	link = elsewhere ? next_hop_link(skb, p) : 0;
+	link = goes_elsewhere(skb, l3, p) ? next_hop_link(skb, p) : 0;
 	/* The interface may have gone since. */
-	if (elsewhere && check_mtu(skb, link, &mtu, 0, 0) < 0)
-		elsewhere = link = 0;
+	if (link && check_mtu(skb, link, &mtu, 0, 0) < 0)
+		link = 0;
 	mtu = 0;
+	*(volatile __u32 *)&s->link = link;
+	link = *(volatile __u32 *)&s->link;
 
 	if (w->protocol == NEXT_TCP && !w->later_fragment && tcp_is_syn(skb, w->offset) &&
 	    !check_mtu(skb, link, &mtu, 0, 0) &&
@@ -413,18 +413,19 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 		if (length > mtu) {
 			/* TCP segmentation can be told to cut smaller pieces; all else is too big. */
 			if (!skb->gso_size || w->protocol != NEXT_TCP)
-				return too_big(skb, l3, mtu, p, w, slot, next, elsewhere);
+				return too_big(skb, l3, mtu, p, w, slot, next, link);
 			flags = 0;
 		}
 		if (bytes - l3 - IPV6_HEADER + p->srh_length > 0xffff &&
 		    bytes - l3 - IPV6_HEADER <= 0xffff)
-			return too_big(skb, l3, mtu, p, w, slot, next, elsewhere);
+			return too_big(skb, l3, mtu, p, w, slot, next, link);
 	}
 	if (insert_srh(skb, l3, p, w->hop_by_hop, flags))
 		goto dropped;
 	count(HW_EGRESS, HW_STEERED, bytes);
 	count_path(slot, bytes);
-	if (!elsewhere)
+	link = *(volatile __u32 *)&s->link;
+	if (!link)
 		return TC_ACT_UNSPEC;
 	count(HW_EGRESS, HW_NEXT_HOP, bytes);
 	if (p->next_hop & HW_CAME_FROM_THERE) {

@@ -123,6 +123,7 @@ struct scratch {
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
 	__u32 cloning;			/* fragments that we have made are being sent */
+	__u32 link;			/* that a packet with another next hop leaves by; 0: its own next hop is right */
 	__u32 redirected;		/* what was sent to another next hop comes by here once more */
 	struct dns_reading reading;
 	__u32 last_entry;		/* of the SRH that arrived */
