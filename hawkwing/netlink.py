@@ -95,7 +95,7 @@ class Netlink:
         self._asking.close()
         self._hearing.close()
 
-    def news(self) -> Iterator[tuple[int, bytes] | None]:
+    def news(self) -> Iterator[netlink.Change | None]:
         """Type and body of each message that has come; None where some were lost."""
         return self._hearing.changes()
 

@@ -95,8 +95,8 @@ def _has_our_name(number: int) -> bool:
 def _marker(index: int) -> Path:
     """Says that an agent of ours has made the clsact of an interface: the last of us there removes it.
 
-    It counts only while a filter of ours is on that clsact. Numbers of interfaces and namespaces are used
-    again, and a clsact that somebody else has made since has none of our filters.
+    It names the netlink port that made it, and counts only while a filter of ours is on that clsact: numbers
+    of interfaces and namespaces are used again, and a clsact that somebody else has made since has none.
     """
     return runtime_folder() / f"clsact-{index}"
 
@@ -143,12 +143,12 @@ class Hooks:
         if self._hook != "tc" and is_raw(link.type):
             raise DataplaneError(f"{link.name} has no Ethernet header; use --ingress-hook tc")
 
-    def hold(self, link: Link, first: bool = False, same: bool | None = None) -> Held:
+    def hold(self, link: Link, first: bool = False, unsure: bool = False, maker: int | None = None) -> Held:
         """Puts on the interface what is missing there; DataplaneError says why it can't be attached.
 
         Filters of an agent that was killed are replaced, without a packet between them. Its XDP program is
-        known by its name, too, the `first` time. `same`: is the clsact the one of the last time? None: not
-        known, our filters on it say so.
+        known by its name, too, the `first` time. `maker` is the netlink port that has made a clsact since
+        the last time; `unsure`: that may have been missed.
         """
         self.check(link)
         kind = "raw" if is_raw(link.type) else "ethernet"
@@ -157,7 +157,7 @@ class Hooks:
         put = []
         made = False
         try:
-            made = self._hold_clsact(link, same)
+            made = self._hold_clsact(link, first or unsure, maker)
             for parent, direction in ((EGRESS, "egress"), (INGRESS, "ingress")):
                 if self._hold_filter(link, parent, self._programs[f"{direction}_{kind}"]):
                     put.append(direction)
@@ -187,12 +187,12 @@ class Hooks:
                 return True
         return False
 
-    def _hold_clsact(self, link: Link, same: bool | None) -> bool:
+    def _hold_clsact(self, link: Link, unsure: bool, maker: int | None) -> bool:
         """True if there was none."""
         found = tc.qdisc(self._ip, link.index)
         if found is None:
             tc.add_clsact(self._ip, link.index)
-            _marker(link.index).touch()
+            _marker(link.index).write_text(f"{self._ip.port}\n")
             return True
         if found.kind != "clsact":
             raise DataplaneError(
@@ -205,10 +205,12 @@ class Hooks:
                 f"the clsact of {link.name} uses shared blocks ({numbers}): filters there would apply to "
                 "other interfaces, too; make it without blocks"
             )
-        if same is None:
-            same = _any_of_ours(self._ip, link.index)
-        if not same:
-            _marker(link.index).unlink(missing_ok=True)
+        marker = _marker(link.index)
+        theirs = unsure and not _any_of_ours(self._ip, link.index)
+        if maker is not None and marker.exists():
+            theirs = marker.read_text().strip() != str(maker)
+        if theirs:
+            marker.unlink(missing_ok=True)
         return False
 
     def _hold_filter(self, link: Link, parent: int, program: Program) -> bool:

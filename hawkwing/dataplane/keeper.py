@@ -18,7 +18,7 @@ from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
 from hawkwing.dataplane.attach import Hooks, Program
 from hawkwing.dataplane.claim import Claims
 from hawkwing.dataplane.interfaces import Asked
-from hawkwing.dataplane.netlink import Listener, Netlink
+from hawkwing.dataplane.netlink import Change, Listener, Netlink
 from hawkwing.dataplane.tc import Link
 from hawkwing.errors import DataplaneError, HawkwingError
 
@@ -91,7 +91,7 @@ class Keeper:
         self._seen_before: tuple[int, int] | None = None
         self._places = [Place(asked) for asked in interfaces]
         self._deleted: set[int] = set()
-        self._cleared: set[int] = set()
+        self._makers: dict[int, int] = {}
         self._missed = True
         self._lock = threading.Lock()
         self._ended = False
@@ -217,11 +217,11 @@ class Keeper:
             loop.remove_reader(listener)
             listener.close()
 
-    def _concerns(self, change: tuple[int, bytes] | None) -> bool:
+    def _concerns(self, change: Change | None) -> bool:
         if change is None:
             self._missed = True
             return True
-        kind, content = change
+        kind, content, port = change
         family, index = tc.family_and_index(content)
         ours = any(place.index == index for place in self._places)
         if kind in (netlink.NEWLINK, netlink.DELLINK):
@@ -231,8 +231,8 @@ class Keeper:
             if kind == netlink.DELLINK and ours:
                 self._deleted.add(index)
             return ours or not all(place.attached for place in self._places)
-        if kind == netlink.DELQDISC and ours and tc.is_clsact(content):
-            self._cleared.add(index)
+        if kind == netlink.NEWQDISC and ours and tc.is_clsact(content):
+            self._makers[index] = port
         return ours or index == _ANY_INTERFACE
 
     def check(self, thorough: bool = False) -> bool:
@@ -242,7 +242,7 @@ class Keeper:
                 return False
             before = self.links()
             deleted, self._deleted = self._deleted, set()
-            cleared, self._cleared = self._cleared, set()
+            makers, self._makers = self._makers, {}
             missed, self._missed = self._missed, False
             for place in self._places:
                 was, attached = place.problem, place.attached
@@ -250,7 +250,7 @@ class Keeper:
                     self._lose(place)
                     self._tell(place, was, attached)
                     was, attached = place.problem, place.attached
-                self._look_after(place, None if missed else place.index not in cleared)
+                self._look_after(place, missed, makers.get(place.index))
                 self._tell(place, was, attached)
             self._look_ahead(thorough)
             return self.links() != before
@@ -281,7 +281,7 @@ class Keeper:
             log.info("%s is called %s now", place.name, link.name)
         place.index, place.name = link.index, link.name
 
-    def _look_after(self, place: Place, same: bool | None) -> None:
+    def _look_after(self, place: Place, missed: bool, maker: int | None) -> None:
         try:
             link = self._find(place)
             if link is None:
@@ -290,7 +290,7 @@ class Keeper:
                 return
             self._take(place, link)
             place.held = True
-            held = self._hooks.hold(link, same=same if place.attached else None)
+            held = self._hooks.hold(link, unsure=missed or not place.attached, maker=maker)
             if held.put and place.attached:
                 self._tell_restored(place, held.put)
             place.attached, place.problem = True, held.problem

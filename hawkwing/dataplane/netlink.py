@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from hawkwing.errors import DataplaneError
 
@@ -81,14 +82,22 @@ def number_of(value: bytes) -> int:
     return int.from_bytes(value, "little" if struct.pack("=H", 1)[0] else "big")
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Kind, flags, sequence number and content."""
+class Change(NamedTuple):
+    """What a listener hears: `port` is that of the socket by which somebody asked for it."""
+
+    kind: int
+    content: bytes
+    port: int
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """Kind, flags, sequence number, port and content."""
     at = 0
     while at + _HEADER.size <= len(data):
-        length, kind, flags, sequence, _port = _HEADER.unpack_from(data, at)
+        length, kind, flags, sequence, port = _HEADER.unpack_from(data, at)
         if length < _HEADER.size:
             return
-        yield kind, flags, sequence, data[at + _HEADER.size : at + length]
+        yield kind, flags, sequence, port, data[at + _HEADER.size : at + length]
         at += -(-length // 4) * 4
 
 
@@ -105,6 +114,8 @@ class Netlink:
         # For what never happens: the answer is there when the request has been sent.
         self._socket.settimeout(_SECONDS)
         self._numbers = itertools.count(1)
+        #: By which listeners know what this socket has asked for.
+        self.port: int = self._socket.getsockname()[0] & 0xFFFFFFFF
 
     def close(self) -> None:
         """Closes the socket."""
@@ -135,7 +146,7 @@ class Netlink:
         answer: list[bytes] = []
         interrupted = False
         while True:
-            for kind_of, flags_of, sequence, content in _messages(self._receive()):
+            for kind_of, flags_of, sequence, _port, content in _messages(self._receive()):
                 if sequence != number:
                     # Left over of a request that was given up.
                     continue
@@ -183,8 +194,8 @@ class Listener:
         """Closes the socket."""
         self._socket.close()
 
-    def changes(self, most: int = 64) -> Iterator[tuple[int, bytes] | None]:
-        """Kind and content of messages, some of those that have come; None where some were lost."""
+    def changes(self, most: int = 64) -> Iterator[Change | None]:
+        """Some of those that have come; None where some were lost."""
         for _ in range(most):
             try:
                 data = self._socket.recv(_ROOM)
@@ -194,5 +205,5 @@ class Listener:
                 # ENOBUFS: more came than there was room for.
                 yield None
                 continue
-            for kind, _flags, _sequence, content in _messages(data):
-                yield kind, content
+            for kind, _flags, _sequence, port, content in _messages(data):
+                yield Change(kind, content, port)

@@ -130,7 +130,7 @@ def test_a_listener_hears_of_changes_and_that_some_were_lost(place: Place) -> No
     place.sh("tc qdisc add dev v0 clsact")
     heard = [change for change in listener.changes() if change is not None]
     assert (netlink.NEWQDISC, (0, place.link().index)) in [
-        (kind, tc.family_and_index(content)) for kind, content in heard
+        (change.kind, tc.family_and_index(change.content)) for change in heard
     ]
     # More than there is room for.
     listener._socket.setsockopt(1, 8, 4096)

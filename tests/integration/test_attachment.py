@@ -345,6 +345,20 @@ def test_the_clsact_is_removed_by_the_last_of_us(pair: Pair) -> None:
     assert pair.filters() == ""
 
 
+def test_a_clsact_that_one_of_us_makes_again_is_ours(pair: Pair) -> None:
+    """Whichever of two agents is faster, the last one removes it; one of somebody else's stays."""
+    for theirs in (False, False, True):
+        agents = [pair.agent(role).ready() for role in ("server", "client")]
+        for _ in range(4):
+            pair.sh("tc qdisc del dev eth0 clsact")
+            wait_until(lambda: pair.filters().count("hawkwing:") == 4, 2.0, "both are attached again")
+        if theirs:
+            another_clsact(pair)
+            wait_until(lambda: pair.filters().count("hawkwing:") == 4, 2.0, "both are attached again")
+        assert [agent.stop() for agent in agents] == [0, 0]
+        assert pair.filters() == ("qdisc clsact ffff: parent ffff:fff1" if theirs else "")
+
+
 # --- XDP
 
 
