@@ -116,6 +116,15 @@ static __always_inline int split_in_two(struct __sk_buff *skb, __u32 l3, __u8 ne
 		fragment.identification = bpf_get_prandom_u32();
 		first = at;
 	}
+	/* Both kinds look alike from here on. */
+	*(volatile __u32 *)&s->position = moved;
+	moved = *(volatile __u32 *)&s->position;
+	*(volatile __u32 *)&s->position = first;
+	first = *(volatile __u32 *)&s->position;
+	*(volatile __u32 *)&s->position = offset | more;
+	offset = *(volatile __u32 *)&s->position;
+	more = offset & 1;
+	offset &= 0xfff8;
 	rest = end - body;
 	if (OUTSIDE(moved, 8, HW_SRH_MAX + FRAGMENT_HEADER) || bpf_skb_load_bytes(skb, first, s->head, moved))
 		return -1;
