@@ -48,6 +48,7 @@ class Agent:
         self._started = time.time()
         self._tasks = Supervisor()
         self._reloading = asyncio.Lock()
+        self._reloads = {"good": 0, "refused": 0}
         self._plane: DataPlane
         self._keeper: Keeper | None = None
         self._client: Client | None = None
@@ -229,8 +230,13 @@ class Agent:
     async def _reload(self, _request: Mapping[str, Any]) -> str:
         """Applies the differences; what is refused has changed nothing."""
         async with self._reloading:
-            with notify.reloading(), without_collecting():
-                await self._change()
+            try:
+                with notify.reloading(), without_collecting():
+                    await self._change()
+            except Exception:
+                self._reloads["refused"] += 1
+                raise
+            self._reloads["good"] += 1
         return "configuration reloaded"
 
     async def _change(self) -> None:
@@ -268,6 +274,8 @@ class Agent:
             **status.of_data_plane(self._plane),
             **(await self._client.status() if self._client is not None else {}),
             "troubles": status.of_tasks(self._tasks),
+            "restarts": dict(self._tasks.restarts),
+            "reloads": dict(self._reloads),
         }
 
     def _explain(self, request: Mapping[str, Any]) -> str:

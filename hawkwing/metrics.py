@@ -1,32 +1,25 @@
-"""`--metrics [ADDRESS:]PORT`: what `hawkwing status` knows, for Prometheus, by its own client library.
-
-All label values are bounded: reasons and states are lists of ours, services and paths those of configuration
-and controller, at most `MOST_PATHS` of them. Nothing that comes from packets is a label.
-"""
+"""`--metrics [ADDRESS:]PORT`: what `hawkwing status` knows, for Prometheus, by its own client library."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from inspect import isawaitable
 from ipaddress import ip_address
 from typing import Any
 
 from prometheus_client import exposition
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from hawkwing.errors import HawkwingError
+from hawkwing.metric_families import families
 
 log = logging.getLogger(__name__)
 LOOPBACK = ("::1", "127.0.0.1")
-MOST_PATHS = 500
 _MOST_REQUEST = 8192
 _SECONDS = 10.0
-_STATES = ("connecting", "connected")
 
 Ask = Callable[[], "Awaitable[Mapping[str, Any]] | Mapping[str, Any]"]
 Place = tuple[tuple[str, ...], int]
@@ -49,101 +42,11 @@ def read_place(text: str) -> Place:
     return (str(found),), int(port)
 
 
-# --- metrics
-
-
-def families(status: Mapping[str, Any]) -> Iterator[Metric]:
-    """All metrics of one agent, from its status."""
-    info = {"version": status["version"], "role": status["role"], "ingress_hook": status["ingress_hook"]}
-    yield InfoMetricFamily(
-        "hawkwing_agent", "The agent.", {**info, "interfaces": ",".join(status["interfaces"])}
-    )
-    yield GaugeMetricFamily("hawkwing_start_time_seconds", "When the agent was started.", status["started"])
-    yield from _counters(status["counters"])
-    if "bindings" in status:
-        yield from _bindings(status["bindings"])
-        unresolved = len(status.get("unresolved", ()))
-        yield GaugeMetricFamily(
-            "hawkwing_unresolved_names", "Configured names without an address.", unresolved
-        )
-    if "flows" in status:
-        flows = status["flows"]
-        yield GaugeMetricFamily("hawkwing_flows", "Learned flows.", flows["count"])
-        yield GaugeMetricFamily(
-            "hawkwing_flows_capacity", "Most flows that can be learned.", flows["capacity"]
-        )
-        yield GaugeMetricFamily("hawkwing_learned_paths", "Learned reverse paths.", len(status["paths"]))
-    if "controller" in status:
-        yield from _controller(status["controller"])
-
-
-def _counters(counters: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Iterator[Metric]:
-    labels = ("direction", "reason")
-    for unit in ("packets", "bytes"):
-        family = CounterMetricFamily(
-            f"hawkwing_{unit}", f"What has become of {unit}, by direction and reason.", labels=labels
-        )
-        for direction, reasons in counters.items():
-            for reason, count in reasons.items():
-                family.add_metric((direction, reason), count[unit])
-        yield family
-
-
-def _bindings(bindings: list[Mapping[str, Any]]) -> Iterator[Metric]:
-    """Addresses by service, port, origin and path; and what was sent over each path, which may be shared."""
-    addresses: Counter[tuple[str, ...]] = Counter()
-    sent: dict[str, Mapping[str, int]] = {}
-    for binding in bindings:
-        path = " > ".join(binding["sids"])
-        addresses[binding["service"], str(binding["port"]), binding["origin"], path] += 1
-        if path:
-            sent[path] = binding["path_sent"]
-    family = GaugeMetricFamily(
-        "hawkwing_bindings",
-        "Addresses of an application, by the origin of their path and by the path.",
-        labels=("service", "port", "origin", "path"),
-    )
-    for labels, count in sorted(addresses.items())[:MOST_PATHS]:
-        family.add_metric(labels, count)
-    yield family
-    for unit in ("packets", "bytes"):
-        counter = CounterMetricFamily(
-            f"hawkwing_path_{unit}", f"{unit.capitalize()} sent over a path.", labels=("path",)
-        )
-        for path, over_it in sorted(sent.items())[:MOST_PATHS]:
-            counter.add_metric((path,), over_it[unit])
-        yield counter
-    left_out = max(0, len(addresses) - MOST_PATHS) + max(0, len(sent) - MOST_PATHS)
-    yield GaugeMetricFamily(
-        "hawkwing_metrics_left_out", f"Bindings and paths beyond the first {MOST_PATHS}.", left_out
-    )
-
-
-def _controller(controller: Mapping[str, Any]) -> Iterator[Metric]:
-    family = GaugeMetricFamily(
-        "hawkwing_controller_state", "1 for the state of the stream to the controller.", labels=("state",)
-    )
-    for state in sorted({*_STATES, controller["state"]}):
-        family.add_metric((state,), float(state == controller["state"]))
-    yield family
-    yield GaugeMetricFamily(
-        "hawkwing_controller_state_time_seconds",
-        "Since when the stream is in its state.",
-        controller["since"],
-    )
-    events = CounterMetricFamily(
-        "hawkwing_controller_events", "What has happened on the stream, by kind.", labels=("event",)
-    )
-    for event, count in controller["counters"].items():
-        events.add_metric((event,), count)
-    yield events
-
-
 class _Collected:
     """Metrics in the form that the library's encoders take."""
 
     def __init__(self, status: Mapping[str, Any]) -> None:
-        self._families = list(families(status))
+        self._families = families(status)
 
     def collect(self) -> list[Metric]:
         """All of them."""

@@ -137,7 +137,7 @@ class Follower:
             self._failing.pop(name, None)
         for name in wanted - set(self._tasks):
             self._tasks[name] = self._supervisor.keep(
-                f"look-ups of {name}", functools.partial(self._follow, name)
+                f"look-ups of {name}", functools.partial(self._follow, name), "look-ups"
             )
 
     def resolves(self, name: str) -> bool:

@@ -45,6 +45,9 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
             {"sids": [str(sid) for sid in path.sids], **plane.path_count(path.slot)._asdict()}
             for path in plane.learned_paths()
         ]
+        # Slot 0 is no path.
+        slots = plane.maps["free_slots"].info.max_entries - 1
+        told["learned_paths"] = {"count": len(told["paths"]), "capacity": slots}
     return told
 
 

@@ -41,10 +41,19 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         #: By the name of the work.
         self.troubles: dict[str, Trouble] = {}
+        #: How often endless work was started again, by its kind.
+        self.restarts: dict[str, int] = {}
 
-    def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """Runs `work()` until it returns, again after each exception; the task may be cancelled."""
-        return self._start(self._keeping(name, work))
+    def keep(
+        self, name: str, work: Callable[[], Awaitable[None]], kind: str | None = None
+    ) -> asyncio.Task[None]:
+        """Runs `work()` until it returns, again after each exception; the task may be cancelled.
+
+        Restarts are counted by `kind`, where there are many of one kind, each with a name of its own.
+        """
+        kind = kind or name
+        self.restarts.setdefault(kind, 0)
+        return self._start(self._keeping(name, work, kind))
 
     def once(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs it to its end; what it raises is noted."""
@@ -95,7 +104,7 @@ class Supervisor:
         except Exception as error:
             self.note(name, error)
 
-    async def _keeping(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _keeping(self, name: str, work: Callable[[], Awaitable[None]], kind: str) -> None:
         pause = self._first
         while True:
             begun = time.monotonic()
@@ -111,6 +120,7 @@ class Supervisor:
                 await asyncio.sleep(pause)
             finally:
                 trouble.restarts_at = None
+            self.restarts[kind] += 1
             pause = min(pause * 2, self._longest)
 
 

@@ -37,6 +37,7 @@ OWN = {
     "tests/unit/test_packaged_texts.py": {"fish", "groff", "zsh"},
     "tests/unit/test_service_units.py": {"systemd-analyze"},
     "tests/unit/test_kernels.py": {"cpio"},
+    "tests/unit/test_metrics.py": {"promtool"},
 }
 
 

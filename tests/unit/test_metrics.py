@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import socket
+import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,14 +15,25 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hawkwing import metrics
 from hawkwing.errors import HawkwingError
+from hawkwing.metric_families import METRICS, MOST_PATHS, families
+from lab.packages import metrics_page
 
-CLIENT: dict[str, Any] = {
-    "role": "client",
+BOTH: dict[str, Any] = {
     "version": "1.2.3",
     "interfaces": ["eth0", "eth1"],
     "started": 1000.5,
     "ingress_hook": "tc",
+    "attachments": [
+        {"interface": "eth0", "name": "eth0", "attached": True, "warnings": [], "restored": 2},
+        {"interface": "eth1", "name": "up1", "attached": False, "warnings": ["a", "b"], "restored": 0},
+    ],
     "counters": {"egress": {"STEERED": {"packets": 5, "bytes": 500}}, "ingress": {}},
+    "reloads": {"good": 3, "refused": 1},
+    "restarts": {"look-ups": 4, "next hops": 0},
+}
+CLIENT: dict[str, Any] = {
+    **BOTH,
+    "role": "client",
     "bindings": [
         {
             "service": "web",
@@ -38,12 +51,14 @@ CLIENT: dict[str, Any] = {
         "state": "connected",
         "since": 1001.0,
         "counters": {"results": 3},
+        "queries": {"count": 10, "answered": 6, "without_path": 1, "unanswered": 4, "held_back": 1},
     },
 }
 SERVER: dict[str, Any] = {
-    **{key: CLIENT[key] for key in ("version", "interfaces", "started", "ingress_hook", "counters")},
+    **BOTH,
     "role": "server",
     "flows": {"count": 4, "capacity": 100},
+    "learned_paths": {"count": 1, "capacity": 4095},
     "paths": [{"sids": ["fcbb::1"], "packets": 1, "bytes": 2}],
 }
 
@@ -86,7 +101,14 @@ def test_a_clients_metrics() -> None:
     assert found["hawkwing_unresolved_names", ()] == 1
     assert found["hawkwing_controller_state", (("state", "connected"),)] == 1
     assert found["hawkwing_controller_state", (("state", "connecting"),)] == 0
+    assert found["hawkwing_controller_state_timestamp_seconds", ()] == 1001
     assert found["hawkwing_controller_events_total", (("event", "results"),)] == 3
+    queries = {
+        state: found["hawkwing_controller_queries", (("state", state),)]
+        for state in ("answered", "without_path", "unanswered", "held_back")
+    }
+    assert queries == {"answered": 5, "without_path": 1, "unanswered": 3, "held_back": 1}
+    assert sum(queries.values()) == CLIENT["controller"]["queries"]["count"], "each is in one state"
     assert found["hawkwing_start_time_seconds", ()] == 1000.5
 
 
@@ -95,24 +117,74 @@ def test_a_servers_metrics() -> None:
     assert found["hawkwing_flows", ()] == 4
     assert found["hawkwing_flows_capacity", ()] == 100
     assert found["hawkwing_learned_paths", ()] == 1
+    assert found["hawkwing_learned_paths_capacity", ()] == 4095
     assert not any(name.startswith("hawkwing_path") for name, _labels in found), "senders decide about them"
+
+
+@pytest.mark.parametrize("status", [CLIENT, SERVER], ids=["client", "server"])
+def test_what_both_have(status: dict[str, Any]) -> None:
+    found = samples(status)
+    assert found["hawkwing_attached", (("interface", "eth0"),)] == 1
+    assert found["hawkwing_attached", (("interface", "eth1"),)] == 0
+    assert found["hawkwing_attachments_restored_total", (("interface", "eth0"),)] == 2
+    assert found["hawkwing_attachment_warnings", (("interface", "eth1"),)] == 2
+    assert found["hawkwing_reloads_total", (("result", "good"),)] == 3
+    assert found["hawkwing_reloads_total", (("result", "refused"),)] == 1
+    assert found["hawkwing_task_restarts_total", (("task", "look-ups"),)] == 4
+    assert found["hawkwing_task_restarts_total", (("task", "next hops"),)] == 0
+    info = [("ingress_hook", "tc"), ("interfaces", "eth0,eth1"), ("role", status["role"])]
+    assert found["hawkwing_agent_info", (*info, ("version", "1.2.3"))] == 1
 
 
 def test_the_number_of_series_is_bounded() -> None:
     binding = CLIENT["bindings"][0]
     many = [{**binding, "service": f"s{number}", "sids": [f"fcbb::{number:x}"]} for number in range(2000)]
     found = samples({**CLIENT, "bindings": many})
-    assert sum(name == "hawkwing_bindings" for name, _labels in found) == metrics.MOST_PATHS
-    assert sum(name == "hawkwing_path_bytes_total" for name, _labels in found) == metrics.MOST_PATHS
-    assert found["hawkwing_metrics_left_out", ()] == 2 * (2000 - metrics.MOST_PATHS)
+    assert sum(name == "hawkwing_bindings" for name, _labels in found) == MOST_PATHS
+    assert sum(name == "hawkwing_path_bytes_total" for name, _labels in found) == MOST_PATHS
+    assert found["hawkwing_metrics_left_out", ()] == 2 * (2000 - MOST_PATHS)
 
 
 def test_names_are_prometheus() -> None:
     """Units in base units at the end, counters end in _total, one prefix."""
-    for status in (CLIENT, SERVER):
-        for family in metrics.families(status):
-            assert re.fullmatch("hawkwing_[a-z_]+", family.name)
-            assert family.documentation.endswith(".")
+    for one in METRICS:
+        assert re.fullmatch("hawkwing_[a-z_]+", one.name)
+        assert one.name.endswith("_total") == (one.kind == "counter")
+        assert not re.search("_(milliseconds|minutes|kilobytes|count|gauge|counter)", one.name)
+        assert one.text.endswith(".")
+
+
+def test_the_described_metrics_are_those_that_are_served() -> None:
+    for role, status in (("client", CLIENT), ("server", SERVER)):
+        told = {family.name: family for family in families(status)}
+        described = [one for one in METRICS if one.of in ("both", role)]
+        assert list(told) == [one.family for one in described]
+        for one in described:
+            family = told[one.family]
+            assert (family.type, family.documentation) == (one.kind, one.text)
+            assert all(set(sample.labels) == set(one.labels) for sample in family.samples)
+
+
+def test_an_agent_without_a_controller() -> None:
+    alone = {key: value for key, value in CLIENT.items() if key != "controller"}
+    assert not any("controller" in family.name for family in families(alone))
+
+
+def test_the_page_has_them_all() -> None:
+    page = metrics_page.PAGE.read_text()
+    assert page == metrics_page.text(), "run python -m lab.packages.texts"
+    assert all(f"`{one.name}`" in page for one in METRICS)
+
+
+PROMTOOL = shutil.which("promtool")
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool")
+@pytest.mark.parametrize("status", [CLIENT, SERVER], ids=["client", "server"])
+def test_promtool_has_no_objection(status: dict[str, Any]) -> None:
+    _head, body = asyncio.run(ask(status, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"))
+    done = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

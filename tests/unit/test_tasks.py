@@ -37,6 +37,25 @@ def test_work_that_fails_is_told_once_and_started_again(caplog: pytest.LogCaptur
     assert pauses[0] >= 0.02 and pauses[1] >= 0.04 and pauses[3] >= 0.05
 
 
+def test_restarts_are_counted_by_kind() -> None:
+    """Names such as a host's are not told apart: there are too many."""
+    failures = iter((True, True, False, True, False))
+
+    async def work() -> None:
+        if next(failures):
+            raise OSError("no")
+
+    async def run() -> dict[str, int]:
+        supervisor = Supervisor(first_pause=0.02, longest_pause=0.05)
+        async with asyncio.timeout(patient(10)):
+            await supervisor.keep("look-ups of a.example", work, "look-ups")
+            await supervisor.keep("look-ups of b.example", work, "look-ups")
+            await supervisor.keep("good work", lambda: asyncio.sleep(0))
+        return supervisor.restarts
+
+    assert asyncio.run(run()) == {"look-ups": 3, "good work": 0}
+
+
 def test_another_error_is_told_again(caplog: pytest.LogCaptureFixture) -> None:
     supervisor = Supervisor()
     for error in (OSError("a"), OSError("a"), OSError("b")):
