@@ -1,10 +1,10 @@
-"""Writes what is made from parser, models and metrics: manual pages, completion, JSON schema, tables."""
+"""Writes what is made from parser, models and metrics: manual pages, completion, JSON schema, dashboard."""
 
 import sys
 from pathlib import Path
 
 from hawkwing import config_schema
-from lab.packages import completion, manual, metrics_page
+from lab.packages import completion, dashboard, manual, metrics_page
 
 _SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "hawkwing.schema.json"
 
@@ -16,6 +16,7 @@ def texts() -> dict[Path, str]:
         **completion.texts(),
         _SCHEMA: config_schema.text(),
         metrics_page.PAGE: metrics_page.text(),
+        dashboard.PAGE: dashboard.text(),
     }
 
 

@@ -30,6 +30,8 @@ def test_both_agents_tell_what_they_have_done(lab: Lab, agents: Agents) -> None:
     )
     assert server["hawkwing_flows"] >= 1
     assert server["hawkwing_learned_paths"] == 1
+    for told in (client, server):
+        assert {value for name, value in told.items() if name.startswith("hawkwing_attached ")} == {1}
     refused = lab.execute(
         "host-b", ["curl", "-sS", "-g", "-m", "5", f"http://[{A}]:9470/metrics"], check=False
     )

@@ -36,6 +36,7 @@ OWN = {
     "tests/packages/containers.py": {"crun"},
     "tests/unit/test_packaged_texts.py": {"fish", "groff", "zsh"},
     "tests/unit/test_service_units.py": {"systemd-analyze"},
+    "tests/unit/test_dashboard.py": {"promtool"},
     "tests/unit/test_kernels.py": {"cpio"},
     "tests/unit/test_metrics.py": {"promtool"},
 }
