@@ -11,9 +11,13 @@ try:
     from contextlib import ExitStack
     from ipaddress import IPv6Network
     from pathlib import Path
+    from typing import TYPE_CHECKING
 
     from hawkwing import __version__, ending
     from hawkwing.errors import ConfigError, HawkwingError
+
+    if TYPE_CHECKING:
+        from hawkwing import logs
 except KeyboardInterrupt:
     sys.stderr.write("hawkwing: interrupted\n")
     sys.exit(130)
@@ -96,6 +100,13 @@ def parser() -> argparse.ArgumentParser:
             "--wait-for-interface",
             action="store_true",
             help="wait for an interface that is not there yet, instead of failing (for service managers)",
+        )
+        command.add_argument(
+            "--log-format",
+            choices=("text", "json"),
+            default="text",
+            help="format of the log; json: one object a line, with time, level, message, role and interface "
+            "(default: %(default)s)",
         )
         command.add_argument("-v", "--verbose", action="store_true", help="debug logging")
     client.add_argument(
@@ -213,7 +224,7 @@ def _status(arguments: argparse.Namespace) -> int:
 def _run_agent(arguments: argparse.Namespace) -> int:
     from hawkwing import logs
 
-    logs.to_standard_error(arguments.verbose)
+    logs.to_standard_error(arguments.verbose, _json_lines(arguments))
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # The loader starts first: it runs while the rest is imported and read.
     from hawkwing.dataplane.interfaces import check_interfaces
@@ -246,6 +257,23 @@ def _run_agent(arguments: argparse.Namespace) -> int:
         )
         Agent(options, make_plan(options), loading).run()
     return 0
+
+
+def _json_lines(arguments: argparse.Namespace) -> "logs.JsonLines | None":
+    """None: the log is text, or the command has none."""
+    if getattr(arguments, "log_format", "text") != "json":
+        return None
+    from hawkwing.logs import JsonLines
+
+    return JsonLines(arguments.command, arguments.interface)
+
+
+def _tell(arguments: argparse.Namespace, lines: Sequence[str], program: str = "hawkwing: ") -> int:
+    """Writes the errors that a command ends with to standard error, an agent's in the format of its log."""
+    made = _json_lines(arguments)
+    for line in lines:
+        print(f"{program}{line}" if made is None else made.line("error", line), file=sys.stderr)
+    return 1
 
 
 def _ask(request: dict[str, object], roles: tuple[str, ...], interfaces: Sequence[str] = ()) -> int:
@@ -336,15 +364,11 @@ def _main(argv: Sequence[str] | None) -> int:
             return 0
         return _run_agent(arguments)
     except ConfigError as error:
+        count = [_count(len(error.problems), "error")] if len(error.problems) > 1 else []
         # As they are: editors find the place in a line that begins with FILE:LINE.
-        print("\n".join(error.problems), file=sys.stderr)
-        if len(error.problems) > 1:
-            print(_count(len(error.problems), "error"), file=sys.stderr)
-        return 1
+        return _tell(arguments, [*error.problems, *count], program="")
     except HawkwingError as error:
-        for line in str(error).splitlines():
-            print(f"hawkwing: {line}", file=sys.stderr)
-        return 1
+        return _tell(arguments, str(error).splitlines())
     except OSError as error:
         if ending.is_lost_output(error):
             raise
@@ -352,11 +376,9 @@ def _main(argv: Sequence[str] | None) -> int:
 
         logging.debug("where it failed", exc_info=True)
         what = f"{error.filename}: " if error.filename is not None else ""
-        print(f"hawkwing: {what}{error.strerror or error}", file=sys.stderr)
-        return 1
+        return _tell(arguments, [f"{what}{error.strerror or error}"])
     except MemoryError:
-        print("hawkwing: there is not enough memory", file=sys.stderr)
-        return 1
+        return _tell(arguments, ["there is not enough memory"])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ def _failure(number: int) -> BaseException:
     return SystemExit(128 + number)
 
 
+def _prefixed(program: str, text: str) -> str:
+    return f"{program}: {text}"
+
+
 @dataclass
 class _State:
     """What has come so far. The handlers belong to the process, and so does this."""
@@ -32,6 +36,7 @@ class _State:
     shields: int = 0
     failure: Callable[[int], BaseException] = _failure
     once: bool = False
+    line: Callable[[str, str], str] = _prefixed
 
     def ask(self, program: str, number: int) -> None:
         if not self.asked:
@@ -55,7 +60,12 @@ def _say(program: str, number: int) -> None:
     word = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
     with suppress(OSError):
         # Not through sys.stderr: the signal may have come in the middle of a write to it.
-        os.write(2, f"{program}: {word}\n".encode())
+        os.write(2, f"{_state.line(program, word)}\n".encode())
+
+
+def say_in(line: Callable[[str, str], str]) -> None:
+    """From now on a signal's line is what this makes of program and text."""
+    _state.line = line
 
 
 @contextmanager

@@ -1,8 +1,12 @@
-"""The log's lines: a prefix, and no line again and again."""
+"""The log's lines: a prefix or JSON, and no line again and again."""
 
+import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from hawkwing import ending
 
 _TIMES, _SECONDS = 3, 60.0
 _MOST_REMEMBERED = 1000
@@ -42,10 +46,31 @@ class Prefixed(logging.Formatter):
         return f"hawkwing: {prefix}{super().format(record)}"
 
 
-def to_standard_error(verbose: bool) -> None:
-    """Sets logging up for an agent."""
+class JsonLines(logging.Formatter):
+    """One JSON object a line; whose it is comes with it, because a host can have several agents."""
+
+    def __init__(self, role: str, interfaces: Sequence[str]) -> None:
+        super().__init__()
+        self._whose = {"role": role, "interface": ",".join(interfaces)}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object; with the key `exception` where one comes with it."""
+        more = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
+        return self.line(record.levelname.lower(), record.getMessage(), record.created, **more)
+
+    def line(self, level: str, message: str, at: float | None = None, **more: str) -> str:
+        """The same of what is not logged; `at` is Unix time, now if there is none."""
+        when = datetime.fromtimestamp(time.time() if at is None else at, UTC)
+        stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return json.dumps({"time": stamp, "level": level, "message": message, **self._whose, **more})
+
+
+def to_standard_error(verbose: bool, json_lines: JsonLines | None = None) -> None:
+    """Sets logging up for an agent; with `json_lines` also for what a signal says."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Prefixed())
+    handler.setFormatter(json_lines or Prefixed())
+    if json_lines is not None:
+        ending.say_in(lambda _program, text: json_lines.line("info", text))
     if not verbose:
         handler.addFilter(Repetitions())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])

@@ -20,6 +20,9 @@ _hawkwing() {
       --metrics)
         return
         ;;
+      --log-format)
+        words="text json"
+        ;;
       -c | --config)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -30,8 +33,8 @@ _hawkwing() {
         ;;
       *)
         case ${COMP_WORDS[1]} in
-          client) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface -v --verbose -c --config --help" ;;
-          server) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface -v --verbose -c --config --flows --help" ;;
+          client) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface --log-format -v --verbose -c --config --help" ;;
+          server) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface --log-format -v --verbose -c --config --flows --help" ;;
           status) words="--json --help" ;;
           reload) words="-i --interface client server --help" ;;
           detach) words="-i --interface client server --help" ;;
