@@ -126,7 +126,11 @@ def parser() -> argparse.ArgumentParser:
         help="maximum number of flows (default: %(default)s)",
     )
     status = commands.add_parser("status", help="show the agents of this host with their paths and counters")
-    status.add_argument("--json", action="store_true", help="print as JSON")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print as JSON")
+    form.add_argument(
+        "--watch", action="store_true", help="show it every 2 seconds, with packets/s of each path"
+    )
     reload = commands.add_parser(
         "reload", help="reload the configuration of the running agents (as SIGHUP does)"
     )
@@ -200,24 +204,15 @@ def _flows(text: str) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from hawkwing import control, status
-    from hawkwing.dataplane import attach
+    from hawkwing import watch
 
-    told = []
-    for path, answer in control.answers({"ask": "status"}, ROLES):
-        if answer is not None:
-            told.append(answer)
-            continue
-        # The next start there cleans up.
-        there = "still attached" if attach.left_behind(*path.stem.split("-", 1)) else "gone"
-        print(f"hawkwing: {path.stem}: the agent was killed, its filters are {there}", file=sys.stderr)
-    if arguments.json:
-        print(json.dumps(told, indent=1))
+    if arguments.watch:
+        watch.watch(lambda: watch.sample(ROLES))
         return 0
-    for answer in told:
-        print("\n".join(status.lines(answer)))
-    if not told:
-        print("no hawkwing agent is running in this network namespace")
+    told = watch.sample(ROLES)
+    for problem in told.problems:
+        print(problem, file=sys.stderr)
+    print(json.dumps(told.statuses, indent=1) if arguments.json else "\n".join(watch.lines(told)))
     return 0
 
 

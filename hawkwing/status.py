@@ -135,8 +135,13 @@ def of_tasks(tasks: Supervisor) -> list[dict[str, Any]]:
     ]
 
 
-def lines(status: Mapping[str, Any]) -> Iterator[str]:
-    """One agent's status as text."""
+def path_text(sids: Sequence[str]) -> str:
+    """A path as it is shown; empty where there is none."""
+    return " > ".join(sids)
+
+
+def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Iterator[str]:
+    """One agent's status as text; `rates` are packets/s by the text of the path."""
     yield (
         f"hawkwing {status['role']} on {', '.join(status['interfaces'])}, PID {status['pid']}, "
         f"up {_duration(time.time() - status['started'])}"
@@ -148,10 +153,11 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"  controller {controller['target']}: {_controller_state(controller)}{_queries(controller)}"
         yield from _held_back(controller)
     for binding in status.get("bindings", ()):
-        path = " > ".join(binding["sids"]) or "no path"
+        path = path_text(binding["sids"])
         yield (
-            f"  {binding['service']} [{binding['address']}]:{binding['port']}  {binding['origin']}: {path}  "
-            f"({binding['path_sent']['packets']} packets over this path, "
+            f"  {binding['service']} [{binding['address']}]:{binding['port']}  {binding['origin']}: "
+            f"{path or 'no path'}  "
+            f"({binding['path_sent']['packets']} packets over this path{_rate(rates, path)}, "
             f"{_duration(time.time() - binding['since'])} old)"
         )
     for waiting in status.get("unresolved", ()):
@@ -163,7 +169,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         flows = status["flows"]
         yield f"  learned flows: {flows['count']} of {flows['capacity']}"
     for path in status.get("paths", ()):
-        yield f"  learned path {' > '.join(path['sids'])}: {path['packets']} packets"
+        text = path_text(path["sids"])
+        yield f"  learned path {text}: {path['packets']} packets{_rate(rates, text)}"
     texts = {reason.name: reason for reason in reasons()}
     if any(status["counters"].values()):
         yield "  counters (ok: steered, or SRH removed; info: in addition; unchanged: passed as it was)"
@@ -171,6 +178,13 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         for name, count in counts.items():
             reason = texts[name]
             yield f"  {direction:7} {reason.kind:9} {count['packets']:>10} packets  {name}: {reason.text}"
+
+
+def _rate(rates: Mapping[str, float] | None, path: str) -> str:
+    if rates is None or path not in rates:
+        return ""
+    rate = rates[path]
+    return f", {rate:.1f} packets/s" if 0 < rate < 10 else f", {rate:.0f} packets/s"
 
 
 def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -35,7 +35,7 @@ _hawkwing() {
         case ${COMP_WORDS[1]} in
           client) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface --log-format -v --verbose -c --config --help" ;;
           server) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface --log-format -v --verbose -c --config --flows --help" ;;
-          status) words="--json --help" ;;
+          status) words="--json --watch --help" ;;
           reload) words="-i --interface client server --help" ;;
           detach) words="-i --interface client server --help" ;;
           explain) words="--help" ;;

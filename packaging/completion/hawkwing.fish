@@ -33,6 +33,7 @@ complete -c hawkwing -n '__fish_seen_subcommand_from server' -s v -l verbose -d 
 complete -c hawkwing -n '__fish_seen_subcommand_from server' -s c -l config -r -F -d 'configuration file (optional)'
 complete -c hawkwing -n '__fish_seen_subcommand_from server' -l flows -x -d 'maximum number of flows (default: 65536)'
 complete -c hawkwing -n '__fish_seen_subcommand_from status' -l json -d 'print as JSON'
+complete -c hawkwing -n '__fish_seen_subcommand_from status' -l watch -d 'show it every 2 seconds, with packets/s of each path'
 complete -c hawkwing -n '__fish_seen_subcommand_from reload' -s i -l interface -x -a '(ls /sys/class/net 2>/dev/null)' -d 'only agents of this interface; may be repeated'
 complete -c hawkwing -n '__fish_seen_subcommand_from reload' -a 'client server'
 complete -c hawkwing -n '__fish_seen_subcommand_from detach' -s i -l interface -x -a '(ls /sys/class/net 2>/dev/null)' -d 'only agents of this interface; may be repeated'

@@ -1,0 +1,134 @@
+"""`hawkwing status`, once or again and again: then with packets/s of each path, from two samples."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hawkwing import control, status
+from hawkwing.dataplane import attach
+from hawkwing.errors import HawkwingError
+
+Status = Mapping[str, Any]
+INTERVAL = 2.0
+_NOBODY = "no hawkwing agent is running in this network namespace"
+_HOME, _TO_THE_END_OF_LINE, _TO_THE_END = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+class Sample(NamedTuple):
+    """What all agents of this network namespace have told at a time of a steady clock."""
+
+    at: float
+    statuses: Sequence[Status]
+    #: Sentences about agents that told nothing.
+    problems: Sequence[str] = ()
+
+
+def sample(roles: tuple[str, ...]) -> Sample:
+    """Asks all agents of these roles; HawkwingError where one can't be asked."""
+    statuses, problems = [], []
+    for path, answer in control.answers({"ask": "status"}, roles):
+        if answer is not None:
+            statuses.append(answer)
+            continue
+        # The next start there cleans up.
+        there = "still attached" if attach.left_behind(*path.stem.split("-", 1)) else "gone"
+        problems.append(f"hawkwing: {path.stem}: the agent was killed, its filters are {there}")
+    return Sample(time.monotonic(), statuses, problems)
+
+
+def packets_by_path(told: Status) -> Counter[str]:
+    """What was sent over each path of an agent; bindings can share one."""
+    counts: Counter[str] = Counter()
+    for binding in told.get("bindings", ()):
+        if binding["sids"]:
+            counts[status.path_text(binding["sids"])] = binding["path_sent"]["packets"]
+    for path in told.get("paths", ()):
+        counts[status.path_text(path["sids"])] += path["packets"]
+    return counts
+
+
+def rates(before: Sample, after: Sample) -> list[Mapping[str, float] | None]:
+    """Packets/s by path, for each agent of `after`; None: it was not there before, or is another one."""
+    known = {_who(told): told for told in before.statuses}
+    seconds = after.at - before.at
+    return [_rates(known.get(_who(told)), told, seconds) for told in after.statuses]
+
+
+def _who(told: Status) -> tuple[Any, ...]:
+    return told["role"], told["pid"], told["started"]
+
+
+def _rates(before: Status | None, after: Status, seconds: float) -> Mapping[str, float] | None:
+    if before is None or seconds <= 0:
+        return None
+    old, new = packets_by_path(before), packets_by_path(after)
+    # A count that went back began again: the path was gone in between.
+    return {path: (new[path] - (old[path] if old[path] <= new[path] else 0)) / seconds for path in new}
+
+
+def lines(now: Sample, before: Sample | None = None) -> Iterator[str]:
+    """All agents as text; with the sample before, also what has passed since then."""
+    found = rates(before, now) if before is not None else [None] * len(now.statuses)
+    for told, of_paths in zip(now.statuses, found, strict=True):
+        yield from status.lines(told, of_paths)
+    if not now.statuses:
+        yield _NOBODY
+
+
+def _pause() -> None:
+    threading.Event().wait(INTERVAL)
+
+
+def watch(take: Callable[[], Sample], pause: Callable[[], object] = _pause) -> None:
+    """Shows it until Ctrl-C, which is no failure; HawkwingError where an agent can't be asked at first."""
+    restore = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        now = take()
+        _show([*now.problems, *lines(now)], first=True)
+        while True:
+            pause()
+            try:
+                before, now = now, take()
+            except HawkwingError as error:
+                # An agent that starts or stops at this moment.
+                _show([f"hawkwing: {error}"], first=False)
+            else:
+                _show([*now.problems, *lines(now, before)], first=False)
+    except KeyboardInterrupt:
+        if sys.stdout.isatty():
+            print()
+    finally:
+        signal.signal(signal.SIGINT, restore)
+
+
+def _show(shown: Sequence[str], first: bool) -> None:
+    """In place of the one before on a terminal, else after it."""
+    head = f"{time.strftime('%H:%M:%S')}, every {INTERVAL:g} s, Ctrl-C ends"
+    if sys.stdout.isatty():
+        size = shutil.get_terminal_size()
+        fitting = fit([head, *shown], size.columns, size.lines)
+        text = _HOME + "\n".join(line + _TO_THE_END_OF_LINE for line in fitting) + _TO_THE_END
+    else:
+        text = "\n".join([*([] if first else [""]), head, *shown]) + "\n"
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def fit(shown: Sequence[str], columns: int, rows: int) -> list[str]:
+    """As many lines as a terminal has room for, and how many there are besides."""
+    heights = [max(1, -(-len(line) // columns)) for line in shown]
+    if sum(heights) <= rows:
+        return list(shown)
+    used = 0
+    for number, height in enumerate(heights):
+        used += height
+        if used > rows - 1:
+            return [*shown[:number], f"... and {len(shown) - number} more lines"]
+    return list(shown)
