@@ -1,17 +1,22 @@
-"""Writes what is made from parser and models: manual pages, completion, the JSON schema."""
+"""Writes what is made from parser, models and reasons: manual pages, completion, JSON schema, references."""
 
 import sys
 from pathlib import Path
 
 from hawkwing import config_schema
-from lab.packages import completion, manual
+from lab.packages import completion, manual, reference
 
 _SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "hawkwing.schema.json"
 
 
 def texts() -> dict[Path, str]:
     """Each file with its text."""
-    return {**manual.texts(), **completion.texts(), _SCHEMA: config_schema.text()}
+    return {
+        **manual.texts(),
+        **completion.texts(),
+        _SCHEMA: config_schema.text(),
+        reference.FILE: reference.text(),
+    }
 
 
 def main() -> int:
