@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from hawkwing import config_schema
-from lab.packages import completion, manual, reference
+from lab.packages import completion, manual, reasons, reference
 
 _SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "hawkwing.schema.json"
 
@@ -15,6 +15,7 @@ def texts() -> dict[Path, str]:
         **manual.texts(),
         **completion.texts(),
         _SCHEMA: config_schema.text(),
+        reasons.FILE: reasons.text(),
         reference.FILE: reference.text(),
     }
 
