@@ -61,7 +61,7 @@ ADVICE: Mapping[str, Advice] = {
     "NAME_LEARNED": Advice(INGRESS, "Nothing.", "client"),
     "NAME_LOST": Advice(
         INGRESS,
-        "The agent's own look-ups add the address later. If it goes on, restart the client to make room; "
+        "The agent's own look-up adds the address later. If it goes on, "
         + _SEE.format("address-not-learned")
         + ".",
         "client",
