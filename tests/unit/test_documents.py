@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from hawkwing.cli import parser
-from hawkwing.dataplane.layout import reasons
+from hawkwing.dataplane.layout import limits, reasons
+from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
+from hawkwing.sids import MAX_SIDS
 from hawkwing.target import read_target
 
 PROJECT = Path(__file__).parents[2]
@@ -115,6 +117,26 @@ def test_the_readme_leads_to_each_document() -> None:
     readme = (PROJECT / "README.md").read_text()
     missing = [file.name for file in DOCUMENTS if file.name != "README.md" and f"{file.name})" not in readme]
     assert not missing
+
+
+def test_the_security_model_has_the_numbers_of_the_sources() -> None:
+    page = " ".join((PROJECT / "docs" / "security.md").read_text().split())
+    numbers = limits()
+    for sentence in (
+        f"SIDs are in {' or '.join(map(str, DEFAULT_SR_DOMAIN))}",
+        f"at most {numbers['HW_ANSWER_SECONDS']} seconds before",
+        f"At most {numbers['HW_MAX_HMAC_LINKS']} interfaces of an agent",
+        f"more than {MAX_SIDS} SIDs",
+    ):
+        assert sentence in page
+
+
+def test_the_security_model_has_the_capabilities_of_the_units() -> None:
+    page = (PROJECT / "docs" / "security.md").read_text()
+    rows = re.findall(r"^\| (CAP_\w+) \|", page, re.MULTILINE)
+    for unit in sorted((PROJECT / "packaging/systemd").glob("*.service")):
+        (given,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit.read_text(), re.MULTILINE)
+        assert given.split() == rows
 
 
 def test_the_guide_has_each_symptom() -> None:
