@@ -26,8 +26,8 @@ Schema = dict[str, Any]
 #: What each key means; the manual page has the same words.
 MEANINGS: Mapping[type[BaseModel], Mapping[str, str]] = {
     Config: {
-        "client_ipv6_address": "Source address in requests to the controller. Default: the first global "
-        "address of the interface.",
+        "client_ipv6_address": "Source address in requests to the controller. Default: the one that the "
+        "kernel uses for packets to the destination.",
         "hawkeye": "The HawkEye controller.",
         "services": "Destinations by name, with their applications. A client needs at least one.",
         "sr_domain": f"Prefixes with lengths, {MAX_PREFIXES} at most: only SRHs whose source and segments "

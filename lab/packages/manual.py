@@ -15,7 +15,7 @@ from lab.packages.commandline import Argument, commands
 FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "man"
 _DATE = "2026-11-26"
 _MADE = '.\\" Made by `python -m lab.packages.texts`.\n'
-_EXAMPLE = """\
+EXAMPLE = """\
 sr_domain: [fcbb::/16]
 services:
   web:
@@ -24,7 +24,7 @@ services:
       - port: 80
         sid: [fcbb:bb00:1::2, fcbb:bb00:2::2, fcbb:bb00:6::2]
 """
-_WITH_CONTROLLER = """\
+WITH_CONTROLLER = """\
 hawkeye: {enabled: true, address: "fcbb:cc00:5::f", port: 5001}
 services:
   web:
@@ -193,8 +193,8 @@ def _configuration() -> Iterator[str]:
     }
     for model, name in NAMES.items():
         yield from _keys(f'"{titles.get(name, name)}"', model)
-    yield ".SH EXAMPLES\nWithout a controller:\n" + _code(_EXAMPLE)
-    yield "With a controller:\n" + _code(_WITH_CONTROLLER)
+    yield ".SH EXAMPLES\nWithout a controller:\n" + _code(EXAMPLE)
+    yield "With a controller:\n" + _code(WITH_CONTROLLER)
     yield _section("SEE ALSO", "\\fBhawkwing\\fR(1)")
 
 

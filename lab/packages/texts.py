@@ -1,10 +1,10 @@
-"""Writes what is made from parser, models and metrics: manual pages, completion, JSON schema, dashboard."""
+"""Writes what is made from the sources: manual pages, completion, schema, references, dashboard."""
 
 import sys
 from pathlib import Path
 
 from hawkwing import config_schema
-from lab.packages import completion, dashboard, manual, metrics_page
+from lab.packages import completion, dashboard, manual, metrics_page, reasons, reference
 
 _SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "hawkwing.schema.json"
 
@@ -17,6 +17,8 @@ def texts() -> dict[Path, str]:
         _SCHEMA: config_schema.text(),
         metrics_page.PAGE: metrics_page.text(),
         dashboard.PAGE: dashboard.text(),
+        reasons.FILE: reasons.text(),
+        reference.FILE: reference.text(),
     }
 
 

@@ -1,0 +1,201 @@
+"""docs/reasons.md: every outcome of a packet, made from bpf/reasons.h, with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from hawkwing.dataplane.layout import Reason, limits, reasons
+
+FILE = Path(__file__).resolve().parents[2] / "docs" / "reasons.md"
+KINDS: Mapping[str, str] = {
+    "ok": "The packet was steered, or its SRH was removed.",
+    "info": "Counted in addition to another reason.",
+    "unchanged": "The packet was passed as it was. Most traffic of a host has such a reason.",
+    "drop": "The packet was not sent, or not delivered.",
+}
+_LIMITS = limits()
+_MOST_SIDS = _LIMITS["HW_MAX_SEGMENTS"] - 1
+_EXTENSIONS, _OPTIONS = _LIMITS["HW_MAX_EXTENSIONS"], _LIMITS["HW_MAX_HOP_BY_HOP"]
+_SEE = "see [troubleshooting](troubleshooting.md#{})"
+EGRESS, INGRESS, BOTH = "egress", "ingress", "egress, ingress"
+
+
+class Advice(NamedTuple):
+    """Where a reason is counted, and what to do about it; `role` is empty for both."""
+
+    where: str
+    text: str
+    role: str = ""
+
+
+ADVICE: Mapping[str, Advice] = {
+    "STEERED": Advice(EGRESS, "Nothing."),
+    "SPLIT": Advice(
+        EGRESS,
+        "Nothing is lost. If it goes on, raise the MTU of the link, or send smaller datagrams.",
+    ),
+    "STRIPPED": Advice(INGRESS, "Nothing."),
+    "ERROR_RESTORED": Advice(
+        INGRESS,
+        "Capture the ICMPv6 errors to see which router sends them, and why: `tcpdump -ni eth0 icmp6`.",
+    ),
+    "MSS_CLAMPED": Advice(BOTH, "Nothing."),
+    "NEXT_HOP": Advice(
+        EGRESS,
+        "Nothing, if destination and first SID are meant to have different next hops: compare "
+        "`ip -6 route get` of both.",
+    ),
+    "LEARNED": Advice(INGRESS, "Nothing.", "server"),
+    "FLOW_REPLACED": Advice(
+        INGRESS,
+        "If it grows all the time, the flow table is too small: restart with a larger `--flows`.",
+        "server",
+    ),
+    "FLOW_ENDED": Advice(
+        INGRESS,
+        "Look at the client: it sent this flow without an SRH, so it has no path for it any more.",
+        "server",
+    ),
+    "NAME_LEARNED": Advice(INGRESS, "Nothing.", "client"),
+    "NAME_LOST": Advice(
+        INGRESS,
+        "The agent's own look-up adds the address later. If it goes on, "
+        + _SEE.format("address-not-learned")
+        + ".",
+        "client",
+    ),
+    "NOT_IPV6": Advice(
+        BOTH,
+        "Nothing: only IPv6 has an SRH. If a steered service is reached over IPv4, it lacks an AAAA record.",
+    ),
+    "NOT_FROM_HOST": Advice(
+        EGRESS,
+        "Nothing: forwarded packets are not steered. For a container, run an agent in its network namespace.",
+        "client",
+    ),
+    "NO_SERVICE": Advice(
+        EGRESS, "Nothing for other traffic. Else " + _SEE.format("nothing-is-steered") + ".", "client"
+    ),
+    "NO_APPLICATION": Advice(EGRESS, "To steer this port, add an application to the service.", "client"),
+    "NO_FLOW": Advice(
+        EGRESS,
+        "Nothing for connections that this host opens, and for clients without a path. Else "
+        + _SEE.format("replies-are-lost")
+        + ".",
+        "server",
+    ),
+    "NO_PATH": Advice(
+        EGRESS,
+        "Configure `sid` as a backup; " + _SEE.format("no-path-from-the-controller") + ".",
+    ),
+    "HAS_ROUTING_HEADER": Advice(
+        EGRESS,
+        "Something else adds a routing header, such as a seg6 route of the kernel: use only one of both.",
+    ),
+    "EXTENSION_CHAIN": Advice(
+        BOTH,
+        f"Send fewer extension headers. Egress takes {_EXTENSIONS}, with a Hop-by-Hop header of "
+        f"{_OPTIONS} bytes at most; ingress takes only such a Hop-by-Hop header in front of the SRH.",
+    ),
+    "LOST_FRAGMENT": Advice(
+        EGRESS,
+        "Nothing if the first fragment was not steered. Else it left through another interface: name all "
+        "interfaces with `-i`.",
+    ),
+    "NO_ROUTING_HEADER": Advice(
+        INGRESS,
+        "Nothing for other traffic. If the sender steers, a router or firewall has removed the SRH: capture "
+        "at both ends.",
+    ),
+    "ROUTING_TYPE": Advice(INGRESS, "Nothing: the kernel handles other routing headers."),
+    "SEGMENTS_LEFT": Advice(
+        INGRESS,
+        "A SID of the list was not processed. Capture a packet: its destination is the active segment. Check "
+        "the router of that SID.",
+    ),
+    "SRH_MALFORMED": Advice(
+        INGRESS,
+        "Capture a packet and look at its SRH: segment[0] must be the destination, and the lengths must fit.",
+    ),
+    "ENCAPSULATED": Advice(
+        INGRESS, "Nothing: the kernel decapsulates it where it accepts SRHs (`seg6_enabled`)."
+    ),
+    "HMAC_REQUIRED": Advice(
+        INGRESS,
+        "The kernel drops SRHs without an HMAC, and HawkWing's have none: set `seg6_require_hmac` of the "
+        "interface to 0 to accept them.",
+    ),
+    "OTHER_HOST": Advice(INGRESS, "Nothing: a switch floods or mirrors frames, and the kernel drops them."),
+    "NOT_LOCAL": Advice(
+        INGRESS, "Nothing for packets that this host forwards. Else add the address to an interface."
+    ),
+    "UNTRUSTED": Advice(
+        INGRESS,
+        "If the sender is yours, add its addresses and SIDs to `sr_domain`; "
+        + _SEE.format("replies-are-lost")
+        + ". Else filter SRHs at the edge of the domain.",
+    ),
+    "NOTHING_TO_LEARN": Advice(
+        INGRESS,
+        "Nothing: replies to such packets (ICMPv6 echo, for example) are sent without an SRH.",
+        "server",
+    ),
+    "LIST_TOO_LONG": Advice(INGRESS, f"Shorten the list at the sender to {_MOST_SIDS} SIDs.", "server"),
+    "PATHS_FULL": Advice(
+        INGRESS,
+        "Look at the learned paths in `hawkwing status`: one source (a /64) gets a sixteenth of the table. "
+        "Paths without flows are removed by themselves.",
+        "server",
+    ),
+    "FLOWS_FULL": Advice(INGRESS, "Restart the server with a larger `--flows`.", "server"),
+    "NOT_STRIPPED": Advice(INGRESS, "Report it with a capture, the kernel's version and the driver."),
+    "TRUNCATED": Advice(BOTH, "Capture such a packet: its sender or a driver has cut it short."),
+    "TOO_BIG_PLAIN": Advice(
+        EGRESS, "Raise the MTU to 1280 bytes and the SRH at least, or shorten the segment list."
+    ),
+    "TOO_BIG": Advice(
+        EGRESS,
+        "Nothing: the sender sends smaller packets. If an application does not, "
+        + _SEE.format("large-packets-are-lost")
+        + ".",
+    ),
+    "TOO_BIG_SILENT": Advice(
+        EGRESS, "Raise the MTU of the link; " + _SEE.format("large-packets-are-lost") + "."
+    ),
+    "NO_ROOM": Advice(
+        BOTH,
+        "Look for other signs of a lack of memory (`dmesg`). Else report it with the kernel's version and "
+        "the driver.",
+    ),
+}
+
+
+def text() -> str:
+    """The whole file."""
+    return "".join(_parts())
+
+
+def _parts() -> Iterator[str]:
+    yield (
+        "<!-- Made by `python -m lab.packages.texts`. -->\n"
+        "# Reasons\n\n"
+        "Each packet has one reason of kind *ok*, *unchanged* or *drop*, and any number of kind *info*.\n"
+        "`hawkwing status` shows the counters, `hawkwing status --json` has them as JSON, and the metric\n"
+        "`hawkwing_packets_total` has them as the label `reason`.\n\n"
+        "With `--ingress-hook xdp`, a packet counted as `STRIPPED` by XDP is counted once more as\n"
+        "`NO_ROUTING_HEADER` by tc.\n"
+    )
+    for kind, meaning in KINDS.items():
+        yield f"\n## {kind}\n\n{meaning}\n\n"
+        yield "| reason | counted on | meaning | what to do |\n|---|---|---|---|\n"
+        for reason in reasons():
+            if reason.kind == kind:
+                yield _row(reason)
+
+
+def _row(reason: Reason) -> str:
+    advice = ADVICE[reason.name]
+    where = f"{advice.where} ({advice.role})" if advice.role else advice.where
+    return f"| `{reason.name}` | {where} | {reason.text} | {advice.text} |\n"
