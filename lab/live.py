@@ -39,6 +39,7 @@ class _End:
         self.description = f"{interface.name} of {interface.node}, link {interface.link.name}, lab {lab.name}"
         self._address = bytes.fromhex(interface.hardware_address.replace(":", ""))
         self._stream = pcapng.PcapStream()
+        self._said: str | None = None
         argv = ["tcpdump", "-i", interface.name, "-w", "-", "-U", "--immediate-mode", "-Z", "root"]
         self._process = subprocess.Popen(
             lab.command(interface.node, [*argv, "--time-stamp-precision=nano"]),
@@ -62,20 +63,35 @@ class _End:
         data = os.read(self.descriptor, _PIECE)
         if not data:
             raise LabError(f"the capture on {self.name} ended: {last_words(self.stop())}")
+        return self._frames(data)
+
+    def _frames(self, data: bytes) -> list[tuple[int, bytes]]:
         return [(one.time, self._block(one)) for one in self._stream.feed(data)]
 
     def _block(self, record: pcapng.Record) -> bytes:
         return pcapng.packet(self.number, record, outbound=record.data[6:12] == self._address)
 
-    def stop(self) -> str:
-        """Stops it; returns what it said."""
+    def terminate(self) -> None:
+        """Has it write what it has captured, and end."""
         self._process.terminate()
+
+    def rest(self) -> list[tuple[int, bytes]]:
+        """Waits for its end; the frames that were still to be read."""
+        if self._said is not None:
+            return []
         try:
-            _output, said = self._process.communicate(timeout=patient(_ENDED_WITHIN))
+            output, said = self._process.communicate(timeout=patient(_ENDED_WITHIN))
         except subprocess.TimeoutExpired:
             self._process.kill()
-            _output, said = self._process.communicate()
-        return said.decode(errors="replace")
+            output, said = self._process.communicate()
+        self._said = said.decode(errors="replace")
+        return self._frames(output)
+
+    def stop(self) -> str:
+        """Stops it; returns what it said."""
+        self.terminate()
+        self.rest()
+        return self._said or ""
 
 
 def follow(lab: Lab, names: Sequence[str], output: int = 1) -> None:
@@ -131,7 +147,12 @@ class _Follower:
         except BrokenPipeError:
             raise
         except BaseException:
-            with suppress(OSError):
+            with ending.shielded(), suppress(OSError):
+                for tap in self._ends.values():
+                    tap.terminate()
+                for tap in self._ends.values():
+                    for one in tap.rest():
+                        heapq.heappush(self._waiting, one)
                 self._release(None)
             raise
 
