@@ -306,7 +306,7 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 /* The slow path: packets that are split, refused, behind other headers, or the first of their kind. */
 static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 {
-	__u32 bytes = skb->len, reason, slot = HW_NO_SLOT, mtu = 0, group = 0, link;
+	__u32 bytes = skb->len, reason, slot = HW_NO_SLOT, mtu = 0, group = 0, link, again;
 #ifdef HW_CLIENT
 	struct settings *set = get_settings();
 	struct service *service;
@@ -324,12 +324,6 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 	if (!s || *(volatile __u32 *)&s->cloning)
 		return TC_ACT_UNSPEC;
 	w = &s->walk;
-	if (unlikely(*(volatile __u32 *)&s->redirected)) {
-		*(volatile __u32 *)&s->redirected = 0;
-		ip6 = packet_at(skb, l3, IPV6_HEADER);
-		if (ip6 && ip6->next_header == NEXT_ROUTING)
-			return TC_ACT_UNSPEC;
-	}
 #ifdef HW_CLIENT
 	at = find_dns(skb, l3, s, true);
 	if (unlikely(at))
@@ -354,6 +348,7 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 	service = services.lookup((struct address *)ip6->destination);
 	if (!service) {
 		reason = HW_NO_SERVICE;
+		w->protocol = next;
 		goto left;
 	}
 	if (!is_local(set, ip6->source)) {
@@ -438,6 +433,10 @@ dropped:
 	count(HW_EGRESS, HW_NO_ROOM, bytes);
 	return TC_ACT_SHOT;
 left:
+	again = *(volatile __u32 *)&s->redirected;
+	*(volatile __u32 *)&s->redirected = 0;
+	if (again && (reason == HW_HAS_ROUTING_HEADER || (reason == HW_NO_SERVICE && w->protocol == NEXT_ROUTING)))
+		return TC_ACT_UNSPEC;
 	count(HW_EGRESS, reason, bytes);
 	return TC_ACT_UNSPEC;
 }
