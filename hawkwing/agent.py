@@ -73,11 +73,7 @@ class Agent:
         self._keeper = keeper = Keeper(
             role, options.asked, options.hook, plane.programs, claims, note.former, others, plane.seen
         )
-        self._next_hops = NextHops(
-            # Those that were renamed, too.
-            lambda: list({*options.interfaces, *keeper.links()}),
-            plane.next_hops,
-        )
+        self._next_hops = NextHops(lambda: list(keeper.links().values()), plane.next_hops)
         plane.next_hop_of = self._next_hops.of
         self._refresh_addresses()
         self._refresh_hmac()
@@ -104,6 +100,7 @@ class Agent:
         finally:
             # The loop has given the signals back; a second one must not keep us from tidying up.
             ending.undisturbed()
+            self._next_hops.close()
             where = list(keeper.links())
             left: list[str] = []
             if kept:
@@ -150,6 +147,7 @@ class Agent:
             self._client.sources_changed()
 
     def _links_changed(self) -> None:
+        self._next_hops.look_again()
         self._refresh_hmac()
         self._addresses_changed()
 
