@@ -261,6 +261,9 @@ class Agent:
     # --- answers to the command line
 
     async def _status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        learned: dict[str, Any] = {}
+        if self._options.role == "server":
+            learned = await status.of_learned_paths(self._plane)
         return {
             "role": self._options.role,
             "pid": os.getpid(),
@@ -270,6 +273,7 @@ class Agent:
             "ingress_hook": self._options.hook,
             "attachments": self._keeper.report() if self._keeper is not None else [],
             **status.of_data_plane(self._plane),
+            **learned,
             **(await self._client.status() if self._client is not None else {}),
             "troubles": status.of_tasks(self._tasks),
             "restarts": dict(self._tasks.restarts),
