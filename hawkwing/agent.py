@@ -48,6 +48,7 @@ class Agent:
         self._started = time.time()
         self._tasks = Supervisor()
         self._reloading = asyncio.Lock()
+        self._reload_waits = False
         self._reloads = {"good": 0, "refused": 0}
         self._plane: DataPlane
         self._keeper: Keeper | None = None
@@ -158,7 +159,7 @@ class Agent:
 
         def heard(number: int) -> None:
             if number == signal.SIGHUP:
-                self._tasks.once("reload", self._reload_on_signal())
+                self._reload_soon()
             else:
                 stop.set()
 
@@ -217,6 +218,12 @@ class Agent:
 
     # --- configuration
 
+    def _reload_soon(self) -> None:
+        """However many signals come: a reload that waits for another one reads what is in the file then."""
+        if not self._reload_waits:
+            self._reload_waits = True
+            self._tasks.once("reload", self._reload_on_signal())
+
     async def _reload_on_signal(self) -> None:
         try:
             log.info("%s", await self._reload({}))
@@ -228,6 +235,7 @@ class Agent:
     async def _reload(self, _request: Mapping[str, Any]) -> str:
         """Applies the differences; what is refused has changed nothing."""
         async with self._reloading:
+            self._reload_waits = False
             try:
                 with notify.reloading(), without_collecting():
                     await self._change()

@@ -178,6 +178,27 @@ def test_a_reload_of_20000_addresses_keeps_nobody_waiting(
     assert found[0] < patient(LONGEST_PAUSE), [round(pause, 3) for pause in found[:8]]
 
 
+def test_many_signals_are_few_reloads(running: Callable[..., Running]) -> None:
+    """The last of them counts: the file is read after it has come."""
+    agent = running(HEAD)
+
+    async def work() -> None:
+        agent.file.write_text(large(10))
+        for _ in range(30):
+            agent.agent._reload_soon()
+            await asyncio.sleep(0)
+        agent.file.write_text(large(20))
+        agent.agent._reload_soon()
+        end = time.monotonic() + patient(10)
+        while agent.entries()[0] != 21:
+            assert time.monotonic() < end, agent.entries()
+            await asyncio.sleep(0.01)
+        await agent.agent._reload({})
+
+    agent.run(work)
+    assert agent.agent._reloads["good"] <= 4
+
+
 def test_the_status_of_20000_addresses_keeps_nobody_waiting(
     running: Callable[..., Running], tmp_path: Path
 ) -> None:
