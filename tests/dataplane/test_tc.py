@@ -211,6 +211,16 @@ def test_a_start_that_fails_touches_nothing_where_it_did_not_get_to(place: Place
         os.close(fd)
 
 
+def test_only_locks_of_vanished_interfaces_are_removed(place: Place) -> None:
+    """That of a VLAN interface, which an agent may be about to take, ends in a number as well."""
+    folder, there = claim.runtime_folder(), place.link().index
+    for name in ("client.7777", f"client.{there}", "client-v0.7777", "server-v0.100.7777", "server-v0"):
+        (folder / f"{name}.lock").touch()
+    claim.forget_vanished(place.ip)
+    left = {path.stem for path in folder.glob("*.lock")}
+    assert left == {f"client.{there}", "client-v0.7777", "server-v0.100.7777", "server-v0"}
+
+
 @pytest.mark.parametrize(
     ("script", "kinds"),
     [
