@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from hawkwing import netlink
 from hawkwing.dataplane.interfaces import ethernet_links
 from hawkwing.dataplane.next_hop import ASK, CAME_FROM_THERE, NextHop, PolicyNextHops, pack
+from hawkwing.routes import DELNEIGH, NEWNEIGH, Neighbour, Routes, read_neighbour
 from hawkwing.tasks import SLICE
 
 _AT_ONCE = 1024
@@ -42,11 +42,11 @@ class NextHops:
         """`links` tells the indexes of our interfaces at present, in the user's order."""
         self._links_now = links
         self._table = table
-        self._kernel = netlink.Netlink(netlink.LINK | netlink.NEIGHBOUR | netlink.IPV6_ROUTE)
+        self._kernel = Routes()
         self._known: dict[IPv6Address, _Found] = {}
-        self._neighbours: dict[netlink.Neighbour, _Found] = {}
+        self._neighbours: dict[Neighbour, _Found] = {}
         self._links = ethernet_links(links())
-        self._sought: set[netlink.Neighbour] = set()
+        self._sought: set[Neighbour] = set()
         self._changed = asyncio.Event()
         self._routes_changed = False
         self._quiet = _QUIET
@@ -87,7 +87,7 @@ class NextHops:
             if len(several) > 1:
                 everywhere = {other.link for other in several} >= set(self._links)
                 return _Found(NextHop(ASK, 0 if everywhere else several[0].link))
-        neighbour = netlink.Neighbour(leg.link, leg.gateway or segment)
+        neighbour = Neighbour(leg.link, leg.gateway or segment)
         found = self._neighbours.get(neighbour)
         if found is None:
             address = self._kernel.link_layer_address(neighbour)
@@ -101,12 +101,12 @@ class NextHops:
 
     def _hear(self) -> None:
         for news in self._kernel.news():
-            if news is None or news.kind not in (netlink.NEWNEIGH, netlink.DELNEIGH):
+            if news is None or news.kind not in (NEWNEIGH, DELNEIGH):
                 self.look_again()
-            elif (neighbour := netlink.read_neighbour(news.content)) in self._neighbours:
+            elif (neighbour := read_neighbour(news.content)) in self._neighbours:
                 self._hear_of(neighbour)
 
-    def _hear_of(self, neighbour: netlink.Neighbour) -> None:
+    def _hear_of(self, neighbour: Neighbour) -> None:
         """Most of its changes are not of its address: the kernel tells of each one of its state."""
         address, found = self._kernel.link_layer_address(neighbour), self._neighbours[neighbour]
         if address is not None:

@@ -1,6 +1,7 @@
 """The agent's part of next hops: the kernel's routes and neighbours, followed into a policy table."""
 
 import asyncio
+import json
 import struct
 import subprocess
 import time
@@ -16,7 +17,7 @@ from hawkwing.dataplane.bpf import Map
 from hawkwing.dataplane.next_hop import ASK, CAME_FROM_THERE, NextHop, PolicyNextHops, pack
 from hawkwing.dataplane.plane import policy_bytes
 from hawkwing.next_hops import NextHops
-from lab.wait import patient
+from lab.wait import patient, wait_until
 from tests.dataplane.bench import Bench, Namespace
 
 ROUTER = "fd00:1::1"
@@ -89,6 +90,12 @@ class Kept:
             await asyncio.sleep(0.01)
 
 
+def links_are_up() -> bool:
+    """Does the kernel say so?"""
+    told = subprocess.run(["ip", "-j", "link"], check=True, capture_output=True, text=True).stdout
+    return all(one["operstate"] == "UP" for one in json.loads(told) if one["ifname"] in ("port", "wire"))
+
+
 @pytest.fixture
 def kept(benches: dict[str, Bench]) -> Iterator[Kept]:
     """With a table as a client has it."""
@@ -108,6 +115,8 @@ def kept(benches: dict[str, Bench]) -> Iterator[Kept]:
         f"ip neigh replace {ROUTER} lladdr {BEFORE} dev port nud permanent",
         f"ip route add fd00:50::/64 via {ROUTER}",
     )
+    # The kernel tells of it a while after the link was set up.
+    wait_until(lambda: namespace.do(links_are_up), patient(10), "the links are up")
     yield made
     table.close()
     policies.close()
