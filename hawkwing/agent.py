@@ -48,6 +48,7 @@ class Agent:
         self._started = time.time()
         self._tasks = Supervisor()
         self._reloading = asyncio.Lock()
+        self._reload_waits = False
         self._reloads = {"good": 0, "refused": 0}
         self._plane: DataPlane
         self._keeper: Keeper | None = None
@@ -73,11 +74,7 @@ class Agent:
         self._keeper = keeper = Keeper(
             role, options.asked, options.hook, plane.programs, claims, note.former, others, plane.seen
         )
-        self._next_hops = NextHops(
-            # Those that were renamed, too.
-            lambda: list({*options.interfaces, *keeper.links()}),
-            plane.next_hops,
-        )
+        self._next_hops = NextHops(lambda: list(keeper.links().values()), plane.next_hops)
         plane.next_hop_of = self._next_hops.of
         self._refresh_addresses()
         self._refresh_hmac()
@@ -104,6 +101,7 @@ class Agent:
         finally:
             # The loop has given the signals back; a second one must not keep us from tidying up.
             ending.undisturbed()
+            self._next_hops.close()
             where = list(keeper.links())
             left: list[str] = []
             if kept:
@@ -150,6 +148,7 @@ class Agent:
             self._client.sources_changed()
 
     def _links_changed(self) -> None:
+        self._next_hops.look_again()
         self._refresh_hmac()
         self._addresses_changed()
 
@@ -160,7 +159,7 @@ class Agent:
 
         def heard(number: int) -> None:
             if number == signal.SIGHUP:
-                self._tasks.once("reload", self._reload_on_signal())
+                self._reload_soon()
             else:
                 stop.set()
 
@@ -219,6 +218,12 @@ class Agent:
 
     # --- configuration
 
+    def _reload_soon(self) -> None:
+        """However many signals come: a reload that waits for another one reads what is in the file then."""
+        if not self._reload_waits:
+            self._reload_waits = True
+            self._tasks.once("reload", self._reload_on_signal())
+
     async def _reload_on_signal(self) -> None:
         try:
             log.info("%s", await self._reload({}))
@@ -230,6 +235,7 @@ class Agent:
     async def _reload(self, _request: Mapping[str, Any]) -> str:
         """Applies the differences; what is refused has changed nothing."""
         async with self._reloading:
+            self._reload_waits = False
             try:
                 with notify.reloading(), without_collecting():
                     await self._change()
@@ -263,6 +269,9 @@ class Agent:
     # --- answers to the command line
 
     async def _status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        learned: dict[str, Any] = {}
+        if self._options.role == "server":
+            learned = await status.of_learned_paths(self._plane)
         return {
             "role": self._options.role,
             "pid": os.getpid(),
@@ -272,6 +281,7 @@ class Agent:
             "ingress_hook": self._options.hook,
             "attachments": self._keeper.report() if self._keeper is not None else [],
             **status.of_data_plane(self._plane),
+            **learned,
             **(await self._client.status() if self._client is not None else {}),
             "troubles": status.of_tasks(self._tasks),
             "restarts": dict(self._tasks.restarts),

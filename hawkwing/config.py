@@ -117,7 +117,7 @@ def _load(path: Path, environ: Mapping[str, str], require_services: bool) -> Rea
     try:
         config = Config.model_validate(document.data)
     except ValidationError as error:
-        for details in error.errors(include_url=False):
+        for details in error.errors(include_url=False, include_context=False, include_input=False):
             place = details["loc"]
             if place not in document.unread:
                 faults.append(Fault(document.line_of(place), place, details["msg"]))

@@ -88,6 +88,17 @@ def _absent(item: object, key: str) -> bool:
 Rules = Iterator[tuple[Place, str]]
 
 
+def _faults_in(
+    error: ValidationError, cls: type[_Model], written: Mapping[str, str]
+) -> list[tuple[Place, str]]:
+    """Places and sentences, and nothing else: exceptions know the frames that hold the whole file."""
+    return [
+        (details["loc"], _sentence(details, cls))
+        for details in error.errors(include_url=False)
+        if details["type"] != "missing" or str(details["loc"][-1]) not in written
+    ]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     title: ClassVar[str]  # as in "belongs to a service"
@@ -116,12 +127,7 @@ class _Model(BaseModel):
         try:
             model = handler(raw)
         except ValidationError as error:
-            found = error.errors(include_url=False)
-            faults.extend(
-                (details["loc"], _sentence(details, cls))
-                for details in found
-                if details["type"] != "missing" or str(details["loc"][-1]) not in written
-            )
+            faults.extend(_faults_in(error, cls, written))
         if model is not None and not faults:
             return model
         raise ValidationError.from_exception_data(

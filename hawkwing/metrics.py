@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 
 from hawkwing.errors import HawkwingError
 from hawkwing.metric_families import families
+from hawkwing.tasks import in_thread
 
 log = logging.getLogger(__name__)
 LOOPBACK = ("::1", "127.0.0.1")
@@ -105,7 +106,8 @@ class MetricsServer:
         asked = self._ask()
         status = await asked if isawaitable(asked) else asked
         encoder, kind = exposition.choose_encoder(fields.get("accept", ""))
-        text = encoder(_Collected(status))
+        # Takes long for many bindings.
+        text = await in_thread(lambda: encoder(_Collected(status)))
         return _response("200 OK", kind, text, with_body=method == "GET")
 
 

@@ -9,34 +9,47 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from hawkwing import netlink
 from hawkwing.dataplane.interfaces import ethernet_links
 from hawkwing.dataplane.next_hop import ASK, CAME_FROM_THERE, NextHop, PolicyNextHops, pack
+from hawkwing.routes import DELNEIGH, NEWNEIGH, Neighbour, Routes, read_neighbour
+from hawkwing.tasks import SLICE
 
 _AT_ONCE = 1024
 _CHUNK = 256
 _QUIET = 0.1
-"""Seconds that changes are collected for."""
+"""Seconds that changes are collected for, at least."""
 _LOOK = 1.0
 """Seconds between looks at what the data plane has learned."""
+_MOST_SOUGHT = 256
+"""Neighbours that the kernel looks for at once: its table of them is small."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was found for a segment; all segments behind a neighbour share it."""
+
+    next_hop: NextHop | None
+    outdated: bool = False
 
 
 class NextHops:
     """Answers from memory, until a route, a neighbour or an interface changes."""
 
-    def __init__(self, interfaces: Callable[[], Sequence[str]], table: PolicyNextHops) -> None:
-        """`interfaces` tells the names at present."""
-        self._interfaces = interfaces
+    def __init__(self, links: Callable[[], Sequence[int]], table: PolicyNextHops) -> None:
+        """`links` tells the indexes of our interfaces at present, in the user's order."""
+        self._links_now = links
         self._table = table
-        self._kernel = netlink.Netlink(netlink.LINK | netlink.NEIGHBOUR | netlink.IPV6_ROUTE)
-        self._known: dict[IPv6Address, NextHop | None] = {}
-        self._neighbours: dict[netlink.Neighbour, set[IPv6Address]] = {}
-        self._links = ethernet_links(interfaces())
-        self._sought: set[netlink.Neighbour] = set()
+        self._kernel = Routes()
+        self._known: dict[IPv6Address, _Found] = {}
+        self._neighbours: dict[Neighbour, _Found] = {}
+        self._links = ethernet_links(links())
+        self._sought: set[Neighbour] = set()
         self._changed = asyncio.Event()
         self._routes_changed = False
+        self._quiet = _QUIET
 
     def close(self) -> None:
         """Lets go of its sockets."""
@@ -44,47 +57,66 @@ class NextHops:
 
     def of(self, segment: IPv6Address) -> NextHop | None:
         """Of a packet to this segment on our interfaces; None: it has no route there."""
-        if segment not in self._known:
-            if len(self._known) >= _AT_ONCE:
-                # `run` will write it.
-                self._changed.set()
-                return None
-            self._known[segment] = self._resolve(segment)
-        return self._known[segment]
+        if segment not in self._known and len(self._known) >= _AT_ONCE:
+            # `run` will write it.
+            self._changed.set()
+            return None
+        return self._next_hop(segment)
 
-    def _resolve(self, segment: IPv6Address) -> NextHop | None:
+    def look_again(self) -> None:
+        """Routes have changed, or our interfaces: nothing that is known holds any more."""
+        self._routes_changed = True
+        self._changed.set()
+
+    def _next_hop(self, segment: IPv6Address) -> NextHop | None:
+        found = self._known.get(segment)
+        if found is None or found.outdated:
+            found = self._known[segment] = self._resolve(segment)
+        return found.next_hop
+
+    def _resolve(self, segment: IPv6Address) -> _Found:
         leg = self._kernel.route(segment)
         if leg is None or leg.link not in self._links:
             # Not through another interface: where the user has HawkWing, the network knows the SIDs.
-            found = (self._kernel.route(segment, link) for link in self._links)
-            leg = next((leg for leg in found if leg is not None), None)
+            legs = (self._kernel.route(segment, link) for link in self._links)
+            leg = next((leg for leg in legs if leg is not None), None)
             if leg is None:
-                return None
+                return _Found(None)
         else:
             several = [other for other in self._kernel.legs(segment) if other.link in self._links]
             if len(several) > 1:
                 everywhere = {other.link for other in several} >= set(self._links)
-                return NextHop(ASK, 0 if everywhere else several[0].link)
-        neighbour = netlink.Neighbour(leg.link, leg.gateway or segment)
-        self._neighbours.setdefault(neighbour, set()).add(segment)
-        address = self._kernel.link_layer_address(neighbour)
-        if address is None and neighbour not in self._sought:
-            self._sought.add(neighbour)
-            self._kernel.look_for(neighbour)
-        elif address is not None:
-            self._sought.discard(neighbour)
-        return NextHop(address or ASK, leg.link)
+                return _Found(NextHop(ASK, 0 if everywhere else several[0].link))
+        neighbour = Neighbour(leg.link, leg.gateway or segment)
+        found = self._neighbours.get(neighbour)
+        if found is None:
+            address = self._kernel.link_layer_address(neighbour)
+            found = self._neighbours[neighbour] = _Found(NextHop(address or ASK, leg.link))
+            if address is not None:
+                self._sought.discard(neighbour)
+            elif neighbour not in self._sought and len(self._sought) < _MOST_SOUGHT:
+                self._sought.add(neighbour)
+                self._kernel.look_for(neighbour)
+        return found
 
     def _hear(self) -> None:
         for news in self._kernel.news():
-            if news is None or news[0] not in (netlink.NEWNEIGH, netlink.DELNEIGH):
-                self._routes_changed = True
-                self._changed.set()
-                continue
-            neighbour = netlink.read_neighbour(news[1])
-            for segment in self._neighbours.pop(neighbour, ()) if neighbour else ():
-                self._known[segment] = self._resolve(segment)
-                self._changed.set()
+            if news is None or news.kind not in (NEWNEIGH, DELNEIGH):
+                self.look_again()
+            elif (neighbour := read_neighbour(news.content)) in self._neighbours:
+                self._hear_of(neighbour)
+
+    def _hear_of(self, neighbour: Neighbour) -> None:
+        """Most of its changes are not of its address: the kernel tells of each one of its state."""
+        address, found = self._kernel.link_layer_address(neighbour), self._neighbours[neighbour]
+        if address is not None:
+            self._sought.discard(neighbour)
+            if found.next_hop is not None and found.next_hop.link_layer == address:
+                return
+        # The kernel may choose another router while this one can't be reached.
+        found.outdated = True
+        del self._neighbours[neighbour]
+        self._changed.set()
 
     async def settle(self, patience: float = 1.0) -> None:
         """Waits until the neighbours at hand are known, or so many seconds have passed.
@@ -105,38 +137,59 @@ class NextHops:
         """
         loop = asyncio.get_running_loop()
         loop.add_reader(self._kernel.fd, self._hear)
+        # After a failure, too.
+        self._changed.set()
         seen: object = None
         try:
             while True:
-                if self._routes_changed:
-                    await asyncio.sleep(_QUIET)
+                if forgotten := self._routes_changed:
+                    await asyncio.sleep(self._quiet)
                     self._forget()
-                if self._changed.is_set() or seen != self._table.snapshot():
+                # Taken before: what the data plane learns meanwhile is a change.
+                snapshot = self._table.snapshot() if learning else None
+                if self._changed.is_set() or seen != snapshot:
                     self._changed.clear()
+                    begun = time.monotonic()
                     await self._write()
-                    seen = self._table.snapshot()
+                    seen = snapshot
+                    if forgotten:
+                        # Where routes change all the time, others have half of it.
+                        self._quiet = max(_QUIET, time.monotonic() - begun)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), _LOOK if learning else None)
         finally:
             loop.remove_reader(self._kernel.fd)
 
     def _forget(self) -> None:
-        self._routes_changed = False
-        self._links = ethernet_links(self._interfaces())
+        self._links = ethernet_links(self._links_now())
         self._known.clear()
         self._neighbours.clear()
         self._sought.clear()
+        self._routes_changed = False
 
     async def _write(self) -> None:
-        table = self._table
+        table, paths = self._table, 0
+        end = time.monotonic() + SLICE
         for first in range(0, table.slots, _CHUNK):
             for slot, segment in table.segments(first, _CHUNK):
-                if segment not in self._known:
-                    self._known[segment] = self._resolve(segment)
-                next_hop, written = self._known[segment], table.value(slot)
-                if written & CAME_FROM_THERE and (next_hop is None or next_hop.link_layer == ASK):
-                    # No better is known for a learned path than where its packets come from.
-                    continue
-                if pack(next_hop) != written:
-                    table.write(slot, pack(next_hop))
-            await asyncio.sleep(0)
+                paths += 1
+                self._write_slot(slot, segment)
+                if time.monotonic() > end:
+                    await asyncio.sleep(0)
+                    end = time.monotonic() + SLICE
+            if time.monotonic() > end:
+                await asyncio.sleep(0)
+                end = time.monotonic() + SLICE
+        if len(self._known) > 2 * paths + _AT_ONCE:
+            # Most of them are of paths that nobody has any more.
+            self._known.clear()
+            self._neighbours.clear()
+            self._changed.set()
+
+    def _write_slot(self, slot: int, segment: IPv6Address) -> None:
+        next_hop, written = self._next_hop(segment), self._table.value(slot)
+        if written & CAME_FROM_THERE and (next_hop is None or next_hop.link_layer == ASK):
+            # No better is known for a learned path than where its packets come from.
+            return
+        if pack(next_hop) != written:
+            self._table.write(slot, pack(next_hop))

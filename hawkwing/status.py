@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane
 from hawkwing.steering import Steering
-from hawkwing.tasks import Supervisor
+from hawkwing.tasks import Supervisor, collected
 
 if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream
@@ -28,7 +28,7 @@ def trust_sentence(sr_domain: Sequence[IPv6Network] | None) -> str:
 
 
 def of_data_plane(plane: DataPlane) -> dict[str, Any]:
-    """SR domain, counters and, on a server, the learned flows and paths."""
+    """SR domain, counters and, on a server, how many flows it has learned."""
     told: dict[str, Any] = {
         "sr_domain": [str(prefix) for prefix in plane.sr_domain or ()],
         "trusted": trust_sentence(plane.sr_domain),
@@ -41,14 +41,18 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
         flows = plane.maps["flows"].info
         capacity = flows.max_entries * limits()["HW_WAYS"] * 3 // 4
         told["flows"] = {"count": len(plane.flows) if plane.flows is not None else 0, "capacity": capacity}
-        told["paths"] = [
-            {"sids": [str(sid) for sid in path.sids], **plane.path_count(path.slot)._asdict()}
-            for path in plane.learned_paths()
-        ]
-        # Slot 0 is no path.
-        slots = plane.maps["free_slots"].info.max_entries - 1
-        told["learned_paths"] = {"count": len(told["paths"]), "capacity": slots}
     return told
+
+
+async def of_learned_paths(plane: DataPlane) -> dict[str, Any]:
+    """A server's reverse paths with what was sent over each, and how many there may be."""
+    paths = await collected(
+        {"sids": [str(sid) for sid in path.sids], **plane.path_count(path.slot)._asdict()}
+        for path in plane.learned_paths()
+    )
+    # Slot 0 is no path.
+    slots = plane.maps["free_slots"].info.max_entries - 1
+    return {"paths": paths, "learned_paths": {"count": len(paths), "capacity": slots}}
 
 
 def of_steering(plane: DataPlane, steering: Steering) -> Iterator[dict[str, Any]]:

@@ -91,8 +91,9 @@ class Claims:
 def forget_vanished(ip: Netlink) -> None:
     """Removes the lock files of killed agents whose interface is gone."""
     for path in runtime_folder().glob("*.*.lock"):
-        number = path.name.split(".")[-2]
-        if number.isdecimal() and tc.link(ip, int(number)) is None:
+        # Names of interfaces may have dots, too, as in client-eth0.100.lock.
+        role, number = path.stem.split(".", 1)
+        if "-" not in role and number.isdecimal() and tc.link(ip, int(number)) is None:
             with suppress(BlockingIOError, OSError), locked_file(path, wait=False):
                 path.unlink(missing_ok=True)
 

@@ -45,10 +45,10 @@ def check_interfaces(names: Sequence[str], wait: bool = False) -> tuple[list[Ask
     return list(found.values()), raw
 
 
-def ethernet_links(names: Sequence[str]) -> list[int]:
-    """The indexes of those interfaces that are there and have an Ethernet header."""
+def ethernet_links(indexes: Sequence[int]) -> list[int]:
+    """Those of these interfaces that are there and have an Ethernet header."""
     with Netlink() as ip:
-        found = [tc.link(ip, name=name) for name in names]
+        found = [tc.link(ip, index) for index in indexes]
     return [link.index for link in found if link is not None and not is_raw(link.type)]
 
 

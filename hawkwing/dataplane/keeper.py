@@ -142,8 +142,11 @@ class Keeper:
         with self._lock:
             self._ended = True
             for place in self._places:
+                if not place.held:
+                    # What is there is of other agents.
+                    continue
                 try:
-                    link = tc.link(self._ip, place.index) if place.held else None
+                    link = tc.link(self._ip, place.index)
                     if link is None:
                         attach.forget(place.index)
                         continue

@@ -23,8 +23,8 @@ from hawkwing.errors import DataplaneError
 from hawkwing.room import Room
 
 log = logging.getLogger("hawkwing")
-_CACHES = frozenset({"cached_flows", "flow_changes"})
-"""Maps that are made anew each time, and so no hindrance when a version changes their form."""
+_CACHES = frozenset({"cached_flows", "flow_changes", "scratches"})
+"""Maps that are made anew each time: a version may change their form and what they mean."""
 
 
 _PER_ENTRY, _PER_BUCKET = 64, 16
@@ -221,6 +221,8 @@ class Loading:
             early = None
         self._capacities = capacities or self._capacities
         existing = fitting(sized(self._code, self._capacities), inherited)
+        if inherited and not existing:
+            log.warning("the previous agent's tables have another form: flows are learned again")
         if isinstance(early, DataplaneError):
             raise early
         if early is not None and existing:

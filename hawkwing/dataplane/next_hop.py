@@ -62,11 +62,11 @@ class PolicyNextHops:
             if segment is not None:
                 yield slot, IPv6Address(segment)
 
-    def snapshot(self) -> tuple[list[int], ...]:
+    def snapshot(self) -> tuple[bytes, ...]:
         """Length, first segment and next hop of all paths: to be compared with a later one."""
         step = self._stride // 8
         places = (self._length, self._segment, self._segment + 8, self._next_hop)
-        return tuple(self._words[at // 8 :: step].tolist() for at in places)
+        return tuple(self._words[at // 8 :: step].tobytes() for at in places)
 
     def value(self, slot: int) -> int:
         """What is written there at present, see `pack`."""

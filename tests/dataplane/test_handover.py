@@ -11,6 +11,7 @@ import pytest
 from hawkwing import handover
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.claim import runtime_folder
+from hawkwing.dataplane.loader import fitting
 from hawkwing.dataplane.source import meaning, source_folder
 from tests.dataplane.scene import Host
 
@@ -45,6 +46,18 @@ def test_not_those_of_another_version(note: Path, caplog: pytest.LogCaptureFixtu
     note.write_text(json.dumps({**written, "meaning": "another"}))
     assert taken_over() == {}
     assert "a different version" in caplog.text
+
+
+def test_the_room_for_one_packet_is_not_taken_over(server: Host) -> None:
+    """What is in there means something else in another version, and a flag there could stop all steering."""
+    maps = server.bench.plane.maps
+    wanted = [table.info._replace(name=name) for name, table in maps.items()]
+    before = {name[:15]: table.fd for name, table in maps.items()}
+    found = fitting(wanted, before)
+    assert "scratches" not in found and {"flows", "paths", "policies", "free_slots"} <= set(found)
+    larger = [one._replace(value_size=one.value_size + (one.name == "scratches")) for one in wanted]
+    assert fitting(larger, before) == found
+    assert fitting([one._replace(value_size=one.value_size + 8) for one in wanted], before) == {}
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "{}", "null"])

@@ -12,6 +12,8 @@ import pytest
 
 from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
 from hawkwing.dataplane.attach import Hooks, Program
+from hawkwing.dataplane.interfaces import Asked
+from hawkwing.dataplane.keeper import Keeper
 from hawkwing.dataplane.netlink import Listener, Netlink, RefusedError
 from hawkwing.errors import DataplaneError
 from lab import netns
@@ -192,6 +194,31 @@ def test_letting_go_leaves_what_others_have(place: Place, hooks: Hooks) -> None:
     assert [one.name for one in tc.filters(place.ip, place.link().index, tc.INGRESS)] == ["somebody"]
     assert list(claim.runtime_folder().glob("clsact-*")) == []
     os.close(fd)
+
+
+def test_a_start_that_fails_touches_nothing_where_it_did_not_get_to(place: Place, hooks: Hooks) -> None:
+    """The client there has made the clsact, and removes it at the end."""
+    fds = {f"{way}_ethernet": program(-1) for way in ("egress", "ingress")}
+    hooks.hold(place.link("v1"))
+    place.sh("tc qdisc add dev v0 ingress")
+    asked = [Asked(name, name) for name in ("v0", "v1")]
+    keeper = netns.run_inside(place.name, lambda: Keeper("server", asked, "tc", fds, claim.Claims("server")))
+    with pytest.raises(DataplaneError, match="v0 has the queueing discipline ingress"):
+        keeper.start()
+    assert hooks.let_go(place.link("v1"))
+    assert "clsact" not in place.sh("tc qdisc show dev v1")
+    for fd in fds.values():
+        os.close(fd)
+
+
+def test_only_locks_of_vanished_interfaces_are_removed(place: Place) -> None:
+    """That of a VLAN interface, which an agent may be about to take, ends in a number as well."""
+    folder, there = claim.runtime_folder(), place.link().index
+    for name in ("client.7777", f"client.{there}", "client-v0.7777", "server-v0.100.7777", "server-v0"):
+        (folder / f"{name}.lock").touch()
+    claim.forget_vanished(place.ip)
+    left = {path.stem for path in folder.glob("*.lock")}
+    assert left == {f"client.{there}", "client-v0.7777", "server-v0.100.7777", "server-v0"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Mapping
 from ipaddress import IPv6Address, IPv6Network
@@ -753,3 +754,39 @@ def warnings(here: Path, text: str) -> list[str]:
     _config, found = check_config(here)
     assert all(line.startswith("hawk.yaml:") and ": warning: " in line for line in found)
     return [line.removeprefix("hawk.yaml:").replace(": warning", "", 1) for line in found]
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "port: x",
+        "port: 80, sid: [fe80::1]",
+        "port: 80, sid: [x]",
+        "prot: 80",
+        "port: 80, intents: [{intent: sfc}]",
+        "port: 80, intents: [{intent: low-latency, max_value: x}]",
+        "port: 80, sid: [fc00::1], prt: 1",
+        "port: 80, sid: [fc00::1]]",
+        "port: 80, port: 81",
+    ],
+)
+def test_a_file_that_is_refused_leaves_nothing_in_memory(tmp_path: Path, mistake: str) -> None:
+    """An agent is given such a file again and again: no exception may keep what it was about."""
+    path = tmp_path / "config.yaml"
+    service = "  s{}: {{ipv6_addresses: ['fd00::1:{}'], applications: [{{{}}}]}}\n"
+    path.write_text("services:\n" + "".join(service.format(n, n, mistake) for n in range(100)))
+
+    def refused() -> None:
+        with pytest.raises(ConfigError):
+            load_config(path)
+
+    refused()
+    gc.collect()
+    before = len(gc.get_objects())
+    gc.disable()
+    try:
+        for _ in range(5):
+            refused()
+        assert len(gc.get_objects()) - before < 1000
+    finally:
+        gc.enable()

@@ -7,7 +7,8 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -143,6 +144,21 @@ def test_the_number_of_series_is_bounded() -> None:
     assert sum(name == "hawkwing_bindings" for name, _labels in found) == MOST_PATHS
     assert sum(name == "hawkwing_path_bytes_total" for name, _labels in found) == MOST_PATHS
     assert found["hawkwing_metrics_left_out", ()] == 2 * (2000 - MOST_PATHS)
+
+
+def test_many_bindings_keep_nobody_waiting() -> None:
+    """Their metrics are made beside the agent's event loop."""
+    threads = set()
+
+    class Bindings(list[dict[str, Any]]):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            threads.add(threading.current_thread())
+            return super().__iter__()
+
+    status = {**CLIENT, "bindings": Bindings(CLIENT["bindings"])}
+    _head, body = asyncio.run(ask(status, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"))
+    assert "hawkwing_bindings" in body
+    assert threads and threading.main_thread() not in threads
 
 
 def test_names_are_prometheus() -> None:

@@ -5,15 +5,14 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from ipaddress import IPv6Address
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from hawkwing.dataplane import netlink
 from hawkwing.dataplane.netlink import attribute, attributes
 from hawkwing.errors import DataplaneError
 
-LINK, NEIGHBOUR, IPV6_ROUTE = 0x1, 0x4, 0x400
-"""Groups of messages (RTMGRP_*)."""
+_GROUPS = netlink.GROUPS_LINK | 0x4 | 0x400
+"""And RTMGRP_NEIGH, RTMGRP_IPV6_ROUTE."""
 _GETROUTE = 26
 NEWNEIGH, DELNEIGH, _GETNEIGH = 28, 29, 30
 _USE = 0x1
@@ -70,20 +69,12 @@ def _legs(route: Mapping[int, bytes]) -> Iterator[Leg]:
         at += (length + 3) & ~3
 
 
-class Netlink:
-    """Asks the kernel of this network namespace; `news` of `groups` come on `fd`."""
+class Routes:
+    """Asks the kernel of this network namespace; `news` of links, neighbours and routes come on `fd`."""
 
-    def __init__(self, groups: int = 0) -> None:
+    def __init__(self) -> None:
         self._asking = netlink.Netlink()
-        self._hearing = netlink.Listener(groups)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._hearing = netlink.Listener(_GROUPS)
 
     @property
     def fd(self) -> int:
