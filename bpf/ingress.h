@@ -250,6 +250,14 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 	return TC_ACT_UNSPEC;
 }
 
+/* A frame for another link-layer address may be for an interface upon this one, and this host. */
+static __always_inline bool is_shared(void)
+{
+	struct settings *set = get_settings();
+
+	return set && set->shared;
+}
+
 static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 {
 	__u32 bytes = skb->len, reason = HW_REASON_COUNT;
@@ -260,7 +268,7 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 l3)
 	int verdict;
 
 	/* A switch floods, or mirrors: the stack drops it, and it teaches nothing. */
-	if (unlikely(skb->pkt_type == PACKET_OTHERHOST)) {
+	if (unlikely(skb->pkt_type == PACKET_OTHERHOST) && !is_shared()) {
 		count(HW_INGRESS, HW_OTHER_HOST, bytes);
 		return TC_ACT_UNSPEC;
 	}

@@ -166,6 +166,8 @@ struct settings {
 	__u32 sids_only;		/* source and segment[0] may be outside */
 	__u32 xdp;			/* the XDP program has seen what arrives before tc does */
 	__u32 fair_paths;		/* so many learned paths may be of one source */
+	__u32 shared;			/* interfaces with addresses of their own are upon one of ours (macvlan) */
+	__u32 zero;
 	struct prefix sr_domain[8];
 };
 

@@ -14,12 +14,14 @@ from typing import Any
 from hawkwing import __version__, addresses, ending, explain, handover, notify, status
 from hawkwing.client import Client, without_collecting
 from hawkwing.control import ControlServer, socket_path
+from hawkwing.dataplane import tc
 from hawkwing.dataplane.claim import Claims, claimed
 from hawkwing.dataplane.interfaces import requiring_hmac
 from hawkwing.dataplane.keeper import Keeper
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.loader import Loaded, Loading, memory_for
 from hawkwing.dataplane.memory import available, require_room_for_tables
+from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.plane import DataPlane, require_hmac_links_fit
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.next_hops import NextHops
@@ -78,6 +80,7 @@ class Agent:
         plane.next_hop_of = self._next_hops.of
         self._refresh_addresses()
         self._refresh_hmac()
+        self._refresh_shared()
         started = kept = False
         try:
             if role == "client":
@@ -147,9 +150,18 @@ class Agent:
         if self._client is not None:
             self._client.sources_changed()
 
+    def _refresh_shared(self) -> None:
+        ours = set(self._keeper.links().values()) if self._keeper is not None else set()
+        with Netlink() as ip:
+            links = tc.links(ip)
+        self._plane.set_shared(
+            any(link.lower in ours or (link.master and link.index in ours) for link in links)
+        )
+
     def _links_changed(self) -> None:
         self._next_hops.look_again()
         self._refresh_hmac()
+        self._refresh_shared()
         self._addresses_changed()
 
     async def _live(self, keeper: Keeper) -> None:
@@ -211,6 +223,7 @@ class Agent:
         while True:
             await asyncio.sleep(_EPOCH)
             self._refresh_hmac()
+            self._refresh_shared()
             self._plane.tick()
             if self._client is not None:
                 # Routes decide about sources, too, and nothing tells of their changes.

@@ -33,6 +33,8 @@ class _Found:
 
     next_hop: NextHop | None
     outdated: bool = False
+    #: The route leads to several routers (ECMP).
+    several: bool = False
 
 
 class NextHops:
@@ -85,8 +87,7 @@ class NextHops:
         else:
             several = [other for other in self._kernel.legs(segment) if other.link in self._links]
             if len(several) > 1:
-                everywhere = {other.link for other in several} >= set(self._links)
-                return _Found(NextHop(ASK, 0 if everywhere else several[0].link))
+                return _Found(self._of_several([other.link for other in several]), several=True)
         neighbour = Neighbour(leg.link, leg.gateway or segment)
         found = self._neighbours.get(neighbour)
         if found is None:
@@ -98,6 +99,14 @@ class NextHops:
                 self._sought.add(neighbour)
                 self._kernel.look_for(neighbour)
         return found
+
+    def _of_several(self, links: Sequence[int]) -> NextHop | None:
+        """Of a route to several routers on these links (ECMP)."""
+        everywhere = set(links) >= set(self._links)
+        if everywhere and len(set(links)) == len(links):
+            # Uplinks with one router each: whichever link the kernel has chosen, it is right.
+            return None
+        return NextHop(ASK, 0 if everywhere else links[0])
 
     def _hear(self) -> None:
         for news in self._kernel.news():
@@ -188,7 +197,8 @@ class NextHops:
 
     def _write_slot(self, slot: int, segment: IPv6Address) -> None:
         next_hop, written = self._next_hop(segment), self._table.value(slot)
-        if written & CAME_FROM_THERE and (next_hop is None or next_hop.link_layer == ASK):
+        unknown = next_hop is None or next_hop.link_layer == ASK
+        if written & CAME_FROM_THERE and unknown and not self._known[segment].several:
             # No better is known for a learned path than where its packets come from.
             return
         if pack(next_hop) != written:

@@ -90,7 +90,7 @@ class DataPlane:
         self.role = role
         self.sr_domain: tuple[IPv6Network, ...] | None = None
         self.hmac_links: tuple[int, ...] = ()
-        self._xdp = False
+        self._xdp = self._shared = False
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
         before = structures()["settings"].from_buffer_copy(self.maps["settings"].get(_U32.pack(0)) or b"")
@@ -140,6 +140,7 @@ class DataPlane:
         settings.fair_flows = max(settings.buckets // 8, 16)
         settings.fair_paths = max(self.maps["policies"].info.max_entries // 16, 16)
         settings.xdp = self._xdp
+        settings.shared = self._shared
         for entry in settings.sr_domain:
             # No address is inside: bits that the mask takes away.
             entry.network[:] = (2**64 - 1, 2**64 - 1)
@@ -159,6 +160,12 @@ class DataPlane:
     def set_next_hop(self, slot: int, next_hop: NextHop | None) -> None:
         """Of the path in a slot; None: the kernel's choice for the destination is right."""
         self.next_hops.write(slot, pack(next_hop))
+
+    def set_shared(self, shared: bool) -> None:
+        """Whether there are interfaces with link-layer addresses of their own upon ours, such as macvlan."""
+        if shared != self._shared:
+            self._shared = shared
+            self.set_sr_domain(self.sr_domain)
 
     def set_hmac_links(self, indexes: Sequence[int]) -> None:
         """Interfaces whose SRHs are the kernel's, because they require an HMAC."""

@@ -2,6 +2,7 @@
 
 import errno
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID, _BPF_DIRECT_ACTION = 6, 7, 8, 11, 1
 _IFNAME, _STATS, _XDP, _PROP_LIST, _ALT_NAME = 3, 23, 43, 52, 53
 _XDP_FD, _XDP_FLAGS, _XDP_ID, _XDP_GENERIC_ID, _XDP_EXPECTED = 1, 3, 4, 6, 8
 XDP_NEW, XDP_GENERIC, XDP_DRIVER, XDP_REPLACE = 1, 2, 4, 16
+_LOWER, _MASTER, _LINK_INFO, _LINK_NAMESPACE, _INFO_KIND = 5, 10, 18, 37, 1
 _LONGEST_NAME, _LONGEST_ALT_NAME = 15, 127
 _IFINFO = struct.Struct("=BxHiII")
 _TCMSG = struct.Struct("=BxxxiIII")
@@ -37,6 +39,9 @@ class Link:
     xdp_generic: bool = False
     received: int = 0
     sent: int = 0
+    #: The interface that it is upon, and the bridge, bond or VRF that it belongs to, if any.
+    lower: int = 0
+    master: int = 0
 
 
 class Qdisc(NamedTuple):
@@ -104,7 +109,17 @@ def read_link(message: bytes) -> Link:
         _XDP_GENERIC_ID in xdp,
         received,
         sent,
+        _lower(found),
+        number_of(found.get(_MASTER, b"")),
     )
+
+
+def _lower(found: Mapping[int, bytes]) -> int:
+    """A link of another namespace has its own numbers, and a veth's is its other end."""
+    info = attributes(found.get(_LINK_INFO, b""))
+    if _LINK_NAMESPACE in found or text_of(info.get(_INFO_KIND, b"")) == "veth":
+        return 0
+    return number_of(found.get(_LOWER, b""))
 
 
 def set_xdp(ip: Netlink, index: int, program: int, flags: int, instead_of: int | None = None) -> None:

@@ -259,6 +259,19 @@ def test_frames_for_another_host(host: Host) -> None:
         host.bench.expect("ingress", steered, "STRIPPED", *besides, out=plain)
 
 
+def test_frames_for_an_interface_upon_ours(host: Host) -> None:
+    """A macvlan, for one, has a link-layer address of its own."""
+    away = bytes.fromhex("02cc00000003")
+    inner = datagram(host)
+    steered = host.arrived(p.ROUTING, p.srh(p.UDP, [*SIDS[:2], host.here], inner, left=0))
+    host.bench.plane.set_shared(True)
+    try:
+        out = away + host.arrived(p.UDP, inner)[6:]
+        host.bench.expect("ingress", away + steered[6:], "STRIPPED", *learned(host), out=out)
+    finally:
+        host.bench.plane.set_shared(False)
+
+
 def test_not_ipv6(host: Host) -> None:
     host.bench.expect("ingress", p.ethernet(0x0806, bytes(46)), "NOT_IPV6")
     host.bench.expect(
