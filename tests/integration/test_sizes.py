@@ -3,7 +3,7 @@
 import hashlib
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
@@ -293,24 +293,27 @@ def test_a_firewall_that_verifies_sources(
 ) -> None:
     """What we tell the stack about the MTU passes it: connections older than the agents go on."""
     near, far = udp("host-a"), udp("host-b", 5000)
-    old, peer = Endpoint(lab, "host-a", socket.SOCK_STREAM), Endpoint(lab, "host-b", socket.SOCK_STREAM, 81)
-    peer.socket.listen()
-    old.socket.connect((B, 81))
-    other, _address = peer.socket.accept()
-    other.settimeout(patient(10))
-    forget_path_mtu(lab)
-    agents.server("host-b")
-    agents.client(config(sids(3)) + "      - port: 81\n        sid: [" + ", ".join(sids(3)) + "]\n")
-    for size in (1, 1372, 1400, 1452, 3000, 30000):
-        data = hashlib.shake_128(str(size).encode()).digest(size)
-        near.socket.sendto(data, (B, 5000))
-        got, address = far.socket.recvfrom(70000)
-        far.socket.sendto(got, address)
-        assert near.socket.recvfrom(70000)[0] == data
-    for one, two in ((old.socket, other), (other, old.socket)):
-        one.sendall(bytes(3 * 1428))
-        got = 0
-        while got < 3 * 1428:
-            got += len(two.recv(1 << 16))
-    for made in (old.socket, other, peer.socket):
-        made.close()
+    with ExitStack() as stack:
+        near_end = Endpoint(lab, "host-a", socket.SOCK_STREAM)
+        listening = Endpoint(lab, "host-b", socket.SOCK_STREAM, 81)
+        old = stack.enter_context(near_end.socket)
+        stack.enter_context(listening.socket).listen()
+        old.connect((B, 81))
+        other = stack.enter_context(listening.socket.accept()[0])
+        other.settimeout(patient(10))
+        forget_path_mtu(lab)
+        agents.server("host-b")
+        agents.client(config(sids(3)) + "      - port: 81\n        sid: [" + ", ".join(sids(3)) + "]\n")
+        for size in (1, 1372, 1400, 1452, 3000, 30000):
+            data = hashlib.shake_128(str(size).encode()).digest(size)
+            near.socket.sendto(data, (B, 5000))
+            got, address = far.socket.recvfrom(70000)
+            far.socket.sendto(got, address)
+            assert near.socket.recvfrom(70000)[0] == data
+        # A single segment of full size can't be cut smaller by us: its sender has to be told.
+        for size in (1428, 3 * 1428):
+            for one, two in ((old, other), (other, old)):
+                one.sendall(bytes(size))
+                arrived = 0
+                while arrived < size:
+                    arrived += len(two.recv(1 << 16))
