@@ -70,7 +70,8 @@ def changed(layer: type[Packet], field: str, value: object) -> Packet:
         (IPv6ExtHdrSegmentRouting, "tag", 5, "tag: 5, expected 0"),
         (IPv6ExtHdrSegmentRouting, "oam", 1, "oam: 1, expected 0"),
         (IPv6ExtHdrSegmentRouting, "addresses", [B, R1, R1], f"{R1}, {R1} ], expected [ {B}, {R2}, {R1} ]"),
-        (TCP, "dport", 81, "dport: 81, expected http"),
+        # The other one may have a name, by /etc/services.
+        (TCP, "dport", 4, "dport: 4, expected "),
         (TCP, "chksum", 1, "chksum: 0x1, expected 0x"),
     ],
 )
