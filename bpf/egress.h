@@ -212,13 +212,14 @@ static __always_inline int too_big(struct __sk_buff *skb, __u32 l3, __u32 mtu, s
 	split = !skb->gso_size && !w->hop_by_hop && bytes - l3 <= mtu && bytes - l3 <= HW_MAX_SPLIT &&
 		(fragment_at ? fragment_at == l3 + IPV6_HEADER && w->protocol != NEXT_TCP :
 			       w->protocol == NEXT_UDP && w->offset == l3 + IPV6_HEADER);
+	/* Both fragments leave in this frame. */
+	if (split && link)
+		split = write_next_hop(skb, p);
 	/* The stack sends 1280 bytes whatever it is told, and has to. */
 	if (!split && wire_length(skb, l3, headers_length(skb, l3, w)) <= IPV6_MIN_MTU) {
 		count(HW_EGRESS, HW_TOO_BIG_PLAIN, bytes);
 		return TC_ACT_UNSPEC;
 	}
-	if (split && link)
-		split = write_next_hop(skb, p);
 	if (split) {
 		*(volatile __u32 *)&s->cloning = 1;
 		if (split_in_two(skb, l3, next, fragment_at, p, s) || bpf_clone_redirect(skb, skb->ifindex, 0)) {

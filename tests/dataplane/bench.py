@@ -23,6 +23,7 @@ from scapy.layers.l2 import Ether
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.layout import reasons, structures
 from hawkwing.dataplane.loader import Capacities, Loaded, Loading
+from hawkwing.dataplane.next_hop import NextHop, pack
 from hawkwing.dataplane.plane import DIRECTIONS, DataPlane, name_key
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.errors import DataplaneError
@@ -294,6 +295,10 @@ class Bench:
         """A path for a group's port; the slot is empty where there are no SIDs."""
         self.plane.set_policy(slot, sids)
         self.plane.set_route(group, port, [protocol], slot)
+
+    def set_next_hop(self, slot: int, next_hop: NextHop | None) -> None:
+        """Of the path in a slot; None: the kernel's choice for the destination is right."""
+        self.plane.next_hops.write(slot, pack(next_hop))
 
     def learn(
         self,

@@ -137,7 +137,7 @@ class Round:
         for port, sids in self.slots.items():
             address = chosen[sids]
             next_hop = NextHop(address, self.port or 1) if address else None
-            self.bench.plane.set_next_hop(self._slot(port), next_hop)
+            self.bench.set_next_hop(self._slot(port), next_hop)
 
     def _change_routes(self) -> None:
         """Paths that move, or go: what a program remembers of them must go with them."""

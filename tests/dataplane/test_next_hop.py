@@ -11,7 +11,7 @@ from hawkwing.dataplane.next_hop import ASK, NextHop
 from tests.dataplane import packets as p
 from tests.dataplane.bench import REDIRECT
 from tests.dataplane.packets import steered
-from tests.dataplane.scene import COUNTED, LOCAL_PORT, SIDS, Host
+from tests.dataplane.scene import COUNTED, HOST_C, LOCAL_PORT, SIDS, Host
 
 ROUTER, OTHER = bytes.fromhex("02000000aa01"), bytes.fromhex("02000000aa02")
 
@@ -24,7 +24,7 @@ def to(link_layer: bytes, packet: bytes) -> bytes:
 def next_hop(host: Host, link_layer: bytes, link: int = 0) -> None:
     """Of the path with three SIDs."""
     port = host.bench.namespace.port
-    host.bench.plane.set_next_hop(host.slot(3), NextHop(link_layer, link or port))
+    host.bench.set_next_hop(host.slot(3), NextHop(link_layer, link or port))
 
 
 @pytest.fixture(params=[p.TCP, p.UDP])
@@ -71,7 +71,7 @@ def test_another_interface(host: Host, packet: bytes) -> None:
 
 
 def test_without_routes_all_stays_as_it_is(host: Host, packet: bytes) -> None:
-    host.bench.plane.set_next_hop(host.slot(3), None)
+    host.bench.set_next_hop(host.slot(3), None)
     host.bench.expect("egress", packet, "STEERED", out=steered(packet, SIDS[:3]), on_port=True)
 
 
@@ -115,6 +115,16 @@ def test_what_can_not_be_split_there_is_told_the_size(host: Host, way: str) -> N
     assert outcome.packet[54] == 2, "an ICMPv6 Packet Too Big"
 
 
+def test_what_can_not_be_split_there_and_is_too_small_to_be_told_goes_plain(host: Host) -> None:
+    """A router on the path carries no more than 1280 bytes, and the frame's destination can't be written."""
+    next_hop(host, ROUTER)
+    packet = to(ROUTER, host.out(p.UDP, host.udp(COUNTED + 3, bytes(1232))))
+    told = p.icmp6_error(HOST_C, host.here, p.ICMP6_TOO_BIG, steered(packet, SIDS[:3]), 1280)
+    assert "ERROR_RESTORED" in host.bench.run("ingress", told, on_port=True).counted
+    next_hop(host, ASK)
+    host.bench.expect("egress", packet, "TOO_BIG_PLAIN", on_port=True)
+
+
 def learn_from(server: Host, link_layer: bytes, sids: list[IPv6Address], port: int) -> None:
     """A packet of a new flow arrives from there."""
     inner = p.udp(server.there, server.here, port, LOCAL_PORT)
@@ -141,7 +151,7 @@ def test_a_server_answers_to_where_the_packet_came_from(server: Host) -> None:
     learn_from(server, ROUTER, SIDS[:3], 3005)
     # The agent has found the route.
     slot = server.slot(3)
-    server.bench.plane.set_next_hop(slot, NextHop(OTHER, server.bench.namespace.port))
+    server.bench.set_next_hop(slot, NextHop(OTHER, server.bench.namespace.port))
     server.bench.expect("egress", elsewhere, "STEERED", out=steered(elsewhere, SIDS[:3]), on_port=True)
 
 
