@@ -50,6 +50,7 @@ class NextHops:
         self._links = ethernet_links(links())
         self._sought: set[Neighbour] = set()
         self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
         self._routes_changed = False
         self._quiet = _QUIET
 
@@ -128,16 +129,12 @@ class NextHops:
         self._changed.set()
 
     async def settle(self, patience: float = 1.0) -> None:
-        """Waits until the neighbours at hand are known, or so many seconds have passed.
+        """Waits until `run` has found the neighbours at hand, or so many seconds have passed.
 
         Until its address is known, large datagrams to a next hop can't be split (bpf/egress.h).
         """
-        end = time.monotonic() + patience
-        self._hear()
-        while self._sought and time.monotonic() < end:
-            await asyncio.sleep(0.005)
-            self._hear()
-        await self._write()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), patience)
 
     async def run(self, learning: bool) -> None:
         """Writes what has changed into the policies; for ever.
@@ -161,6 +158,8 @@ class NextHops:
                     begun = time.monotonic()
                     await self._write()
                     seen = snapshot
+                    if not self._sought:
+                        self._settled.set()
                     if forgotten:
                         # Where routes change all the time, others have half of it.
                         self._quiet = max(_QUIET, time.monotonic() - begun)

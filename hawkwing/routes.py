@@ -40,7 +40,7 @@ class Neighbour(NamedTuple):
 
 
 def read_neighbour(body: bytes) -> Neighbour | None:
-    """Whom an RTM_NEWNEIGH or RTM_DELNEIGH is about; None for IPv4."""
+    """The neighbour in an RTM_NEWNEIGH or RTM_DELNEIGH; None for IPv4."""
     family, _pad, link, _state, _flags, _type = _NEIGHBOUR.unpack_from(body)
     address = attributes(body[_NEIGHBOUR.size :]).get(_NDA_DST)
     if family != socket.AF_INET6 or address is None or len(address) != 16:

@@ -2,7 +2,6 @@
 
 import mmap
 import struct
-import sys
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 from typing import NamedTuple
@@ -13,8 +12,6 @@ from hawkwing.dataplane.layout import limits, structures
 ASK = b"\xff" * 6
 """In place of a link-layer address: the kernel has to be asked for each packet."""
 _U64 = struct.Struct("=Q")
-
-
 CAME_FROM_THERE = 1 << 63
 """Set by the data plane in the value of a learned path: nobody has looked for a route yet."""
 
@@ -44,6 +41,7 @@ class PolicyNextHops:
         self._stride = (policies.info.value_size + 7) // 8 * 8
         self._segment, self._next_hop = policy.first_segment.offset, policy.next_hop.offset
         self._length, self._path_mtu = policy.srh_length.offset, policy.path_mtu.offset
+        self._source = policy.source.offset
         self.slots = policies.info.max_entries
         self._memory = mmap.mmap(policies.fd, self._stride * self.slots)
         self._words = memoryview(self._memory).cast("Q")
@@ -78,9 +76,9 @@ class PolicyNextHops:
 
     def learned_slots(self) -> list[int]:
         """The slots that the data plane has taken for learned paths."""
-        # Length and source are one word.
-        heads = self._words[:: self._stride // 8].tolist()
-        return [slot for slot, head in enumerate(heads) if head.to_bytes(8, sys.byteorder)[4:] != bytes(4)]
+        with memoryview(self._memory) as octets, octets.cast("I") as words:
+            sources = words[self._source // 4 :: self._stride // 4].tolist()
+        return [slot for slot, source in enumerate(sources) if source]
 
     def forget_path_mtus(self) -> None:
         """What routers said of a path's MTU is forgotten: it may have grown (RFC 8201, section 4)."""

@@ -24,8 +24,8 @@ _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _ROUTE = struct.Struct("=IHBx")
 _SERVICE = struct.Struct("=II")
 BY_AGENT = 1
-_MTU_EPOCHS = 16
-"""Eight minutes, or less while settings change: RFC 8201 asks for at least five."""
+_MTU_TICKS = 16
+"""Eight minutes: RFC 8201 asks for at least five."""
 DEFAULT_SR_DOMAIN = (IPv6Network("fc00::/7"), IPv6Network("5f00::/16"))
 """Where SIDs may be unless the user says more: unique local addresses (RFC 4193), SRv6 SIDs (RFC 9602)."""
 
@@ -91,6 +91,7 @@ class DataPlane:
         self.sr_domain: tuple[IPv6Network, ...] | None = None
         self.hmac_links: tuple[int, ...] = ()
         self._xdp = self._shared = False
+        self._ticks = 0
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
         before = structures()["settings"].from_buffer_copy(self.maps["settings"].get(_U32.pack(0)) or b"")
@@ -157,10 +158,6 @@ class DataPlane:
         self._xdp = used
         self.set_sr_domain(self.sr_domain)
 
-    def set_next_hop(self, slot: int, next_hop: NextHop | None) -> None:
-        """Of the path in a slot; None: the kernel's choice for the destination is right."""
-        self.next_hops.write(slot, pack(next_hop))
-
     def set_shared(self, shared: bool) -> None:
         """Whether there are interfaces with link-layer addresses of their own upon ours, such as macvlan."""
         if shared != self._shared:
@@ -201,7 +198,9 @@ class DataPlane:
     def tick(self) -> None:
         """Every half minute: flows age, and learned paths that nobody uses are let go."""
         self.set_sr_domain(self.sr_domain)
-        if self._epoch % _MTU_EPOCHS == 0:
+        # Not by the epoch, which other changes count up, too: it might never be seen at a multiple.
+        self._ticks += 1
+        if self._ticks % _MTU_TICKS == 0:
             self.next_hops.forget_path_mtus()
         if self.flows is not None:
             self.sweeper.sweep()

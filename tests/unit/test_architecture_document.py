@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hawkwing.agent import _EPOCH
 from hawkwing.dataplane.layout import limits
-from hawkwing.dataplane.plane import _MTU_EPOCHS
+from hawkwing.dataplane.plane import _MTU_TICKS
 
 PROJECT = Path(__file__).parents[2]
 PAGE = " ".join((PROJECT / "docs" / "architecture.md").read_text().split())
@@ -25,5 +25,5 @@ def test_each_module_of_the_agent_is_named() -> None:
 
 def test_numbers_of_the_packet_path() -> None:
     assert f"more than {limits()['HW_MAX_SPLIT']:,} bytes" in PAGE
-    assert _EPOCH * _MTU_EPOCHS == 8 * 60
-    assert f"every eight minutes ({_MTU_EPOCHS} epochs)" in PAGE
+    assert _EPOCH * _MTU_TICKS == 8 * 60
+    assert f"every eight minutes ({_MTU_TICKS} epochs)" in PAGE
