@@ -19,7 +19,7 @@ from scapy.packet import Packet
 
 from lab import netns
 from lab.packets import Captured, assert_packet
-from lab.topology import Interface, Link, Topology
+from lab.topology import Link, Topology
 from lab.wait import wait_until
 
 _ETH_P_ALL = 0x0003
@@ -136,11 +136,14 @@ class Tap:
     the next router, which rewrites the destination in place, would change what was captured.
     """
 
-    def __init__(self, interface: Interface, namespace: str, frames: int = _FRAMES) -> None:
+    def __init__(
+        self, device: str, namespace: str, link: str, ends: tuple[str, str], frames: int = _FRAMES
+    ) -> None:
+        """On a device; its frames are said to be of `link`, and sent by one of the `ends`: here, there."""
         self._frames = frames
-        self._here, self._there = interface.node, interface.peer_node
-        self._link = interface.link.name
-        self._socket = netns.run_inside(namespace, lambda: _packet_socket(interface.name, frames))
+        self._here, self._there = ends
+        self._link = link
+        self._socket = netns.run_inside(namespace, lambda: _packet_socket(device, frames))
         self._ring = mmap.mmap(self._socket.fileno(), _FRAME * frames)
         self._next = 0
 
@@ -199,7 +202,8 @@ class Capture:
             # The end at a router: at a host, its own programs would show in the capture.
             routers = [node for node in link.nodes if node in {r.name for r in topology.routers}]
             end = (routers or list(link.nodes))[0]
-            self._taps.append(Tap(link.interface(end), namespace(end), frames))
+            at = link.interface(end)
+            self._taps.append(Tap(at.name, namespace(end), link.name, (at.node, at.peer_node), frames))
         self._seen: list[Frame] = []
 
     def frames(self, wanted: Callable[[Frame], bool] = EVERYTHING) -> list[Frame]:

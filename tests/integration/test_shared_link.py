@@ -3,10 +3,8 @@
 Each test sees the frames that a router gets: the link-layer destination says who was meant.
 """
 
-import mmap
 import os
 import socket
-import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from scapy.layers.l2 import Ether
 from lab import netns
 from lab.process import Process
 from lab.wait import patient, wait_until
+from lab.wire import Tap
 
 from .conftest import HAWKWING
 
@@ -122,44 +121,9 @@ class Segment:
 
     def tap(self, node: str) -> "Callable[[], list[Ether]]":
         """What arrives at a node's interface from now on, and is meant for it, each time it is called."""
-        tap = Ring("eth0", self.name(node))
+        tap = Tap("eth0", self.name(node), "the link", (node, "others"))
         self._stack.callback(tap.close)
-        return lambda: [f for f in map(Ether, tap.arrived()) if f.dst == MAC[node]]
-
-
-class Ring:
-    """Copies of the frames that arrive: the next behaviour of a router changes what is on its way."""
-
-    _frame, _frames = 2048, 1024
-
-    def __init__(self, interface: str, namespace: str) -> None:
-        def make() -> socket.socket:
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            made.setsockopt(263, 10, 1)  # PACKET_VERSION: TPACKET_V2
-            blocks = self._frame * self._frames // 65536
-            made.setsockopt(263, 5, struct.pack("=4I", 65536, blocks, self._frame, self._frames))
-            made.bind((interface, 3))  # ETH_P_ALL: before the router itself
-            return made
-
-        self._socket = netns.run_inside(namespace, make)
-        self._memory = mmap.mmap(self._socket.fileno(), self._frame * self._frames)
-        self._next = 0
-
-    def arrived(self) -> Iterator[bytes]:
-        """The frames since the last call."""
-        while True:
-            at = self._next % self._frames * self._frame
-            status, _length, kept, start = struct.unpack_from("=IIIH", self._memory, at)
-            if not status & 1:
-                return
-            yield self._memory[at + start : at + start + kept]
-            struct.pack_into("=I", self._memory, at, 0)
-            self._next += 1
-
-    def close(self) -> None:
-        """Gives it back."""
-        self._memory.close()
-        self._socket.close()
+        return lambda: [f.packet for f in tap.frames() if f.packet.dst == MAC[node]]
 
 
 @pytest.fixture
