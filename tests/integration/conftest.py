@@ -20,6 +20,7 @@ from lab.vpp.installation import VppMissingError
 from lab.vpp.installation import find as find_vpp
 from lab.wait import patient
 from lab.wire import Capture
+from tests.labs import running
 
 HAWKWING = [sys.executable, "-m", "hawkwing"]
 MOST_SHOWN = 500
@@ -62,13 +63,8 @@ def lab(new_lab: Callable[..., Lab]) -> Iterator[Lab]:
 
     def test_x(lab): lab.execute("host-a", ["ping", "-c1", "fcbb:cc00:2::a"])
     """
-    lab = new_lab("test")
-    lab.up()
-    try:
+    with running(new_lab("test")) as lab:
         yield lab
-    finally:
-        lab.down()
-        assert lab.remains() == []
 
 
 class Agents:

@@ -2,8 +2,9 @@
 
 import hashlib
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
@@ -61,15 +62,12 @@ SIZES += [
 ]
 
 
-def config(sids: list[str]) -> str:
-    return f"""
-services:
-  b:
-    ipv6_addresses: [{B}]
-    applications:
-      - port: 5000
-        sid: [{", ".join(sids)}]
-"""
+def config(sids: list[str], *more_ports: int) -> str:
+    """Port 5000 of host-b, and more of its ports, over the same path."""
+    head = f"services:\n  b:\n    ipv6_addresses: [{B}]\n    applications:\n"
+    return head + "".join(
+        f"      - {{port: {port}, sid: [{', '.join(sids)}]}}\n" for port in (5000, *more_ports)
+    )
 
 
 def sids(count: int) -> list[str]:
@@ -86,6 +84,32 @@ def forget_path_mtu(lab: Lab) -> None:
     """Every test starts with a stack that knows nothing of the path."""
     for host in ("host-a", "host-b"):
         lab.execute(host, ["ip", "-6", "route", "flush", "cache"])
+
+
+def streams(lab: Lab, size: int) -> "subprocess.CompletedProcess[str]":
+    """So many bytes over TCP from host-b to host-a, and back; all of them have to arrive."""
+    curl = f"curl -sS -m {patient(10):g}"
+    script = f"{curl} http://[{B}]/bytes/{size} | wc -c; "
+    script += f"head -c {size} /dev/zero | {curl} -T - http://[{B}]/"
+    result = lab.execute("host-a", ["sh", "-c", script])
+    there, answer = result.stdout.splitlines()
+    assert there.strip() == str(size) and answer.endswith(f" {size}"), result
+    return result
+
+
+@contextmanager
+def inner_mtu(lab: Lab, mtu: int) -> Iterator[None]:
+    """A link inside the path carries less than the hosts' links."""
+    ends = (("vpp3", "vpp5"), ("vpp5", "vpp3"))
+    for end in ends:
+        lab.set_mtu(*end, mtu)
+    try:
+        forget_path_mtu(lab)
+        yield
+    finally:
+        for end in ends:
+            lab.set_mtu(*end, 1500)
+        forget_path_mtu(lab)
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 12, 15])
@@ -164,14 +188,10 @@ def test_tcp_at_full_size(lab: Lab, agents: Agents, capture: Capture, offload: s
     forget_path_mtu(lab)
     agents.server("host-b")
     agents.client(text)
-    script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/3000000 | wc -c; "
-    script += f"head -c 3000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
-    result = lab.execute("host-a", ["sh", "-c", script])
+    result = streams(lab, 3_000_000)
     for host in ("host-a", "host-b"):
         tso = "on" if forwards_large() else "off"
         lab.execute(host, ["ethtool", "-K", "eth0", "tso", tso, "gso", "on", "gro", "on"])
-    size, answer = result.stdout.splitlines()
-    assert size.strip() == "3000000" and answer.endswith(" 3000000"), result
     assert "Packet Too Big" not in result.stderr
 
 
@@ -179,13 +199,9 @@ def test_smaller_mtu_inside_the_path_is_discovered(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """A router's error quotes our packet with its SRH; the stack takes it as about the application's."""
-    ends = (("vpp3", "vpp5"), ("vpp5", "vpp3"))
-    for end in ends:
-        lab.set_mtu(*end, 1400)
-    try:
-        forget_path_mtu(lab)
+    with inner_mtu(lab, 1400):
         agents.server("host-b")
-        agents.client(config(sids(4)) + "      - port: 80\n        sid: [" + ", ".join(sids(4)) + "]\n")
+        agents.client(config(sids(4), 80))
         near, far = udp("host-a"), udp("host-b", 5000)
         near.socket.sendto(bytes(1350), (B, 5000))
         far.socket.settimeout(0.3)
@@ -206,14 +222,7 @@ def test_smaller_mtu_inside_the_path_is_discovered(
         near.socket.settimeout(patient(5))
         assert len(near.socket.recvfrom(2000)[0]) == 1350
         forget_path_mtu(lab)
-        script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
-        script += f"head -c 1000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
-        size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()
-        assert size.strip() == "1000000" and answer.endswith(" 1000000")
-    finally:
-        for end in ends:
-            lab.set_mtu(*end, 1500)
-        forget_path_mtu(lab)
+        streams(lab, 1_000_000)
 
 
 def test_a_link_inside_the_path_that_carries_1280_bytes(
@@ -223,13 +232,9 @@ def test_a_link_inside_the_path_that_carries_1280_bytes(
 
     Once a datagram was lost on either way, none of any size is any more; a connection goes on.
     """
-    ends = (("vpp3", "vpp5"), ("vpp5", "vpp3"))
-    for end in ends:
-        lab.set_mtu(*end, 1280)
-    try:
-        forget_path_mtu(lab)
+    with inner_mtu(lab, 1280):
         agents.server("host-b")
-        agents.client(config(sids(4)) + "      - port: 80\n        sid: [" + ", ".join(sids(4)) + "]\n")
+        agents.client(config(sids(4), 80))
         near, far = udp("host-a"), udp("host-b", 5000)
         near.socket.sendto(b"hello", (B, 5000))
         _data, peer = far.socket.recvfrom(100)
@@ -248,14 +253,7 @@ def test_a_link_inside_the_path_that_carries_1280_bytes(
                 data = hashlib.shake_128(str(size).encode()).digest(size)
                 sender.sendto(data, address)
                 assert receiver.recvfrom(70000)[0] == data, size
-        script = f"curl -sS -m {patient(10):g} http://[fcbb:cc00:2::a]/bytes/1000000 | wc -c; "
-        script += f"head -c 1000000 /dev/zero | curl -sS -m {patient(10):g} -T - http://[fcbb:cc00:2::a]/"
-        size, answer = lab.execute("host-a", ["sh", "-c", script]).stdout.splitlines()
-        assert size.strip() == "1000000" and answer.endswith(" 1000000")
-    finally:
-        for end in ends:
-            lab.set_mtu(*end, 1500)
-        forget_path_mtu(lab)
+        streams(lab, 1_000_000)
 
 
 #: What drops packets whose source has its route by another interface, or none; and what takes that back.
@@ -303,7 +301,7 @@ def test_a_firewall_that_verifies_sources(
         other.settimeout(patient(10))
         forget_path_mtu(lab)
         agents.server("host-b")
-        agents.client(config(sids(3)) + "      - port: 81\n        sid: [" + ", ".join(sids(3)) + "]\n")
+        agents.client(config(sids(3), 81))
         for size in (1, 1372, 1400, 1452, 3000, 30000):
             data = hashlib.shake_128(str(size).encode()).digest(size)
             near.socket.sendto(data, (B, 5000))

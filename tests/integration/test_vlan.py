@@ -67,7 +67,7 @@ def trunk(lab: Lab, agents: Agents) -> Iterator[Capture]:
     if on_vpp(lab):
         pytest.skip("VPP takes frames from a packet socket, which has them before a tc program untags them")
     agents.server("host-b")
-    agents.client(config(sids(3)) + f"      - port: 80\n        sid: [{', '.join(sids(3))}]\n")
+    agents.client(config(sids(3), 80))
     links = [lab.topology.link(host, router) for host, router in HOSTS.items()]
     with ExitStack() as stack:
         for host, router in HOSTS.items():

@@ -16,6 +16,7 @@ from lab.packages import debian, machine
 from lab.packages import image as images
 from lab.packages.machine import Machine
 from tests.integration.conftest import agents, capture, udp
+from tests.labs import running
 from tests.packages.containers import Image
 
 __all__ = ["agents", "capture", "udp"]
@@ -34,13 +35,8 @@ def able_machine() -> None:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """The development network; nothing of it may be left."""
-    lab = Lab(f"packages-{os.getpid()}")
-    lab.up()
-    try:
+    with running(Lab(f"packages-{os.getpid()}")) as lab:
         yield lab
-    finally:
-        lab.down()
-        assert lab.remains() == []
 
 
 @pytest.fixture(scope="session")
