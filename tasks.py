@@ -37,7 +37,7 @@ def _lab(name, topology=None, routers=None, vpp_prefix=None):
     from lab.process import CURRENT
 
     name = name or os.environ.get(CURRENT) or "hawk"
-    return Lab(name, _caller() / topology if topology else DEFAULT_TOPOLOGY, _routers(routers), vpp_prefix)
+    return Lab(name, _from_caller(topology, DEFAULT_TOPOLOGY), _routers(routers), vpp_prefix)
 
 
 def _routers(kind):
@@ -71,7 +71,7 @@ def up(_c: Context, name=None, topology=None, impair=None, routers=None, vpp_pre
     with one_sentence():
         lab = _lab(name, topology, routers, vpp_prefix)
         begun = time.monotonic()
-        if not lab.up(_caller() / impair if impair else None):
+        if not lab.up(_from_caller(impair)):
             print(f"lab {lab.name} is already up")
             return
         for sentence in lab.impaired:
@@ -256,6 +256,11 @@ def _caller() -> Path:
     return Path(os.environ.get("HAWKWING_CWD", Path.cwd()))
 
 
+def _from_caller(given, default=None):
+    """A path as it was typed, from the folder in which ./run was typed."""
+    return _caller() / given if given else default
+
+
 def _agent(role, node, interface, config, name):
     with one_sentence():
         lab = _lab(name)
@@ -299,7 +304,7 @@ def hawkeye(_c: Context, table=None, push=None, like=None, name=None):
         options = like_options(like)
         lab = _lab(name)
         lab.require_up()
-        table = _caller() / table if table else None
+        table = _from_caller(table)
         print(push_path(lab, push) if push else restart(lab, table, options=options))
 
 
@@ -413,8 +418,8 @@ def distributions(
     options = Options(
         only,
         steps,
-        _caller() / cache if cache else CACHE,
-        _caller() / output if output else None,
+        _from_caller(cache, CACHE),
+        _from_caller(output),
         {"debian": debian_mirror, "ubuntu": ubuntu_mirror},
         fresh,
         if_possible,
@@ -452,9 +457,9 @@ def kernels(
     options = Options(
         only,
         steps,
-        _caller() / bytecode if bytecode else None,
-        _caller() / cache if cache else CACHE,
-        _caller() / output if output else None,
+        _from_caller(bytecode),
+        _from_caller(cache, CACHE),
+        _from_caller(output),
         {"debian": debian_mirror, "ubuntu": ubuntu_mirror},
         fresh,
     )
@@ -491,7 +496,7 @@ def image(_c: Context, builder=None, output=None, tag=None, base=None, bcc=False
         tag or NAME,
         base,
         bcc,
-        _caller() / cache if cache else CACHE,
+        _from_caller(cache, CACHE),
     )
     with one_sentence():
         raise SystemExit(run(options))
@@ -513,7 +518,7 @@ def deb(_c: Context, only=None, output="dist", cache=None, debian_mirror=None, u
     options = Options(
         only,
         _caller() / output,
-        _caller() / cache if cache else CACHE,
+        _from_caller(cache, CACHE),
         {"debian": debian_mirror, "ubuntu": ubuntu_mirror},
     )
     with one_sentence():
