@@ -8,6 +8,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
+from hawkwing.dataplane.netlink import Listener
 from hawkwing.errors import DataplaneError
 
 _TABLE = Path("/proc/self/net/if_inet6")
@@ -105,18 +106,12 @@ class Sources:
 
 def watch(changed: Callable[[], None]) -> Callable[[], None]:
     """Calls `changed` in the running loop when an address is added or removed; the result stops this."""
-    listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    listener.bind((0, _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
+    listener = Listener(_RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR)
     loop = asyncio.get_running_loop()
 
     def drain() -> None:
-        try:
-            while listener.recv(65536):
-                pass
-        except BlockingIOError:
-            pass
-        except OSError:
-            # ENOBUFS: messages were lost, which means that something has changed.
+        # Whatever they say, and where some were lost: something has changed.
+        for _change in listener.changes():
             pass
         changed()
 

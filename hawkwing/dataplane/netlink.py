@@ -176,7 +176,7 @@ def _raise_error(content: bytes, flags: int, kind: int) -> None:
 
 
 class Listener:
-    """Hears of changes of links, queueing disciplines and filters; for an event loop, it never waits."""
+    """Hears of changes, by default of links, queueing disciplines and filters; it never waits."""
 
     def __init__(self, groups: int = GROUPS_LINK | GROUPS_TC) -> None:
         self._socket = socket.socket(
