@@ -134,7 +134,8 @@ class NextHops:
         Until its address is known, large datagrams to a next hop can't be split (bpf/egress.h).
         """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), patience)
+            async with asyncio.timeout(patience):
+                await self._settled.wait()
 
     async def run(self, learning: bool) -> None:
         """Writes what has changed into the policies; for ever.
@@ -164,7 +165,9 @@ class NextHops:
                         # Where routes change all the time, others have half of it.
                         self._quiet = max(_QUIET, time.monotonic() - begun)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), _LOOK if learning else None)
+                    # Not wait_for: on Python 3.11 it can swallow being cancelled.
+                    async with asyncio.timeout(_LOOK if learning else None):
+                        await self._changed.wait()
         finally:
             loop.remove_reader(self._kernel.fd)
 

@@ -19,7 +19,7 @@ import dns.message
 import dns.rdatatype
 import dns.resolver
 
-from hawkwing.tasks import Supervisor
+from hawkwing.tasks import Supervisor, heed_cancellation
 
 log = logging.getLogger(__name__)
 _SHORTEST, _LONGEST = 1.0, 300.0
@@ -153,7 +153,10 @@ class Follower:
         while True:
             try:
                 async with self._room:
-                    addresses, ttl = await resolve(name)
+                    try:
+                        addresses, ttl = await resolve(name)
+                    finally:
+                        heed_cancellation()
             except LookUpError as error:
                 if name not in self._failing:
                     log.warning("%s does not resolve (retrying): %s", name, error)

@@ -19,6 +19,8 @@ log = logging.getLogger("hawkwing")
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _MOST_TROUBLES = 100
+_CANCELLED_AGAIN = 2.0
+"""Seconds."""
 SLICE = 0.005
 """Seconds of long work before others get their turn."""
 
@@ -84,13 +86,13 @@ class Supervisor:
         self.note(f"event loop ({name or what})", error if error is not None else RuntimeError(what))
 
     async def close(self) -> None:
-        """Ends all of it."""
+        """Ends all of it; what misses being cancelled is cancelled again."""
         while self._tasks:
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._tasks.difference_update(tasks)
+            ended, _ = await asyncio.wait(tasks, timeout=_CANCELLED_AGAIN)
+            self._tasks.difference_update(ended)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -127,6 +129,16 @@ class Supervisor:
 def _text(error: BaseException) -> str:
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def heed_cancellation() -> None:
+    """Raises CancelledError where this task has been cancelled, and a library that it called forgot it.
+
+    On Python 3.11 asyncio.wait_for does, if what it waits for comes at the same moment.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def collected(items: Iterable[T]) -> list[T]:

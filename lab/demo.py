@@ -154,7 +154,7 @@ class _Show:
                 self._lab.start(host, role, [*hawkwing, role, "-i", "eth0", "--config", str(config)])
             )
         for agent in agents:
-            agent.wait_for("ready", self._hear)
+            agent.wait_for("ready: ", self._hear)
         return agents[-1]
 
     def _hear(self, line: str) -> None:

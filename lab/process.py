@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lab import netns
@@ -16,7 +17,7 @@ from lab.wait import PATIENCE, patient, wait_until
 MARKER = "HAWKWING_LAB_MEMBER"
 #: The lab of commands that are given no name.
 CURRENT = "HAWKWING_LAB"
-_STARTED = ("ready", "listening on")  # what agents and services print when they have started
+_STARTED = ("ready: ", "listening on")  # what agents and services print when they have started
 # The node's own resolver settings, in the process's own mount namespace.
 _MOUNT = (
     'if [ -d "$0" ]; then for f in resolv.conf hosts; do '
@@ -33,7 +34,8 @@ def command_inside(namespace: str, etc: Path, argv: Sequence[str]) -> list[str]:
 
 def marked_environment(lab: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment with the lab's mark."""
-    return {**os.environ, **(extra or {}), MARKER: lab, CURRENT: lab}
+    # Python shows where it was when it gets a signal such as SIGABRT.
+    return {**os.environ, "PYTHONFAULTHANDLER": "1", **(extra or {}), MARKER: lab, CURRENT: lab}
 
 
 def members(lab: str) -> list[int]:
@@ -174,7 +176,20 @@ class Process:
         return status
 
     def stop(self, timeout: float = 10.0) -> int:
-        """Sends SIGTERM and returns its exit status."""
+        """Sends SIGTERM and returns its exit status.
+
+        One that goes on is killed; RuntimeError tells, with the end of its log, where a Python program was.
+        """
         if self._process.poll() is None:
             self._process.terminate()
-        return self.wait(timeout)
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pass
+        for number in (signal.SIGABRT, signal.SIGKILL):
+            self._process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self.wait(timeout)
+                break
+        words = last_words(self.output(), 40)
+        raise RuntimeError(f"{self.name} did not stop within {patient(timeout):g} s: {words}")

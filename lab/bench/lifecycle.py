@@ -24,7 +24,7 @@ STEERED = Filter(to=DATAGRAM_PORT, steered=True)
 def _steered(client: Process, capture: Capture) -> list[Frame]:
     """What was steered so far; RuntimeError where the client has ended."""
     if client.poll() is not None:
-        client.wait_for("ready")
+        client.wait_for("ready: ")
     return capture.frames(STEERED)
 
 
@@ -38,7 +38,7 @@ def start_once(lab: Lab, traffic: Traffic, cache: Path) -> float:
             begun = time.time()
             client = agent(lab, "client", "host-a", environment={"HAWKWING_CACHE": str(cache)})
             seen = wait_until(partial(_steered, client, capture), PATIENCE, "a steered packet", pause=0.02)
-            client.wait_for("ready")
+            client.wait_for("ready: ")
         finally:
             if client is not None:
                 client.stop()
@@ -73,7 +73,7 @@ def memory(lab: Lab) -> Series:
     }
     try:
         for one in running.values():
-            one.wait_for("ready")
+            one.wait_for("ready: ")
         # This waits for nothing: memory is measured at this time.
         time.sleep(_SETTLED)
         for name, one in running.items():

@@ -77,7 +77,7 @@ def agents(lab: Lab, *options: str) -> Iterator[None]:
     started = [agent(lab, "server", "host-b", *options), agent(lab, "client", "host-a", *options)]
     try:
         for one in started:
-            one.wait_for("ready")
+            one.wait_for("ready: ")
         yield
     finally:
         for one in started:

@@ -90,18 +90,31 @@ class Agents:
         name = f"{role}-{host}-{len(self._running)}"
         process = self._lab.start(host, name, [*HAWKWING, role, "-i", "eth0", *options])
         self._running.append((host, process))
-        process.wait_for("ready")
+        process.wait_for("ready: ")
         return process
 
     def stop(self) -> None:
-        """All of them."""
-        for _host, process in reversed(self._running):
-            if process.poll() is None:
-                assert process.stop() == 0, process.output()
-            assert "Traceback" not in process.output(), process.output()
-        for host in {host for host, _process in self._running}:
-            assert filters(self._lab, host) == ""
+        """All of them, whatever one of them does; what is wrong then, the test after this one has not."""
+        wrong = [told for _host, process in reversed(self._running) if (told := self._stop(process))]
+        for host in sorted({host for host, _process in self._running}):
+            left = filters(self._lab, host)
+            if left:
+                wrong.append(f"{host}: filters are left: {left}")
+                self._lab.execute(host, [*HAWKWING, "detach"], check=False)
         self._running.clear()
+        assert not wrong, "\n".join(wrong)
+
+    @staticmethod
+    def _stop(process: Process) -> str:
+        """What was wrong, if anything was."""
+        if process.poll() is None:
+            try:
+                status = process.stop()
+            except RuntimeError as error:
+                return str(error)
+            if status != 0:
+                return f"{process.name} ended with status {status}: {process.output()}"
+        return process.output() if "Traceback" in process.output() else ""
 
 
 def filters(lab: Lab, host: str) -> str:

@@ -33,7 +33,7 @@ def server(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Process]:
     options = ["--ingress-hook", request.param, "--sr-domain", "fcbb::/16"]
     command = [*limited(*SMALLEST), *HAWKWING, "server", "-i", "eth0", *options]
     process = lab.start("host-b", "limited-server", command)
-    process.wait_for("ready")
+    process.wait_for("ready: ")
     yield process
     assert process.stop() == 0, process.output()
     assert "Traceback" not in process.output()
@@ -61,7 +61,7 @@ def test_a_client_steers_too(lab: Lab, server: Process, capture: Capture) -> Non
     command = [*limited(*SMALLEST), *HAWKWING, "client", "-i", "eth0", "--config", str(file)]
     client = lab.start("host-a", "limited-client", command)
     try:
-        client.wait_for("ready")
+        client.wait_for("ready: ")
         capture.forget()
         assert http(lab, "http://wb.hawk.net/") == "Hello from host-b\n"
         assert_steered(capture.settled(tcp_port(80)))
@@ -102,7 +102,7 @@ def test_a_foreign_xdp_program_is_left_alone(lab: Lab, foreign_xdp: int, prefix:
     """Without CAP_SYS_ADMIN it can't be asked for its name; tc's hooks don't need that."""
     agent = lab.start("host-b", "beside-xdp", [*prefix, *HAWKWING, "server", "-i", "eth0"])
     try:
-        agent.wait_for("ready")
+        agent.wait_for("ready: ")
     finally:
         assert agent.stop() == 0, agent.output()
     assert f"prog/xdp id {foreign_xdp} " in lab.execute("host-b", ["ip", "link", "show", "eth0"]).stdout
@@ -117,7 +117,7 @@ def test_a_killed_agent_is_cleaned_up_after(lab: Lab, agents: Agents) -> None:
     command = [*limited(*SMALLEST), *HAWKWING, "server", "-i", "eth0"]
     second = lab.start("host-b", "limited-server", command)
     try:
-        second.wait_for("ready")
+        second.wait_for("ready: ")
         assert "learned again" in second.output()
         assert "xdp" not in lab.execute("host-b", ["ip", "link", "show", "eth0"]).stdout
     finally:

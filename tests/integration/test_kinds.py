@@ -332,7 +332,7 @@ def test_interface_without_ethernet(lab: Lab, agents: Agents) -> None:
         process = lab.start(
             "host-c", "tun-client", [*HAWKWING, "client", "-i", "hwtun", "--config", str(file)]
         )
-        process.wait_for("ready")
+        process.wait_for("ready: ")
 
         def send() -> None:
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
@@ -392,7 +392,7 @@ def test_several_interfaces(lab: Lab, agents: Agents) -> None:
         file.write_text(ONE_SERVICE.format(addresses=f"'fd00:8::2', '{B}'"))
         argv = [*HAWKWING, "client", "-i", "eth0", "-i", "second", "--config", str(file)]
         process = lab.start("host-c", "two-client", argv)
-        process.wait_for("ready")
+        process.wait_for("ready: ")
 
         def send() -> None:
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:

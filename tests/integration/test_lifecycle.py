@@ -217,7 +217,7 @@ def test_table_too_large_for_the_memory(lab: Lab, agents: Agents, capture: Captu
         assert "a table for 20,000,000 flows takes" in line and "MB are available" in line
         accepted = enter.replace("20000000", "1000")
         process = lab.start("host-c", "few-flows", ["sh", "-c", accepted])
-        process.wait_for("ready")
+        process.wait_for("ready: ")
         assert process.stop() == 0
         capture.forget()
         http(lab, f"http://[{B}]/")
@@ -251,7 +251,7 @@ def test_interface_that_goes_away(lab: Lab, agents: Agents) -> None:
     script = "ip link add away type veth peer name away2 && ip link set away up && ip link set away2 up"
     lab.execute("host-c", ["sh", "-c", script])
     process = lab.start("host-c", "server-away", [*HAWKWING, "server", "-i", "eth0", "-i", "away"])
-    process.wait_for("ready")
+    process.wait_for("ready: ")
     lab.execute("host-c", ["ip", "link", "del", "away"])
     wait_until(lambda: process.poll() is None, 1.0, "the agent lives")
     assert process.stop() == 0

@@ -99,7 +99,7 @@ class Segment:
         argv = ["ip", "netns", "exec", self.name(node), *HAWKWING, role, "-i", "eth0", *options]
         process = Process("shared-link", self._folder, f"{role}-{node}", argv)
         self._stack.callback(process.stop)
-        process.wait_for("ready")
+        process.wait_for("ready: ")
         return process
 
     def client(self) -> Process:

@@ -62,7 +62,7 @@ def test_a_host_without_a_global_address_has_its_backup_and_asks_later(lab: Lab,
         return lab.execute("host-c", [*enter, *HAWKWING, "explain", "fcbb:cc00:2::a", "80"]).stdout
 
     try:
-        process.wait_for("ready")
+        process.wait_for("ready: ")
         assert "warning: bare has no global IPv6 address yet: the controller is asked" in process.output()
         assert told() == {"near": ("none", None), "far": ("backup", None)}
         assert "as backup for low-latency; the interface has no global IPv6 address yet" in explain()

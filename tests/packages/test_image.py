@@ -51,9 +51,9 @@ def test_both_roles_steer_and_tell(
     """With a read-only root, and without a compiler."""
     server, client = container("host-b"), container("host-a")
     serving = server.start(SERVER)
-    serving.wait_for("ready")
+    serving.wait_for("ready: ")
     running = client.start(CLIENT, share=config)
-    running.wait_for("ready")
+    running.wait_for("ready: ")
     assert "compiling" not in running.output() + serving.output()
     capture.forget()
     assert http(lab, "http://wb.hawk.net/") == "Hello from host-b\n"
@@ -76,7 +76,7 @@ def test_against_an_agent_without_a_container(
 ) -> None:
     agents.server("host-b")
     client = container("host-a").start(CLIENT[1:], share=config)
-    client.wait_for("ready")
+    client.wait_for("ready: ")
     capture.forget()
     assert http(lab, "http://wb.hawk.net/") == "Hello from host-b\n"
     assert_steered(capture.settled(tcp_port(80)))

@@ -45,6 +45,7 @@ class Server(asyncio.DatagramProtocol):
         self.responder = Responder(dns.zone.from_text(text, origin="example.", relativize=False))
         self.asked: Counter[str] = Counter()
         self._soa = soa
+        self.then: Callable[[], object] = lambda: None
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -58,6 +59,7 @@ class Server(asyncio.DatagramProtocol):
             response.authority.clear()
             wire = response.to_wire()
         self._transport.sendto(wire, address)
+        self.then()
 
 
 @pytest.fixture
@@ -239,6 +241,25 @@ def test_names_come_and_go(with_dns: Any) -> None:
             await until(lambda: bool(learned))
             assert follower.resolves("short.example") and not follower.resolves("web.example")
         await tasks.close()
+
+    run(work())
+
+
+def test_the_end_may_come_together_with_an_answer(with_dns: Any) -> None:
+    """Libraries take the answer then, and forget that they were cancelled (asyncio.wait_for, Python 3.11)."""
+
+    async def work() -> None:
+        tasks = Supervisor()
+        learned: list[str] = []
+        follower = Follower(lambda name, _found, _ttl: learned.append(name), tasks)
+        async with with_dns() as server:
+            # A timer's turn comes after the answer's, in the same round of the event loop.
+            server.then = lambda: asyncio.get_running_loop().call_later(0, follower.follow, ["other.example"])
+            follower.follow(["web.example"])
+            await until(lambda: server.asked["other.example."] > 0)
+            await asyncio.sleep(0.05)
+            assert learned == []
+            await tasks.close()
 
     run(work())
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -154,3 +155,20 @@ def test_nobody_waits_for_a_thread_at_the_end() -> None:
     begun = time.monotonic()
     asyncio.run(run())
     assert time.monotonic() - begun < 2.5
+
+
+def test_work_that_misses_its_cancellation_is_cancelled_again() -> None:
+    async def work() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    async def run() -> None:
+        supervisor = Supervisor()
+        task = supervisor.keep("deaf", work)
+        await asyncio.sleep(0)
+        async with asyncio.timeout(patient(20)):
+            await supervisor.close()
+        assert task.cancelled()
+
+    asyncio.run(run())
