@@ -30,6 +30,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "counters.h"
 #include "trust.h"
 #include "next_hop.h"
+#include "insert.h"
 #ifdef HW_SERVER
 #include "flow_cache.h"
 #include "flow_table.h"
@@ -40,6 +41,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "names.h"
 #endif
 #include "quoted.h"
+#include "decide.h"
 #include "egress.h"
 #include "fast_ingress.h"
 #include "ingress.h"

@@ -75,6 +75,7 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	struct ipv6_header *ip6;
 	struct srh_header *srh;
 	__u64 kept;
+	__u32 *jumbo;
 	__u16 payload;
 	__u8 next, *list;
 
@@ -105,6 +106,19 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		return HW_SRH_MALFORMED;
 	if (!same16(list, ip6->destination))
 		return HW_SRH_MALFORMED;
+	if (unlikely(hop_by_hop && !payload)) {
+		/* The length of a jumbogram has to be found. */
+		if (bpf_skb_load_bytes(skb, l3 + IPV6_HEADER, s->head, 8))
+			return HW_TRUNCATED;
+		jumbo = jumbo_length(s->head);
+		if (!jumbo)
+			return HW_EXTENSION_CHAIN;
+		if (bpf_ntohl(*jumbo) < hop_by_hop + length)
+			return HW_SRH_MALFORMED;
+		ip6 = packet_at(skb, l3, IPV6_HEADER);
+		if (!ip6)
+			return HW_TRUNCATED;
+	}
 	if (!is_local(set, ip6->destination))
 		return HW_NOT_LOCAL;
 	if (next == NEXT_IPV6 || next == NEXT_IPV4 || next == NEXT_ETHERNET)
@@ -122,6 +136,9 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		    bpf_skb_load_bytes(skb, l3 + IPV6_HEADER, s->head, hop_by_hop))
 			return HW_TRUNCATED;
 		s->head[0] = next;
+		jumbo = jumbo_length(s->head);
+		if (jumbo && !payload)
+			*jumbo = bpf_htonl(bpf_ntohl(*jumbo) - length);
 	}
 	if (bpf_skb_adjust_room(skb, -(__s32)length, BPF_ADJ_ROOM_NET, STRIP_FLAGS))
 		return HW_NOT_STRIPPED;

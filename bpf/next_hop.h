@@ -43,13 +43,18 @@ static __always_inline __u32 next_hop_link(struct __sk_buff *skb, const struct p
 	return link ? link : skb->ifindex;
 }
 
-/* The same link, and a known address: it can be written into the frame. False where it can't. */
-static __always_inline bool write_next_hop(struct __sk_buff *skb, const struct policy *p)
+/* The same link, and a known address: it can be written into the frame. */
+static __always_inline bool can_write_next_hop(struct __sk_buff *skb, const struct policy *p)
+{
+	return (p->next_hop & HW_MAC_MASK) != HW_MAC_MASK && next_hop_link(skb, p) == skb->ifindex;
+}
+
+static __always_inline void write_next_hop(struct __sk_buff *skb, const struct policy *p)
 {
 	__u64 address = p->next_hop & HW_MAC_MASK;
 
-	return address != HW_MAC_MASK && next_hop_link(skb, p) == skb->ifindex &&
-	       !bpf_skb_store_bytes(skb, 0, &address, 6, 0);
+	if (can_write_next_hop(skb, p))
+		bpf_skb_store_bytes(skb, 0, &address, 6, 0);
 }
 
 #endif

@@ -2,6 +2,24 @@
 #ifndef HAWKWING_QUOTED_H
 #define HAWKWING_QUOTED_H
 
+/* A fragment that has no ports is known by its first one; the slot of its path, or HW_NO_SLOT. */
+static __always_inline __u32 quoted_fragment(struct __sk_buff *skb, __u32 transport, __u8 next, const __u32 *source,
+					     const __u32 *destination)
+{
+	struct fragment_header fragment;
+	struct fragment_key key __attribute__((aligned(8)));
+	__u32 *found;
+
+	if (next != NEXT_FRAGMENT || bpf_skb_load_bytes(skb, transport, &fragment, FRAGMENT_HEADER) ||
+	    !(bpf_ntohs(fragment.offset_flags) & 0xfff8))
+		return HW_NO_SLOT;
+	copy16(key.source, source);
+	copy16(key.destination, destination);
+	key.identification = fragment.identification;
+	found = fragments.lookup(&key);
+	return found ? *found : HW_NO_SLOT;
+}
+
 /* The ports of a quoted packet, and what they are of; 0: it has none, or only its first fragment has. */
 static __always_inline __u8 quoted_ports(struct __sk_buff *skb, __u32 transport, __u8 next, __u16 *ports)
 {
@@ -31,6 +49,7 @@ static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *so
 
 	if (!service)
 		return false;
+	*slot = quoted_fragment(skb, transport, next, source, destination);
 	route.protocol = quoted_ports(skb, transport, next, ports);
 	route.group = service->group;
 	route.port = ports[1];
@@ -50,6 +69,9 @@ static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *so
 	struct flow_id id;
 	__u64 word;
 
+	*slot = quoted_fragment(skb, transport, next, source, destination);
+	if (*slot != HW_NO_SLOT)
+		return true;
 	next = quoted_ports(skb, transport, next, ports);
 	if (!set || !next)
 		return false;

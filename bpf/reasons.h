@@ -44,5 +44,5 @@
 	X(TRUNCATED, unchanged, "packet ends inside its headers") \
 	X(TOO_BIG_PLAIN, unchanged, "does not fit the MTU with its SRH, and is too small for a Packet Too Big") \
 	X(TOO_BIG, drop, "does not fit the MTU with its SRH: Packet Too Big sent to the local sender") \
-	X(TOO_BIG_SILENT, drop, "does not fit the MTU with its SRH, and no Packet Too Big could be sent") \
+	X(TOO_BIG_SILENT, drop, "does not fit the MTU with its SRH, and neither fragments nor a Packet Too Big could be sent") \
 	X(NO_ROOM, drop, "the kernel had no room for the SRH, or a write failed")

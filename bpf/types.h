@@ -149,6 +149,13 @@ struct prefix {
 	__u64 network[2];
 };
 
+/* Bits of a byte in a structure of the kernel. */
+struct kernel_field {
+	__u16 at;			/* bytes from its start */
+	__u8 shift;
+	__u8 mask;			/* 0: unknown */
+};
+
 struct settings {
 	__u64 flow_keys[12];		/* secrets of the flows' hash */
 	__u32 epoch;			/* counts half minutes, modulo 256 */
@@ -167,6 +174,11 @@ struct settings {
 	__u32 xdp;			/* the XDP program has seen what arrives before tc does */
 	__u32 fair_paths;		/* so many learned paths may be of one source */
 	__u32 shared;			/* interfaces with addresses of their own are upon one of ours (macvlan) */
+	/* Where the kernel keeps what IPv6 sockets want of fragmentation (hawkwing/dataplane/btf.py). */
+	__u32 pinet6_at;		/* bytes from the start of struct inet_sock; 0: unknown */
+	struct kernel_field pmtudisc;	/* of struct ipv6_pinfo */
+	struct kernel_field dontfrag;
+	__u32 dontfrag_in_socket;	/* it is in struct inet_sock */
 	__u32 zero;
 	struct prefix sr_domain[8];
 };

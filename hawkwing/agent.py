@@ -15,6 +15,7 @@ from hawkwing import __version__, addresses, ending, explain, handover, notify, 
 from hawkwing.client import Client, without_collecting
 from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane import tc
+from hawkwing.dataplane.btf import socket_fields
 from hawkwing.dataplane.claim import Claims, claimed
 from hawkwing.dataplane.interfaces import requiring_hmac
 from hawkwing.dataplane.keeper import Keeper
@@ -142,6 +143,15 @@ class Agent:
             self._tasks.note("seg6_require_hmac", error)
         self._plane.set_hmac_links([links[name] for name in names][: limits()["HW_MAX_HMAC_LINKS"]])
 
+    def _find_socket_fields(self) -> None:
+        fields = socket_fields()
+        if fields is None:
+            log.info(
+                "this kernel does not describe its sockets (BTF): datagrams of sockets that forbid fragments "
+                "are split like others"
+            )
+        self._plane.set_socket_fields(fields)
+
     def _refresh_addresses(self) -> None:
         self._plane.set_local_addresses(addresses.all_addresses())
 
@@ -195,6 +205,7 @@ class Agent:
             self._tasks.keep("ageing of flows", self._tick)
             learning = self._options.role == "server"
             self._tasks.keep("next hops", lambda: self._next_hops.run(learning))
+            self._find_socket_fields()
             await self._next_hops.settle()
             _return_memory()
             missing = "".join(f" ({problem})" for problem in keeper.problems())

@@ -48,6 +48,7 @@
 static long (*check_mtu)(void *ctx, __u32 ifindex, __u32 *mtu, __s32 difference, __u64 flags) = (void *)163;
 static __s64 (*sum_difference)(const void *from, __u32 from_size, const void *to, __u32 to_size, __u32 seed) =
 	(void *)28;
+static long (*read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
 static long (*redirect_neigh)(__u32 ifindex, void *parameters, int length, __u64 flags) = (void *)152;
 
 struct ipv6_header {
@@ -96,6 +97,18 @@ struct walk {
 	__u16 destination_port;
 };
 
+/* What is to be done with a packet that leaves (decide.h). */
+struct decision {
+	__u32 action;
+	__u32 reason;			/* why it passes as it is */
+	__u32 slot;
+	__u32 link;			/* that a packet with another next hop leaves by; 0: its own next hop is right */
+	__u32 mtu;
+	__u32 mss;			/* the most that a SYN may offer; 0: it is no SYN */
+	__u32 resize;			/* TCP segmentation is to cut smaller pieces */
+	__u32 next;			/* what follows the IPv6 header */
+};
+
 /*
  * Where the reading of a DNS message is. What changes from step to step, or bounds it, is read from memory each
  * time: to the verifier every step then looks alike.
@@ -122,13 +135,15 @@ struct scratch {
 	__u8 dns_padding[4] __attribute__((aligned(8)));
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
-	__u32 cloning;			/* fragments that we have made are being sent */
-	__u32 link;			/* that a packet with another next hop leaves by; 0: its own next hop is right */
+	__u32 cloning;			/* a fragment that we have made is being sent */
+	__u32 tell;			/* the sender of the packet that is split how much fits */
 	__u32 redirected;		/* what was sent to another next hop comes by here once more */
 	struct dns_reading reading;
 	__u32 last_entry;		/* of the SRH that arrived */
 	struct flow_place place;
 	struct walk walk;
+	struct decision decision;
+	__u64 socket;			/* the address of the one that sends the packet */
 	struct fragment_key fragment;
 	struct question_key question;
 	struct policy policy __attribute__((aligned(8)));

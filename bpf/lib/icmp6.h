@@ -110,10 +110,11 @@ static __always_inline void note_path_mtu(__u32 slot, __u32 mtu, __u64 length)
  */
 static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct scratch *s)
 {
+	/* Addresses are compared in words of 64 bits. */
 	struct {
 		struct icmp6_header icmp;
 		struct ipv6_header ip6;
-	} old, new;
+	} old __attribute__((aligned(8))), new __attribute__((aligned(8)));
 	__u32 at = l3 + IPV6_HEADER, behind = at + sizeof(old), mtu, options = 0, slot = HW_NO_SLOT;
 	struct srh_header *srh = (void *)s->head;
 	__u64 length, hop_by_hop = 0;

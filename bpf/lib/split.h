@@ -1,7 +1,8 @@
 /*
  * A datagram that would not fit the MTU with its SRH leaves as two fragments, so
- * that not even the first one to a new destination is lost; the stack, told the
- * MTU, makes the next ones fit by itself. The first one carries the `moved` bytes
+ * that nothing is lost. The stack keeps one path MTU for all that goes to a destination, by
+ * whatever path: it is told only where it cuts datagrams itself, into pieces that all are
+ * too big. The first fragment carries the `moved` bytes
  * that SRH and Fragment header are written over; what follows is kept in memory
  * while it is sent, and then put back. A checksum that the device was to fill in
  * is filled in here; what it will then write lands in the SRH's tag, at the very
@@ -86,7 +87,8 @@ static __always_inline int write_fragment(struct __sk_buff *skb, __u32 l3, __u32
  * in:  IPv6(A, B) X, or IPv6(A, B) Fragment X; L bytes
  * out: IPv6(A, S1) SRH(B, .. S1; SL=k) Fragment(0, more) X[..n]              sent
  *      IPv6(A, S1) SRH(B, .. S1; SL=k) Fragment(n, last) X[n..]     L bytes, left in skb
- * `fragment_at` is 0 or the offset of the Fragment header right behind IPv6.
+ * `fragment_at` is 0 or the offset of the Fragment header right behind IPv6; where it is 0, `s->fragment` has the
+ * identification to be used.
  */
 static __always_inline int split_in_two(struct __sk_buff *skb, __u32 l3, __u8 next, __u32 fragment_at,
 					struct policy *p, struct scratch *s)
@@ -113,7 +115,7 @@ static __always_inline int split_in_two(struct __sk_buff *skb, __u32 l3, __u8 ne
 	} else {
 		if (next == NEXT_UDP && udp_finish_checksum(skb, l3, at, s))
 			return -1;
-		fragment.identification = bpf_get_prandom_u32();
+		fragment.identification = s->fragment.identification;
 		first = at;
 	}
 	/* Both kinds look alike from here on. */

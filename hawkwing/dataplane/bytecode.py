@@ -28,6 +28,8 @@ SWEEP = "sweep"
 
 _LOAD_64 = 0x18
 _PSEUDO_MAP_FD = 1
+_CALL, _MOVE_NUMBER = 0x85, 0xB7
+_PROBE_READ_KERNEL = 113
 _MOST_CACHED = 8
 _INSTRUCTION = struct.Struct("<BBhi")
 
@@ -76,6 +78,18 @@ def with_maps(program: bytes, replace: Mapping[int, int]) -> bytes:
                 _INSTRUCTION.pack_into(code, position, operation, registers, offset, replace[immediate])
             position += 8
         position += 8
+    return bytes(code)
+
+
+def without_kernel_reads(program: bytes) -> bytes:
+    """The program with each reading of the kernel's memory failing: for a kernel in lockdown mode."""
+    code = bytearray(program)
+    position = 0
+    while position < len(code):
+        operation, registers, _offset, immediate = _INSTRUCTION.unpack_from(code, position)
+        if operation == _CALL and registers >> 4 == 0 and immediate == _PROBE_READ_KERNEL:
+            _INSTRUCTION.pack_into(code, position, _MOVE_NUMBER, 0, 0, -1)
+        position += 16 if operation == _LOAD_64 else 8
     return bytes(code)
 
 

@@ -158,7 +158,7 @@ def load(
         for name in names:
             text = bytecode.with_maps(code.programs[name], numbers)
             try:
-                programs[name] = bpf.load_program(name, text, bpf.kind_of(name))
+                programs[name] = _load_program(name, text)
             except OSError as error:
                 raise DataplaneError(refusal.of_program(role, name, text, error)) from error
             made.append(programs[name])
@@ -167,6 +167,27 @@ def load(
             os.close(fd)
         raise
     return Loaded(programs, {entry.name: maps[entry.name] for entry in wanted}, frozenset(existing))
+
+
+def _load_program(name: str, text: bytes) -> int:
+    try:
+        return bpf.load_program(name, text, bpf.kind_of(name))
+    except OSError:
+        modest = bytecode.without_kernel_reads(text)
+        if modest == text:
+            raise
+        try:
+            loaded = bpf.load_program(name, modest, bpf.kind_of(name))
+        except OSError:
+            # That was not the reason.
+            pass
+        else:
+            log.info(
+                "this kernel lets no program read its memory (lockdown): datagrams of sockets that forbid "
+                "fragments are split like others"
+            )
+            return loaded
+        raise
 
 
 class Loading:

@@ -7,9 +7,10 @@ import secrets
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hawkwing.dataplane.bpf import Map, program_info
+from hawkwing.dataplane.btf import SocketFields
 from hawkwing.dataplane.bytecode import SWEEP
 from hawkwing.dataplane.flows import FlowTable, Sweeper, clear_tally
 from hawkwing.dataplane.layout import limits, reasons, structures
@@ -91,6 +92,7 @@ class DataPlane:
         self.sr_domain: tuple[IPv6Network, ...] | None = None
         self.hmac_links: tuple[int, ...] = ()
         self._xdp = self._shared = False
+        self._socket_fields: SocketFields | None = None
         self._ticks = 0
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
@@ -142,6 +144,7 @@ class DataPlane:
         settings.fair_paths = max(self.maps["policies"].info.max_entries // 16, 16)
         settings.xdp = self._xdp
         settings.shared = self._shared
+        self._write_socket_fields(settings)
         for entry in settings.sr_domain:
             # No address is inside: bits that the mask takes away.
             entry.network[:] = (2**64 - 1, 2**64 - 1)
@@ -163,6 +166,21 @@ class DataPlane:
         if shared != self._shared:
             self._shared = shared
             self.set_sr_domain(self.sr_domain)
+
+    def set_socket_fields(self, fields: SocketFields | None) -> None:
+        """Where the kernel keeps what sockets want of fragmentation; None: all want it."""
+        self._socket_fields = fields
+        self.set_sr_domain(self.sr_domain)
+
+    def _write_socket_fields(self, settings: Any) -> None:
+        found = self._socket_fields
+        if found is None:
+            return
+        settings.pinet6_at = found.pinet6
+        settings.dontfrag_in_socket = found.dontfrag_in_socket
+        for place, field in ((settings.pmtudisc, found.pmtudisc), (settings.dontfrag, found.dontfrag)):
+            if field is not None:
+                place.at, place.shift, place.mask = field.at, field.shift, field.mask
 
     def set_hmac_links(self, indexes: Sequence[int]) -> None:
         """Interfaces whose SRHs are the kernel's, because they require an HMAC."""

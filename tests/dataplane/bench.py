@@ -30,7 +30,7 @@ from hawkwing.errors import DataplaneError
 from lab.packets import assert_same, path
 from tests.dataplane.packets import MAC_HERE, ROUTING, UDP, ipv6, srh, tcp, udp
 
-UNSPEC, SHOT, STOLEN, REDIRECT = -1, 2, 4, 7
+UNSPEC, SHOT, REDIRECT = -1, 2, 7
 MTU = 1500
 MAC = ":".join(f"{octet:02x}" for octet in MAC_HERE)
 LONGEST = 3700

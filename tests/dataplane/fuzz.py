@@ -220,16 +220,16 @@ class Round:
         told = self.bench.announced() if self.bench.ring and "NAME_LEARNED" in counted else []
         heard = [(address.packed, group, ttl) for address, group, ttl in told]
         # Nobody listens on the loopback, where only a path can have a small MTU.
-        wanted = [*expected.sent] if self.port else []
-        if sent and not self._is_fragment(expected):
-            at = 14 + 40 + 8 * (sent[0][55] + 1) + 4
-            number = sent[0][at : at + 4]
-            wanted = [frame[:at] + number + frame[at + 4 :] for frame in wanted]
-            if verdict == expected.verdict == 4:
-                packet = packet[:at] + bytes(4) + packet[at + 4 :]
+        wanted, left = [*expected.sent] if self.port else [], expected.packet
+        if expected.sent and not self._is_fragment(expected):
+            at = 14 + 40 + 8 * (left[55] + 1) + 4
+            number = packet[at : at + 4]
+            wanted, (left,) = (
+                [frame[:at] + number + frame[at + 4 :] for frame in frames] for frames in (wanted, [left])
+            )
         if len(FINAL.intersection(counted)) != 1:
             return f"not one final reason: {counted}"
-        ours = (expected.verdict, expected.packet, dict(expected.counted), wanted, expected.told)
+        ours = (expected.verdict, left, dict(expected.counted), wanted, expected.told)
         theirs = (verdict, packet, counted, sent, heard)
         return None if ours == theirs else _differ("tc", ours, theirs)
 

@@ -204,9 +204,13 @@ class Maker:
                 body = p.auth(kind, body, icv=self.random.choice([4, 12, 20, 64]))
             else:
                 size = self.random.choice([8, 8, 8, 16, 64, 72, 256, 1024 if self.chance(0.1) else 24])
-                body = p.options(kind, body, size=size)
+                body = p.options(kind, body, size=size, jumbo=self.jumbo(len(body) + size))
             kind = chosen
         return kind, body
+
+    def jumbo(self, length: int) -> int | None:
+        """What a Jumbo Payload option says, where there is one."""
+        return self.random.choice([length, length, 0, 2**32 - 1]) if self.chance(0.3) else None
 
     def leaving(self) -> bytes:
         """A packet of our own, without SRH mostly."""
@@ -273,7 +277,12 @@ class Maker:
         if self.chance(0.12):
             kind, body = (
                 self.random.choice([p.HOP_BY_HOP, p.HOP_BY_HOP, p.DESTINATION]),
-                p.options(kind, body, size=self.random.choice([8, 8, 16, 64, 72])),
+                p.options(
+                    kind,
+                    body,
+                    size=self.random.choice([8, 8, 16, 64, 72]),
+                    jumbo=self.jumbo(alone + self.random.choice([7, 8, 16, 1000])),
+                ),
             )
         length = (
             self.random.choice([0, 8, alone, alone - 1, len(body) - 1, len(body) + 9])

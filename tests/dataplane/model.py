@@ -19,13 +19,14 @@ from tests.dataplane.model_wire import (
     addresses,
     clamp,
     is_syn,
+    jumbo_of,
     question,
     read_chain,
     read_srh,
     with_sum,
 )
 
-UNSPEC, SHOT, STOLEN, REDIRECT = -1, 2, 4, 7
+UNSPEC, SHOT, REDIRECT = -1, 2, 7
 ETHERNET, QUOTED, MIN_MTU = 14, 136, 1280
 NO_IDENTIFICATION = bytes(4)
 Sids = tuple[bytes, ...]
@@ -119,10 +120,18 @@ def srh_size(sids: Sids) -> int:
     return 8 + 16 * (len(sids) + 1)
 
 
-def with_length(packet: bytes, change: int) -> bytes:
-    """Changes the payload length; 0, a jumbogram's, remains."""
+def with_length(packet: bytes, change: int, *, jumbo: bool = True) -> bytes:
+    """Changes the payload length; a jumbogram's is 0, and elsewhere (RFC 2675)."""
     (length,) = struct.unpack_from("!H", packet, 4)
+    says = jumbo_of(packet) if jumbo and is_jumbogram(packet) else None
+    if says is not None:
+        packet = packet[:44] + struct.pack("!I", (says + change) % 2**32) + packet[48:]
     return packet[:4] + struct.pack("!H", (length + change) & 0xFFFF if length else 0) + packet[6:]
+
+
+def is_jumbogram(packet: bytes) -> bool:
+    """Has it its length behind the IPv6 header?"""
+    return packet[4:6] == b"\0\0" and packet[6] == p.HOP_BY_HOP
 
 
 def insert(packet: bytes, sids: Sids, ahead: int) -> bytes:
@@ -153,6 +162,8 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
     chain = read_chain(packet, IPV6_HEADER, packet[6])
     if chain.problem:
         return out.count(chain.problem)
+    if is_jumbogram(packet) and jumbo_of(packet) is None:
+        return out.count("EXTENSION_CHAIN")
     found = path_of(tables, packet, chain)
     if isinstance(found, str):
         return out.count(found)
@@ -215,11 +226,11 @@ def too_big(
         return out.count("TOO_BIG_PLAIN")
     if divided:
         first, last = split(packet, sids, chain)
-        out.sent = [ether + first, ether + last]
+        out.sent, out.packet = [ether + first], ether + last
         out.count("SPLIT")
-        if chain.later:
-            out.verdict, out.packet = STOLEN, ether + last
+        if not chain.fragment or chain.later:
             return out
+        out.sent.append(out.packet)
     else:
         out.count("TOO_BIG")
     out.verdict = REDIRECT
@@ -298,8 +309,8 @@ def ingress(tables: Tables, frame: bytes) -> Outcome:
         if srh is None:
             return out.count(reason)
         removed, at = srh.size, IPV6_HEADER + ahead
-        packet = packet[:place] + bytes([srh.next_header]) + packet[place + 1 : at] + packet[at + removed :]
         packet = with_length(packet, -removed)
+        packet = packet[:place] + bytes([srh.next_header]) + packet[place + 1 : at] + packet[at + removed :]
         out.count("STRIPPED")
     else:
         out.count("NO_ROUTING_HEADER")
@@ -323,6 +334,12 @@ def judge(tables: Tables, packet: bytes, ahead: int, out: Outcome) -> tuple[str,
     fits = srh.fits and at + srh.size <= len(packet) and (not length or ahead + srh.size <= length)
     if not fits or srh.segments[0] != packet[24:40]:
         return "SRH_MALFORMED", None
+    if is_jumbogram(packet):
+        jumbo = jumbo_of(packet)
+        if jumbo is None:
+            return "EXTENSION_CHAIN", None
+        if jumbo < ahead + srh.size:
+            return "SRH_MALFORMED", None
     if packet[24:40] not in tables.local:
         return "NOT_LOCAL", None
     if srh.next_header in (4, 41, 143):
@@ -402,9 +419,14 @@ def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
 def sent_by_us(tables: Tables, quoted: bytes, srh: Srh, at: int) -> tuple[bool, Sids | None]:
     """Has the quoted packet, whose transport header is at `at`, a binding or a known flow? And its path."""
     ports, kind = quoted_ports(quoted, srh.next_header, at)
+    path = None
+    if srh.next_header == p.FRAGMENT and not kind and len(quoted) >= at + 8:
+        path = tables.fragments.get((quoted[8:24], srh.segments[0], quoted[at + 4 : at + 8]))
     if tables.role == "client":
         group = tables.services.get(srh.segments[0])
-        return group is not None, tables.routes.get((group or 0, ports[1], kind))
+        return group is not None, path or tables.routes.get((group or 0, ports[1], kind))
+    if path is not None:
+        return True, path
     flow = Flow(srh.segments[0], quoted[8:24], kind, ports[1], ports[0])
     return flow in tables.flows, tables.flows.get(flow)
 
@@ -450,7 +472,7 @@ def restore(tables: Tables, packet: bytes) -> bytes | None:
         return None
     head = quoted[:24] + srh.segments[0] + quoted[40:at]
     head = head[:place] + bytes([srh.next_header]) + head[place + 1 :]
-    new = with_length(head + quoted[at + size :], -size)
+    new = with_length(head + quoted[at + size :], -size, jumbo=False)
     info = message[4:8]
     if message[0] == p.ICMP6_TOO_BIG:
         (mtu,) = struct.unpack("!I", info)

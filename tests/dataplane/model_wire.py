@@ -89,6 +89,13 @@ def read_chain(data: bytes, at: int, kind: int) -> Chain:
     return chain
 
 
+def jumbo_of(packet: bytes) -> int | None:
+    """What the Jumbo Payload option (RFC 2675) says at the place where Linux has it; `packet` is IPv6's."""
+    if packet[42:44] != b"\xc2\x04":
+        return None
+    return int.from_bytes(packet[44:48], "big")
+
+
 def is_syn(packet: bytes, at: int) -> bool:
     """True where the TCP header at `at` has the SYN flag; `packet` begins with the IPv6 header."""
     return len(packet) > at + 13 and bool(packet[at + 13] & p.SYN)

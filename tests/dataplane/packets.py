@@ -24,6 +24,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrSegmentRouting,
+    Jumbo,
     Pad1,
     PadN,
     PseudoIPv6,
@@ -166,9 +167,15 @@ def fragment(
 
 
 @_once
-def options(next_header: int, payload: bytes, *, size: int = 8, extent: int | None = None) -> bytes:
-    """A Hop-by-Hop or Destination Options header of `size` bytes, filled with PadN options."""
-    padding, left = [], size - 2
+def options(
+    next_header: int, payload: bytes, *, size: int = 8, extent: int | None = None, jumbo: int | None = None
+) -> bytes:
+    """A Hop-by-Hop or Destination Options header of `size` bytes, filled with PadN options.
+
+    With `jumbo`, it begins with a Jumbo Payload option (RFC 2675).
+    """
+    padding = [] if jumbo is None else [Jumbo(jumboplen=jumbo)]
+    left = size - 2 - 6 * len(padding)
     while left:
         pad = min(left, 257)
         padding.append(PadN(optdata=bytes(pad - 2)) if pad > 1 else Pad1())

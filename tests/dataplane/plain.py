@@ -112,9 +112,15 @@ def fragment(
     return struct.pack("!BBHI", next_header, 0, offset | more, identification) + payload
 
 
-def options(next_header: int, payload: bytes, *, size: int = 8, extent: int | None = None) -> bytes:
-    """A Hop-by-Hop or Destination Options header of `size` bytes, filled with PadN options."""
-    body, left = b"", size - 2
+def options(
+    next_header: int, payload: bytes, *, size: int = 8, extent: int | None = None, jumbo: int | None = None
+) -> bytes:
+    """A Hop-by-Hop or Destination Options header of `size` bytes, filled with PadN options.
+
+    With `jumbo`, it begins with a Jumbo Payload option (RFC 2675).
+    """
+    body = b"" if jumbo is None else struct.pack("!BBI", 0xC2, 4, jumbo)
+    left = size - 2 - len(body)
     while left:
         pad = min(left, 257)
         body += b"\x01" + bytes([pad - 2]) + bytes(pad - 2) if pad > 1 else b"\0"

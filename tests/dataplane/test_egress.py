@@ -144,6 +144,23 @@ def test_long_hop_by_hop_options(host: Host) -> None:
     host.bench.expect("egress", packet, "EXTENSION_CHAIN")
 
 
+@pytest.mark.parametrize("size", [8, 16, 64])
+def test_the_length_of_a_jumbogram(host: Host, size: int) -> None:
+    """RFC 2675: in the IPv6 header it is 0."""
+
+    def of(length: int | None) -> bytes:
+        return host.out(p.HOP_BY_HOP, p.options(p.TCP, host.tcp(), size=size, jumbo=length), length=0)
+
+    packet, out = of(70000), steered(of(70000 + 56), SIDS[:2], ahead=size)
+    host.bench.expect("egress", packet, "STEERED", out=out[:18] + bytes(2) + out[20:])
+    host.bench.expect("egress", of(None), "EXTENSION_CHAIN")
+
+
+def test_a_jumbo_option_without_need_stays(host: Host) -> None:
+    packet = host.out(p.HOP_BY_HOP, p.options(p.TCP, host.tcp(), jumbo=70000))
+    host.bench.expect("egress", packet, "STEERED", out=steered(packet, SIDS[:2], ahead=8))
+
+
 def test_hop_by_hop_options_in_second_place(host: Host) -> None:
     packet = host.out(p.DESTINATION, p.options(p.HOP_BY_HOP, p.options(p.UDP, host.udp())))
     host.bench.expect("egress", packet, "EXTENSION_CHAIN")

@@ -88,12 +88,31 @@ def test_a_path_that_carries_less_than_1280_and_the_srh(host: Host, mtu: int, pr
         assert outcome.counted == {"TOO_BIG_PLAIN": 1} and outcome.packet == whole
         return
     assert outcome.counted == {"SPLIT": 1}
-    assert max(map(len, host.bench.namespace.sent(2))) == 14 + 1280
+    assert max(map(len, [*host.bench.namespace.sent(1), outcome.packet])) == 14 + 1280
     # Other paths are of other routers; and after some minutes the path may carry more again.
     other = host.out(p.UDP, host.udp(5003, bytes(1232)))
     host.bench.expect("egress", other, "STEERED", out=steered(other, SIDS[:3]), on_port=True)
     host.bench.plane.next_hops.forget_path_mtus()
     host.bench.expect("egress", whole, "STEERED", out=steered(whole, SIDS[:2]), on_port=True)
+
+
+def test_the_second_fragment_of_ours_in_the_quote(host: Host) -> None:
+    """It has no ports: whose it is is known by its identification."""
+    whole = host.out(p.UDP, host.udp(data=bytes(1280 - 48)))
+    host.bench.expect("egress", whole, "STEERED", out=steered(whole, SIDS[:2]), on_port=True)
+    large = host.out(p.UDP, host.udp(data=bytes(1452)))
+    outcome = host.bench.run("egress", large, on_port=True)
+    assert outcome.counted == {"SPLIT": 1}
+    number = int.from_bytes(outcome.packet[54 + 56 + 4 : 54 + 56 + 8], "big")
+    host.bench.namespace.sent(1)
+    told = error(host, 2, outcome.packet, 1280)
+    unknown = outcome.packet[: 54 + 56 + 4] + (number ^ 1).to_bytes(4, "big") + outcome.packet[54 + 56 + 8 :]
+    host.bench.run("ingress", error(host, 2, unknown, 1280), on_port=True)
+    host.bench.expect("egress", whole, "STEERED", out=steered(whole, SIDS[:2]), on_port=True)
+    host.bench.namespace.sent(0)
+    assert host.bench.run("ingress", told, on_port=True).counted["ERROR_RESTORED"] == 1
+    assert host.bench.run("egress", whole, on_port=True).counted == {"SPLIT": 1}
+    host.bench.namespace.sent(1)
 
 
 @pytest.mark.parametrize("kept", [8, 9, 15, 16, 100, 101])

@@ -102,6 +102,20 @@ def test_behind_hop_by_hop_options(host: Host, size: int) -> None:
     host.bench.expect("ingress", packet, "STRIPPED", *learned(host), out=out)
 
 
+def test_the_length_of_a_jumbogram(host: Host) -> None:
+    """RFC 2675: in the IPv6 header it is 0."""
+    inner = datagram(host)
+    routing = p.srh(p.UDP, [*SIDS[:2], host.here], inner, left=0)
+
+    def of(length: int | None) -> bytes:
+        return host.arrived(p.HOP_BY_HOP, p.options(p.ROUTING, routing, jumbo=length), length=0)
+
+    host.bench.expect("ingress", of(None), "EXTENSION_CHAIN")
+    host.bench.expect("ingress", of(63), "SRH_MALFORMED")
+    out = host.arrived(p.HOP_BY_HOP, p.options(p.UDP, inner, jumbo=70000 - 56), length=0)
+    host.bench.expect("ingress", of(70000), "STRIPPED", *learned(host), out=out)
+
+
 def test_behind_long_hop_by_hop_options(host: Host) -> None:
     routing = p.srh(p.UDP, [*SIDS[:2], host.here], datagram(host), left=0)
     packet = host.arrived(p.HOP_BY_HOP, p.options(p.ROUTING, routing, size=72))

@@ -8,7 +8,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from tests.dataplane import packets as p
-from tests.dataplane.bench import MTU, REDIRECT, SHOT, STOLEN
+from tests.dataplane.bench import MTU, REDIRECT, SHOT, UNSPEC
 from tests.dataplane.packets import steered
 from tests.dataplane.scene import COUNTED, SIDS, Host
 
@@ -101,6 +101,13 @@ def fragments(host: Host, packet: bytes, count: int, identification: int) -> lis
     return [steered(host.out(p.FRAGMENT, part, **head), SIDS[:count]) for part in (first, last)]
 
 
+def split(host: Host, packet: bytes) -> list[bytes]:
+    """The two frames that leave: one that is sent by itself, and what the packet has become."""
+    outcome = host.bench.run("egress", packet, on_port=True)
+    assert (outcome.verdict, outcome.counted) == (UNSPEC, {"SPLIT": 1})
+    return [*host.bench.namespace.sent(1), outcome.packet]
+
+
 def identification_in(frame: bytes, count: int) -> int:
     """The one in the Fragment header behind the SRH."""
     return int(struct.unpack_from("!I", frame, 54 + overhead(count) + 4)[0])
@@ -112,9 +119,7 @@ def test_udp_leaves_in_two_fragments(host: Host, count: int, beyond: int | None)
     fits = MTU - overhead(count)
     length = MTU if beyond is None else fits + beyond
     packet = of_length(host, p.UDP, length, count)
-    out = told(host, packet, max(fits, 1280), quiet=True)
-    host.bench.expect("egress", packet, "SPLIT", out=out, verdict=REDIRECT, on_port=True)
-    sent = host.bench.namespace.sent(2)
+    sent = split(host, packet)
     expected = fragments(host, packet, count, identification_in(sent[0], count))
     assert [frame.hex() for frame in sent] == [frame.hex() for frame in expected]
     assert max(map(len, sent)) <= 14 + MTU
@@ -124,8 +129,7 @@ def test_two_datagrams_differ_in_identification(host: Host) -> None:
     packet = of_length(host, p.UDP, MTU)
     found = set()
     for _ in range(2):
-        host.bench.run("egress", packet, on_port=True)
-        found |= {identification_in(frame, 2) for frame in host.bench.namespace.sent(2)}
+        found |= {identification_in(frame, 2) for frame in split(host, packet)}
     assert len(found) == 2
 
 
@@ -134,8 +138,7 @@ def test_a_checksum_that_is_not_ours_stays(host: Host, value: bytes) -> None:
     """Zero is what a tunnel sends (RFC 6935); a wrong one is the sender's."""
     packet = of_length(host, p.UDP, MTU)
     packet = packet[:60] + value + packet[62:]
-    host.bench.run("egress", packet, on_port=True)
-    first, last = host.bench.namespace.sent(2)
+    first, last = split(host, packet)
     datagram = first[54 + 56 + 8 :] + last[54 + 56 + 8 :]
     assert datagram[6:8] == value
     assert datagram == packet[54:]
@@ -146,8 +149,7 @@ def test_a_checksum_left_to_the_device_is_filled_in(host: Host) -> None:
     packet = of_length(host, p.UDP, MTU)
     pseudo = p.ones_complement(p.pseudo(host.here, host.there, p.UDP, MTU - 40))
     partial = packet[:60] + struct.pack("!H", pseudo) + packet[62:]
-    host.bench.run("egress", partial, on_port=True)
-    first, last = host.bench.namespace.sent(2)
+    first, last = split(host, partial)
     assert first[54 + 56 + 8 :] + last[54 + 56 + 8 :] == packet[54:]
 
 
@@ -158,8 +160,7 @@ def test_a_checksum_that_comes_to_zero_is_filled_in_as_ones(host: Host) -> None:
     old = struct.unpack_from("!H", packet, len(packet) - 2)[0]
     body = body[:-2] + struct.pack("!H", p.ones_complement(body[-2:] + struct.pack("!H", old)))
     pseudo = p.ones_complement(p.pseudo(host.here, host.there, p.UDP, MTU - 40))
-    host.bench.run("egress", packet[:54] + body[:6] + struct.pack("!H", pseudo) + body[8:], on_port=True)
-    first, last = host.bench.namespace.sent(2)
+    first, last = split(host, packet[:54] + body[:6] + struct.pack("!H", pseudo) + body[8:])
     assert first[54 + 56 + 8 :] + last[54 + 56 + 8 :] == body[:6] + b"\xff\xff" + body[8:]
 
 
@@ -186,12 +187,10 @@ def test_a_later_fragment_is_cut_in_two(host: Host, more: bool) -> None:
     host.bench.namespace.sent(0)
     data = datagram[800 : 800 + 1448]
     packet = host.out(p.FRAGMENT, p.fragment(p.UDP, data, offset=800, more=more, identification=56))
-    result = host.bench.run("egress", packet, on_port=True)
-    assert (result.verdict, result.counted) == (STOLEN, {"SPLIT": 1})
     last = p.fragment(p.UDP, data[56:], offset=856, more=more, identification=56)
     first = p.fragment(p.UDP, data[:56], offset=800, more=True, identification=56)
     expected = [steered(host.out(p.FRAGMENT, part), SIDS[:2]).hex() for part in (first, last)]
-    assert [frame.hex() for frame in host.bench.namespace.sent(2)] == expected
+    assert [frame.hex() for frame in split(host, packet)] == expected
 
 
 def test_behind_other_headers_the_sender_is_told(host: Host) -> None:

@@ -70,3 +70,14 @@ def test_little_to_verify(namespace: Namespace, role: str) -> None:
     for tried in try_all(role, code):
         assert not tried.refused
         assert 50 < tried.verified <= MOST_INSTRUCTIONS, tried
+
+
+@pytest.mark.parametrize("role", bytecode.ROLES)
+def test_a_kernel_that_lets_nobody_read_its_memory(namespace: Namespace, role: str) -> None:
+    """Where it is locked down, the programs do without."""
+    code = bytecode.shipped(role)
+    assert code is not None
+    modest = {name: bytecode.without_kernel_reads(text) for name, text in code.programs.items()}
+    assert modest["egress_ethernet"] != code.programs["egress_ethernet"]
+    assert modest["sweep" if role == "server" else "ingress_xdp"] in code.programs.values()
+    assert [one.refused for one in try_all(role, replace(code, programs=modest)) if one.refused] == []

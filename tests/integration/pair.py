@@ -40,7 +40,12 @@ class Agent:
         self._pair, self.log = pair, log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                pair.inside(argv), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+                pair.inside(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+                start_new_session=True,
             )
 
     def output(self) -> str:
@@ -49,7 +54,7 @@ class Agent:
 
     def ready(self) -> "Agent":
         """Once it has started."""
-        self.says("ready")
+        self.says("ready: ")
         return self
 
     def says(self, text: str, limit: float = PATIENCE) -> None:
@@ -73,8 +78,13 @@ class Agent:
         return self.wait()
 
     def wait(self) -> int:
-        """Its exit status."""
-        return self.process.wait(patient(20))
+        """Its exit status; where it goes on it is killed, and shows where it was."""
+        try:
+            return self.process.wait(patient(20))
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(patient(20))
+            raise AssertionError(f"it did not end: {self.output()}") from None
 
 
 class Pair:

@@ -148,37 +148,6 @@ def test_every_datagram_arrives_and_is_steered(
     assert lost == []
 
 
-def test_a_stream_of_large_datagrams(lab: Lab, agents: Agents, udp: Callable[..., Endpoint]) -> None:
-    """After the first the stack itself makes them fit; none is lost on the way."""
-    agents.server("host-b")
-    agents.client(config(sids(2)))
-    near, far = udp("host-a"), udp("host-b", 5000)
-    forget_path_mtu(lab)
-    near.socket.connect((B, 5000))
-    for number in range(50):
-        data = bytes([number]) * 1452
-        near.socket.send(data)
-        there, peer = far.socket.recvfrom(2000)
-        assert there == data
-        far.socket.sendto(data, peer)
-        assert near.socket.recv(2000) == data
-    found = route(lab, "host-a", B)
-    assert "mtu 1444" in found, found
-
-
-def test_connected_socket_sees_no_error(lab: Lab, agents: Agents, udp: Callable[..., Endpoint]) -> None:
-    """The quiet word to the stack reaches no application."""
-    agents.server("host-b")
-    agents.client(config(sids(2)))
-    near, far = udp("host-a"), udp("host-b", 5000)
-    forget_path_mtu(lab)
-    near.socket.connect((B, 5000))
-    near.socket.send(bytes(1452))
-    far.socket.recvfrom(2000)
-    near.socket.send(bytes(1452))
-    assert len(far.socket.recvfrom(2000)[0]) == 1452
-
-
 @pytest.mark.parametrize("offload", ["on", "off"])
 def test_tcp_at_full_size(lab: Lab, agents: Agents, capture: Capture, offload: str) -> None:
     text = config(sids(8)).replace("5000", "80")
