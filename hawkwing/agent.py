@@ -76,7 +76,9 @@ class Agent:
         self._keeper = keeper = Keeper(
             role, options.asked, options.hook, plane.programs, claims, note.former, others, plane.seen
         )
-        self._next_hops = NextHops(lambda: list(keeper.links().values()), plane.next_hops)
+        self._next_hops = NextHops(
+            lambda: list(keeper.links().values()), plane.next_hops, self._sources_changed
+        )
         plane.next_hop_of = self._next_hops.of
         self._refresh_addresses()
         self._refresh_hmac()
@@ -147,6 +149,10 @@ class Agent:
 
     def _addresses_changed(self) -> None:
         self._refresh_addresses()
+        self._sources_changed()
+
+    def _sources_changed(self) -> None:
+        """Addresses and routes decide about the source of a packet."""
         if self._client is not None:
             self._client.sources_changed()
 
@@ -225,9 +231,6 @@ class Agent:
             self._refresh_hmac()
             self._refresh_shared()
             self._plane.tick()
-            if self._client is not None:
-                # Routes decide about sources, too, and nothing tells of their changes.
-                self._client.sources_changed()
 
     # --- configuration
 
