@@ -26,7 +26,7 @@ from hawkwing.dataplane.plane import DataPlane, require_hmac_links_fit
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.next_hops import NextHops
 from hawkwing.plan import Options, Plan, make_plan
-from hawkwing.tasks import Supervisor, in_thread
+from hawkwing.tasks import Supervisor, in_thread, in_turns
 
 log = logging.getLogger(__name__)
 _EPOCH = 30.0
@@ -231,6 +231,7 @@ class Agent:
             self._refresh_hmac()
             self._refresh_shared()
             self._plane.tick()
+            await in_turns(self._plane.sweeping())
 
     # --- configuration
 
