@@ -109,6 +109,8 @@ class Keeper:
         for place in self._places:
             self._there(place, wait)
         try:
+            if self._hooks.with_xdp:
+                self._start_xdp(wait)
             for place in self._places:
                 link = self._there(place, wait)
                 if link is None:
@@ -122,9 +124,26 @@ class Keeper:
                 if held.problem:
                     raise DataplaneError(held.problem)
         except BaseException:
+            self._take_back_xdp()
             self.release()
             raise
         attach.forget_vanished(self._ip)
+
+    def _start_xdp(self, wait: bool) -> None:
+        """First of all, because a driver may refuse it: filters of a killed agent are not replaced then."""
+        for place in self._places:
+            link = self._there(place, wait)
+            if link is not None:
+                self._take(place, link)
+                _changed, problem = self._hooks.hold_xdp(link, first=True)
+                if problem:
+                    raise DataplaneError(problem)
+
+    def _take_back_xdp(self) -> None:
+        """From the interfaces where a start has not got any further."""
+        for place in self._places:
+            if place.index and not place.held:
+                self._hooks.take_back_xdp(place.index)
 
     def _there(self, place: Place, wait: bool) -> Link | None:
         """The interface, if it can be attached; DataplaneError says why not."""
