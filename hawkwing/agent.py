@@ -52,6 +52,7 @@ class Agent:
         self._reloading = asyncio.Lock()
         self._reload_waits = False
         self._reloads = {"good": 0, "refused": 0}
+        self._ready = False
         self._plane: DataPlane
         self._keeper: Keeper | None = None
         self._client: Client | None = None
@@ -203,9 +204,8 @@ class Agent:
             self._tasks.keep("next hops", lambda: self._next_hops.run(learning))
             await self._next_hops.settle()
             _return_memory()
-            missing = "".join(f" ({problem})" for problem in keeper.problems())
-            log.info("ready: %s on %s%s", self._options.role, ", ".join(self._options.interfaces), missing)
-            notify.ready(f"{self._options.role} on {', '.join(self._options.interfaces)}{missing}")
+            if not stop.is_set():
+                self._tell_ready(keeper)
             self._tasks.keep("signs of life", notify.watchdog)
             try:
                 await stop.wait()
@@ -215,6 +215,13 @@ class Agent:
                 if self._client is not None:
                     self._client.save()
                 await self._tasks.close()
+
+    def _tell_ready(self, keeper: Keeper) -> None:
+        self._ready = True
+        missing = "".join(f" ({problem})" for problem in keeper.problems())
+        what = f"{self._options.role} on {', '.join(self._options.interfaces)}{missing}"
+        log.info("ready: %s", what)
+        notify.ready(what)
 
     async def _serve_metrics(self, stack: ExitStack) -> None:
         if self._options.metrics is not None:
@@ -295,6 +302,7 @@ class Agent:
             "version": __version__,
             "interfaces": list(self._options.interfaces),
             "started": self._started,
+            "ready": self._ready,
             "ingress_hook": self._options.hook,
             "attachments": self._keeper.report() if self._keeper is not None else [],
             **status.of_data_plane(self._plane),

@@ -17,8 +17,9 @@ from typing import Any
 from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
 from hawkwing.dataplane.attach import Hooks, Program
 from hawkwing.dataplane.claim import Claims
-from hawkwing.dataplane.interfaces import Asked
+from hawkwing.dataplane.interfaces import Asked, ethernet_links
 from hawkwing.dataplane.netlink import Change, Listener, Netlink
+from hawkwing.dataplane.next_hop import largest_index
 from hawkwing.dataplane.tc import Link
 from hawkwing.errors import DataplaneError, HawkwingError
 
@@ -359,6 +360,12 @@ class Keeper:
                 if seen is not None:
                     place.starved = tuple(self._starved(place, seen, {one.direction for one in found}))
                 warnings += place.starved if found else ()
+                if place.index > largest_index() and ethernet_links([place.index]):
+                    warnings.append(
+                        f"{place.name} has the interface index {place.index}, next hops are looked up to "
+                        f"{largest_index()}: packets go to the router of their destination, also where that "
+                        "of their first segment is another one"
+                    )
             for warning in warnings:
                 if warning not in place.warnings:
                     log.warning("%s", warning)

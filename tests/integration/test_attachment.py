@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hawkwing import control
 from hawkwing.dataplane import bpf, tc
 from hawkwing.dataplane.netlink import Netlink
 from lab import netns
@@ -478,6 +479,37 @@ def test_an_xdp_program_of_somebody_else_stays_whatever_its_name(pair: Pair) -> 
     assert pair.agent().ready().stop() == 0
     assert xdp(pair)
     os.close(fd)
+
+
+# --- next hops
+
+
+def test_status_while_a_router_does_not_answer(pair: Pair) -> None:
+    """The agent waits for it, up to a second, before it says that it is ready; everything else is there."""
+    pair.sh("ip -6 route replace default via fe80::dead dev eth0 onlink")
+    agent = pair.agent()
+    path = pair.run_folder() / "client-eth0.sock"
+    wait_until(path.exists, patient(20), "the agent's socket")
+    (binding,) = (early := control.ask(path, {"ask": "status"}))["bindings"]
+    assert early["ready"] is False and "ready" not in agent.output()
+    assert early["attachments"][0]["attached"] and binding["sids"] == [SID]
+    agent.ready()
+    assert control.ask(path, {"ask": "status"})["ready"] is True
+    assert agent.stop() == 0
+
+
+def test_an_interface_index_that_is_too_large_is_told_once(pair: Pair) -> None:
+    pair.sh("ip link del eth0")
+    pair.link(index=40000)
+    agent = pair.agent().ready()
+    told = "warning: eth0 has the interface index 40000, next hops are looked up to 32767: packets go to"
+    agent.says(told)
+    assert told in pair.hawkwing("status")
+    pair.sh("tc filter del dev eth0 egress")
+    wait_until(lambda: both_filters(pair), 2.0, "the filters are back")
+    assert agent.output().count(told) == 1
+    assert pair.steered()
+    assert agent.stop() == 0
 
 
 # --- programs ahead of ours
