@@ -309,6 +309,7 @@ class Agent:
             **learned,
             **(await self._client.status() if self._client is not None else {}),
             "troubles": status.of_tasks(self._tasks),
+            "tasks": len(asyncio.all_tasks()),
             "restarts": dict(self._tasks.restarts),
             "reloads": dict(self._reloads),
         }
