@@ -389,6 +389,12 @@ def chaos(_c: Context, count=100, seed=1):
     _become("tests.chaos", "--count", str(count), "--seed", str(seed))
 
 
+@task(help={"minutes": "how long", "seed": "a number; the same seed gives the same order"})
+def soak(_c: Context, minutes=10, seed=1):
+    """Measures memory, maps and descriptors of both agents, under traffic, reloads and changes."""
+    _become("tests.soak", "--minutes", str(minutes), "--seed", str(seed))
+
+
 @task(
     help={
         "only": "names, such as debian13,ubuntu2404",
@@ -553,6 +559,6 @@ namespace.add_collection(
 )
 namespace.add_collection(
     Collection(
-        "test", everything, unit, dataplane, integration, packages, fuzz, chaos, distributions, kernels
+        "test", everything, unit, dataplane, integration, packages, fuzz, chaos, soak, distributions, kernels
     )
 )

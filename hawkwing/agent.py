@@ -27,7 +27,7 @@ from hawkwing.dataplane.plane import DataPlane, require_hmac_links_fit
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.next_hops import NextHops
 from hawkwing.plan import Options, Plan, make_plan
-from hawkwing.tasks import Supervisor, in_thread
+from hawkwing.tasks import Supervisor, in_thread, in_turns
 
 log = logging.getLogger(__name__)
 _EPOCH = 30.0
@@ -53,6 +53,7 @@ class Agent:
         self._reloading = asyncio.Lock()
         self._reload_waits = False
         self._reloads = {"good": 0, "refused": 0}
+        self._ready = False
         self._plane: DataPlane
         self._keeper: Keeper | None = None
         self._client: Client | None = None
@@ -77,7 +78,9 @@ class Agent:
         self._keeper = keeper = Keeper(
             role, options.asked, options.hook, plane.programs, claims, note.former, others, plane.seen
         )
-        self._next_hops = NextHops(lambda: list(keeper.links().values()), plane.next_hops)
+        self._next_hops = NextHops(
+            lambda: list(keeper.links().values()), plane.next_hops, self._sources_changed
+        )
         plane.next_hop_of = self._next_hops.of
         self._refresh_addresses()
         self._refresh_hmac()
@@ -157,6 +160,10 @@ class Agent:
 
     def _addresses_changed(self) -> None:
         self._refresh_addresses()
+        self._sources_changed()
+
+    def _sources_changed(self) -> None:
+        """Addresses and routes decide about the source of a packet."""
         if self._client is not None:
             self._client.sources_changed()
 
@@ -208,9 +215,8 @@ class Agent:
             self._find_socket_fields()
             await self._next_hops.settle()
             _return_memory()
-            missing = "".join(f" ({problem})" for problem in keeper.problems())
-            log.info("ready: %s on %s%s", self._options.role, ", ".join(self._options.interfaces), missing)
-            notify.ready(f"{self._options.role} on {', '.join(self._options.interfaces)}{missing}")
+            if not stop.is_set():
+                self._tell_ready(keeper)
             self._tasks.keep("signs of life", notify.watchdog)
             try:
                 await stop.wait()
@@ -220,6 +226,13 @@ class Agent:
                 if self._client is not None:
                     self._client.save()
                 await self._tasks.close()
+
+    def _tell_ready(self, keeper: Keeper) -> None:
+        self._ready = True
+        missing = "".join(f" ({problem})" for problem in keeper.problems())
+        what = f"{self._options.role} on {', '.join(self._options.interfaces)}{missing}"
+        log.info("ready: %s", what)
+        notify.ready(what)
 
     async def _serve_metrics(self, stack: ExitStack) -> None:
         if self._options.metrics is not None:
@@ -236,9 +249,7 @@ class Agent:
             self._refresh_hmac()
             self._refresh_shared()
             self._plane.tick()
-            if self._client is not None:
-                # Routes decide about sources, too, and nothing tells of their changes.
-                self._client.sources_changed()
+            await in_turns(self._plane.sweeping())
 
     # --- configuration
 
@@ -302,12 +313,14 @@ class Agent:
             "version": __version__,
             "interfaces": list(self._options.interfaces),
             "started": self._started,
+            "ready": self._ready,
             "ingress_hook": self._options.hook,
             "attachments": self._keeper.report() if self._keeper is not None else [],
             **status.of_data_plane(self._plane),
             **learned,
             **(await self._client.status() if self._client is not None else {}),
             "troubles": status.of_tasks(self._tasks),
+            "tasks": len(asyncio.all_tasks()),
             "restarts": dict(self._tasks.restarts),
             "reloads": dict(self._reloads),
         }

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv6Address
@@ -31,7 +32,7 @@ log = logging.getLogger("hawkwing")
 _EXPIRY_CHECK = 1.0
 _QUERIES_AT_ONCE = 50
 _SETTLED = 0.2
-"""Seconds after a change of addresses: they come in bursts."""
+"""Seconds after a change of addresses or routes, at least: they come in bursts."""
 
 
 Changes = tuple[list[PathQuery], list[PathQuery]]
@@ -71,6 +72,7 @@ class Client:
         # One change of everything at a time.
         self._changing = asyncio.Lock()
         self._sources_changed = False
+        self._settled = _SETTLED
 
     # --- start and stop
 
@@ -150,10 +152,13 @@ class Client:
             self._tasks.once("source addresses", self._follow_sources())
 
     async def _follow_sources(self) -> None:
-        await asyncio.sleep(_SETTLED)
+        await asyncio.sleep(self._settled)
         self._sources_changed = False
         async with self._changing:
+            begun = time.monotonic()
             await self._in_steps(self.steering.following_sources())
+            # Where routes change all the time, others have half of it.
+            self._settled = max(_SETTLED, time.monotonic() - begun)
             if sources := await self._want_all():
                 log.info("the controller is asked for paths from %s", ", ".join(map(str, sorted(sources))))
 

@@ -1,67 +1,41 @@
-"""The models of a configuration and the rules between their values.
-
-Rules within one value are the functions of `config_values`. Rules between values are the `rules` of each
-model: they run on what was written, even where parts of it are wrong, so that one run reports all errors.
-"""
+"""The models of a configuration, with what each key means, and the rules between their values."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv6Address, IPv6Network
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    ModelWrapValidatorHandler,
-    PlainValidator,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter
 
-from hawkwing.config_values import (
-    as_list,
-    close_match,
-    forget_values,
-    read_client_address,
-    read_controller_address,
-    read_controller_port,
-    read_domain,
-    read_file_name,
-    read_flag,
-    read_flex_algo,
-    read_intent_type,
-    read_intent_value,
-    read_port,
-    read_prefix,
-    read_service_address,
-    read_sid,
-    read_text,
-    shown,
+from hawkwing.config_base import Mapped, Rules
+from hawkwing.config_types import (
+    ClientAddress,
+    ControllerAddress,
+    ControllerPort,
+    DomainName,
+    FileName,
+    Flag,
+    FlexAlgo,
+    Kind,
+    Limit,
+    Port,
+    Prefix,
+    ServiceAddress,
+    Sid,
+    Text,
 )
+from hawkwing.config_values import forget_values, shown
 from hawkwing.intents import Intent, IntentType, order_problem
 from hawkwing.sids import MAX_PREFIXES, MAX_SIDS
 from hawkwing.yaml_lines import Place
-from hawkwing.yaml_mistakes import space_missing
 
 _T = TypeVar("_T")
-
-
-def _read_limit(value: object, info: ValidationInfo) -> int:
-    return read_intent_value(value, info.data.get("intent"))
-
-
-Sid = Annotated[IPv6Address, PlainValidator(read_sid)]
-AddressSet = Annotated[
-    tuple[Annotated[IPv6Address, PlainValidator(read_service_address)], ...],
-    AfterValidator(lambda listed: tuple(dict.fromkeys(listed))),
-]
-Limit = Annotated[int, PlainValidator(_read_limit)]
+_limit: Callable[[object], int] = TypeAdapter(Limit).validate_python
+_port: Callable[[object], int] = TypeAdapter(Port).validate_python
+_address: Callable[[object], object] = TypeAdapter(ServiceAddress).validate_python
+_name: Callable[[object], object] = TypeAdapter(DomainName).validate_python
 
 
 def _try(parse: Callable[[object], _T], value: object) -> _T | None:
@@ -85,205 +59,40 @@ def _absent(item: object, key: str) -> bool:
     return value is None or (isinstance(value, (list, tuple, dict)) and not value)
 
 
-Rules = Iterator[tuple[Place, str]]
-
-
-def _faults_in(
-    error: ValidationError, cls: type[_Model], written: Mapping[str, str]
-) -> list[tuple[Place, str]]:
-    """Places and sentences, and nothing else: exceptions know the frames that hold the whole file."""
-    return [
-        (details["loc"], _sentence(details, cls))
-        for details in error.errors(include_url=False)
-        if details["type"] != "missing" or str(details["loc"][-1]) not in written
-    ]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    title: ClassVar[str]  # as in "belongs to a service"
-    shape: ClassVar[str]  # what a mapping of this kind has in it
-
-    @classmethod
-    def rules(cls, raw: Mapping[str, Any]) -> Rules:
-        """Faults between the values of `raw`, each at a place within it."""
-        yield from ()
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _every_fault(cls, raw: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if isinstance(raw, cls):
-            return raw
-        faults: list[tuple[Place, str]] = []
-        written: dict[str, str] = {}  # what stands for a key that was meant
-        model: Self | None = None
-        if isinstance(raw, dict):
-            known = cls.__pydantic_fields__
-            if None in raw.values():
-                raw = {key: value for key, value in raw.items() if value is not None or key not in known}
-            if not raw.keys() <= known.keys():
-                raw, written, faults = _known_keys(cls, raw)
-            faults.extend(cls.rules(raw))
-        try:
-            model = handler(raw)
-        except ValidationError as error:
-            faults.extend(_faults_in(error, cls, written))
-        if model is not None and not faults:
-            return model
-        raise ValidationError.from_exception_data(
-            cls.__name__,
-            [
-                InitErrorDetails(
-                    type=PydanticCustomError("fault", "{text}", {"text": text}),
-                    loc=(written.get(str(place[0]), place[0]), *place[1:]) if place else place,
-                    input=None,
-                )
-                for place, text in faults
-            ],
-        )
-
-
-def _known_keys(
-    model: type[_Model], raw: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, str], list[tuple[Place, str]]]:
-    """`raw` with the keys that were meant and without those that begin with x-, and what is wrong with them.
-
-    A mistyped key counts as the one that was meant: else that one would be reported as missing.
-    """
-    kept, written = {}, {}
-    faults: list[tuple[Place, str]] = []
-    for key, value in raw.items():
-        if key in model.model_fields:
-            kept[key] = value
-        elif not key.startswith("x-"):
-            meant = _meant(key, model)
-            faults.append(((key,), _unknown(key, value, meant, model)))
-            if meant and meant not in raw and meant not in written:
-                written[meant] = key
-                if value is not None:
-                    kept[meant] = value
-    return kept, written, faults
-
-
-def _meant(key: str, model: type[_Model]) -> str | None:
-    """The key of this model that was probably meant by another one."""
-    word = key.lstrip("-").partition(":")[0]
-    if word != key and word in model.model_fields:
-        return word
-    for other in _SYNONYMS.get(word.lower(), ()):
-        if other in model.model_fields:
-            return other
-    if _homes(word) and word + "s" not in model.model_fields:
-        return None
-    return close_match(word, list(model.model_fields))
-
-
-def _unknown(key: str, value: object, meant: str | None, model: type[_Model]) -> str:
-    if meant and (found := space_missing(key)):
-        return found
-    if meant:
-        return f"is not a known key, did you mean {meant}?"
-    if homes := _homes(key):
-        return f"belongs to {' or '.join(homes)}, check the indentation"
-    if model is Config and isinstance(value, dict) and value.keys() & Service.model_fields.keys():
-        return "is not a known key; services are indented below services"
-    known = f"is not a known key, use one of {', '.join(model.model_fields)}"
-    return (
-        f"{known}; keys for anchors begin with x-"
-        if model is Config and re.match(r"x?[._]|x$", key)
-        else known
-    )
-
-
-def _homes(key: str) -> list[str]:
-    """Where in a file a key belongs."""
-    models = (Hawkeye, Tls, Service, Application, _IntentEntry)
-    return [model.title for model in models if key in model.model_fields]
-
-
-#: What people write, and what they may mean by it.
-_SYNONYMS = {
-    "address": ("ipv6_addresses",),
-    "addresses": ("ipv6_addresses",),
-    "algo": ("flex_algo_number",),
-    "ca_cert": ("ca",),
-    "cert": ("certificate",),
-    "controller": ("hawkeye",),
-    "domain": ("domain_name",),
-    "fqdn": ("domain_name",),
-    "host": ("address", "domain_name"),
-    "hostname": ("domain_name",),
-    "max": ("max_value",),
-    "min": ("min_value",),
-    "name": ("intent", "domain_name"),
-    "path": ("sid",),
-    "ports": ("port",),
-    "private_key": ("key",),
-    "segments": ("sid",),
-    "source_address": ("client_ipv6_address",),
-    "type": ("intent",),
-}
-
-
-def _sentence(details: ErrorDetails, model: type[_Model]) -> str:
-    kind, value, place = details["type"], details["input"], details["loc"]
-    if kind == "fault":
-        return str(details["ctx"]["text"])
-    if kind == "value_error":
-        return str(details["ctx"]["error"])
-    if kind == "missing":
-        return "is missing"
-    if kind == "tuple_type":
-        return as_list(value, _ENTRIES[str(place[-1])])
-    if kind == "dict_type":
-        return "must be a mapping, each service begins with its name, for example `web:`"
-    if kind == "model_type":
-        return _no_mapping(value, model)
-    return f"{shown(value)} can't be used here"
-
-
-def _no_mapping(value: object, model: type[_Model]) -> str:
-    if value is None:
-        return f"is empty, it must be a mapping, {model.shape}"
-    if isinstance(value, str):
-        word = value.split()[0] if value.split() else ""
-        if found := space_missing(value):
-            return found
-        if word in model.model_fields and word != value:
-            return f"{word} has no colon"
-    return f"must be a mapping, {model.shape}"
-
-
-#: An entry of each list.
-_ENTRIES = {
-    "applications": "port: 80",
-    "intents": "intent: low-latency",
-    "sid": "fcbb:bb00:1::2",
-    "ipv6_addresses": "fcbb:cc00:2::a",
-    "sr_domain": "fcbb::/16",
-    "functions": "fw",
-}
-
-
 def forget_what_was_read() -> None:
     """Lets go of what is remembered while a file is read, because it may stand there more than once."""
     forget_values()
     _intents_read.clear()
 
 
-class _IntentEntry(_Model):
+class IntentEntry(Mapped):
+    """An intent as a file has it."""
+
     title = "an intent"
     shape = "for example `- intent: low-latency`"
 
-    intent: Annotated[IntentType, PlainValidator(read_intent_type)]
-    functions: tuple[Annotated[str, PlainValidator(read_text)], ...] = ()
-    flex_algo_number: Annotated[int, PlainValidator(read_flex_algo)] | None = None
-    min_value: Limit | None = None
-    max_value: Limit | None = None
+    intent: Kind = Field(description="Kind of intent.")
+    functions: tuple[Text, ...] = Field(
+        default=(), description="Service functions in travel order; for sfc only."
+    )
+    flex_algo_number: FlexAlgo | None = Field(
+        default=None,
+        description="Number of the Flex-Algorithm; for flex-algo only. HawkEye takes 128 to 255.",
+    )
+    min_value: Limit | None = Field(
+        default=None,
+        description="Lower limit in HawkEye's units: microseconds, percent, kbit/s. HawkEye takes it with "
+        "high-bandwidth.",
+    )
+    max_value: Limit | None = Field(
+        default=None,
+        description="Upper limit in HawkEye's units: microseconds, percent, kbit/s. HawkEye takes it with "
+        "low-latency, low-jitter and low-packet-loss.",
+    )
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
-        kind = _try(read_intent_type, raw.get("intent"))
+        kind = _try(IntentType, raw.get("intent"))
         for key, owner in (("functions", IntentType.SFC), ("flex_algo_number", IntentType.FLEX_ALGO)):
             if kind is owner and _absent(raw, key):
                 yield (key,), f"is missing, {owner.value} needs it"
@@ -293,10 +102,7 @@ class _IntentEntry(_Model):
             for key in ("min_value", "max_value"):
                 if key in raw:
                     yield (key,), f"is not valid with {kind.value}"
-        low, high = (
-            _try(read_intent_value, raw.get("min_value")),
-            _try(read_intent_value, raw.get("max_value")),
-        )
+        low, high = (_try(_limit, raw.get(key)) for key in ("min_value", "max_value"))
         if low is not None and high is not None and low > high:
             yield ("min_value",), f"{low} is above the max_value {high}"
 
@@ -310,7 +116,7 @@ def _read_intent(raw: object) -> Intent:
     written = repr(raw)
     intent = _intents_read.get(written)
     if intent is None:
-        entry = _IntentEntry.model_validate(raw)
+        entry = IntentEntry.model_validate(raw)
         intent = _intents_read[written] = Intent(
             entry.intent, entry.min_value, entry.max_value, entry.functions, entry.flex_algo_number
         )
@@ -318,40 +124,55 @@ def _read_intent(raw: object) -> Intent:
 
 
 def _type_of(raw: object) -> IntentType | None:
-    return raw.type if isinstance(raw, Intent) else _try(read_intent_type, _get(raw, "intent"))
+    return raw.type if isinstance(raw, Intent) else _try(IntentType, _get(raw, "intent"))
 
 
-class Application(_Model):
+class Application(Mapped):
     """What is sent to one port of a service: over which SIDs, in travel order, or by which intents."""
 
     title = "an application"
     shape = "for example `- port: 80`"
 
-    port: Annotated[int, PlainValidator(read_port)]
-    sid: tuple[Sid, ...] = ()
-    intents: tuple[Annotated[Intent, PlainValidator(_read_intent)], ...] = ()
+    port: Port = Field(description="Destination port, of TCP and UDP.")
+    sid: tuple[Sid, ...] = Field(
+        default=(),
+        max_length=MAX_SIDS,
+        description=f"Segment list: SIDs in travel order, without the destination; {MAX_SIDS} at most. With "
+        "a controller it is the backup until the controller has sent a path.",
+    )
+    intents: tuple[
+        Annotated[Intent, PlainValidator(_read_intent, json_schema_input_type=IntentEntry)], ...
+    ] = Field(
+        default=(),
+        description="What the path has to be, for the controller. The order counts: sfc is the first; "
+        "flex-algo the first, or the second after sfc.",
+    )
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
         if _absent(raw, "sid") and _absent(raw, "intents"):
             yield (), "needs sid or intents"
-        if (count := len(_list(raw, "sid"))) > MAX_SIDS:
-            yield ("sid",), f"has {count} SIDs, at most {MAX_SIDS} fit in a packet's segment list"
         types = [_type_of(intent) for intent in _list(raw, "intents")]
         if problem := order_problem(types):
             culprit = next(index for index in range(len(types)) if order_problem(types[: index + 1]))
             yield ("intents", culprit), problem
 
 
-class Service(_Model):
+class Service(Mapped):
     """A destination, by name or by addresses, and its applications; `domain_name` is in lower case."""
 
     title = "a service"
     shape = "with domain_name or ipv6_addresses, and applications"
 
-    domain_name: Annotated[str, PlainValidator(read_domain)] | None = None
-    ipv6_addresses: AddressSet = ()
-    applications: tuple[Application, ...] = ()
+    domain_name: DomainName | None = Field(
+        default=None, description="DNS name; the agent follows its addresses and their TTLs."
+    )
+    ipv6_addresses: Annotated[
+        tuple[ServiceAddress, ...], AfterValidator(lambda listed: tuple(dict.fromkeys(listed)))
+    ] = Field(default=(), description="IPv6 addresses of the service.")
+    applications: tuple[Application, ...] = Field(
+        default=(), description="What is sent to the service, by port."
+    )
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
@@ -361,7 +182,7 @@ class Service(_Model):
             yield (("applications",) if "applications" in raw else ()), "needs at least one application"
         first: dict[int, int] = {}
         for index, application in enumerate(_list(raw, "applications")):
-            port = _try(read_port, _get(application, "port"))
+            port = _try(_port, _get(application, "port"))
             if port is not None and first.setdefault(port, index) != index:
                 yield (
                     ("applications", index, "port"),
@@ -369,15 +190,23 @@ class Service(_Model):
                 )
 
 
-class Tls(_Model):
+class Tls(Mapped):
     """TLS towards the controller: PEM files, relative ones beside the configuration file."""
 
     title = "hawkeye.tls"
     shape = "with the keys ca, certificate and key"
 
-    ca: Annotated[Path, PlainValidator(read_file_name)] | None = None
-    certificate: Annotated[Path, PlainValidator(read_file_name)] | None = None
-    key: Annotated[Path, PlainValidator(read_file_name)] | None = None
+    ca: FileName | None = Field(
+        default=None,
+        description="PEM file with the certificates that sign the controller's. Relative to the "
+        "configuration file.",
+    )
+    certificate: FileName | None = Field(
+        default=None, description="PEM file with the client's certificate, for mutual TLS."
+    )
+    key: FileName | None = Field(
+        default=None, description="PEM file with the client's private key, for mutual TLS."
+    )
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
@@ -391,16 +220,22 @@ class Tls(_Model):
         return self.model_copy(update=paths)
 
 
-class Hawkeye(_Model):
+class Hawkeye(Mapped):
     """The controller; `port` is a TCP port. With `tls`, even an empty one, the connection is encrypted."""
 
     title = "hawkeye"
     shape = "with the keys enabled, address and port"
 
-    enabled: Annotated[bool, PlainValidator(read_flag)] = False
-    address: Annotated[IPv6Address, PlainValidator(read_controller_address)] | None = None
-    port: Annotated[int, PlainValidator(read_controller_port)] | None = None
-    tls: Tls | None = None
+    enabled: Flag = Field(
+        default=False, description="Whether to request paths from the controller. Default: false."
+    )
+    address: ControllerAddress | None = Field(default=None, description="IPv6 address of the controller.")
+    port: ControllerPort | None = Field(default=None, description="TCP port of the controller.")
+    tls: Tls | None = Field(
+        default=None,
+        description="TLS towards the controller; an empty mapping is TLS with the system's certificates. "
+        "Without this key the stream is plaintext.",
+    )
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
@@ -409,32 +244,52 @@ class Hawkeye(_Model):
                 yield (key,), "is missing, it is needed when hawkeye.enabled is true"
 
 
-class Config(_Model):
+class Config(Mapped):
     """A whole configuration; `sr_domain` are the prefixes whose segment lists a server trusts."""
 
     title = "the top level"
     shape = "with the key services"
 
-    client_ipv6_address: Annotated[IPv6Address, PlainValidator(read_client_address)] | None = None
-    hawkeye: Hawkeye = Hawkeye()
-    services: dict[str, Service] = {}
-    sr_domain: tuple[Annotated[IPv6Network, PlainValidator(read_prefix)], ...] = ()
+    client_ipv6_address: ClientAddress | None = Field(
+        default=None,
+        description="Source address in requests to the controller. Default: the one that the kernel uses for "
+        "packets to the destination.",
+    )
+    hawkeye: Hawkeye = Field(default=Hawkeye(), description="The HawkEye controller.")
+    services: dict[str, Service] = Field(
+        default={},
+        description="Destinations by name, with their applications. A client needs at least one.",
+        json_schema_extra={"propertyNames": {"pattern": r"\S"}},
+    )
+    sr_domain: tuple[Prefix, ...] = Field(
+        default=(),
+        max_length=MAX_PREFIXES,
+        description=f"Prefixes with lengths, {MAX_PREFIXES} at most: only SRHs whose source and segments are "
+        "inside are accepted. Default: any source, SIDs in fc00::/7 or 5f00::/16.",
+    )
+
+    @classmethod
+    def misplaced(cls, key: str, value: object) -> str | None:
+        if isinstance(value, dict) and value.keys() & Service.model_fields.keys():
+            return "is not a known key; services are indented below services"
+        if re.match(r"x?[._]|x$", key):
+            known = ", ".join(cls.model_fields)
+            return f"is not a known key, use one of {known}; keys for anchors begin with x-"
+        return None
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
-        if (count := len(_list(raw, "sr_domain"))) > MAX_PREFIXES:
-            yield ("sr_domain",), f"has {count} prefixes, at most {MAX_PREFIXES} are possible"
         taken: dict[tuple[object, int], str] = {}
         services = raw.get("services")
         for name, service in services.items() if isinstance(services, dict) else ():
             if not str(name).strip():
                 yield ("services", name), "has an empty name"
             places: list[tuple[Place, object]] = [
-                (("ipv6_addresses", index), _try(read_service_address, address))
+                (("ipv6_addresses", index), _try(_address, address))
                 for index, address in enumerate(_list(service, "ipv6_addresses"))
             ]
-            places.append((("domain_name",), _try(read_domain, _get(service, "domain_name"))))
-            parsed = (_try(read_port, _get(item, "port")) for item in _list(service, "applications"))
+            places.append((("domain_name",), _try(_name, _get(service, "domain_name"))))
+            parsed = (_try(_port, _get(item, "port")) for item in _list(service, "applications"))
             ports = dict.fromkeys(port for port in parsed if port is not None)
             for place, target in places:
                 for port in ports if target is not None else ():

@@ -1,4 +1,7 @@
-"""What a value of a configuration may be: each function returns it, or raises ValueError with a sentence."""
+"""What a value of a configuration may be, and what is said where it is something else.
+
+A function raises ValueError with a sentence, or returns the value; those called `no_...` return a sentence.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,6 @@ from hawkwing.yaml_mistakes import space_missing
 MAX_VALUE = 2**31 - 1  # int32 in the controller's protocol
 TRUE_WORDS = ("true", "yes", "on")
 FALSE_WORDS = ("false", "no", "off")
-_INTENT_TYPES = {kind.value: kind for kind in IntentType}
 _PORT_NAMES = {"http": 80, "https": 443, "ssh": 22, "domain": 53, "dns": 53}
 _UNITS = {
     IntentType.LOW_LATENCY: "microseconds",
@@ -64,12 +66,10 @@ def shown(value: object) -> str:
 # --- numbers ---------------------------------------------------------------------------------------
 
 
-def _number(value: object, what: str, low: int, high: int) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-        return value
-    if isinstance(value, str) and (meant := _written_otherwise(value)) is not None:
-        raise ValueError(meant)
-    raise ValueError(f"{shown(value)} is not {what}, use {low} to {high}")
+def no_number(value: object, what: str, low: int, high: int) -> str:
+    """Why this is not the whole number that is needed."""
+    meant = _written_otherwise(value) if isinstance(value, str) else None
+    return meant or f"{shown(value)} is not {what}, use {low} to {high}"
 
 
 def _written_otherwise(text: str) -> str | None:
@@ -85,13 +85,13 @@ def _written_otherwise(text: str) -> str | None:
     return None
 
 
-def read_port(value: object) -> int:
-    """A port of TCP and UDP, as an application has it."""
+def one_port(value: object) -> object:
+    """Refuses what people write for a port of an application, or for several."""
     if isinstance(value, list):
         raise ValueError("a list is more than one port, write one entry per port")
     if isinstance(value, str):
         _check_port_text(value.strip())
-    return _port(value)
+    return not_port_0(value)
 
 
 def _check_port_text(text: str) -> None:
@@ -110,48 +110,41 @@ def _check_port_text(text: str) -> None:
         raise ValueError(f"{text} is a name, write the number of the port")
 
 
-def read_controller_port(value: object) -> int:
-    """A TCP port."""
-    return _port(value)
-
-
-def _port(value: object) -> int:
+def not_port_0(value: object) -> object:
     if value == 0 and not isinstance(value, bool):
         raise ValueError("0 is not a port a packet can have, use 1 to 65535")
-    return _number(value, "a port", 1, 65535)
+    return value
 
 
-def read_flex_algo(value: object) -> int:
-    return _number(value, "a Flex-Algorithm", 1, 255)
-
-
-def read_intent_value(value: object, kind: IntentType | None = None) -> int:
-    """A limit of an intent, of this kind if that is known."""
+def no_unit(value: object, kind: IntentType | None = None) -> object:
+    """Refuses a limit of an intent with a unit or a fraction; the intent is of this kind if that is known."""
     if isinstance(value, str) and _written_otherwise(value) is None and re.match(r"[-+]?[0-9.]", value):
         unit = _UNITS.get(kind) if kind else None
         if not re.fullmatch(r"[0-9]+", value):
             raise ValueError(f"{shown(value)} must be a whole number{f' of {unit}' if unit else ''}, no unit")
-    return _number(value, "a value for an intent", 0, MAX_VALUE)
+    return value
 
 
-def read_flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
+def no_flag(value: object) -> str:
+    """Why this is neither true nor false."""
     if isinstance(value, str):
         for words, meant in ((TRUE_WORDS, "true"), (FALSE_WORDS, "false")):
             if value.lower() in words:
-                raise ValueError(f'"{value}" is text, write {meant} without quotes')
-    raise ValueError(f"{shown(value)} is neither true nor false")
+                return f'"{value}" is text, write {meant} without quotes'
+    return f"{shown(value)} is neither true nor false"
 
 
 # --- text ------------------------------------------------------------------------------------------
 
 
-def read_text(value: object) -> str:
+def no_text(value: object) -> str:
+    """Why this is not text."""
     if isinstance(value, (bool, int)):
-        raise ValueError(f"{shown(value)} is not text, put it in quotes")
-    if not isinstance(value, str):
-        raise ValueError(f"must be text, but here is {shown(value)}")
+        return f"{shown(value)} is not text, put it in quotes"
+    return f"must be text, but here is {shown(value)}"
+
+
+def printable(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty")
     if not value.isprintable():
@@ -159,23 +152,21 @@ def read_text(value: object) -> str:
     return value
 
 
-def read_file_name(value: object) -> Path:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not value.strip():
+def file_name(value: object) -> object:
+    if not isinstance(value, Path) and (not isinstance(value, str) or not value.strip()):
         raise ValueError(f"{shown(value)} is not the name of a file")
-    return Path(value)
+    return value
 
 
-def read_domain(value: object) -> str:
-    """The name as it is on the wire: lower case, no dot at the end, non-ASCII letters as xn--."""
+def one_name(value: object) -> object:
     if isinstance(value, list):
         raise ValueError("must be one name, not a list: write one service per name")
-    return _domain(read_text(value))
+    return value
 
 
 @functools.cache
-def _domain(text: str) -> str:
+def read_domain(text: str) -> str:
+    """The name as it is on the wire: lower case, no dot at the end, non-ASCII letters as xn--."""
     if not _PLAIN_NAME.fullmatch(text) and (found := _misplaced_in_a_name(text)):
         raise ValueError(found)
     name = text
@@ -340,15 +331,11 @@ def _length_of(address: IPv6Address) -> int:
 # --- words -----------------------------------------------------------------------------------------
 
 
-def read_intent_type(value: object) -> IntentType:
-    if isinstance(value, IntentType):
-        return value
-    kind = _INTENT_TYPES.get(value) if isinstance(value, str) else None
-    if kind is None:
-        if isinstance(value, list):
-            raise ValueError("a list is more than one intent, write one entry per intent")
-        raise ValueError(f"{shown(value)} is not an intent{did_you_mean(str(value), list(_INTENT_TYPES))}")
-    return kind
+def no_intent(value: object) -> str:
+    """Why this is no kind of intent."""
+    if isinstance(value, list):
+        return "a list is more than one intent, write one entry per intent"
+    return f"{shown(value)} is not an intent{did_you_mean(str(value), [kind.value for kind in IntentType])}"
 
 
 def close_match(word: str, known: Sequence[str]) -> str | None:
@@ -382,4 +369,4 @@ def as_list(value: object, example: str) -> str:
 def forget_values() -> None:
     """Lets go of addresses and names, which are remembered because each is looked at more than once."""
     _address.cache_clear()
-    _domain.cache_clear()
+    read_domain.cache_clear()

@@ -25,12 +25,12 @@ def _detach(ip: Netlink, roles: Sequence[str], links: Sequence[tc.Link]) -> Iter
     for role in roles:
         hooks = attach.Hooks(ip, role, "tc", {}, _noted(role), handover.programs_of_others(role))
         for link in links:
-            if not attach.is_attached(ip, role, link.index):
+            if not attach.is_attached(ip, role, link.index) and not hooks.has_left_xdp(link):
                 _forget(role, link.name)
                 continue
             try:
                 with claimed(role, [link.name]):
-                    if not hooks.let_go(link):
+                    if not hooks.let_go(link, by_name=True):
                         raise DataplaneError(
                             f"can't remove the filters of the {role} on {link.name}: it needs CAP_NET_ADMIN"
                         )

@@ -40,15 +40,25 @@ class _Found:
 class NextHops:
     """Answers from memory, until a route, a neighbour or an interface changes."""
 
-    def __init__(self, links: Callable[[], Sequence[int]], table: PolicyNextHops) -> None:
-        """`links` tells the indexes of our interfaces at present, in the user's order."""
+    def __init__(
+        self,
+        links: Callable[[], Sequence[int]],
+        table: PolicyNextHops,
+        rerouted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`links` tells the indexes of our interfaces at present, in the user's order.
+
+        `rerouted` is called when routes may have changed, in the loop of `run`.
+        """
         self._links_now = links
+        self._rerouted = rerouted
         self._table = table
         self._kernel = Routes()
         self._known: dict[IPv6Address, _Found] = {}
         self._neighbours: dict[Neighbour, _Found] = {}
         self._links = ethernet_links(links())
         self._sought: set[Neighbour] = set()
+        self._silent: set[Neighbour] = set()
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
         self._routes_changed = False
@@ -113,8 +123,17 @@ class NextHops:
         for news in self._kernel.news():
             if news is None or news.kind not in (NEWNEIGH, DELNEIGH):
                 self.look_again()
-            elif (neighbour := read_neighbour(news.content)) in self._neighbours:
-                self._hear_of(neighbour)
+            elif (told := read_neighbour(news.content)) is not None:
+                if told.neighbour in self._neighbours:
+                    self._hear_of(told.neighbour)
+                if told.is_router:
+                    self._hear_of_router(told.neighbour, told.silent and news.kind == NEWNEIGH)
+
+    def _hear_of_router(self, router: Neighbour, silent: bool) -> None:
+        """Of routes alike, the kernel takes those of routers that answer."""
+        if silent != (router in self._silent):
+            (self._silent.add if silent else self._silent.discard)(router)
+            self.look_again()
 
     def _hear_of(self, neighbour: Neighbour) -> None:
         """Most of its changes are not of its address: the kernel tells of each one of its state."""
@@ -152,6 +171,7 @@ class NextHops:
                 if forgotten := self._routes_changed:
                     await asyncio.sleep(self._quiet)
                     self._forget()
+                    self._rerouted()
                 # Taken before: what the data plane learns meanwhile is a change.
                 snapshot = self._table.snapshot() if learning else None
                 if self._changed.is_set() or seen != snapshot:

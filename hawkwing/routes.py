@@ -11,8 +11,8 @@ from hawkwing.dataplane import netlink
 from hawkwing.dataplane.netlink import attribute, attributes
 from hawkwing.errors import DataplaneError
 
-_GROUPS = netlink.GROUPS_LINK | 0x4 | 0x400
-"""And RTMGRP_NEIGH, RTMGRP_IPV6_ROUTE."""
+_GROUPS = netlink.GROUPS_LINK | 0x4 | 0x400 | 1 << 18
+"""And RTMGRP_NEIGH, RTMGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE."""
 _GETROUTE = 26
 NEWNEIGH, DELNEIGH, _GETNEIGH = 28, 29, 30
 _USE = 0x1
@@ -23,6 +23,8 @@ _FIB_MATCH = 0x2000
 _UNICAST = 1
 _HAS_ADDRESS = 0x02 | 0x04 | 0x08 | 0x10 | 0x80
 """States of a neighbour (NUD_*): reachable, stale, delay, probe, permanent."""
+_FAILED = 0x20
+_ROUTER = 0x80
 
 
 class Leg(NamedTuple):
@@ -39,13 +41,22 @@ class Neighbour(NamedTuple):
     address: IPv6Address
 
 
-def read_neighbour(body: bytes) -> Neighbour | None:
-    """The neighbour in an RTM_NEWNEIGH or RTM_DELNEIGH; None for IPv4."""
-    family, _pad, link, _state, _flags, _type = _NEIGHBOUR.unpack_from(body)
+class NeighbourNews(NamedTuple):
+    """What the kernel tells of a neighbour; `silent`: it does not answer."""
+
+    neighbour: Neighbour
+    is_router: bool
+    silent: bool
+
+
+def read_neighbour(body: bytes) -> NeighbourNews | None:
+    """Of an RTM_NEWNEIGH or RTM_DELNEIGH; None for IPv4."""
+    family, _pad, link, state, flags, _type = _NEIGHBOUR.unpack_from(body)
     address = attributes(body[_NEIGHBOUR.size :]).get(_NDA_DST)
     if family != socket.AF_INET6 or address is None or len(address) != 16:
         return None
-    return Neighbour(link, IPv6Address(address))
+    neighbour = Neighbour(link, IPv6Address(address))
+    return NeighbourNews(neighbour, bool(flags & _ROUTER), bool(state & _FAILED))
 
 
 def _leg(route: Mapping[int, bytes], link: int = 0) -> Leg:

@@ -148,7 +148,7 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
     """One agent's status as text; `rates` are packets/s by the text of the path."""
     yield (
         f"hawkwing {status['role']} on {', '.join(status['interfaces'])}, PID {status['pid']}, "
-        f"up {_duration(time.time() - status['started'])}"
+        f"up {_duration(time.time() - status['started'])}{'' if status.get('ready', True) else ', starting'}"
     )
     yield f"  hooks: egress tc, ingress {status['ingress_hook']}; {status['trusted']}"
     yield from _attachment_lines(status.get("attachments", ()))

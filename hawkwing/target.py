@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
-from hawkwing.config_values import read_domain, shown
+from hawkwing.config_values import printable, read_domain, shown
 from hawkwing.errors import HawkwingError
 
 _BRACKETS = re.compile(r"\[(?P<address>[^\[\]]*)\](?::(?P<port>.*))?")
@@ -56,7 +56,7 @@ def _name(text: str) -> str:
     if not text:
         raise HawkwingError("the destination is empty: write an IPv6 address or a name")
     try:
-        return read_domain(text)
+        return read_domain(printable(text))
     except ValueError as error:
         raise HawkwingError(f"not an IPv6 address, and {error}") from None
 

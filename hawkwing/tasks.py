@@ -144,13 +144,17 @@ def heed_cancellation() -> None:
 async def collected(items: Iterable[T]) -> list[T]:
     """All of them, while others get their turn."""
     found: list[T] = []
+    await in_turns(map(found.append, items))
+    return found
+
+
+async def in_turns(steps: Iterable[object]) -> None:
+    """Takes all the steps, while others get their turn."""
     end = time.monotonic() + SLICE
-    for item in items:
-        found.append(item)
+    for _ in steps:
         if time.monotonic() > end:
             await asyncio.sleep(0)
             end = time.monotonic() + SLICE
-    return found
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -32,13 +32,17 @@ Place = tuple[
 ]  # keys and list indexes from the top, as in ("services", "web", "applications", 0)
 
 _TAG = "tag:yaml.org,2002:"
-_MERGE, _STR, _NULL = _TAG + "merge", _TAG + "str", _TAG + "null"
-_BEGIN = yaml.Mark("", 0, 0, 0, "", 0)
-_TAGS = {yaml.ScalarNode: _STR, yaml.SequenceNode: _TAG + "seq", yaml.MappingNode: _TAG + "map"}
-_INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
-_TRUE = ("true", "yes", "on")
-_FALSE = ("false", "no", "off")
-_MAX_DIGITS = 18
+_PLAIN = ""  # the tag of a scalar without quotes and without a tag of its own
+_STR, _SEQ, _MAP = (_TAG + kind for kind in ("str", "seq", "map"))
+_TAGS = {yaml.ScalarNode: _STR, yaml.SequenceNode: _SEQ, yaml.MappingNode: _MAP}
+_READ_AS_PLAIN = (_PLAIN, *(_TAG + kind for kind in ("bool", "int", "merge", "null")))
+_WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+    **dict.fromkeys(("", "~", "null")),
+}
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
+_TOO_DEEP = f"is nested more than {MAX_DEPTH} deep"
 _MAX_REPEATED = 100_000  # values reached through aliases: a few lines of nested aliases can ask for billions
 
 _Keys = dict[str, tuple[yaml.ScalarNode, yaml.Node]]  # what a mapping holds, each with the node of its key
@@ -84,52 +88,34 @@ class Document:
         # Asked for faults only: to write down each line while reading would take longer than reading.
         node, line = self.root, _line(self.root)
         for depth, part in enumerate(place):
-            below = self._child(node, part)
-            if below is None:
+            if isinstance(node, yaml.MappingNode) and part in self.keys[id(node)]:
+                key, node = self.keys[id(node)][str(part)]
+                line = _line(key)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                node = node.value[part]
+                line = _line(node)
+            else:
                 return line, depth
-            line, node = below
         return line, len(place)
-
-    def _child(self, node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
-        if isinstance(node, yaml.MappingNode) and part in self.keys[id(node)]:
-            key, child = self.keys[id(node)][str(part)]
-            return _line(key), child
-        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            return _line(node.value[part]), node.value[part]
-        return None
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """libyaml's where PyYAML was built with it: ten times as fast."""
+    """libyaml's where PyYAML was built with it: ten times as fast. Plain scalars are read by `_Walk`."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-    depth = 0
+    depth = nodes = 0
 
-    # Called for each node. The base class looks for resolvers by path, too: there are none.
+    # Called for each node. The base class looks for resolvers by path: there are none.
     def descend_resolver(self, parent: yaml.Node | None, _index: object) -> None:
+        self.nodes += 1
         self.depth += 1
         if self.depth > MAX_DEPTH and parent is not None:
-            raise YamlError(_line(parent), f"is nested more than {MAX_DEPTH} deep")
+            raise YamlError(_line(parent), _TOO_DEEP)
 
     def ascend_resolver(self) -> None:
         self.depth -= 1
 
-    def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
-        if kind is yaml.ScalarNode and implicit[0]:
-            for tag, pattern in self.yaml_implicit_resolvers.get(value[:1], ()):
-                if pattern.match(value):
-                    return tag
-        return _TAGS[kind]
-
-
-def _resolve(kind: str, pattern: str, first: list[str]) -> None:
-    _Loader.add_implicit_resolver(_TAG + kind, re.compile(pattern), first)
-
-
-_resolve("bool", rf"^(?i:{'|'.join(_TRUE + _FALSE)})$", [*"yYnNtTfFoO"])
-_resolve("int", _INT.pattern, [*"-+0123456789"])
-_resolve("merge", r"^<<$", ["<"])
-_resolve("null", r"^(?:~|null|Null|NULL|)$", [*"~nN", ""])
+    def resolve(self, kind: type[yaml.Node], _value: str, implicit: tuple[bool, bool]) -> str:
+        return _PLAIN if kind is yaml.ScalarNode and implicit[0] else _TAGS[kind]
 
 
 def read_yaml_file(path: Path) -> Document:
@@ -171,151 +157,114 @@ def read_yaml(text: str) -> Document:
     finally:
         loader.dispose()
     if node is None:
-        node = yaml.ScalarNode(_NULL, "", _BEGIN, _BEGIN)
+        begin = yaml.Mark("", 0, 0, 0, "", 0)
+        node = yaml.ScalarNode(_PLAIN, "", begin, begin)
     if isinstance(node, yaml.ScalarNode) and (found := other_language(text)):
         raise YamlError(*found)
-    return _Walk(node).document()
+    return _Walk(node, loader.nodes).result
 
 
 class _Walk:
-    def __init__(self, root: yaml.Node) -> None:
+    """Makes a document's values from its nodes."""
+
+    def __init__(self, root: yaml.Node, nodes: int) -> None:
         self.result = Document(root)
-        self.place: list[str | int] = []  # where the walk is
-        self.open: list[int] = []  # identities of the nodes being walked, to notice one inside itself
-        self.seen: set[int] = set()
-        self.repeated = 0
-        self.good_keys: set[str] = set()  # most keys come again and again
+        self.open: list[int] = []  # identities of the nodes around, to notice one inside itself
+        self.left = nodes + _MAX_REPEATED  # how many values may still come
+        self.result.data = self.value(root, ())
 
-    def document(self) -> Document:
-        self.result.data = self.value(self.result.root)
-        return self.result
-
-    def value(self, node: yaml.Node) -> Any:
+    def value(self, node: yaml.Node, place: Place) -> Any:
         if isinstance(node, yaml.ScalarNode):
-            return self.scalar(node)
-        self.guard(node)
-        self.open.append(id(node))
+            return self.scalar(node, place)
+        self.enter(node)
         value: Any
         if isinstance(node, yaml.MappingNode):
-            self.tag_is(node, "map")
-            children = self.mapping(node)
-            value = {}
-            self.place.append("")
-            for key, (_, child) in children.items():
-                self.place[-1] = key
-                value[key] = self.value(child)
+            self.tag_is(node, _MAP, place)
+            keys = self.mapping(node, place)
+            value = {key: self.value(child, (*place, key)) for key, (_, child) in keys.items()}
         else:
-            self.tag_is(node, "seq")
-            value = []
-            self.place.append(0)
-            for index, child in enumerate(node.value):
-                self.place[-1] = index
-                value.append(self.value(child))
-        self.place.pop()
+            self.tag_is(node, _SEQ, place)
+            value = [self.value(child, (*place, index)) for index, child in enumerate(node.value)]
         self.open.pop()
         return value
 
-    def guard(self, node: yaml.Node) -> None:
-        identity = id(node)
-        again = identity in self.seen
-        if again and identity in self.open:
+    def enter(self, node: yaml.Node) -> None:
+        self.left -= len(node.value)
+        if id(node) in self.open:
             raise YamlError(_line(node), "has an alias of itself in it")
         if len(self.open) >= MAX_DEPTH:
-            raise YamlError(_line(node), f"is nested more than {MAX_DEPTH} deep")
-        if not again:
-            self.seen.add(identity)
-            return
-        self.repeated += 1 + len(node.value)
-        if self.repeated > _MAX_REPEATED:
+            raise YamlError(_line(node), _TOO_DEEP)
+        if self.left < 0:
             raise YamlError(_line(node), "repeats too much through aliases")
+        self.open.append(id(node))
 
-    def mapping(self, node: yaml.MappingNode) -> _Keys:
+    def mapping(self, node: yaml.MappingNode, place: Place) -> _Keys:
         """The keys of a mapping with its merge keys (<<) resolved: own keys win, then the first merged."""
         known = self.result.keys
         if id(node) in known:
             return known[id(node)]
-        known[id(node)] = {}  # what a mapping that merges itself gets to see
         own: _Keys = {}
         merged: _Keys = {}
         for pair in node.value:
-            key_node, child = pair
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.bad_key(node, key_node)
+            key, child = pair
+            if not isinstance(key, yaml.ScalarNode):
+                self.bad_key(node, key, place)
                 continue
-            key = key_node.value
-            if key not in self.good_keys and self.is_good(key_node, key):
-                self.good_keys.add(key)
-            if key_node.tag == _MERGE:
-                self.merge(child, merged)
-            elif key in own:
-                first, line = _line(own[key][0]), _line(key_node)
-                self.fault(line, f"is given twice, on line {first} and on line {line}", key)
-            else:
-                own[key] = pair
-        for key, pair in merged.items():
-            own.setdefault(key, pair)
-        known[id(node)] = own
-        return own
+            self.is_good(key, (*place, key.value))
+            if key.value == "<<" and key.tag in _READ_AS_PLAIN:
+                self.merge(child, merged, (*place, "<<"))
+            elif (first := own.setdefault(key.value, pair)) is not pair:
+                lines = f"is given twice, on line {_line(first[0])} and on line {_line(key)}"
+                self.fault(key, (*place, key.value), lines)
+        return known.setdefault(id(node), {**own, **{key: merged[key] for key in merged if key not in own}})
 
-    def bad_key(self, node: yaml.MappingNode, key: yaml.Node) -> None:
-        begin, inner = node.start_mark, key.start_mark
-        if isinstance(key, yaml.MappingNode) and (begin.line, begin.column + 1) == (inner.line, inner.column):
-            self.fault(_line(key), "has {{ }} in it: templates are not expanded in the file")
-            self.result.unread.add(tuple(self.place))
-        else:
-            self.fault(_line(key), "has a key that is not a single word or text")
-
-    def merge(self, child: yaml.Node, merged: _Keys) -> None:
+    def merge(self, child: yaml.Node, merged: _Keys, place: Place) -> None:
         for source in child.value if isinstance(child, yaml.SequenceNode) else [child]:
-            if not isinstance(source, yaml.MappingNode):
-                self.fault(_line(source), "can merge mappings only", "<<")
-            else:
-                self.guard(source)
-                self.open.append(id(source))
-                for key, pair in self.mapping(source).items():
+            if isinstance(source, yaml.MappingNode):
+                self.enter(source)
+                for key, pair in self.mapping(source, place[:-1]).items():
                     merged.setdefault(key, pair)
                 self.open.pop()
+            else:
+                self.fault(source, place, "can merge mappings only")
 
-    def scalar(self, node: yaml.ScalarNode) -> Any:
+    def bad_key(self, node: yaml.MappingNode, key: yaml.Node, place: Place) -> None:
+        begin, inner = node.start_mark, key.start_mark
+        if isinstance(key, yaml.MappingNode) and (begin.line, begin.column + 1) == (inner.line, inner.column):
+            self.fault(key, place, "has {{ }} in it: templates are not expanded in the file")
+            self.result.unread.add(place)
+        else:
+            self.fault(key, place, "has a key that is not a single word or text")
+
+    def scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
         text: str = node.value
-        self.is_good(node)
-        if node.tag == _STR:
+        self.is_good(node, place)
+        if node.tag not in _READ_AS_PLAIN:
+            if node.tag != _STR:
+                self.tag_is(node, _STR, place)
+                self.result.unread.add(place)
             return text
-        match node.tag.removeprefix(_TAG):
-            case "null":
-                return None
-            case "bool" if text.lower() in _TRUE + _FALSE:
-                return text.lower() in _TRUE
-            case "int" if _INT.match(text) and len(text) <= _MAX_DIGITS:
-                return int(text)
-            case "merge" | "int":
-                return text
-            case _:
-                self.tag_is(node, "str")
-        self.result.unread.add(tuple(self.place))
-        return None
+        return int(text) if _INT.fullmatch(text) else _WORDS.get(text.lower(), text)
 
-    def is_good(self, node: yaml.ScalarNode, *below: str) -> bool:
+    def is_good(self, node: yaml.ScalarNode, place: Place) -> None:
         """Notes a fault where a text has characters in it that were hardly meant; x-... keys may have any."""
         text: str = node.value
         if text.isascii() and "$" not in text and "{" not in text:
-            return True
-        if any(str(part).startswith("x-") for part in self.place):
-            return False
-        found = odd_character(text) or unexpanded(text)
-        if found:
-            self.fault(_line(node), found, *below)
-            self.result.unread.add((*self.place, *below))
-        return not found
+            return
+        if not any(str(part).startswith("x-") for part in place) and (
+            found := odd_character(text) or unexpanded(text)
+        ):
+            self.fault(node, place, found)
+            self.result.unread.add(place)
 
-    def tag_is(self, node: yaml.Node, expected: str) -> None:
-        if node.tag != _TAG + expected:
+    def tag_is(self, node: yaml.Node, expected: str, place: Place) -> None:
+        if node.tag != expected:
             shown = node.tag.replace(_TAG, "!!")
             shown = shown if shown.isprintable() else ascii(shown)
-            self.fault(_line(node), f"has the YAML tag {shown}, which is not supported")
+            self.fault(node, place, f"has the YAML tag {shown}, which is not supported")
 
-    def fault(self, line: int, sentence: str, *below: str) -> None:
-        self.result.faults.append(Fault(line, (*self.place, *below), sentence))
+    def fault(self, node: yaml.Node, place: Place, sentence: str) -> None:
+        self.result.faults.append(Fault(_line(node), place, sentence))
 
 
 def _line(node: yaml.Node) -> int:

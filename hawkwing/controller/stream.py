@@ -121,13 +121,11 @@ class ControllerStream:
         """Since when it is in this state, in Unix seconds."""
         return self._since
 
-    def want(self, queries: Collection[PathQuery]) -> None:
-        """Sets the queries; new ones are sent at once. ValueError, and no change, if one can't be sent."""
-        wanted = dict.fromkeys(queries)
-        self.change(wanted, [one.query for one in self.questions if one.query not in wanted])
-
     def change(self, wanted: Iterable[PathQuery], dropped: Iterable[PathQuery]) -> None:
-        """Adds and removes queries, as `want` would; the others stay. One that comes back is sent again."""
+        """Adds and removes queries; the others stay. New ones are sent at once, one that comes back again.
+
+        ValueError, and no change, if one can't be sent.
+        """
         self.questions.change(wanted, dropped)
         self._changed.set()
 

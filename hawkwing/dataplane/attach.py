@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +13,13 @@ from hawkwing.dataplane.interfaces import is_raw
 from hawkwing.dataplane.netlink import Netlink, RefusedError
 from hawkwing.dataplane.tc import EGRESS, INGRESS, Filter, Link
 from hawkwing.errors import DataplaneError
+from hawkwing.locks import Lock
 
 _OURS = "hawkwing:"
 _HANDLE = 1
 _XDP_MODES = {"xdp": tc.XDP_DRIVER, "xdp-generic": tc.XDP_GENERIC}
 _XDP_NAME = "ingress_xdp"
+_MAPS_OF_ALL = {"settings", "scratches", "tallies"}
 _PLACES = 64
 _TRIES = 3
 
@@ -80,16 +82,43 @@ def priorities(role: str, parent: int) -> Iterator[int]:
     return iter(range(usual, usual + step * _PLACES, step))
 
 
-def _has_our_name(number: int) -> bool:
-    """Is this XDP program one that an agent has left? Without CAP_SYS_ADMIN a program can't be asked."""
+def _role_of_xdp(number: int) -> str | None:
+    """Of an XDP program, if it is an agent's. Without CAP_SYS_ADMIN a program can't be asked."""
     try:
         program = bpf.program_by_id(number)
     except OSError:
-        return False
+        return None
     try:
-        return bpf.program_info(program).name == _XDP_NAME
+        info = bpf.program_info(program)
+        return _owner_of_maps(info.map_ids) if info.name == _XDP_NAME else None
+    except OSError:
+        return None
     finally:
         os.close(program)
+
+
+def _owner_of_maps(numbers: Collection[int]) -> str | None:
+    """The role whose program uses these maps; None where they are not an agent's."""
+    names = set()
+    for number in numbers:
+        table = bpf.map_by_id(number)
+        try:
+            names.add(bpf.map_info(table).name)
+        finally:
+            os.close(table)
+    if not names >= _MAPS_OF_ALL:
+        return None
+    return "server" if "flows" in names else "client"
+
+
+@contextmanager
+def _alone(index: int) -> Iterator[None]:
+    """No other agent makes, judges or removes the clsact of this interface meanwhile."""
+    lock = Lock(runtime_folder() / f"attach-{index}.lock")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _marker(index: int) -> Path:
@@ -134,13 +163,18 @@ class Hooks:
         self._ip = ip
         self._role = role
         self._hook = hook
+        self.with_xdp = hook != "tc"
         self._programs = programs
         self._former = set(former) | {program.id for program in programs.values()}
         self._others = set(others) - self._former
 
     def check(self, link: Link) -> None:
         """DataplaneError where an interface of this kind can't be attached; touches nothing."""
-        if self._hook != "tc" and is_raw(link.type):
+        self._check_type(link)
+        self._qdisc(link)
+
+    def _check_type(self, link: Link) -> None:
+        if self.with_xdp and is_raw(link.type):
             raise DataplaneError(f"{link.name} has no Ethernet header; use --ingress-hook tc")
 
     def hold(self, link: Link, first: bool = False, unsure: bool = False, maker: int | None = None) -> Held:
@@ -150,14 +184,24 @@ class Hooks:
         known by its name, too, the `first` time. `maker` is the netlink port that has made a clsact since
         the last time; `unsure`: that may have been missed.
         """
-        self.check(link)
+        self._check_type(link)
         kind = "raw" if is_raw(link.type) else "ethernet"
         if f"egress_{kind}" not in self._programs:
             raise DataplaneError(f"{link.name} is of another kind than before: restart the agent")
+        if first or unsure or maker is not None:
+            with _alone(link.index):
+                put = self._hold_filters(link, kind, first or unsure, maker)
+        else:
+            put = self._hold_filters(link, kind, False, None)
+        changed, problem = self.hold_xdp(link, first)
+        return Held((*put, *(["XDP"] if changed else [])), problem)
+
+    def _hold_filters(self, link: Link, kind: str, unsure: bool, maker: int | None) -> list[str]:
+        """Which were not there."""
         put = []
         made = False
         try:
-            made = self._hold_clsact(link, first or unsure, maker)
+            made = self._hold_clsact(link, unsure, maker)
             for parent, direction in ((EGRESS, "egress"), (INGRESS, "ingress")):
                 if self._hold_filter(link, parent, self._programs[f"{direction}_{kind}"]):
                     put.append(direction)
@@ -167,44 +211,58 @@ class Hooks:
             if isinstance(error, RefusedError):
                 raise DataplaneError(_sentence(link, error)) from error
             raise
-        changed, problem = self._hold_xdp(link, first)
-        return Held((*put, *(["XDP"] if changed else [])), problem)
+        return put
 
-    def let_go(self, link: Link) -> bool:
-        """Takes our programs off, and clsact if nobody else uses it; False if something is still there."""
+    def has_left_xdp(self, link: Link) -> bool:
+        """Is there an XDP program of an agent of this role, also of one whose note is gone?"""
+        number = link.xdp
+        if not number or number in self._others:
+            return False
+        return number in self._former or _role_of_xdp(number) == self._role
+
+    def let_go(self, link: Link, by_name: bool = False) -> bool:
+        """Takes our programs off, and clsact if nobody else uses it; False if something is still there.
+
+        `by_name`: also an XDP program of an agent of this role that nobody has noted.
+        """
         index = link.index
         if not _any_of_ours(self._ip, index):
             forget(index)
         for _ in range(_TRIES):
             with suppress(RefusedError):
-                self._drop_xdp(link)
+                self._drop_xdp(link, by_name and self.has_left_xdp(link))
             for parent in (EGRESS, INGRESS):
                 with suppress(RefusedError):
                     for one in _of_role(self._ip, self._role, index, parent):
                         tc.remove_filter(self._ip, index, parent, (one.priority, one.handle))
             if not is_attached(self._ip, self._role, index):
-                self._drop_clsact(index)
+                with _alone(index):
+                    self._drop_clsact(index)
                 return True
         return False
 
-    def _hold_clsact(self, link: Link, unsure: bool, maker: int | None) -> bool:
-        """True if there was none."""
+    def _qdisc(self, link: Link) -> tc.Qdisc | None:
+        """The clsact of an interface; DataplaneError where something else is in its place."""
         found = tc.qdisc(self._ip, link.index)
-        if found is None:
-            tc.add_clsact(self._ip, link.index)
-            _marker(link.index).write_text(f"{self._ip.port}\n")
-            return True
-        if found.kind != "clsact":
+        if found is not None and found.kind != "clsact":
             raise DataplaneError(
                 f"{link.name} has the queueing discipline {found.kind} in the place of clsact: it takes no "
                 f"filters for egress; remove it (tc qdisc del dev {link.name} {found.kind})"
             )
-        if any(found.blocks):
+        if found is not None and any(found.blocks):
             numbers = " and ".join(str(block) for block in dict.fromkeys(found.blocks) if block)
             raise DataplaneError(
                 f"the clsact of {link.name} uses shared blocks ({numbers}): filters there would apply to "
                 "other interfaces, too; make it without blocks"
             )
+        return found
+
+    def _hold_clsact(self, link: Link, unsure: bool, maker: int | None) -> bool:
+        """True if there was none."""
+        if self._qdisc(link) is None:
+            tc.add_clsact(self._ip, link.index)
+            _marker(link.index).write_text(f"{self._ip.port}\n")
+            return True
         marker = _marker(link.index)
         theirs = unsure and not _any_of_ours(self._ip, link.index)
         if maker is not None and marker.exists():
@@ -245,9 +303,9 @@ class Hooks:
             return
         raise DataplaneError(f"the tc priorities around {_FIRST} on {link.name} are taken by other filters")
 
-    def _hold_xdp(self, link: Link, first: bool) -> tuple[bool, str]:
-        """Whether it was not there, and a problem."""
-        if self._hook == "tc":
+    def hold_xdp(self, link: Link, first: bool = False) -> tuple[bool, str]:
+        """Whether it was not there, and a problem. One of ours is replaced without a packet between them."""
+        if not self.with_xdp:
             if first:
                 with suppress(RefusedError):
                     self._drop_xdp(link, first)
@@ -255,9 +313,11 @@ class Hooks:
         program = self._programs[_XDP_NAME]
         if link.xdp == program.id:
             return False, ""
+        mode = _XDP_MODES[self._hook]
         try:
-            self._drop_xdp(link, first)
-            tc.set_xdp(self._ip, link.index, program.fd, tc.XDP_NEW | _XDP_MODES[self._hook])
+            if not self._replace_xdp(link, program, mode, first):
+                self._drop_xdp(link, first)
+                tc.set_xdp(self._ip, link.index, program.fd, tc.XDP_NEW | mode)
         except RefusedError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 return False, f"another XDP program is on {link.name} already; use --ingress-hook tc"
@@ -267,12 +327,38 @@ class Hooks:
             )
         return True, ""
 
+    def _replace_xdp(self, link: Link, program: Program, mode: int, by_name: bool) -> bool:
+        """Puts ours in the place of one of ours; False where that is another's, or of the other mode."""
+        same_mode = link.xdp_generic == (mode == tc.XDP_GENERIC)
+        if not link.xdp or not same_mode or not self._may_drop_xdp(link.xdp, by_name):
+            return False
+        try:
+            former = bpf.program_by_id(link.xdp)
+        except OSError:
+            return False
+        try:
+            tc.set_xdp(self._ip, link.index, program.fd, mode, former)
+        finally:
+            os.close(former)
+        return True
+
+    def take_back_xdp(self, index: int) -> None:
+        """Removes the program that `hold_xdp` has put there."""
+        link = tc.link(self._ip, index)
+        if link is not None and link.xdp in {program.id for program in self._programs.values()}:
+            with suppress(RefusedError):
+                self._drop_xdp(link)
+
+    def _may_drop_xdp(self, number: int, by_name: bool) -> bool:
+        """Is this XDP program of an agent of ours, also of one that was killed?"""
+        if number in self._others:
+            return False
+        return number in self._former or (by_name and _role_of_xdp(number) is not None)
+
     def _drop_xdp(self, link: Link, by_name: bool = False) -> None:
         """Removes our XDP program, also one that a killed agent has left; nobody else's."""
         number = link.xdp
-        if not number or number in self._others:
-            return
-        if number in self._former or (by_name and _has_our_name(number)):
+        if number and self._may_drop_xdp(number, by_name):
             mode = tc.XDP_GENERIC if link.xdp_generic else tc.XDP_DRIVER
             own = next((one.fd for one in self._programs.values() if one.id == number), None)
             tc.set_xdp(self._ip, link.index, -1, mode, own)

@@ -8,6 +8,7 @@ from hawkwing.dataplane.bpf import Map, test_run
 from hawkwing.dataplane.layout import limits, structures
 
 _RUNS = 2048
+_BUCKETS = 128  # looked at in one turn
 _U32, _REQUEST = struct.Struct("=I"), struct.Struct("=III")
 
 
@@ -29,18 +30,22 @@ class FlowTable:
         assert self._bucket.size == table.info.value_size and bucket.words.offset == 8 * self._ways
         self._memory = mmap.mmap(table.fd, self._bucket.size * table.info.max_entries, prot=mmap.PROT_READ)
 
-    def entries(self) -> Iterator[tuple[int, int]]:
-        """Mark and word of every flow, see `struct flow_bucket`; one that changes meanwhile may be missed."""
-        ways = self._ways
-        for bucket in self._bucket.iter_unpack(self._memory):
+    def entries(self, first: int = 0, count: int | None = None) -> Iterator[tuple[int, int]]:
+        """Mark and word of every flow in so many buckets, see `struct flow_bucket`.
+
+        One that changes meanwhile may be missed.
+        """
+        ways, size = self._ways, self._bucket.size
+        last = self.buckets if count is None else min(first + count, self.buckets)
+        for bucket in self._bucket.iter_unpack(self._memory[first * size : last * size]):
             for mark, word in zip(bucket[:ways], bucket[ways:], strict=True):
                 if mark:
                     yield mark, word
 
-    def slots(self) -> Iterator[int]:
-        """The path slot of every flow."""
+    def slots(self, first: int, count: int) -> set[int]:
+        """The path slots of the flows in so many buckets."""
         mask = self._slot_mask
-        return (word & mask for _mark, word in self.entries())
+        return {word & mask for _mark, word in self.entries(first, count)}
 
     def __len__(self) -> int:
         """Counted from the marks, a way of all buckets at a time: 0.1 s for a million flows."""
@@ -71,7 +76,7 @@ class Sweeper:
         self._leaving: set[int] = set()
         self._next = 0
 
-    def _remove_flows(self, age: int) -> None:
+    def _removing_flows(self, age: int) -> Iterator[int]:
         """Those that were last seen `age` epochs ago, or longer; the data plane does it (bpf/sweep.h).
 
         Of a large table a part each time, so that the agent is not kept from its work: a million flows take
@@ -81,6 +86,7 @@ class Sweeper:
         for _ in range(min(_RUNS, -(-self._flows.buckets // swept))):
             test_run(self._program, bytes(14) + _REQUEST.pack(0, self._next, age))
             self._next = self._next + swept if self._next + swept < self._flows.buckets else 0
+            yield 0
 
     def give_back(self, slot: int) -> None:
         """Frees the slot of a path that no flow has; the data plane counts whose it was."""
@@ -92,22 +98,31 @@ class Sweeper:
         known = {_U32.unpack(value)[0] for key in self._paths.each_key() if (value := self._paths.get(key))}
         self._leaving = set(learned) - known
 
-    def sweep(self) -> int:
-        """One step; how many slots came back. While less than half of them are in use, paths stay."""
-        known = {
-            key: _U32.unpack(value)[0] for key in self._paths.each_key() if (value := self._paths.get(key))
-        }
+    def sweeping(self) -> Iterator[int]:
+        """One step of both, in turns that take less than a millisecond: how many slots come back in each.
+
+        While less than half of the slots are in use, paths stay.
+        """
+        known = {}
+        for key in self._paths.each_key():
+            if value := self._paths.get(key):
+                known[key] = _U32.unpack(value)[0]
+            yield 0
         scarce = len(known) >= self._paths.info.max_entries // 2
-        self._remove_flows(limits()["HW_IDLE_EPOCHS" if scarce else "HW_FORGOTTEN_EPOCHS"])
+        yield from self._removing_flows(limits()["HW_IDLE_EPOCHS" if scarce else "HW_FORGOTTEN_EPOCHS"])
         if not scarce and not self._leaving:
-            return 0
-        used = set(self._flows.slots())
-        returned = self._leaving - used
-        for slot in returned:
+            return
+        used: set[int] = set()
+        for first in range(0, self._flows.buckets, _BUCKETS):
+            used |= self._flows.slots(first, _BUCKETS)
+            yield 0
+        for slot in self._leaving - used:
+            self._leaving.discard(slot)
             self.give_back(slot)
-        self._leaving &= used
+            yield 1
+        # A flow that has taken one of these meanwhile keeps it: its slot waits until the flow is gone.
         for key, slot in known.items():
             if slot not in used:
-                self._paths.delete(key)
                 self._leaving.add(slot)
-        return len(returned)
+                self._paths.delete(key)
+                yield 0

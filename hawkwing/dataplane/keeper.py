@@ -17,8 +17,9 @@ from typing import Any
 from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
 from hawkwing.dataplane.attach import Hooks, Program
 from hawkwing.dataplane.claim import Claims
-from hawkwing.dataplane.interfaces import Asked
+from hawkwing.dataplane.interfaces import Asked, ethernet_links
 from hawkwing.dataplane.netlink import Change, Listener, Netlink
+from hawkwing.dataplane.next_hop import largest_index
 from hawkwing.dataplane.tc import Link
 from hawkwing.errors import DataplaneError, HawkwingError
 
@@ -109,6 +110,8 @@ class Keeper:
         for place in self._places:
             self._there(place, wait)
         try:
+            if self._hooks.with_xdp:
+                self._start_xdp(wait)
             for place in self._places:
                 link = self._there(place, wait)
                 if link is None:
@@ -122,9 +125,26 @@ class Keeper:
                 if held.problem:
                     raise DataplaneError(held.problem)
         except BaseException:
+            self._take_back_xdp()
             self.release()
             raise
         attach.forget_vanished(self._ip)
+
+    def _start_xdp(self, wait: bool) -> None:
+        """First of all, because a driver may refuse it: filters of a killed agent are not replaced then."""
+        for place in self._places:
+            link = self._there(place, wait)
+            if link is not None:
+                self._take(place, link)
+                _changed, problem = self._hooks.hold_xdp(link, first=True)
+                if problem:
+                    raise DataplaneError(problem)
+
+    def _take_back_xdp(self) -> None:
+        """From the interfaces where a start has not got any further."""
+        for place in self._places:
+            if place.index and not place.held:
+                self._hooks.take_back_xdp(place.index)
 
     def _there(self, place: Place, wait: bool) -> Link | None:
         """The interface, if it can be attached; DataplaneError says why not."""
@@ -340,6 +360,12 @@ class Keeper:
                 if seen is not None:
                     place.starved = tuple(self._starved(place, seen, {one.direction for one in found}))
                 warnings += place.starved if found else ()
+                if place.index > largest_index() and ethernet_links([place.index]):
+                    warnings.append(
+                        f"{place.name} has the interface index {place.index}, next hops are looked up to "
+                        f"{largest_index()}: packets go to the router of their destination, also where that "
+                        "of their first segment is another one"
+                    )
             for warning in warnings:
                 if warning not in place.warnings:
                     log.warning("%s", warning)

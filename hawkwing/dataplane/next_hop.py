@@ -23,9 +23,14 @@ class NextHop(NamedTuple):
     link: int
 
 
+def largest_index() -> int:
+    """Of an interface, that the data plane can name as a next hop's."""
+    return int((1 << (63 - limits()["HW_NEXT_HOP_BITS"])) - 1)
+
+
 def pack(next_hop: NextHop | None) -> int:
     """`next_hop` of `struct policy`; 0 for None, and for an interface whose index is too large."""
-    if next_hop is None or next_hop.link >> (63 - limits()["HW_NEXT_HOP_BITS"]):
+    if next_hop is None or next_hop.link > largest_index():
         return 0
     return int(_U64.unpack(next_hop.link_layer + struct.pack("=H", next_hop.link))[0])
 

@@ -214,14 +214,16 @@ class DataPlane:
             changes.set(_U32.pack(0), _U64.pack(before + (1 << 32)))
 
     def tick(self) -> None:
-        """Every half minute: flows age, and learned paths that nobody uses are let go."""
+        """Every half minute: flows age, and routers' MTUs are asked for anew."""
         self.set_sr_domain(self.sr_domain)
         # Not by the epoch, which other changes count up, too: it might never be seen at a multiple.
         self._ticks += 1
         if self._ticks % _MTU_TICKS == 0:
             self.next_hops.forget_path_mtus()
-        if self.flows is not None:
-            self.sweeper.sweep()
+
+    def sweeping(self) -> Iterator[int]:
+        """After each tick, in turns: flows that are gone and learned paths that nobody uses are let go."""
+        return iter(()) if self.flows is None else self.sweeper.sweeping()
 
     def set_local_addresses(self, addresses: Iterable[IPv6Address]) -> None:
         """The host's own addresses, those of IPv4 mapped: from and to them alone packets are changed."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hawkwing.config_models import Config
-from hawkwing.config_schema import MEANINGS, NAMES, schema
+from hawkwing.config_models import Application, Config, Hawkeye, IntentEntry, Service, Tls
+from hawkwing.config_schema import properties
 from lab.packages.commandline import Argument, commands
 
 FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "man"
@@ -185,25 +185,23 @@ def _configuration() -> Iterator[str]:
         ),
     )
     yield from _keys("KEYS", Config)
-    titles = {
-        "service": "services.NAME",
-        "application": "applications",
-        "intent": "intents",
-        "tls": "hawkeye.tls",
-    }
-    for model, name in NAMES.items():
-        yield from _keys(f'"{titles.get(name, name)}"', model)
+    for model, title in (
+        (Hawkeye, "hawkeye"),
+        (Tls, "hawkeye.tls"),
+        (Service, "services.NAME"),
+        (Application, "applications"),
+        (IntentEntry, "intents"),
+    ):
+        yield from _keys(f'"{title}"', model)
     yield ".SH EXAMPLES\nWithout a controller:\n" + _code(EXAMPLE)
     yield "With a controller:\n" + _code(WITH_CONTROLLER)
     yield _section("SEE ALSO", "\\fBhawkwing\\fR(1)")
 
 
 def _keys(title: str, model: type[BaseModel]) -> Iterator[str]:
-    described: dict[str, Any] = schema()
-    described = described if model is Config else described["definitions"][NAMES[model]]
     yield f".SH {title}\n" if model is Config else f".SS {title}\n"
-    for name, meaning in MEANINGS[model].items():
-        yield f".TP\n{_bold(name)} ({_type(described['properties'][name])})\n{escaped(meaning)}\n"
+    for name, property_ in properties(model).items():
+        yield f".TP\n{_bold(name)} ({_type(property_)})\n{escaped(property_['description'])}\n"
 
 
 def _type(property_: dict[str, Any]) -> str:

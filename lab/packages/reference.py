@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, PlainValidator
+from pydantic import BaseModel
 
-from hawkwing import config_values as values
 from hawkwing.config import ENVIRONMENT
-from hawkwing.config_models import Application, Config, Hawkeye, Service, Tls, _IntentEntry, _read_intent
-from hawkwing.config_models import _read_limit as read_limit
-from hawkwing.config_schema import MEANINGS, NAMES, schema
+from hawkwing.config_models import Application, Config, Hawkeye, IntentEntry, Service, Tls
+from hawkwing.config_schema import properties
 from hawkwing.room import MOST
-from hawkwing.sids import MAX_PREFIXES, MAX_SIDS
 from lab.packages.manual import EXAMPLE, WITH_CONTROLLER
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -25,7 +22,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     Tls: "hawkeye.tls",
     Service: "services.NAME",
     Application: "services.NAME.applications",
-    _IntentEntry: "services.NAME.applications.intents",
+    IntentEntry: "services.NAME.applications.intents",
 }
 #: A value of each key, as a file has it.
 EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
@@ -52,30 +49,13 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "sid": "[fcbb:bb00:1::2, fcbb:bb00:6::2]",
         "intents": "[{intent: low-latency}]",
     },
-    _IntentEntry: {
+    IntentEntry: {
         "intent": "low-latency",
         "functions": "[firewall, ids]",
         "flex_algo_number": "128",
         "min_value": "10000",
         "max_value": "20000",
     },
-}
-#: What a value is, by the function that reads it; a number's limits are those of the schema.
-_FORMS: Mapping[Callable[..., object], str] = {
-    values.read_client_address: "IPv6 address",
-    values.read_controller_address: "IPv6 address, also ::1",
-    values.read_controller_port: "TCP port",
-    values.read_domain: "DNS name, 253 characters at most, 63 in each part; no wildcard, port or URL",
-    values.read_file_name: "file name",
-    values.read_flag: "`true` or `false`",
-    values.read_flex_algo: "number",
-    values.read_intent_type: "",
-    read_limit: "whole number, no unit",
-    values.read_port: "port",
-    values.read_prefix: "IPv6 prefix with length",
-    values.read_service_address: "IPv6 address",
-    values.read_sid: "IPv6 address",
-    values.read_text: "text, not empty",
 }
 #: Rules between the keys of a mapping; what breaks them is refused.
 RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
@@ -94,14 +74,13 @@ RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
         "An application needs `sid`, `intents`, or both.",
         "`sfc` is the first intent. `flex-algo` is the first, or the second after `sfc`.",
     ),
-    _IntentEntry: (
+    IntentEntry: (
         "`sfc` needs `functions`; other intents don't take them.",
         "`flex-algo` needs `flex_algo_number`; other intents don't take it.",
         "`sfc` and `flex-algo` don't take `min_value` and `max_value`.",
         "`min_value` is not above `max_value`.",
     ),
 }
-_MOST_ITEMS = {(Config, "sr_domain"): MAX_PREFIXES, (Application, "sid"): MAX_SIDS}
 _DEFAULT = " Default: "
 
 
@@ -128,8 +107,8 @@ def _parts() -> Iterator[str]:
     for model, title in TITLES.items():
         yield f"\n## {title}\n\n"
         yield "| key | type and limits | default | example | meaning |\n|---|---|---|---|---|\n"
-        for name in model.model_fields:
-            yield _row(model, name)
+        for name, property_ in properties(model).items():
+            yield _row(model, name, property_)
         yield "\n" + "".join(f"- {rule}\n" for rule in RULES[model])
     yield (
         "\n## Environment\n\n"
@@ -149,57 +128,36 @@ def _parts() -> Iterator[str]:
     )
 
 
-def _row(model: type[BaseModel], name: str) -> str:
-    meaning, _, default = MEANINGS[model][name].partition(_DEFAULT)
-    field = model.model_fields[name]
-    if field.is_required():
+def _row(model: type[BaseModel], name: str, property_: Mapping[str, Any]) -> str:
+    meaning, _, default = property_["description"].partition(_DEFAULT)
+    if model.model_fields[name].is_required():
         default = "required"
     default, _, rest = default.partition(". ")
     default = default.removesuffix(".") or "none"
     meaning = f"{meaning} {rest}".strip()
-    kind = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-    form = _form(kind, _properties(model)[name])
-    if most := _MOST_ITEMS.get((model, name)):
-        form += f"; {most} at most"
+    form = _form(property_)
     return f"| `{name}` | {form} | {default} | `{name}: {EXAMPLES[model][name]}` | {meaning} |\n"
 
 
-def _properties(model: type[BaseModel]) -> dict[str, Any]:
-    described: dict[str, Any] = schema()
-    if model is not Config:
-        described = described["definitions"][NAMES[model]]
-    properties: dict[str, Any] = described["properties"]
-    return properties
-
-
-def _form(kind: Any, property_: Mapping[str, Any]) -> str:
-    """What a value of this type is, in words."""
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        for each in inside[1:]:
-            if isinstance(each, PlainValidator):
-                if each.func is _read_intent:
-                    return _form(_IntentEntry, property_)
-                return _limited(_FORMS[each.func], property_)
-        return _form(inside[0], property_)
-    if origin is tuple:
-        return f"list, each: {_form(inside[0], property_.get('items', {}))}"
-    if origin is dict:
-        return f"mapping, each under a name: {_form(inside[1], {})}"
-    given = [one for one in inside if one is not type(None)]
-    if given:
-        return _form(given[0], property_)
-    return f"mapping, see [{TITLES[kind]}](#{_anchor(TITLES[kind])})"
+def _form(schema: Mapping[str, Any]) -> str:
+    """What a value of this schema is, in words."""
+    if "anyOf" in schema:
+        return _form(schema["anyOf"][0])
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        title = next(title for model, title in TITLES.items() if model.__name__ == name)
+        return f"mapping, see [{title}](#{_anchor(title)})"
+    if "enum" in schema:
+        return "one of " + ", ".join(f"`{value}`" for value in schema["enum"] if value is not None)
+    if "items" in schema:
+        most = f"; {schema['maxItems']} at most" if "maxItems" in schema else ""
+        return f"list, each: {_form(schema['items'])}{most}"
+    if "additionalProperties" in schema:
+        return f"mapping, each under a name: {_form(schema['additionalProperties'])}"
+    form: str = schema["title"]
+    return f"{form}, {schema['minimum']} to {schema['maximum']}" if "minimum" in schema else form
 
 
 def _anchor(title: str) -> str:
     """As GitHub makes it."""
     return re.sub("[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
-
-
-def _limited(form: str, property_: Mapping[str, Any]) -> str:
-    if "enum" in property_:
-        return "one of " + ", ".join(f"`{value}`" for value in property_["enum"] if value is not None)
-    if "minimum" in property_:
-        return f"{form}, {property_['minimum']} to {property_['maximum']}"
-    return form

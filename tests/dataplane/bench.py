@@ -241,6 +241,12 @@ class Bench:
         assert got.verdict == verdict
         assert_same(got.packet, expected)
 
+    def tick(self) -> None:
+        """Half a minute passes."""
+        self.plane.tick()
+        for _ in self.plane.sweeping():
+            pass
+
     def reset(self, sr_domain: Sequence[str] = ()) -> None:
         """Empties every table but the counters."""
         maps = self.plane.maps

@@ -174,7 +174,7 @@ def test_a_flow_stays_young(bench: Bench) -> None:
     packet = request(SIDS[:2])
     remember(bench, packet)
     (before,) = bench.plane.flows.entries()
-    bench.plane.tick()
+    bench.tick()
     arrives(bench, packet)
     (after,) = bench.plane.flows.entries()
     assert before[0] == after[0]

@@ -1,6 +1,7 @@
 """What a server learns from an SRH that ends there, and that it answers on the way back."""
 
 import struct
+import time
 from ipaddress import IPv6Address, IPv6Network
 
 import pytest
@@ -247,7 +248,7 @@ def test_idle_flows_keep_no_path_where_paths_are_scarce(server: Host) -> None:
     answer = reply(target=IPv6Address(int(HOST_A) + (1 << 64)))
     bench.expect("egress", answer, "STEERED", out=steered(answer, paths_from(1, 1)[0][::-1]))
     for _ in range(14):
-        bench.plane.tick()
+        bench.tick()
         bench.run("ingress", request(SIDS[:2]))
     assert bench.entries("paths") == 1
     bench.expect("egress", answer, "NO_FLOW")
@@ -257,13 +258,34 @@ def test_idle_flows_keep_no_path_where_paths_are_scarce(server: Host) -> None:
     bench.expect("egress", known, "STEERED", out=steered(known, [SIDS[1], SIDS[0]]))
 
 
+def test_letting_go_of_many_paths_keeps_nobody_waiting(server: Host) -> None:
+    """All paths that there is room for, with a flow each, and then none."""
+    bench = server.bench
+    room = bench.plane.maps["policies"].info.max_entries - 1
+    for number, path in enumerate(paths_from(1, room), 1):
+        bench.run("ingress", request(path, source=IPv6Address(int(HOST_A) + (number << 64))))
+    assert bench.entries("paths") > room * 0.9
+    bench.empty("flows")
+    bench.plane.tick()
+    longest = 0.0
+    for _ in range(2):
+        steps = bench.plane.sweeping()
+        begun = time.thread_time()
+        for _ in steps:
+            now = time.thread_time()
+            longest, begun = max(longest, now - begun), now
+    assert bench.entries("paths") == 0
+    assert longest < 0.005
+    learn(server, request(SIDS[:2]), "LEARNED")
+
+
 def test_slots_that_wait_at_a_restart_are_not_lost(small_server: Host) -> None:
     """A path was made unknown, and before its slot came back another agent took over the maps."""
     bench = small_server.bench
     for number, path in enumerate(paths_from(1, 3), 1):
         learn(small_server, request(path, source=IPv6Address(int(HOST_A) + (number << 64))), "LEARNED")
     bench.empty("flows")
-    bench.plane.sweeper.sweep()
+    list(bench.plane.sweeping())
     assert bench.entries("paths") == 0
     full = request(SIDS[:2])
     bench.expect("ingress", full, "STRIPPED", "PATHS_FULL", out=bench.run("ingress", full).packet)
@@ -273,7 +295,7 @@ def test_slots_that_wait_at_a_restart_are_not_lost(small_server: Host) -> None:
         successor = Sweeper(flows, *tables)
         if taking_over:
             successor.adopt(bench.plane.next_hops.learned_slots())
-        assert successor.sweep() == (3 if taking_over else 0)
+        assert sum(successor.sweeping()) == (3 if taking_over else 0)
         flows.close()
     learn(small_server, full, "LEARNED")
 
@@ -387,7 +409,7 @@ def test_a_flood_from_one_prefix_displaces_no_idle_flow(small_server: Host) -> N
     for number in range(1, 200):
         bench.run("ingress", request(SIDS[:2], source=IPv6Address(int(HOST_A) + (number << 64))))
     for _ in range(20):
-        bench.plane.tick()
+        bench.tick()
     for number in range(1, 2000):
         bench.run("ingress", request(SIDS[:2], source=IPv6Address(int(HOST_C) + number)))
     sources = bench.plane.maps["sources"]
@@ -401,7 +423,7 @@ def test_idle_flows_make_room_first(small_server: Host) -> None:
     for number in range(1, 200):
         bench.run("ingress", request(SIDS[:2], source=IPv6Address(int(HOST_A) + (number << 64))))
     for _ in range(20):
-        bench.plane.tick()
+        bench.tick()
     for port in range(1, 9):
         learn(small_server, request(SIDS[:2], source=HOST_C, sport=port), "LEARNED", "FLOW_REPLACED")
     for port in range(1, 9):

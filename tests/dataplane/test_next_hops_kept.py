@@ -123,6 +123,37 @@ def kept(benches: dict[str, Bench]) -> Iterator[Kept]:
     namespace.close()
 
 
+def test_what_changes_routes_is_told(kept: Kept) -> None:
+    """Routes, rules, and a router that does not answer any more; not the ordinary states of a neighbour."""
+    router = f"ip neigh replace {ROUTER} lladdr {BEFORE} dev port router nud"
+    told: list[int] = []
+
+    async def main() -> None:
+        next_hops = NextHops(lambda: [kept.namespace.port], kept.table, lambda: told.append(1))
+        task = asyncio.create_task(next_hops.run(learning=False))
+        await next_hops.settle()
+        for command, news in (
+            ("ip -6 route add fd00:51::/64 dev port", True),
+            ("ip -6 rule add to fd00:52::/64 priority 9 lookup 77", True),
+            (f"{router} reachable", False),
+            (f"{router} stale", False),
+            (f"{router} failed", True),
+            (f"{router} reachable", True),
+            (f"{router} stale", False),
+        ):
+            told.clear()
+            kept.shell_here(command)
+            if news:
+                await kept.until(lambda: bool(told), command)
+            await asyncio.sleep(0.3)
+            assert bool(told) == news, command
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        next_hops.close()
+
+    kept.namespace.do(lambda: asyncio.run(main()))
+
+
 async def longest_turn(work: Awaitable[None]) -> float:
     """The most time of this processor that the event loop was busy without a turn for others."""
     task = asyncio.ensure_future(work)

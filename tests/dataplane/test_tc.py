@@ -6,7 +6,9 @@ import os
 import re
 import struct
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from hawkwing.dataplane.keeper import Keeper
 from hawkwing.dataplane.netlink import Listener, Netlink, RefusedError
 from hawkwing.errors import DataplaneError
 from lab import netns
+from lab.wait import patient
 
 LONG = "a-name-that-is-longer-than-names-are"
 
@@ -190,6 +193,35 @@ def test_letting_go_leaves_what_others_have(place: Place, hooks: Hooks) -> None:
     assert [one.name for one in tc.filters(place.ip, place.link().index, tc.INGRESS)] == ["somebody"]
     assert list(claim.runtime_folder().glob("clsact-*")) == []
     os.close(fd)
+
+
+def test_two_roles_at_once_leave_no_clsact(place: Place) -> None:
+    """Each looks for the clsact while the other one is just making it."""
+    fds = {f"{way}_ethernet": program(-1) for way in ("egress", "ingress")}
+    made = {name: Program(fd, bpf.program_info(fd).id) for name, fd in fds.items()}
+    link = place.link()
+    both = threading.Barrier(2)
+
+    def live(role: str) -> None:
+        with Netlink() as ip:
+            hooks = Hooks(ip, role, "tc", made)
+            for _ in range(50):
+                both.wait(patient(10))
+                hooks.hold(link, first=True)
+                both.wait(patient(10))
+                assert hooks.let_go(link)
+                both.wait(patient(10))
+                assert tc.qdisc(ip, link.index) is None
+                both.wait(patient(10))
+
+    with ThreadPoolExecutor() as threads:
+        for done in [
+            threads.submit(netns.run_inside, place.name, lambda role=role: live(role))
+            for role in ("client", "server")
+        ]:
+            done.result()
+    for fd in fds.values():
+        os.close(fd)
 
 
 def test_a_start_that_fails_touches_nothing_where_it_did_not_get_to(place: Place, hooks: Hooks) -> None:

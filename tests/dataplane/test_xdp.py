@@ -278,7 +278,7 @@ def test_flows_stay_young(loaded: dict[str, Bench]) -> None:
     know(host, packet)
     (learned,) = epochs(host.bench)
     for _ in range(3):
-        host.bench.plane.tick()
+        host.bench.tick()
     assert epochs(host.bench) == [learned]
     assert bpf.test_run(host.bench.plane.programs["ingress_xdp"], packet).packet == packet
     host.bench.run("ingress", packet)

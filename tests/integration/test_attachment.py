@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hawkwing import control
 from hawkwing.dataplane import bpf, tc
 from hawkwing.dataplane.netlink import Netlink
 from lab import netns
@@ -359,6 +360,18 @@ def test_a_clsact_that_one_of_us_makes_again_is_ours(pair: Pair) -> None:
         assert pair.filters() == ("qdisc clsact ffff: parent ffff:fff1" if theirs else "")
 
 
+def test_both_roles_started_in_the_same_moment_leave_nothing(pair: Pair) -> None:
+    """Whichever makes the clsact: the other one does not take it for somebody else's."""
+    for _ in range(3):
+        agents = [pair.agent(role) for role in ("server", "client")]
+        for agent in agents:
+            agent.ready()
+        for agent in agents:
+            agent.signal(signal.SIGTERM)
+        assert [agent.wait() for agent in agents] == [0, 0]
+        assert pair.filters() == "" and not pair.run_folder().exists()
+
+
 # --- XDP
 
 
@@ -407,6 +420,96 @@ def test_the_xdp_program_of_the_other_role_stays(pair: Pair) -> None:
     assert pair.sh("ip link show dev eth0 | grep prog/xdp") == before
     assert "removed by another program" not in server.output()
     assert server.stop() == 0
+
+
+def kill(agent: Agent) -> None:
+    """With SIGKILL."""
+    agent.signal(signal.SIGKILL)
+    agent.wait()
+
+
+def test_a_start_that_the_driver_refuses_leaves_what_a_killed_agent_has_left(pair: Pair) -> None:
+    kill(pair.agent().ready())
+    before = pair.sh("tc filter show dev eth0 egress; tc filter show dev eth0 ingress")
+    # No native XDP on a veth then.
+    pair.sh("ip link set far0 mtu 9000", pair.far)
+    refused = pair.agent("client", "--ingress-hook", "xdp")
+    assert refused.wait() == 1
+    assert "eth0 refuses xdp" in refused.output()
+    assert pair.sh("tc filter show dev eth0 egress; tc filter show dev eth0 ingress") == before
+    assert not xdp(pair) and pair.steered()
+    agent = pair.agent().ready()
+    assert agent.stop() == 0
+    assert pair.filters() == "" and not pair.run_folder().exists()
+
+
+def test_an_xdp_program_of_a_killed_agent_is_replaced(pair: Pair) -> None:
+    kill(pair.agent("server", "--ingress-hook", "xdp-generic").ready())
+    assert xdp(pair)
+    agent = pair.agent("server", "--ingress-hook", "xdp-generic").ready()
+    assert agent.stop() == 0
+    assert not xdp(pair) and pair.filters() == ""
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_an_xdp_program_without_its_note_is_detached(pair: Pair, role: str) -> None:
+    """The other role's stays, also where that agent's note is gone."""
+    other = "server" if role == "client" else "client"
+    killed = pair.agent(role, "--ingress-hook", "xdp-generic").ready()
+    kill(killed)
+    pair.sh("tc qdisc del dev eth0 clsact")
+    for note in pair.run_folder().glob("*.programs"):
+        note.unlink()
+    assert pair.hawkwing("detach", other) == "no filters of stopped agents\n"
+    assert xdp(pair)
+    assert pair.hawkwing("detach") == f"removed the filters of the {role} on eth0\n"
+    assert not xdp(pair) and not pair.run_folder().exists()
+
+
+def test_an_xdp_program_of_somebody_else_stays_whatever_its_name(pair: Pair) -> None:
+    returns = b"\xb7\0\0\0" + struct.pack("=i", XDP_PASS) + b"\x95" + bytes(7)
+    fd, index = bpf.load_program("ingress_xdp", returns, bpf.XDP), pair.index()
+
+    def put() -> None:
+        with Netlink() as ip:
+            tc.set_xdp(ip, index, fd, tc.XDP_GENERIC)
+
+    pair.within(put)
+    assert pair.hawkwing("detach") == "no filters of stopped agents\n"
+    assert pair.agent().ready().stop() == 0
+    assert xdp(pair)
+    os.close(fd)
+
+
+# --- next hops
+
+
+def test_status_while_a_router_does_not_answer(pair: Pair) -> None:
+    """The agent waits for it, up to a second, before it says that it is ready; everything else is there."""
+    pair.sh("ip -6 route replace default via fe80::dead dev eth0 onlink")
+    agent = pair.agent()
+    path = pair.run_folder() / "client-eth0.sock"
+    wait_until(path.exists, patient(20), "the agent's socket")
+    (binding,) = (early := control.ask(path, {"ask": "status"}))["bindings"]
+    assert early["ready"] is False and "ready" not in agent.output()
+    assert early["attachments"][0]["attached"] and binding["sids"] == [SID]
+    agent.ready()
+    assert control.ask(path, {"ask": "status"})["ready"] is True
+    assert agent.stop() == 0
+
+
+def test_an_interface_index_that_is_too_large_is_told_once(pair: Pair) -> None:
+    pair.sh("ip link del eth0")
+    pair.link(index=40000)
+    agent = pair.agent().ready()
+    told = "warning: eth0 has the interface index 40000, next hops are looked up to 32767: packets go to"
+    agent.says(told)
+    assert told in pair.hawkwing("status")
+    pair.sh("tc filter del dev eth0 egress")
+    wait_until(lambda: both_filters(pair), 2.0, "the filters are back")
+    assert agent.output().count(told) == 1
+    assert pair.steered()
+    assert agent.stop() == 0
 
 
 # --- programs ahead of ours

@@ -46,6 +46,26 @@ def test_the_source_is_the_kernels_and_follows_the_addresses(lab: Lab, agents: A
     assert sources(lab) == usual
 
 
+def test_the_source_follows_the_routes(lab: Lab, agents: Agents) -> None:
+    agents.client(TEXT, "host-c")
+    assert sources(lab)["far"] == "fcbb:cc00:3::a"
+    route = ["fcbb:cc00:2::a/128", "via", "2001:cafe:c::1"]
+    ip(lab, "route", "add", *route, "src", "2001:cafe:c::c")
+    try:
+        wait_until(lambda: sources(lab)["far"] == "2001:cafe:c::c", 5.0, "the route's source is used")
+    finally:
+        ip(lab, "route", "del", *route)
+    wait_until(lambda: sources(lab)["far"] == "fcbb:cc00:3::a", 5.0, "the usual source is used again")
+    rule = ["to", "fcbb:cc00:2::a", "priority", "100", "lookup", "77"]
+    ip(lab, "route", "add", "table", "77", "default", "via", "2001:cafe:c::1", "src", "2001:cafe:c::c")
+    ip(lab, "rule", "add", *rule)
+    try:
+        wait_until(lambda: sources(lab)["far"] == "2001:cafe:c::c", 5.0, "the rule's table is used")
+    finally:
+        ip(lab, "rule", "del", *rule)
+        ip(lab, "route", "flush", "table", "77")
+
+
 def test_a_host_without_a_global_address_has_its_backup_and_asks_later(lab: Lab, agents: Agents) -> None:
     config = lab.run / "no-address.yaml"
     config.write_text(TEXT)

@@ -172,7 +172,7 @@ def test_changes_of_queries_are_told_once_and_net() -> None:
 
 def test_a_change_that_cannot_be_sent_changes_nothing() -> None:
     stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: None)
-    stream.want([asked(0)])
+    stream.change([asked(0)], [])
     too_big = PathQuery(SOURCE, address(1), (Intent(IntentType.LOW_LATENCY, max_value=2**31),))
     with pytest.raises(ValueError, match="2147483648"):
         stream.change([asked(2), too_big], [asked(0)])
@@ -266,7 +266,7 @@ def test_questions_and_answers_cost_as_much_each_as_the_first_few(
         stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: answered.put_nowait(query))
         call = Call()
         if at_once:
-            stream.want([asked(number) for number in range(count)])
+            stream.change([asked(number) for number in range(count)], [])
         for question in stream.questions:
             question.suspect = suspected
         stream.questions.begin(asyncio.get_running_loop().time())
@@ -297,7 +297,7 @@ def test_a_query_dropped_before_its_turn_is_not_asked_and_leaves_nothing_behind(
 
     async def converse() -> None:
         stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: None)
-        stream.want([asked(0), asked(1), asked(2)])
+        stream.change([asked(0), asked(1), asked(2)], [])
         call = Slow()
         talk = asyncio.create_task(stream._converse(call))  # type: ignore[arg-type]
         await asyncio.sleep(0.005)
@@ -359,7 +359,7 @@ def test_leaving_with_queries_still_to_be_sent_ends_at_once() -> None:
 
     async def converse() -> None:
         stream = ControllerStream(CONTROLLER, 5001, lambda query, sids: None)
-        stream.want([asked(0), asked(1), asked(2)])
+        stream.change([asked(0), asked(1), asked(2)], [])
         call = Stuck()
         talk = asyncio.create_task(stream._converse(call))  # type: ignore[arg-type]
         await asyncio.sleep(0.01)

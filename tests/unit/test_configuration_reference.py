@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from hawkwing.config import load_config
-from hawkwing.config_models import Application, Config, Hawkeye, Service, Tls, _IntentEntry
+from hawkwing.config_models import Application, Config, Hawkeye, IntentEntry, Service, Tls
 from hawkwing.errors import ConfigError
 from lab.packages import reference
 
@@ -26,7 +26,7 @@ BESIDE: dict[type[BaseModel], Keys] = {
     Tls: {"certificate": "c.pem", "key": "k.pem"},
     Service: WEB,
     Application: PATH,
-    _IntentEntry: {"intent": "low-latency"},
+    IntentEntry: {"intent": "low-latency"},
 }
 INTENTS = {"functions": "sfc", "flex_algo_number": "flex-algo"}
 #: Breaks a rule: the mapping of its section.
@@ -49,17 +49,17 @@ BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
             "intents": [{"intent": "low-jitter"}, {"intent": "flex-algo", "flex_algo_number": 128}],
         },
     ),
-    "`sfc` needs `functions`; other intents don't take them.": (_IntentEntry, {"intent": "sfc"}),
+    "`sfc` needs `functions`; other intents don't take them.": (IntentEntry, {"intent": "sfc"}),
     "`flex-algo` needs `flex_algo_number`; other intents don't take it.": (
-        _IntentEntry,
+        IntentEntry,
         {"intent": "low-jitter", "flex_algo_number": 128},
     ),
     "`sfc` and `flex-algo` don't take `min_value` and `max_value`.": (
-        _IntentEntry,
+        IntentEntry,
         {"intent": "sfc", "functions": ["a"], "max_value": 1},
     ),
     "`min_value` is not above `max_value`.": (
-        _IntentEntry,
+        IntentEntry,
         {"intent": "low-jitter", "min_value": 2, "max_value": 1},
     ),
 }
@@ -74,7 +74,7 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
         Tls: {"hawkeye": {**CONTROLLER, "tls": keys}},
         Service: {"services": {"web": keys}},
         Application: {"services": {"web": {**WEB, "applications": [keys]}}},
-        _IntentEntry: {"services": {"web": {**WEB, "applications": [{"port": 80, "intents": [keys]}]}}},
+        IntentEntry: {"services": {"web": {**WEB, "applications": [{"port": 80, "intents": [keys]}]}}},
     }
     return around.get(model, keys)
 

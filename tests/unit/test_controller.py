@@ -102,7 +102,7 @@ class Agent:
 @contextlib.asynccontextmanager
 async def agent(port: int, *wanted: PathQuery) -> AsyncIterator[Agent]:
     made = Agent(port)
-    made.stream.want(wanted)
+    made.stream.change(wanted, [])
     running = asyncio.create_task(made.stream.run())
     try:
         yield made
@@ -281,7 +281,7 @@ async def test_a_query_wanted_later_is_asked_on_the_open_stream() -> None:
     table = entry(LATENCY, SID_1), entry(JITTER, SID_2)
     async with controller(*table) as (hawkeye, _, port), agent(port, LATENCY) as host_a:
         await host_a.until((LATENCY, (SID_1,)))
-        host_a.stream.want([LATENCY, JITTER])
+        host_a.stream.change([JITTER], [])
         await host_a.until((LATENCY, (SID_1,)), (JITTER, (SID_2,)))
         assert len(hawkeye.requests) == 2
         assert host_a.stream.counters["connections"] == 1
@@ -291,8 +291,8 @@ async def test_a_query_wanted_later_is_asked_on_the_open_stream() -> None:
 async def test_a_query_dropped_and_wanted_again_is_asked_again() -> None:
     async with controller(entry(LATENCY, SID_1)) as (_, _, port), agent(port, LATENCY) as host_a:
         await host_a.until((LATENCY, (SID_1,)))
-        host_a.stream.want([])
-        host_a.stream.want([LATENCY])
+        host_a.stream.change([], [LATENCY])
+        host_a.stream.change([LATENCY], [])
         await host_a.until((LATENCY, (SID_1,)), (LATENCY, (SID_1,)))
 
 
@@ -300,7 +300,7 @@ async def test_a_query_dropped_and_wanted_again_is_asked_again() -> None:
 async def test_a_number_too_big_for_the_protocol_changes_nothing() -> None:
     async with controller(entry(LATENCY, SID_1)) as (_, _, port), agent(port, LATENCY) as host_a:
         with pytest.raises(ValueError, match="2147483648"):
-            host_a.stream.want([query(Intent(IntentType.LOW_LATENCY, max_value=2**31))])
+            host_a.stream.change([query(Intent(IntentType.LOW_LATENCY, max_value=2**31))], [LATENCY])
         await host_a.until((LATENCY, (SID_1,)))
 
 
@@ -504,7 +504,7 @@ async def test_a_failing_callback_does_not_end_the_stream(caplog: pytest.LogCapt
             raise KeyError(asked)
 
         stream = ControllerStream(LOOPBACK, port, take)
-        stream.want([LATENCY, JITTER])
+        stream.change([LATENCY, JITTER], [])
         running = asyncio.create_task(stream.run())
         await wait_until(lambda: len(taken) == 2, "both paths")
         assert stream.state == "connected"
@@ -520,7 +520,7 @@ async def test_cancelling_in_the_very_moment_of_an_awaited_answer_ends_the_strea
         stream = ControllerStream(
             LOOPBACK, port, lambda asked, sids: running.cancel() and None, backoff=Backoff(first=0.02)
         )
-        stream.want([LATENCY, JITTER])
+        stream.change([LATENCY, JITTER], [])
         running = asyncio.create_task(stream.run())
         done, _ = await asyncio.wait({running}, timeout=2)
         assert done, "the stream still runs"
