@@ -73,7 +73,8 @@ static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u32 ports, 
 	struct policy *p;
 	__u32 slot;
 
-	if (unlikely(!word || flow_epoch(word) != (__u8)set->epoch))
+	/* A list with containers has another way back than its entries in reverse order (csid.h). */
+	if (unlikely(!word || flow_epoch(word) != (__u8)set->epoch || set->csid_blocks))
 		return false;
 	slot = word & HW_SLOT_MASK;
 	p = policies.lookup(&slot);

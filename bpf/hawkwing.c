@@ -29,6 +29,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "lib/dns.h"
 #include "counters.h"
 #include "trust.h"
+#include "csid.h"
 #include "next_hop.h"
 #include "insert.h"
 #ifdef HW_SERVER

@@ -3,16 +3,14 @@
 #define HAWKWING_LEARN_H
 
 /*
- * The slot of the way back over the list that arrived; made where it is new, and its source has not more than its
+ * The slot of the way back that stands in `s->policy`; made where it is new, and its source has not more than its
  * share already: who sends ever new lists takes no room from others.
  */
-static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, __u32 source, __u64 next_hop, __u32 fair,
-				       struct scratch *s)
+static __always_inline __u32 path_slot(__u32 source, __u64 next_hop, __u32 fair, struct scratch *s)
 {
 	struct path_key *key = (void *)s->policy.srh;
 	__u32 *known, *mine, slot;
 
-	srh_reverse(list, last_entry, &s->policy);
 	known = paths.lookup(key);
 	if (known)
 		return *known;
@@ -32,11 +30,30 @@ static __always_inline __u32 path_slot(const __u8 *list, __u32 last_entry, __u32
 	return known ? *known : HW_NO_SLOT;
 }
 
+/*
+ * Where lists may have containers, a known flow comes by here with each packet until it is cached: the fast path does
+ * not reverse them. `s->srh` is what has arrived.
+ */
+static __always_inline void cache_packed_list(const struct ipv6_header *ip6, const struct walk *w, __u32 slot, __u64 valid,
+					      struct scratch *s, __u32 last_entry)
+{
+	__u64 length = HW_SRH_FIXED + 16 * (last_entry + 1);
+	struct cached_flow *r;
+
+	if (last_entry > 3 || s->srh[1] != 2 * (last_entry + 1))
+		return;
+	r = cache_flow(ip6->source, ip6->destination, flow_ports(w->source_port, w->destination_port), w->protocol, slot,
+		       valid);
+	if (r)
+		cache_srh(r, (void *)s->srh, length, s->srh + sizeof(s->srh));
+}
+
 /* Remembers the way back for this flow, which may be known with another one. */
 static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct settings *set, const struct flow_id *id,
 				  struct scratch *s, const __u8 *list, __u32 last_entry)
 {
-	__u64 next_hop = 0;
+	__u64 next_hop = 0, valid = flow_cache_version();
+	struct ipv6_header *ip6;
 	struct policy *p;
 	__u64 *word;
 	__u32 slot;
@@ -45,11 +62,16 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 		count(HW_INGRESS, HW_LIST_TOO_LONG, skb->len);
 		return;
 	}
+	srh_reverse(list, last_entry, &s->policy);
+	if (reverse_containers(set, &s->policy, &s->last_entry)) {
+		count(HW_INGRESS, HW_ONE_WAY_SID, skb->len);
+		return;
+	}
 	if (l3)
 		next_hop = next_hop_at(skb, 6);
 	if (next_hop)
 		next_hop |= HW_CAME_FROM_THERE;
-	slot = path_slot(list, last_entry, flow_source(id->rest), next_hop, set->fair_paths, s);
+	slot = path_slot(flow_source(id->rest), next_hop, set->fair_paths, s);
 	if (slot == HW_NO_SLOT) {
 		count(HW_INGRESS, HW_PATHS_FULL, skb->len);
 		return;
@@ -59,8 +81,12 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 		bool same = (*word & HW_SLOT_MASK) == slot;
 
 		*word = flow_word(id->rest, slot, set->epoch);
-		if (same)
+		if (same) {
+			ip6 = packet_at(skb, l3, IPV6_HEADER);
+			if (set->csid_blocks && ip6)
+				cache_packed_list(ip6, &s->walk, slot, valid, s, last_entry);
 			return;
+		}
 		invalidate_flow_cache();
 	} else if (!flow_add(id, slot, set->epoch, set->fair_flows, &s->place)) {
 		count(HW_INGRESS, HW_FLOWS_FULL, skb->len);

@@ -38,6 +38,7 @@
 	X(UNTRUSTED, unchanged, "source or a segment is outside the SR domain, or the list is too long to be checked") \
 	X(NOTHING_TO_LEARN, info, "SRH without SIDs, or a packet without ports") \
 	X(LIST_TOO_LONG, info, "segment list too long to be reversed: SRH removed, path not learned") \
+	X(ONE_WAY_SID, info, "C-SID that names a link in one direction: SRH removed, path not learned") \
 	X(PATHS_FULL, info, "table of learned paths is full") \
 	X(FLOWS_FULL, info, "flow table has no room for another flow of this source") \
 	X(NOT_STRIPPED, unchanged, "the kernel refused to remove the SRH") \

@@ -17,6 +17,7 @@
 #define HW_MAX_HOP_BY_HOP 64
 #define HW_MAX_PREFIXES 8
 #define HW_MAX_HMAC_LINKS 4
+#define HW_MAX_CSID_BLOCKS 4
 #define HW_MAX_DNS 2047
 #define HW_MAX_SPLIT 10240
 #define HW_MAX_ANSWERS 24
@@ -149,6 +150,14 @@ struct prefix {
 	__u64 network[2];
 };
 
+/* A block of compressed SIDs (RFC 9800). One that is not in use has bits outside its mask. */
+struct csid_block {
+	__u64 mask;			/* of an address' first 64 bits; host order */
+	__u64 network;
+	__u32 bits;			/* of the prefix: 16, 32 or 48 */
+	__u32 local;			/* C-SIDs from this one on name links; at least 0x8000 */
+};
+
 /* Bits of a byte in a structure of the kernel. */
 struct kernel_field {
 	__u16 at;			/* bytes from its start */
@@ -179,8 +188,9 @@ struct settings {
 	struct kernel_field pmtudisc;	/* of struct ipv6_pinfo */
 	struct kernel_field dontfrag;
 	__u32 dontfrag_in_socket;	/* it is in struct inet_sock */
-	__u32 zero;
+	__u32 csid_blocks;		/* how many of `csid` are in use */
 	struct prefix sr_domain[8];
+	struct csid_block csid[4];
 };
 
 /* What the program `sweep` is asked, behind an Ethernet header. */

@@ -73,6 +73,7 @@ class Agent:
         handover.tidy(role, first)
         loaded = self._loaded()
         self._plane = plane = DataPlane(role, loaded, self._plan.config.sr_domain or None)
+        plane.set_csid(self._plan.desired.blocks)
         note = handover.Note(role, first)
         others = handover.programs_of_others(role)
         self._keeper = keeper = Keeper(
@@ -285,16 +286,20 @@ class Agent:
         if self._client is not None:
             plan = await self._client.check(plan)
         before, self._plan = self._plan, plan
-        self._plane.set_sr_domain(plan.config.sr_domain or None)
+        self._apply_sr_domain(plan)
         try:
             if self._client is not None:
                 await self._client.take(plan)
         except DataplaneError:
             self._plan = before
-            self._plane.set_sr_domain(before.config.sr_domain or None)
+            self._apply_sr_domain(before)
             raise
         self._refresh_hmac()
         self._warn()
+
+    def _apply_sr_domain(self, plan: Plan) -> None:
+        self._plane.set_sr_domain(plan.config.sr_domain or None)
+        self._plane.set_csid(plan.desired.blocks)
 
     def _warn(self) -> None:
         """Logs what `hawkwing check` warns of."""

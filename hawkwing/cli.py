@@ -80,6 +80,14 @@ def parser() -> argparse.ArgumentParser:
             help="accept only SRHs whose source and segments are in PREFIX; may be repeated",
         )
         command.add_argument(
+            "--csid",
+            action="append",
+            type=_block,
+            default=[],
+            metavar="BLOCK",
+            help="block of compressed SIDs (RFC 9800), such as fcbb:bb00::/32; may be repeated",
+        )
+        command.add_argument(
             "--ingress-hook",
             choices=("tc", "xdp", "xdp-generic"),
             default="tc",
@@ -188,6 +196,15 @@ def _prefix(text: str) -> IPv6Network:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _block(text: str) -> IPv6Network:
+    from hawkwing.csid import BLOCK_LENGTHS
+
+    prefix = _prefix(text)
+    if prefix.prefixlen not in BLOCK_LENGTHS:
+        raise argparse.ArgumentTypeError(f"{prefix} is no block of C-SIDs, which has 16, 32 or 48 bits")
+    return prefix
+
+
 def _metrics(text: str) -> tuple[tuple[str, ...], int]:
     from hawkwing.metrics import read_place
 
@@ -246,6 +263,7 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             arguments.config,
             arguments.ingress_hook,
             tuple(arguments.sr_domain),
+            tuple(arguments.csid),
             arguments.keep,
             arguments.wait_for_interface,
             arguments.metrics,

@@ -205,9 +205,11 @@ _ENTRIES = {
     "ipv6_addresses": "fcbb:cc00:2::a",
     "sr_domain": "fcbb::/16",
     "functions": "fw",
+    "csid": "block: fcbb:bb00::/32",
 }
 #: What a list has too many of.
 _TOO_MANY = {
     "sid": "SIDs, at most {} fit in a packet's segment list",
     "sr_domain": "prefixes, at most {} are possible",
+    "csid": "blocks, at most {} are possible",
 }

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, TypeAdapter
 
 from hawkwing.config_base import Mapped, Rules
 from hawkwing.config_types import (
     ClientAddress,
     ControllerAddress,
     ControllerPort,
+    CsidLength,
     DomainName,
     FileName,
     Flag,
     FlexAlgo,
     Kind,
     Limit,
+    LocalCsid,
     Port,
     Prefix,
     ServiceAddress,
@@ -27,6 +30,7 @@ from hawkwing.config_types import (
     Text,
 )
 from hawkwing.config_values import forget_values, shown
+from hawkwing.csid import BLOCK_LENGTHS, FIRST_LOCAL, LENGTH, MAX_BLOCKS, Block
 from hawkwing.intents import Intent, IntentType, order_problem
 from hawkwing.sids import MAX_PREFIXES, MAX_SIDS
 from hawkwing.yaml_lines import Place
@@ -34,6 +38,7 @@ from hawkwing.yaml_lines import Place
 _T = TypeVar("_T")
 _limit: Callable[[object], int] = TypeAdapter(Limit).validate_python
 _port: Callable[[object], int] = TypeAdapter(Port).validate_python
+_prefix: Callable[[object], IPv6Network] = TypeAdapter(Prefix).validate_python
 _address: Callable[[object], object] = TypeAdapter(ServiceAddress).validate_python
 _name: Callable[[object], object] = TypeAdapter(DomainName).validate_python
 
@@ -244,6 +249,53 @@ class Hawkeye(Mapped):
                 yield (key,), "is missing, it is needed when hawkeye.enabled is true"
 
 
+class CsidBlock(Mapped):
+    """A block of compressed SIDs (RFC 9800)."""
+
+    title = "csid"
+    shape = "for example `- block: fcbb:bb00::/32`"
+
+    block: Prefix = Field(description="Prefix of the block: 16, 32 or 48 bits.")
+    length: CsidLength = Field(
+        default=LENGTH, description="Bits of a C-SID (NEXT-C-SID); 16 is the only one that is known."
+    )
+    local: LocalCsid = Field(
+        default=FIRST_LOCAL,
+        description="C-SIDs from this one on name a link of a router, and so one direction: a server does "
+        "not learn lists that have them. Default: 57344 (0xe000).",
+    )
+
+    @classmethod
+    def rules(cls, raw: Mapping[str, Any]) -> Rules:
+        prefix = _try(_prefix, raw.get("block"))
+        if prefix is not None and prefix.prefixlen not in BLOCK_LENGTHS:
+            known = "16, 32 or 48"
+            yield ("block",), f"{prefix} has {prefix.prefixlen} bits, a block of C-SIDs has {known}"
+
+    @property
+    def read(self) -> Block:
+        """The same for those who pack and unpack."""
+        return Block(self.block, self.local)
+
+
+def csid_faults(
+    blocks: Sequence[IPv6Network | None], domain: Sequence[IPv6Network]
+) -> Iterator[tuple[int, str]]:
+    """What is wrong with these blocks together, and beside an SR domain: which of them, and a sentence."""
+    for index, block in enumerate(blocks):
+        if block is None:
+            continue
+        for other in blocks[:index]:
+            if other is not None and block.overlaps(other):
+                yield index, f"{block} overlaps with the block {other}"
+        if domain and not any(block.subnet_of(prefix) for prefix in domain):
+            yield index, f"{block} is not inside the SR domain, which has to contain the whole block"
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
+
+
 class Config(Mapped):
     """A whole configuration; `sr_domain` are the prefixes whose segment lists a server trusts."""
 
@@ -268,6 +320,14 @@ class Config(Mapped):
         "inside are accepted. Default: any source, SIDs in fc00::/7 or 5f00::/16.",
     )
 
+    csid: Annotated[tuple[CsidBlock, ...], BeforeValidator(_one_or_more)] = Field(
+        default=(),
+        max_length=MAX_BLOCKS,
+        description="Blocks of compressed SIDs (RFC 9800, NEXT-C-SID); one, or a list. A client packs the "
+        "SIDs of a block into containers, a server reverses containers that it receives. Other addresses are "
+        "never taken for containers.",
+    )
+
     @classmethod
     def misplaced(cls, key: str, value: object) -> str | None:
         if isinstance(value, dict) and value.keys() & Service.model_fields.keys():
@@ -279,6 +339,12 @@ class Config(Mapped):
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
+        listed = _one_or_more(raw.get("csid"))
+        blocks = [_try(_prefix, _get(item, "block")) for item in listed] if isinstance(listed, list) else []
+        prefixes = (_try(_prefix, item) for item in _list(raw, "sr_domain"))
+        domain = [prefix for prefix in prefixes if prefix is not None]
+        for index, fault in csid_faults(blocks, domain):
+            yield ("csid", index, "block"), fault
         taken: dict[tuple[object, int], str] = {}
         services = raw.get("services")
         for name, service in services.items() if isinstance(services, dict) else ():

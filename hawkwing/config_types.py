@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from hawkwing import config_values as values
+from hawkwing.csid import LENGTH
 from hawkwing.intents import IntentType
 
 _NOT_ROUTED = "(?![Ff][Ee][89ABab][0-9A-Fa-f]:)(?![Ff]{2}[0-9A-Fa-f]{2}:)(?!::[Ff]{4}:)(?!::$)"
@@ -97,6 +98,8 @@ Port = Annotated[int, Number("a port", 1, 65535), BeforeValidator(values.one_por
 ControllerPort = Annotated[
     int, Number("a port", 1, 65535), BeforeValidator(values.not_port_0), Field(title="TCP port")
 ]
+CsidLength = Annotated[int, Number("a known length of C-SIDs", LENGTH, LENGTH), Field(title="bits")]
+LocalCsid = Annotated[int, Number("a first C-SID of links", 0x8000, 0xFFFF), Field(title="number")]
 FlexAlgo = Annotated[int, Number("a Flex-Algorithm", 1, 255), Field(title="number")]
 Limit = Annotated[
     int,

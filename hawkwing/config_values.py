@@ -69,7 +69,8 @@ def shown(value: object) -> str:
 def no_number(value: object, what: str, low: int, high: int) -> str:
     """Why this is not the whole number that is needed."""
     meant = _written_otherwise(value) if isinstance(value, str) else None
-    return meant or f"{shown(value)} is not {what}, use {low} to {high}"
+    numbers = f"{low} to {high}" if high > low else f"{low}"
+    return meant or f"{shown(value)} is not {what}, use {numbers}"
 
 
 def _written_otherwise(text: str) -> str | None:

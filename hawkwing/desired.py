@@ -11,6 +11,7 @@ from ipaddress import IPv6Address
 from typing import NamedTuple
 
 from hawkwing.config_models import Application, Config
+from hawkwing.csid import Block, pack
 from hawkwing.room import MOST, Room
 from hawkwing.sids import SidList
 from hawkwing.yaml_lines import Place
@@ -89,11 +90,13 @@ class Desired:
     ports: dict[str, dict[int, Application]] = field(default_factory=dict)
     by_name: dict[str, list[str]] = field(default_factory=dict)
     by_address: dict[IPv6Address, list[str]] = field(default_factory=dict)
+    #: Of compressed SIDs.
+    blocks: tuple[Block, ...] = ()
 
     @classmethod
     def of(cls, config: Config) -> Desired:
         """Arranges it; takes long for a large one."""
-        made = cls()
+        made = cls(blocks=tuple(block.read for block in config.csid))
         for name, service in config.services.items():
             made.ports[name] = {application.port: application for application in service.applications}
             if service.domain_name:
@@ -103,8 +106,9 @@ class Desired:
         return made
 
     def lists(self) -> set[SidList]:
-        """All configured segment lists."""
-        return {one.sid for ports in self.ports.values() for one in ports.values() if one.sid}
+        """All configured segment lists, as packets carry them."""
+        lists = {one.sid for ports in self.ports.values() for one in ports.values() if one.sid}
+        return {pack(sids, self.blocks) for sids in lists} if self.blocks else lists
 
     def services_at(self, address: IPv6Address, names: Collection[str]) -> Iterator[str]:
         """The services of an address, which these domain names have; those configured with it come first."""

@@ -13,6 +13,7 @@ from ipaddress import IPv6Network
 from pathlib import Path
 
 from hawkwing.config import Config, Reading, read_config
+from hawkwing.config_models import CsidBlock, csid_faults
 from hawkwing.dataplane.interfaces import Asked, requiring_hmac
 from hawkwing.dataplane.plane import require_hmac_links_fit
 from hawkwing.desired import Desired, excess, needs_of
@@ -33,6 +34,7 @@ class Options:
     config_file: Path | None
     hook: str = "tc"
     sr_domain: tuple[IPv6Network, ...] = ()
+    csid: tuple[IPv6Network, ...] = ()
     keep: bool = False
     wait: bool = False
     #: Addresses and port of `--metrics`.
@@ -103,7 +105,9 @@ def make_plan(options: Options) -> Plan:
     if client:
         return Plan.of(_with_options(reading.config, options), reading)
     # A server needs no services, controller or warnings.
-    return Plan.of(_with_options(Config(sr_domain=reading.config.sr_domain), options))
+    return Plan.of(
+        _with_options(Config(sr_domain=reading.config.sr_domain, csid=reading.config.csid), options)
+    )
 
 
 def _with_options(config: Config, options: Options) -> Config:
@@ -113,4 +117,9 @@ def _with_options(config: Config, options: Options) -> Config:
         changes["hawkeye"] = config.hawkeye.model_copy(update={"tls": tls})
     if options.sr_domain:
         changes["sr_domain"] = options.sr_domain
-    return config.model_copy(update=changes) if changes else config
+    if options.csid:
+        changes["csid"] = tuple(CsidBlock(block=prefix) for prefix in options.csid)
+    merged = config.model_copy(update=changes) if changes else config
+    for _index, fault in csid_faults([one.block for one in merged.csid], merged.sr_domain):
+        raise HawkwingError(f"csid: {fault}")
+    return merged

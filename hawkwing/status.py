@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Network
 from typing import TYPE_CHECKING, Any
 
+from hawkwing.csid import pack, unpack
 from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane
 from hawkwing.steering import Steering
@@ -32,6 +33,7 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
     told: dict[str, Any] = {
         "sr_domain": [str(prefix) for prefix in plane.sr_domain or ()],
         "trusted": trust_sentence(plane.sr_domain),
+        "csid_blocks": [str(block.prefix) for block in plane.csid],
         "counters": {
             direction: {name: count._asdict() for name, count in counts.items()}
             for direction, counts in plane.counters().items()
@@ -47,7 +49,11 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
 async def of_learned_paths(plane: DataPlane) -> dict[str, Any]:
     """A server's reverse paths with what was sent over each, and how many there may be."""
     paths = await collected(
-        {"sids": [str(sid) for sid in path.sids], **plane.path_count(path.slot)._asdict()}
+        {
+            "sids": [str(sid) for sid in unpack(path.sids, plane.csid)],
+            "segments": [str(segment) for segment in path.sids],
+            **plane.path_count(path.slot)._asdict(),
+        }
         for path in plane.learned_paths()
     )
     # Slot 0 is no path.
@@ -70,6 +76,7 @@ def of_steering(plane: DataPlane, steering: Steering) -> Iterator[dict[str, Any]
             "intents": [str(intent) for intent in binding.application.intents],
             "origin": binding.origin,
             "sids": [str(sid) for sid in binding.path],
+            "segments": [str(segment) for segment in pack(binding.path, plane.csid)],
             "source": str(binding.query.source) if binding.query is not None else None,
             "since": binding.since,
             "path_sent": sent[slot] if slot else nothing,

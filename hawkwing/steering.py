@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from hawkwing.config import Config
+from hawkwing.csid import pack
 from hawkwing.dataplane.plane import DataPlane, name_key
 from hawkwing.desired import Desired
 from hawkwing.errors import DataplaneError
@@ -292,7 +293,7 @@ class Steering:
 
     def slot_of(self, binding: Binding) -> int | None:
         """The slot of the binding's path in the policy table; 0 where it has none."""
-        return self._policies.slot_of(binding.path)
+        return self._policies.slot_of(self._packed(binding.path))
 
     # --- the steps. Between two of them the wanted state may become another one: each looks at it anew.
 
@@ -417,8 +418,13 @@ class Steering:
     def _set_route(self, group: Group, binding: Binding) -> None:
         self._set_path(group, binding.application.port, binding.path)
 
+    def _packed(self, sids: SidList) -> SidList:
+        """The list as packets carry it."""
+        return pack(sids, self._desired.blocks) if self._desired.blocks else sids
+
     def _set_path(self, group: Group, port: int, sids: SidList) -> None:
         """Sets the new path before the old one is released: no packet is without a path."""
+        sids = self._packed(sids)
         old = group.paths.get(port)
         if old == sids:
             return

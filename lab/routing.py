@@ -60,6 +60,8 @@ def _prefixes(topology: Topology) -> Iterator[tuple[IPv6Network, tuple[str, ...]
         yield node.loopback.network, (name,)
         for sid in node.sids:
             yield IPv6Network(sid), (name,)
+        if node.csid is not None:
+            yield node.csid, (name,)
     for link in topology.links:
         yield link.prefix, link.nodes
 

@@ -289,6 +289,15 @@ class Router(NodeBase):
     sid: IPv6Address
     flex_algo_sids: dict[Annotated[int, Field(ge=128, le=255)], IPv6Address] = {}
     service_sids: dict[str, IPv6Address] = {}
+    #: The block and this router's C-SID of 16 bits (RFC 9800): behaviour End with NEXT-C-SID.
+    csid: IPv6Network | None = None
+
+    @field_validator("csid")
+    @classmethod
+    def _block_and_csid(cls, value: IPv6Network | None) -> IPv6Network | None:
+        if value is not None and value.prefixlen not in (32, 48, 64):
+            raise ValueError(f"{value} has {value.prefixlen} bits, a block and a C-SID have 32, 48 or 64")
+        return value
 
     @field_validator("loopback")
     @classmethod
@@ -464,6 +473,8 @@ def _prefix_faults(topology: Topology) -> Iterator[tuple[Place, str]]:
             prefixes.append((IPv6Network(sid), ("nodes", name, "flex_algo_sids", str(algorithm))))
         for service, sid in node.service_sids.items():
             prefixes.append((IPv6Network(sid), ("nodes", name, "service_sids", service)))
+        if node.csid is not None:
+            prefixes.append((node.csid, ("nodes", name, "csid")))
     prefixes += [(link.prefix, ("links", index, "prefix")) for index, link in enumerate(topology.links)]
     for position, (prefix, place) in enumerate(prefixes):
         if prefix.is_multicast or prefix.is_loopback or prefix.is_link_local or prefix.is_unspecified:
@@ -471,7 +482,7 @@ def _prefix_faults(topology: Topology) -> Iterator[tuple[Place, str]]:
         for earlier, earlier_place in prefixes[:position]:
             if prefix == earlier:
                 yield place, f"{prefix} is already used by {dotted(earlier_place)}"
-            elif prefix.overlaps(earlier):
+            elif prefix.overlaps(earlier) and not (place[-1] == "csid" and place[:2] == earlier_place[:2]):
                 yield place, f"{prefix} overlaps {earlier} of {dotted(earlier_place)}"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any, NamedTuple
 
+from hawkwing.csid import Block
 from hawkwing.dataplane.bpf import Map, program_info
 from hawkwing.dataplane.btf import SocketFields
 from hawkwing.dataplane.bytecode import SWEEP
@@ -93,6 +94,7 @@ class DataPlane:
         self.hmac_links: tuple[int, ...] = ()
         self._xdp = self._shared = False
         self._socket_fields: SocketFields | None = None
+        self.csid: tuple[Block, ...] = ()
         self._ticks = 0
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
@@ -145,6 +147,7 @@ class DataPlane:
         settings.xdp = self._xdp
         settings.shared = self._shared
         self._write_socket_fields(settings)
+        self._write_csid(settings)
         for entry in settings.sr_domain:
             # No address is inside: bits that the mask takes away.
             entry.network[:] = (2**64 - 1, 2**64 - 1)
@@ -181,6 +184,23 @@ class DataPlane:
         for place, field in ((settings.pmtudisc, found.pmtudisc), (settings.dontfrag, found.dontfrag)):
             if field is not None:
                 place.at, place.shift, place.mask = field.at, field.shift, field.mask
+
+    def set_csid(self, blocks: Sequence[Block]) -> None:
+        """The blocks of compressed SIDs: what is a container, and reversed as such on the way back."""
+        if len(blocks) > limits()["HW_MAX_CSID_BLOCKS"]:
+            raise DataplaneError(f"there are at most {limits()['HW_MAX_CSID_BLOCKS']} blocks of C-SIDs")
+        if tuple(blocks) != self.csid:
+            self.csid = tuple(blocks)
+            self.set_sr_domain(self.sr_domain)
+
+    def _write_csid(self, settings: Any) -> None:
+        settings.csid_blocks = len(self.csid)
+        for entry in settings.csid:
+            entry.network = 2**64 - 1
+        for entry, block in zip(settings.csid, self.csid, strict=False):
+            entry.mask = int(block.prefix.netmask) >> 64
+            entry.network = int(block.prefix.network_address) >> 64
+            entry.bits, entry.local = block.prefix.prefixlen, block.local
 
     def set_hmac_links(self, indexes: Sequence[int]) -> None:
         """Interfaces whose SRHs are the kernel's, because they require an HMAC."""

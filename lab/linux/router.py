@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 
 from pyroute2 import IPRoute
 
@@ -47,6 +47,9 @@ class LinuxRouter(KernelNode):
         moved = [sid for sid in self._router.sids if present.get(str(sid)) != indexes[alive[0]]]
         if moved:
             _add_sids(moved, alive[0])
+        csid = self._router.csid
+        if csid is not None and present.get(str(csid.network_address)) != indexes[alive[0]]:
+            _add_csid(csid, alive[0])
         return bool(moved)
 
     def sid_packets(self) -> dict[IPv6Address, int]:
@@ -54,7 +57,7 @@ class LinuxRouter(KernelNode):
         argv = ["ip", "-6", "-s", "-oneline", "route", "show", "table", "main"]
         text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
         return {
-            IPv6Address(line.split()[0]): int(match[1])
+            IPv6Address(line.split()[0].partition("/")[0]): int(match[1])
             for line in text.splitlines()
             if " seg6local " in line and (match := re.search(r"\bpackets (\d+)", line))
         }
@@ -62,6 +65,13 @@ class LinuxRouter(KernelNode):
     def description(self) -> str:
         """Linux routers have no version of their own."""
         return "linux"
+
+
+def _add_csid(prefix: IPv6Network, interface: str) -> None:
+    """Adds behaviour End with NEXT-C-SID (RFC 9800), where kernel (6.1) and iproute2 (6.1) have it."""
+    behaviour = f"End flavors next-csid lblen {prefix.prefixlen - 16} nflen 16 count"
+    argv = ["ip", "-6", "route", "replace", str(prefix), "proto", "static", "encap", "seg6local", "action"]
+    subprocess.run([*argv, *behaviour.split(), "dev", interface], capture_output=True, check=False)
 
 
 def _add_sids(sids: Iterable[IPv6Address], interface: str) -> None:

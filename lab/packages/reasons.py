@@ -142,6 +142,12 @@ ADVICE: Mapping[str, Advice] = {
         "Nothing: replies to such packets (ICMPv6 echo, for example) are sent without an SRH.",
         "server",
     ),
+    "ONE_WAY_SID": Advice(
+        INGRESS,
+        "The sender's list has C-SIDs of links (adjacencies), whose way back is not known: replies are sent "
+        "without an SRH. Use C-SIDs of nodes, or set `csid.local` if these are nodes.",
+        "server",
+    ),
     "LIST_TOO_LONG": Advice(INGRESS, f"Shorten the list at the sender to {_MOST_SIDS} SIDs.", "server"),
     "PATHS_FULL": Advice(
         INGRESS,

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hawkwing.config import ENVIRONMENT
-from hawkwing.config_models import Application, Config, Hawkeye, IntentEntry, Service, Tls
+from hawkwing.config_models import Application, Config, CsidBlock, Hawkeye, IntentEntry, Service, Tls
 from hawkwing.config_schema import properties
 from hawkwing.room import MOST
 from lab.packages.manual import EXAMPLE, WITH_CONTROLLER
@@ -23,6 +23,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     Service: "services.NAME",
     Application: "services.NAME.applications",
     IntentEntry: "services.NAME.applications.intents",
+    CsidBlock: "csid",
 }
 #: A value of each key, as a file has it.
 EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
@@ -31,7 +32,9 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "hawkeye": '{enabled: true, address: "fcbb:cc00:5::f", port: 5001}',
         "services": "{web: {domain_name: wb.hawk.net, applications: [{port: 80, sid: [fcbb:bb00:1::2]}]}}",
         "sr_domain": "[fcbb::/16]",
+        "csid": "{block: fcbb:bb00::/32}",
     },
+    CsidBlock: {"block": "fcbb:bb00::/32", "length": "16", "local": "57344"},
     Hawkeye: {
         "enabled": "true",
         "address": "fcbb:cc00:5::f",
@@ -60,8 +63,11 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
 #: Rules between the keys of a mapping; what breaks them is refused.
 RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
     Config: (
-        "A client needs at least one service. A server needs nothing, and uses `sr_domain` only.",
+        "A client needs at least one service. A server needs nothing, and uses `sr_domain` and `csid` only.",
         "Two services with the same address or name can't have the same port.",
+    ),
+    CsidBlock: (
+        "Blocks don't overlap. There are four at most. With `sr_domain`, each is inside one of its prefixes.",
     ),
     Hawkeye: ("`enabled: true` needs `address` and `port`.",),
     Tls: ("`certificate` and `key` need each other.",),

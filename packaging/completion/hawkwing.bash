@@ -14,6 +14,9 @@ _hawkwing() {
       --sr-domain)
         return
         ;;
+      --csid)
+        return
+        ;;
       --ingress-hook)
         words="tc xdp xdp-generic"
         ;;
@@ -33,8 +36,8 @@ _hawkwing() {
         ;;
       *)
         case ${COMP_WORDS[1]} in
-          client) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface --log-format -v --verbose -c --config --help" ;;
-          server) words="-i --interface --sr-domain --ingress-hook --keep --metrics --wait-for-interface --log-format -v --verbose -c --config --flows --help" ;;
+          client) words="-i --interface --sr-domain --csid --ingress-hook --keep --metrics --wait-for-interface --log-format -v --verbose -c --config --help" ;;
+          server) words="-i --interface --sr-domain --csid --ingress-hook --keep --metrics --wait-for-interface --log-format -v --verbose -c --config --flows --help" ;;
           status) words="--json --watch --help" ;;
           reload) words="-i --interface client server --help" ;;
           detach) words="-i --interface client server --help" ;;

@@ -242,11 +242,26 @@ class Maker:
         body = p.fragment(protocol, data, offset=offset, more=more, identification=number)
         return p.ipv6(self.here, target, p.FRAGMENT, body)
 
+    def container(self) -> IPv6Address:
+        """Compressed SIDs of one of the fuzzer's blocks, sometimes with a gap, few of which name links."""
+        blocks = [("fcbb:bb00", 6), ("fcbb:bb00", 6), ("fcbb:cc00:77", 5), ("5f00", 7)]
+        block, room = self.random.choice(blocks)
+        count = self.random.choice([0, 1, 2, 3, room - 1, room])
+        csids = [self.random.choice([1, 2, 4, 6, 0x7FFF, 0xDFFF]) for _ in range(count)]
+        if csids and self.chance(0.2):
+            csids[self.random.randrange(count)] = self.random.choice([0, 0, 0x8000, 0xE000, 0xEFFF, 0xFFFF])
+        csids += [0] * (room - count)
+        if count < room and self.chance(0.05):
+            csids[-1] = 2
+        return IPv6Address(":".join([block, *(f"{csid:x}" for csid in csids)]))
+
     def path(self) -> Sequence[IPv6Address]:
         """SIDs on the way here."""
         count = self.random.choice([0, 1, 1, 2, 2, 2, 3, 3, 4, 9, 14, 15, 16, 31, 32, 60])
         first = self.random.randrange(3)
         chosen = [SIDS[(first + number) % 15] for number in range(count)]
+        if self.chance(0.4):
+            chosen = [self.container() if self.chance(0.6) else sid for sid in chosen]
         if chosen and self.chance(0.08):
             chosen[self.random.randrange(count)] = self.random.choice(PEERS)
         return chosen

@@ -86,6 +86,8 @@ class Tables:
     next_hops: dict[Sids, tuple[bytes, bool]] = field(default_factory=dict)
     came_from: bytes = b""
     path_mtus: dict[Sids, int] = field(default_factory=dict)
+    #: Blocks of compressed SIDs, 16 bits each, and the first C-SID that names a link.
+    csid: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     fragments: dict[tuple[bytes, bytes, bytes], Sids] = field(default_factory=dict)
 
     def trusts(self, address: bytes) -> bool:
@@ -374,13 +376,15 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> Non
     if chain.problem or not chain.source_port or len(srh.segments) < 2:
         out.count("NOTHING_TO_LEARN")
         return
-    path = srh.segments[1:]
+    path = way_back(tables, srh.segments[1:])
     flow = Flow(packet[8:24], packet[24:40], chain.protocol, chain.source_port, chain.destination_port)
-    if tables.flows.get(flow) == path:
+    if path is not None and tables.flows.get(flow) == path:
         tables.checked.add(flow)
         return
     if len(srh.segments) > LIMITS["HW_MAX_SEGMENTS"]:
         out.count("LIST_TOO_LONG")
+    elif path is None:
+        out.count("ONE_WAY_SID")
     elif path not in tables.paths and len(tables.paths) == tables.paths_room:
         out.count("PATHS_FULL")
     else:
@@ -389,6 +393,22 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> Non
         tables.flows[flow] = path
         tables.checked.add(flow)
         out.count("LEARNED")
+
+
+def way_back(tables: Tables, segments: Sids) -> Sids | None:
+    """The way back as it is travelled: segments in the SRH's order, the C-SIDs of each reversed."""
+    found = []
+    for segment in segments:
+        words = struct.unpack("!8H", segment)
+        for block, local in tables.csid:
+            csids = words[len(block) :]
+            count = sum(1 for csid in csids if csid)
+            if words[: len(block)] == block and all(csids[:count]):
+                if any(csid >= local for csid in csids):
+                    return None
+                words = (*block, *reversed(csids[:count]), *csids[count:])
+        found.append(struct.pack("!8H", *words))
+    return tuple(found)
 
 
 def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
@@ -420,7 +440,8 @@ def sent_by_us(tables: Tables, quoted: bytes, srh: Srh, at: int) -> tuple[bool, 
     """Has the quoted packet, whose transport header is at `at`, a binding or a known flow? And its path."""
     ports, kind = quoted_ports(quoted, srh.next_header, at)
     path = None
-    if srh.next_header == p.FRAGMENT and not kind and len(quoted) >= at + 8:
+    later = len(quoted) >= at + 8 and struct.unpack_from("!H", quoted, at + 2)[0] & 0xFFF8
+    if srh.next_header == p.FRAGMENT and later:
         path = tables.fragments.get((quoted[8:24], srh.segments[0], quoted[at + 4 : at + 8]))
     if tables.role == "client":
         group = tables.services.get(srh.segments[0])
@@ -569,7 +590,7 @@ def ordinary(tables: Tables, frame: bytes) -> bytes | None:
     if tables.role == "server":
         ports = struct.unpack_from("!HH", inner)
         flow = Flow(packet[8:24], packet[24:40], srh.next_header, ports[0], ports[1])
-        if flow not in tables.checked or tables.flows[flow] != srh.segments[1:]:
+        if flow not in tables.checked or tables.flows[flow] != way_back(tables, srh.segments[1:]):
             return None
     # It isn't told whose frame it is; what the stack drops may as well be changed.
     outcome = ingress(tables, p.MAC_HERE + frame[6:])

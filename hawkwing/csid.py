@@ -1,0 +1,104 @@
+"""Compressed SIDs (RFC 9800, NEXT-C-SID): several SIDs of a block in one address, a container.
+
+A container has the block's prefix, then C-SIDs of 16 bits in travel order, then zeros. An address is one only
+inside a configured block: fcbb:bb00:1:2:: is a container of two C-SIDs of fcbb:bb00::/32, or one SID of
+another network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
+
+from hawkwing.sids import SidList
+
+LENGTH = 16
+"""Bits of a C-SID."""
+MAX_BLOCKS = 4
+BLOCK_LENGTHS = (16, 32, 48)
+"""Bits of a block's prefix."""
+FIRST_LOCAL = 0xE000
+"""C-SIDs from this one on have a meaning for one router only, unless another number is configured."""
+_WORDS = 8
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of C-SIDs; those from `local` on name a link of one router, and so one direction."""
+
+    prefix: IPv6Network
+    local: int = FIRST_LOCAL
+
+    @property
+    def room(self) -> int:
+        """So many C-SIDs fit into a container."""
+        return _WORDS - self.prefix.prefixlen // LENGTH
+
+    def csids(self, address: IPv6Address) -> tuple[int, ...]:
+        """The C-SIDs of a container in travel order; none where the address is no container of this block."""
+        if address not in self.prefix:
+            return ()
+        packed = address.packed
+        words = [int.from_bytes(packed[at : at + 2], "big") for at in range(0, 16, 2)][_WORDS - self.room :]
+        while words and not words[-1]:
+            words.pop()
+        return tuple(words) if all(words) else ()
+
+    def container(self, csids: Sequence[int]) -> IPv6Address:
+        """The address with these C-SIDs; ValueError where they don't fit, or one is 0."""
+        if not 1 <= len(csids) <= self.room or not all(0 < csid < 1 << LENGTH for csid in csids):
+            raise ValueError(f"a container of {self.prefix} has 1 to {self.room} C-SIDs from 1 to 65535")
+        value = 0
+        for csid in csids:
+            value = value << LENGTH | csid
+        return IPv6Address(int(self.prefix.network_address) | value << LENGTH * (self.room - len(csids)))
+
+
+def block_of(address: IPv6Address, blocks: Iterable[Block]) -> Block | None:
+    """The block that this address is a container of."""
+    return next((block for block in blocks if block.csids(address)), None)
+
+
+def pack(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
+    """The list with neighbouring SIDs of one block in containers; other SIDs stay as they are."""
+    packed: list[IPv6Address] = []
+    open_block: Block | None = None
+    carried: list[int] = []
+    for sid in sids:
+        block = block_of(sid, blocks)
+        csids = block.csids(sid) if block is not None else ()
+        if block is not None and block == open_block and len(carried) + len(csids) <= block.room:
+            carried += csids
+            packed[-1] = block.container(carried)
+        else:
+            open_block, carried = block, list(csids)
+            packed.append(sid)
+    return tuple(packed)
+
+
+def unpack(sids: Iterable[IPv6Address], blocks: Sequence[Block]) -> SidList:
+    """The SIDs one by one: each C-SID behind its block."""
+    found: list[IPv6Address] = []
+    for sid in sids:
+        block = block_of(sid, blocks)
+        found += [sid] if block is None else [block.container([csid]) for csid in block.csids(sid)]
+    return tuple(found)
+
+
+def back(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList | None:
+    """The way back over a list with containers: entries and C-SIDs in reverse order.
+
+    None where a C-SID names one direction only.
+    """
+    reverse: list[IPv6Address] = []
+    for sid in reversed(sids):
+        block = block_of(sid, blocks)
+        if block is None:
+            reverse.append(sid)
+            continue
+        csids = block.csids(sid)
+        if any(csid >= block.local for csid in csids):
+            return None
+        reverse.append(block.container(csids[::-1]))
+    return tuple(reverse)
