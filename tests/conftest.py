@@ -26,6 +26,9 @@ def pytest_configure() -> None:
     After pytest's own hook for what destructors raise, which knows nothing of signals.
     """
     ending.tidily("", _ended, once=True)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # Under nohup: programs that are started would inherit it.
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def pytest_runtest_setup() -> None:

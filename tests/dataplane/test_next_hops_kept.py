@@ -84,7 +84,7 @@ class Kept:
 
     async def until(self, reached: Callable[[], bool], what: str) -> None:
         """Fails where it takes too long."""
-        end = time.monotonic() + patient(10)
+        end = time.monotonic() + patient(60)
         while not reached():
             assert time.monotonic() < end, what
             await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from hawkwing.config import load_config
-from hawkwing.config_models import Application, Config, Hawkeye, IntentEntry, Service, Tls
+from hawkwing.config_models import Application, Config, CsidBlock, Hawkeye, IntentEntry, Service, Tls
 from hawkwing.errors import ConfigError
 from lab.packages import reference
 
@@ -27,14 +27,22 @@ BESIDE: dict[type[BaseModel], Keys] = {
     Service: WEB,
     Application: PATH,
     IntentEntry: {"intent": "low-latency"},
+    CsidBlock: {"block": "fcbb:bb00::/32"},
 }
 INTENTS = {"functions": "sfc", "flex_algo_number": "flex-algo"}
 #: Breaks a rule: the mapping of its section.
 BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
-    "A client needs at least one service. A server needs nothing, and uses `sr_domain` only.": (Config, {}),
+    "A client needs at least one service. A server needs nothing, and uses `sr_domain` and `csid` only.": (
+        Config,
+        {},
+    ),
     "Two services with the same address or name can't have the same port.": (
         Config,
         {"services": {"a": WEB, "b": WEB}},
+    ),
+    "Blocks don't overlap. There are four at most. With `sr_domain`, each is inside one of its prefixes.": (
+        CsidBlock,
+        {"block": "5f00::/16"},
     ),
     "`enabled: true` needs `address` and `port`.": (Hawkeye, {"enabled": True, "port": 5001}),
     "`certificate` and `key` need each other.": (Tls, {"key": "k.pem"}),
@@ -74,6 +82,7 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
         Tls: {"hawkeye": {**CONTROLLER, "tls": keys}},
         Service: {"services": {"web": keys}},
         Application: {"services": {"web": {**WEB, "applications": [keys]}}},
+        CsidBlock: {"sr_domain": ["fcbb::/16"], "csid": keys},
         IntentEntry: {"services": {"web": {**WEB, "applications": [{"port": 80, "intents": [keys]}]}}},
     }
     return around.get(model, keys)
