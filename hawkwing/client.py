@@ -48,7 +48,6 @@ def without_collecting() -> Iterator[None]:
     So few new objects are looked at as ever, or agents that are reloaded all the time would grow.
     """
     collecting = gc.isenabled()
-    gc.collect(1)
     gc.disable()
     try:
         yield
