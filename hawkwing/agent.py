@@ -37,6 +37,8 @@ def _return_memory() -> None:
     """Gives back memory that only the start needed."""
     gc.collect()
     gc.freeze()
+    # Python looks through everything only once a quarter has come: of what is left now, not of all.
+    gc.collect()
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("hawkwing")
 _EXPIRY_CHECK = 1.0
 _QUERIES_AT_ONCE = 50
+_MANY_OBJECTS = 20_000
 _SETTLED = 0.2
 """Seconds after a change of addresses or routes, at least: they come in bursts."""
 
@@ -41,13 +42,18 @@ Changes = tuple[list[PathQuery], list[PathQuery]]
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Looking for garbage among many new objects keeps everybody waiting: they are left out for good."""
+    """Looking for garbage among very many new objects keeps everybody waiting: they are left out for good.
+
+    What is in use then is left out, too, and stays where it ends up as garbage, as asyncio's connections do.
+    So few new objects are looked at as ever, or agents that are reloaded all the time would grow.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if gc.get_count()[0] > _MANY_OBJECTS:
+            gc.freeze()
         if collecting:
             gc.enable()
 
