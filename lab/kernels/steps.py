@@ -26,7 +26,7 @@ _PYTEST = ("-m", "pytest", "-v", "--color=no", "-o", "cache_dir=/tmp/pytest")
 _PATIENCE = 10  # emulation is slow
 _SIZES = "tests/integration/test_sizes.py"
 #: Of the data plane all but large configurations, whose tests measure times. In the lab, the demonstration,
-#: and tests that send datagrams of all sizes and large packets. For links, the agents on each kind of interface.
+#: and tests that send datagrams of all sizes and large packets. For links, agents on each kind of interface.
 _COMMANDS: dict[str, list[tuple[str, ...]]] = {
     DATAPLANE: [(*_PYTEST, "--ignore", "tests/dataplane/test_reload.py", "tests/dataplane")],
     LAB: [
