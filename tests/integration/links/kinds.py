@@ -91,13 +91,10 @@ KINDS = [
         host="ip link add link {lower} name {upper} type macvlan mode bridge",
         below="{lower}",
     ),
-    *(
-        Kind(
-            f"ipvlan-{mode}",
-            host=f"ip link add link {{lower}} name {{upper}} type ipvlan mode {mode}",
-            below="{lower}",
-        )
-        for mode in ("l2", "l3")
+    Kind(
+        "ipvlan",
+        host="ip link add link {lower} name {upper} type ipvlan mode l2",
+        below="{lower}",
     ),
     Kind(
         "vrf",
