@@ -457,7 +457,7 @@ def kernels(
     ubuntu_mirror=None,
     fresh=False,
 ):
-    """Tests the programs and the lab on kernels of Debian and Ubuntu, emulated by QEMU."""
+    """Tests programs, lab and links on kernels of Debian and Ubuntu, emulated by QEMU."""
     from lab.kernels import CACHE, Options, run
 
     options = Options(

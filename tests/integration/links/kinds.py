@@ -1,8 +1,8 @@
-"""Kinds of interfaces, as `ip link` makes them, between a host and its router.
+"""Kinds of interfaces between a host and its router, as `ip -batch` makes them: a command a line.
 
-The commands are a shell's. In them {lower} is the veth that both are connected by, {second} another one, and
-{upper} what is made upon it. {here} and {there} are the addresses of the two ends of the veth, in IPv6,
-{here4} and {there4} in IPv4. {number} is another one for each link of a node.
+In the commands {lower} is the veth that both are connected by, {second} another one, and {upper} what is made
+upon it. {here} and {there} are the addresses of the two ends of the veth, in IPv6, {here4} and {there4} in
+IPv4. {number} is another one for each link of a node.
 """
 
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class Kind:
 
     name: str
     #: At both ends, or at the host's alone: then the router's end is the veth itself.
-    both: str = ""
-    host: str = ""
+    both: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
     #: Where packets of the host go; and where an agent can work instead, below that.
     above: str = "{upper}"
     below: str = ""
@@ -43,68 +43,74 @@ class Kind:
     #: What sockets of the host have to be bound to, and the table of its routes.
     bound: str = ""
     table: str = ""
-    wireguard: bool = False
     #: A second veth, for links that are made of several.
     two: bool = False
 
     @property
     def at_router(self) -> bool:
         """Does the router have an interface of the kind, too?"""
-        return bool(self.both) or self.wireguard
+        return bool(self.both)
 
 
 def _tunnel(kind: str, around: tuple[type[Packet], ...], old: bool = False, more: str = "") -> Kind:
     version = "4" if old else ""
-    made = f"ip link add {{upper}} type {kind} local {{here{version}}} remote {{there{version}}} {more}"
-    return Kind(kind, both=made, around=around)
+    made = f"link add {{upper}} type {kind} local {{here{version}}} remote {{there{version}}} {more}"
+    return Kind(kind, both=(made,), around=around)
 
 
 KINDS = [
     Kind("veth", above="{lower}"),
     Kind(
         "vlan",
-        both="ip link add link {lower} name {upper} type vlan id 100",
+        both=("link add link {lower} name {upper} type vlan id 100",),
         below="{lower}",
         around=(Ether, Dot1Q),
     ),
     Kind(
         "qinq",
-        both="ip link add link {lower} name {lower}m type vlan proto 802.1ad id 7; ip link set {lower}m up; "
-        "ip link add link {lower}m name {upper} type vlan id 100",
+        both=(
+            "link add link {lower} name {lower}m type vlan proto 802.1ad id 7",
+            "link set {lower}m up",
+            "link add link {lower}m name {upper} type vlan id 100",
+        ),
         below="{lower}m",
         around=(Ether, Dot1AD, Dot1Q),
     ),
     Kind(
         "bond",
-        both="ip link add {upper} type bond mode active-backup miimon 50; "
-        "for i in {lower} {second}; do ip link set $i down; ip link set $i master {upper}; done",
+        both=(
+            "link add {upper} type bond mode active-backup miimon 50",
+            "link set {lower} down",
+            "link set {lower} master {upper}",
+            "link set {second} down",
+            "link set {second} master {upper}",
+        ),
         below="{lower} {second}",
         two=True,
     ),
     Kind(
         "bridge",
-        host="ip link add {upper} type bridge; ip link set {lower} master {upper}",
+        host=("link add {upper} type bridge", "link set {lower} master {upper}"),
         below="{lower}",
     ),
     Kind(
         "macvlan",
-        host="ip link add link {lower} name {upper} type macvlan mode bridge",
+        host=("link add link {lower} name {upper} type macvlan mode bridge",),
         below="{lower}",
     ),
-    Kind(
-        "ipvlan",
-        host="ip link add link {lower} name {upper} type ipvlan mode l2",
-        below="{lower}",
-    ),
+    Kind("ipvlan", host=("link add link {lower} name {upper} type ipvlan mode l2",), below="{lower}"),
     Kind(
         "vrf",
-        host="ip link add {upper} type vrf table 10; ip link set {upper} up; "
-        "ip link set {lower} master {upper}",
+        host=(
+            "link add {upper} type vrf table 10",
+            "link set {upper} up",
+            "link set {lower} master {upper}",
+        ),
         above="{lower}",
         bound="{upper}",
         table="table 10",
     ),
-    Kind("wireguard", wireguard=True, around=()),
+    Kind("wireguard", both=("link add {upper} type wireguard",), around=()),
     _tunnel("ip6gre", (Ether, IPv6, GRE)),
     _tunnel("gre", (Ether, IP, GRE), old=True),
     _tunnel("ip6gretap", (Ether, IPv6, GRE, Ether)),
@@ -112,12 +118,12 @@ KINDS = [
     _tunnel("ip6tnl", (Ether, IPv6), more="mode ip6ip6 encaplimit none"),
     Kind(
         "vxlan",
-        both="ip link add {upper} mtu 1430 type vxlan id {number} local {here} remote {there} dstport 4789",
+        both=("link add {upper} mtu 1430 type vxlan id {number} local {here} remote {there} dstport 4789",),
         around=(Ether, IPv6, UDP, VXLAN, Ether),
     ),
     Kind(
         "geneve",
-        both="ip link add {upper} mtu 1430 type geneve id {number} remote {there}",
+        both=("link add {upper} mtu 1430 type geneve id {number} remote {there}",),
         around=(Ether, IPv6, UDP, GENEVE, Ether),
     ),
 ]

@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +20,11 @@ from pyroute2 import WireGuard
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
+from hawkwing.dataplane import tc
 from hawkwing.dataplane.claim import runtime_folder
+from hawkwing.dataplane.netlink import Netlink
 from lab import netns
+from lab.linux.kernel import set_offload
 from lab.linux.large import forwards_large
 from lab.packets import Captured, layers
 from lab.process import Process
@@ -104,7 +108,6 @@ class Network:
             except UnknownKindError as error:
                 self.missing[kind.name] = str(error)
                 continue
-            self._add_routes(line)
             self.lines[kind.name] = line
 
     # --- the network
@@ -140,35 +143,42 @@ class Network:
     def _connect(self, line: Line, host: str) -> None:
         kind = line.kind
         ends = {node: line.names(node, host) for node in (host, ROUTER)}
-        for which in ("lower", "second") if kind.two else ("lower",):
-            here, there = (ends[node][which] for node in (host, ROUTER))
-            made = f"ip link add {there} type veth peer name {here} netns {self.name(host)}"
-            self.sh(ROUTER, made, f"ip link set {there} up")
-            self.sh(host, f"ip link set {here} up")
+        there, here = ends[ROUTER], ends[host]
+        veths = ("lower", "second") if kind.two else ("lower",)
+        peer = f"netns {self.name(host)}"
+        self._make(
+            ROUTER, kind, *(f"link add {there[one]} type veth peer name {here[one]} {peer}" for one in veths)
+        )
         for node, names in ends.items():
             addresses = _addresses(line.number, HOSTS.index(host), node == ROUTER)
-            script = kind.both or (kind.host if node == host else "")
-            if "{here" in script or "{there" in script or kind.wireguard:
-                add = "ip addr add {here}/64 dev {lower} nodad; ip addr add {here4}/24 dev {lower}"
-                self.sh(node, add.format(**names, **addresses))
-            if kind.wireguard:
-                self._make(node, kind, f"ip link add {names['upper']} type wireguard")
+            made = kind.both or (kind.host if node == host else ())
+            words = {"number": 2 * line.number + HOSTS.index(host), **names, **addresses}
+            commands = [f"link set {names[one]} up" for one in veths]
+            if kind.both:
+                commands += ["addr add {here}/64 dev {lower} nodad", "addr add {here4}/24 dev {lower}"]
+            commands += made
+            self._make(node, kind, *(command.format(**words) for command in commands))
+            if kind.name == "wireguard":
                 self._settle_wireguard(node, host, names["upper"], addresses["there"])
-            elif script:
-                number = 2 * line.number + HOSTS.index(host)
-                self._make(node, kind, script.format(number=number, **names, **addresses))
-            up = sorted({names["lower"], names["upper"]})
-            self.sh(node, *(f"ip link set {name} up" for name in up))
+            up = [f"link set {name} up" for name in sorted({names["lower"], names["upper"]})]
+            routes = self._routes(line, host) if node == host else self._router_routes(line, host)
+            self._make(node, kind, *up, *routes)
             if not forwards_large():
                 # As the lab does, on kernels that drop large packets with an SRH when they forward them.
-                what = "gro" if node == ROUTER else "tso"
-                self.sh(node, *(f"ethtool -K {name} {what} off || true" for name in up))
+                self.inside(node, partial(self._cut_before, line, node, names["upper"]))
 
-    def _make(self, node: str, kind: Kind, script: str) -> None:
-        done = self._run(node, script)
+    @staticmethod
+    def _cut_before(line: Line, node: str, upper: str) -> None:
+        (device,) = [upper] if node == ROUTER else line.of_host(line.kind.above)
+        set_offload(device, "gro" if node == ROUTER else "tso", "off")
+
+    def _make(self, node: str, kind: Kind, *commands: str) -> None:
+        argv = ["nsenter", f"--net={netns.path(self.name(node))}", "ip", "-batch", "-"]
+        text = "".join(f"{command}\n" for command in commands)
+        done = subprocess.run(argv, capture_output=True, text=True, input=text)
         if "Unknown device type" in done.stderr or "not supported" in done.stderr:
             raise UnknownKindError(f"this kernel has no links of the kind {kind.name}")
-        assert done.returncode == 0, (script, done.stderr)
+        assert done.returncode == 0, (text, done.stderr)
 
     def _settle_wireguard(self, node: str, host: str, name: str, there: str) -> None:
         me, other = ("router", "host") if node == ROUTER else ("host", "router")
@@ -188,20 +198,21 @@ class Network:
 
         self.inside(node, settle)
 
-    def _add_routes(self, line: Line) -> None:
+    @staticmethod
+    def _routes(line: Line, host: str) -> Iterator[str]:
+        """And the addresses of a host."""
         (device,) = line.of_host(line.kind.above)
-        for host, other in (HOSTS, HOSTS[::-1]):
-            towards = [line.address(other), line.first, line.second]
-            via = f"via {line.gateway(host)} dev {device} {line.kind.table}"
-            self.sh(
-                host,
-                f"ip -6 addr add {line.address(host)}/64 dev {device} nodad",
-                *(f"ip -6 route add {address}/128 {via}" for address in towards),
-            )
-            upper = line.names(ROUTER, host)["upper"]
-            self.sh(ROUTER, f"ip -6 addr add {line.gateway(host)}/64 dev {upper} nodad")
-        end = f"encap seg6local action End dev {line.names(ROUTER, NEAR)['upper']}"
-        self.sh(ROUTER, *(f"ip -6 route add {sid}/128 {end}" for sid in (line.first, line.second)))
+        yield f"addr add {line.address(host)}/64 dev {device} nodad"
+        for address in (line.address(FAR if host == NEAR else NEAR), line.first, line.second):
+            yield f"route add {address}/128 via {line.gateway(host)} dev {device} {line.kind.table}"
+
+    @staticmethod
+    def _router_routes(line: Line, host: str) -> Iterator[str]:
+        device = line.names(ROUTER, host)["upper"]
+        yield f"addr add {line.gateway(host)}/64 dev {device} nodad"
+        if host == NEAR:
+            for sid in (line.first, line.second):
+                yield f"route add {sid}/128 encap seg6local action End dev {device}"
 
     def reaches_router(self, line: Line, host: str) -> bool:
         """Does it answer?"""
@@ -242,7 +253,7 @@ class Network:
             if process.poll() is None:
                 assert process.stop(20.0) == 0, process.output()
             assert "Traceback" not in process.output(), process.output()
-            assert self.filters(host) == ""
+            assert self.filters(host) == []
         self._agents.clear()
 
     def kill(self) -> None:
@@ -251,11 +262,19 @@ class Network:
             if process.poll() is None:
                 process.stop(20.0)
 
-    def filters(self, host: str) -> str:
-        """What tc shows of filters and clsact on all of a host's interfaces."""
-        names = (line.split(":")[1].split("@")[0] for line in self.sh(host, "ip -o link").splitlines())
-        show = (f"tc filter show dev {name} {way}" for name in names for way in ("ingress", "egress"))
-        return self.sh(host, *show, "tc qdisc show | { grep clsact || true; }").strip()
+    def filters(self, host: str) -> list[str]:
+        """What is there of filters and clsact on all of a host's interfaces."""
+
+        def look() -> list[str]:
+            with Netlink() as ip:
+                found = []
+                for link in tc.links(ip):
+                    filters = [one for way in tc.PARENTS.values() for one in tc.filters(ip, link.index, way)]
+                    if filters or tc.qdisc(ip, link.index):
+                        found.append(f"{link.name}: {filters}, {tc.qdisc(ip, link.index)}")
+                return found
+
+        return self.inside(host, look)
 
     # --- packets
 
