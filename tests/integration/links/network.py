@@ -10,8 +10,8 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -165,12 +165,7 @@ class Network:
             self._make(node, kind, *up, *routes)
             if not forwards_large():
                 # As the lab does, on kernels that drop large packets with an SRH when they forward them.
-                self.inside(node, partial(self._cut_before, line, node, names["upper"]))
-
-    @staticmethod
-    def _cut_before(line: Line, node: str, upper: str) -> None:
-        (device,) = [upper] if node == ROUTER else line.of_host(line.kind.above)
-        set_offload(device, "gro" if node == ROUTER else "tso", "off")
+                self.inside(node, partial(_cut_large, node, names.values()))
 
     def _make(self, node: str, kind: Kind, *commands: str) -> None:
         argv = ["nsenter", f"--net={netns.path(self.name(node))}", "ip", "-batch", "-"]
@@ -388,6 +383,13 @@ def _addresses(line: int, host: int, router: bool) -> dict[str, str]:
         "here4": f"10.{line}.{host}.{own}",
         "there4": f"10.{line}.{host}.{other}",
     }
+
+
+def _cut_large(node: str, names: Iterable[str]) -> None:
+    for name in dict.fromkeys(names):
+        # Some have the setting of what they are upon, and some of these are not there.
+        with suppress(RuntimeError):
+            set_offload(name, "gro" if node == ROUTER else "tso", "off")
 
 
 def _key(text: str) -> str:
