@@ -111,9 +111,10 @@ KINDS = [
         table="table 10",
     ),
     Kind("wireguard", both=("link add {upper} type wireguard",), around=()),
-    _tunnel("ip6gre", (Ether, IPv6, GRE)),
+    # Without the option that limits how often packets are encapsulated (RFC 2473, 4.1.1).
+    _tunnel("ip6gre", (Ether, IPv6, GRE), more="encaplimit none"),
     _tunnel("gre", (Ether, IP, GRE), old=True),
-    _tunnel("ip6gretap", (Ether, IPv6, GRE, Ether)),
+    _tunnel("ip6gretap", (Ether, IPv6, GRE, Ether), more="encaplimit none"),
     _tunnel("sit", (Ether, IP), old=True),
     _tunnel("ip6tnl", (Ether, IPv6), more="mode ip6ip6 encaplimit none"),
     Kind(
