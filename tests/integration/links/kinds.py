@@ -14,11 +14,11 @@ from scapy.layers.l2 import GRE, Dot1AD, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
-#: WireGuard's keys, private and public, are the examples of RFC 7748, 6.1.
+#: WireGuard's keys, private and public, for tests only.
 KEYS = {
     "host": (
         "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ac177fba51db92c2a",
-        "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
+        "2953e97dca1229f97c600bec2c17feeaab35ce4bedf66b1d42f16a449dc5c05f",
     ),
     "router": (
         "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
