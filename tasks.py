@@ -437,7 +437,7 @@ def distributions(
 @task(
     help={
         "only": "comma-separated kernels: the beginning of their release, or newest",
-        "steps": "comma-separated: load, dataplane, lab (default: all)",
+        "steps": "comma-separated: load, dataplane, lab, links (default: all)",
         "bytecode": "folder with one folder of bytecode per compiler (default: the shipped bytecode)",
         "cache": "folder of the kernels (default: /var/cache/hawkwing-kernels)",
         "output": "folder of the logs (default: output in the cache)",
@@ -457,7 +457,7 @@ def kernels(
     ubuntu_mirror=None,
     fresh=False,
 ):
-    """Tests the programs and the lab on kernels of Debian and Ubuntu, emulated by QEMU."""
+    """Tests programs, lab and links on kernels of Debian and Ubuntu, emulated by QEMU."""
     from lab.kernels import CACHE, Options, run
 
     options = Options(

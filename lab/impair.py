@@ -16,6 +16,7 @@ from fake_hawkeye.control import Control
 from hawkwing.locks import locked_file
 from lab.capture import find_link
 from lab.impairments import Metrics, check_metrics
+from lab.linux.kernel import set_solicitations
 from lab.network import Lab, LabError
 from lab.reroute import reroute
 from lab.topology import Interface, Link
@@ -183,6 +184,7 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
     for interface in _ends(link):
         _tc(lab, interface, "del", "root")
         parent = ["root"]
+        _solicit(lab, interface, metrics if netem else {})
         if netem:
             if _tc(lab, interface, "add", "root", "handle", "1:", "netem", *netem):
                 parent = ["parent", "1:1"]
@@ -198,6 +200,11 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
             else:
                 done.append("this kernel has no tbf: the bandwidth is only told to the controller")
     return list(dict.fromkeys(done))
+
+
+def _solicit(lab: Lab, interface: Interface, metrics: Metrics) -> None:
+    latency, loss = int(metrics.get("latency", 0)), metrics.get("loss", 0)
+    lab.inside(interface.node, lambda: set_solicitations(interface.name, latency, loss))
 
 
 def _tc(lab: Lab, interface: Interface, verb: str, *arguments: str) -> bool:

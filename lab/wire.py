@@ -147,19 +147,24 @@ class Tap:
         self._ring = mmap.mmap(self._socket.fileno(), _FRAME * frames)
         self._next = 0
 
-    def frames(self) -> Iterator[Frame]:
-        """The frames with IPv6 since the last call; RuntimeError if the ring was too small."""
+    def frames(self, every: bool = False) -> Iterator[Frame]:
+        """The frames with IPv6 since the last call, or all; RuntimeError if the ring was too small.
+
+        On a link without a link-layer header they get an Ethernet header of zeros.
+        """
         while True:
             at = self._next * _FRAME
             header = _FRAME_HEADER.unpack_from(self._ring, at)
-            status, length, kept, mac, _net, seconds, nanoseconds, tag, tag_type = header
+            status, length, kept, mac, net, seconds, nanoseconds, tag, tag_type = header
             if not status & _TP_STATUS_USER:
                 break
             protocol, _index, _type, kind = _ADDRESS.unpack_from(self._ring, at + _ADDRESS_AT)
             data = self._ring[at + mac : at + mac + kept]
             struct.pack_into("=I", self._ring, at, 0)
             self._next = (self._next + 1) % self._frames
-            if protocol != socket.htons(_ETH_P_IPV6) or len(data) < 14 + 40:
+            if mac == net:
+                data, length = bytes(12) + struct.pack("=H", protocol) + data, length + 14
+            if not every and (protocol != socket.htons(_ETH_P_IPV6) or len(data) < 14 + 40):
                 continue
             if status & _TP_STATUS_VLAN_VALID:
                 # The kernel keeps a tag beside the frame; on the wire it is in it.

@@ -209,6 +209,25 @@ def test_a_rate_is_shaped_at_both_ends(lab: Lab) -> None:
     assert settled(lab, before)
 
 
+def solicitations(lab: Lab) -> list[int]:
+    """Milliseconds between those at a for its router, and how many there are."""
+    names = ("retrans_time_ms", "ucast_solicit", "mcast_solicit")
+    folder = Path("/proc/sys/net/ipv6/neigh/eth0")
+    return lab.inside("a", lambda: [int((folder / name).read_text()) for name in names])
+
+
+@needs_root
+def test_neighbours_have_the_time_to_answer(lab: Lab) -> None:
+    """Else the kernel gives them up on a link with some latency, and drops packets."""
+    before = solicitations(lab)
+    impair(lab, "a-r1", latency=100_000)
+    assert solicitations(lab) == [before[0] + 200, *before[1:]]
+    impair(lab, "a-r1", loss=30)
+    assert solicitations(lab) == [before[0] + 200, 10, 10]
+    heal(lab)
+    assert solicitations(lab) == before
+
+
 @needs_root
 def test_delay_is_made_or_its_want_is_said_once(lab: Lab) -> None:
     before = state(lab)
