@@ -6,6 +6,7 @@ back: an agent takes no SRH off behind a Hop-by-Hop header of this size, and the
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import socket
@@ -26,6 +27,12 @@ _IPV6_MTU_DISCOVER, _IPV6_RECVERR, _PMTUDISC_PROBE = 23, 25, 3
 _IPV6_HOPOPTS, _IPV6_RTHDR = 54, 57
 _MSG_ERRQUEUE = 0x2000
 _ETH_P_IPV6, _PACKET_OUTGOING = 0x86DD, 4
+_SO_ATTACH_FILTER, _PROGRAM = 26, struct.Struct("@HP")
+# Classic BPF: with a Hop-by-Hop header behind the IPv6 header (its next header, byte 6, is 0), else not.
+_WITH_OPTIONS = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in ((0x30, 0, 0, 6), (0x15, 0, 1, 0), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
+)
 _ROOM, _ANCILLARY = 1 << 16, 1 << 10
 _NEEDED = "IOAM needs CAP_NET_RAW: run it as root, or give this capability"
 
@@ -88,11 +95,9 @@ class Prober:
             return
         try:
             made.setsockopt(socket.IPPROTO_IPV6, _IPV6_HOPOPTS, options)
-            self._tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IPV6))
+            self._tap = _tap()
         except PermissionError:
             raise HawkwingError(_NEEDED) from None
-        self._tap.setblocking(False)
-        self._tap.setsockopt(_SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._poll.register(self._tap, select.POLLIN)
 
     def send(self, number: int, srh: bytes) -> None:
@@ -193,6 +198,17 @@ class Prober:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _tap() -> socket.socket:
+    """Hears packets with a Hop-by-Hop header on all interfaces."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IPV6))
+    program = ctypes.create_string_buffer(_WITH_OPTIONS, len(_WITH_OPTIONS))
+    instructions = len(_WITH_OPTIONS) // 8
+    made.setsockopt(_SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(instructions, ctypes.addressof(program)))
+    made.setblocking(False)
+    made.setsockopt(_SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    return made
 
 
 def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int:

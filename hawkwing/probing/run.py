@@ -73,12 +73,13 @@ class Run:
         self._open: set[int] = set()
         self._done: set[int] = set()
 
-    def run(self) -> None:
-        """Until the last one has come back or is lost; Ctrl-C ends it, those on their way don't count."""
+    def run(self) -> bool:
+        """Until the last one has come back or is lost; False: Ctrl-C, those on their way don't count."""
         try:
             self._run()
         except KeyboardInterrupt:
-            return
+            return False
+        return True
 
     def _run(self) -> None:
         pace, lanes = self._pace, len(self._lanes)

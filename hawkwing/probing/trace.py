@@ -23,22 +23,18 @@ NO_IOAM = (
 def trace(chosen: Chosen, pace: Pace, size: int, namespace: int | None, as_json: bool) -> int:
     """Exit status 1 where a segment fails. With an IOAM `namespace` also the hops of one probe."""
     lanes = [Lane(lists.probe_srh(sids)) for sids in lists.growing(chosen.sids)]
-    with_options = None
-    if namespace is not None:
-        # Before anything is printed: it may be forbidden.
-        with_options = Prober(chosen.source, size, ioam.option(namespace))
-    try:
-        if not as_json:
-            print("\n".join([*chosen.notes, head(chosen, size).replace("ping", "trace", 1)]), flush=True)
-        with closing(Prober(chosen.source, size)) as prober:
-            Run(prober, lanes, pace).run()
-        hops: list[Lane] = []
-        if with_options is not None:
-            hops = [Lane(lanes[-1].srh)]
-            Run(with_options, hops, Pace(1, pace.interval, pace.wait)).run()
-    finally:
-        if with_options is not None:
-            with_options.close()
+    option = ioam.option(namespace) if namespace is not None else None
+    # Before anything is printed: it may be forbidden.
+    Prober(chosen.source, size, option).close()
+    if not as_json:
+        print("\n".join([*chosen.notes, head(chosen, size).replace("ping", "trace", 1)]), flush=True)
+    with closing(Prober(chosen.source, size)) as prober:
+        finished = Run(prober, lanes, pace).run()
+    hops = []
+    if option is not None and finished:
+        hops = [Lane(lanes[-1].srh)]
+        with closing(Prober(chosen.source, size, option)) as prober:
+            Run(prober, hops, Pace(1, pace.interval, pace.wait)).run()
     failed = first_failed(lanes)
     why = silence.reasons(chosen) if failed == 0 and lanes[0].problem is None else []
     found = ioam.read(hops[0].options) if hops else None

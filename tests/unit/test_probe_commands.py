@@ -62,7 +62,8 @@ class Network:
 
 def run(network: Network, lanes: list[Lane], pace: Pace) -> list[Outcome]:
     told: list[Outcome] = []
-    Run(network, lanes, pace, told.append, lambda: network.now).run()
+    finished = Run(network, lanes, pace, told.append, lambda: network.now).run()
+    assert finished is (network.now < network.interrupted_at)
     return told
 
 
