@@ -147,7 +147,8 @@ class Prober:
                 if found is None or found[0] == sending or found[0] not in self._sent:
                     continue
                 # A server's agent restores the destination, this host.
-                active = IPv6Address(quoted[0].partition("%")[0]) if quoted[0] != self._own[0] else None
+                known = quoted and quoted[0] != self._own[0]
+                active = IPv6Address(quoted[0].partition("%")[0]) if known else None
                 yield Failure(found[0], problems.read_error(value, active, self._sent[found[0]][1]))
 
     def _arrived(self) -> Iterator[Event]:
