@@ -5,6 +5,7 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from hawkwing import explain
+from hawkwing.csid import pack
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.queries import Binding
 from hawkwing.steering import Steering
@@ -23,14 +24,15 @@ def of_destination(
     """`bindings` of an address or name (and port), and `notes`: why there are none."""
     found = explain.targets(steering, destination)
     if isinstance(found, str):
-        return {"bindings": [], "notes": [found]}
+        return {"bindings": [], "notes": [found], "csid": []}
     bindings, notes = [], []
     for address in found:
         applying = _applying(steering, address, port)
         bindings += [_described(plane, steering, stream, binding) for binding in applying]
         if not applying:
             notes.append(explain.unsteered(steering, address, port))
-    return {"bindings": bindings, "notes": notes}
+    blocks = [{"block": str(block.prefix), "local": block.local} for block in plane.csid]
+    return {"bindings": bindings, "notes": notes, "csid": blocks}
 
 
 def _applying(steering: Steering, address: IPv6Address, port: int | None) -> list[Binding]:
@@ -51,6 +53,7 @@ def _described(
         "intents": [str(intent) for intent in binding.application.intents],
         "origin": binding.origin,
         "sids": [str(sid) for sid in binding.path],
+        "segments": [str(segment) for segment in pack(binding.path, plane.csid)],
         "why": explain.why(binding, stream),
         "source": str(binding.query.source) if binding.query is not None else None,
         "since": binding.since,

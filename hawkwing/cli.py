@@ -170,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
         "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
     )
     explain.add_argument("port", metavar="PORT", nargs="?", help="destination port")
-    probes.add_commands(commands)
+    probes.add_commands(commands, _block)
     check = commands.add_parser("check", help="report all errors in a configuration file")
     which = check.add_mutually_exclusive_group()
     which.add_argument(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from hawkwing import paths
 from hawkwing.addresses import source_to
+from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
+from hawkwing.probing.lists import single
 from hawkwing.sids import SidList
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A list to probe; `origin` says where it comes from, `destination` whose packets take it."""
+    """A list to probe, SID by SID; `origin` says where it comes from, `destination` whose packets take it."""
 
     sids: SidList
     source: IPv6Address
@@ -23,6 +25,7 @@ class Chosen:
     destination: str | None = None
     why: str | None = None
     notes: tuple[str, ...] = ()
+    blocks: tuple[Block, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
@@ -34,9 +37,10 @@ class Chosen:
         }
 
 
-def by_list(sids: SidList, source: IPv6Address | None) -> Chosen:
-    """A list that was given."""
-    return Chosen(sids, source or _source(sids[0]), "given")
+def by_list(sids: SidList, source: IPv6Address | None, csid: Sequence[IPv6Network] = ()) -> Chosen:
+    """A list that was given, with the blocks of its compressed SIDs."""
+    blocks = tuple(Block(prefix) for prefix in csid)
+    return Chosen(single(sids, blocks), source or _source(sids[0]), "given", blocks=blocks)
 
 
 def by_destination(destination: str, port: int, source: IPv6Address | None) -> Chosen:
@@ -47,6 +51,7 @@ def by_destination(destination: str, port: int, source: IPv6Address | None) -> C
 def from_answers(answers: Sequence[Mapping[str, Any]], source: IPv6Address | None) -> Chosen:
     """The first path in use; HawkwingError says why there is none."""
     in_use = [binding for answer in answers for binding in answer["bindings"] if binding["sids"]]
+    blocks = next((_blocks(answer) for answer in answers if in_use and in_use[0] in answer["bindings"]), ())
     notes = tuple(problem for answer in answers for problem in answer["problems"])
     if not in_use:
         raise HawkwingError("\n".join(_why_none(answers)))
@@ -56,13 +61,18 @@ def from_answers(answers: Sequence[Mapping[str, Any]], source: IPv6Address | Non
         where = ", ".join(f"[{one['address']}]:{one['port']}" for one in others)
         notes += (f"other paths are not probed: {where}; name the address",)
     return Chosen(
-        tuple(IPv6Address(sid) for sid in first["sids"]),
+        single([IPv6Address(sid) for sid in first["sids"]], blocks),
         source or _source(IPv6Address(first["address"])),
         first["origin"],
         f"[{first['address']}]:{first['port']}",
         first["why"],
         notes,
+        blocks,
     )
+
+
+def _blocks(answer: Mapping[str, Any]) -> tuple[Block, ...]:
+    return tuple(Block(IPv6Network(one["block"]), one["local"]) for one in answer["csid"])
 
 
 def _why_none(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -2,13 +2,15 @@
 
     IPv6(A, S1) SRH(A, S1, ..., Sk, ..., S1; SL=2k-1) UDP(p, p) token number time
 
-A is an address of this host and p the probe's own port, so the probe needs nobody at the other end.
+A is an address of this host and p the probe's own port, so the probe needs nobody at the other end. Lists are
+of single SIDs; those of a block of compressed SIDs travel in containers, as in the path's packets.
 """
 
 import struct
 from collections.abc import Sequence
 from ipaddress import IPv6Address
 
+from hawkwing.csid import Block, block_of, pack, unpack
 from hawkwing.errors import HawkwingError
 from hawkwing.sids import MAX_SIDS, SidList, ready_srh
 
@@ -30,11 +32,28 @@ def growing(sids: Sequence[IPv6Address]) -> list[SidList]:
     return [tuple(sids[:count]) for count in range(1, len(sids) + 1)]
 
 
-def probe_srh(sids: Sequence[IPv6Address]) -> bytes:
+def single(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
+    """The SIDs one by one; HawkwingError where one of them can't be on a way back."""
+    found = unpack(sids, blocks)
+    for sid in found:
+        block = block_of(sid, blocks)
+        if block is not None and block.csids(sid)[0] >= block.local:
+            raise HawkwingError(f"{sid} names a link in one direction: no probe can return over it")
+    return found
+
+
+def travelled(sids: Sequence[IPv6Address], blocks: Sequence[Block] = ()) -> SidList:
+    """The segments of a probe along these SIDs and back, in travel order."""
+    return pack(there_and_back(sids), blocks)
+
+
+def probe_srh(sids: Sequence[IPv6Address], blocks: Sequence[Block] = ()) -> bytes:
     """The SRH of a probe along these SIDs and back, as the socket option takes it."""
-    if not 1 <= len(sids) <= MAX_SIDS:
-        raise HawkwingError(f"a segment list has 1 to {MAX_SIDS} SIDs, not {len(sids)}")
-    return ready_srh(there_and_back(sids), most=2 * MAX_SIDS - 1)
+    most = 2 * MAX_SIDS - 1
+    found = travelled(sids, blocks)
+    if not 1 <= len(found) <= most:
+        raise HawkwingError(f"a probe has at most {most} segments there and back, not {len(found)}")
+    return ready_srh(found, most)
 
 
 def payload(token: bytes, number: int, sent: int, size: int) -> bytes:

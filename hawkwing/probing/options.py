@@ -6,7 +6,8 @@ import argparse
 import json
 import re
 import signal
-from ipaddress import IPv6Address
+from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 from hawkwing.errors import HawkwingError
@@ -22,8 +23,10 @@ _MOST_COUNT = 1 << 31
 COMMANDS = ("paths", "ping", "trace")
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds them to the parser."""
+def add_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], block: Callable[[str], IPv6Network]
+) -> None:
+    """Adds them to the parser; `block` reads a block of compressed SIDs."""
     paths = commands.add_parser("paths", help="show the paths of a destination, and which one is in use")
     paths.add_argument("destination", metavar="DEST", help=_DESTINATION)
     paths.add_argument("port", metavar="PORT", nargs="?", help="destination port (default: all)")
@@ -37,6 +40,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             type=_sids,
             metavar="LIST",
             help="segment list instead of a destination: SIDs in travel order, with commas between them",
+        )
+        command.add_argument(
+            "--csid",
+            action="append",
+            type=block,
+            default=[],
+            metavar="BLOCK",
+            help="with --sid: block of compressed SIDs (RFC 9800), such as fcbb:bb00::/32; may be repeated",
         )
     ping.add_argument(
         "-c", "--count", type=_count, metavar="N", help="stop after N probes (default: at Ctrl-C)"
@@ -138,7 +149,9 @@ def _chosen(arguments: argparse.Namespace) -> Chosen:
         example = f"hawkwing {arguments.command} wb.hawk.net 80"
         raise HawkwingError(f"give a destination and a port, or a list with --sid, for example: {example}")
     if arguments.sid is not None:
-        return chosen.by_list(arguments.sid, arguments.source)
+        return chosen.by_list(arguments.sid, arguments.source, arguments.csid)
+    if arguments.csid:
+        raise HawkwingError("--csid needs --sid: with a destination the blocks of its client are used")
     from hawkwing.target import read_target
 
     return chosen.by_destination(*read_target(_words(arguments), arguments.command), arguments.source)

@@ -18,7 +18,7 @@ from hawkwing.status import path_text
 
 def ping(chosen: Chosen, pace: Pace, size: int, as_json: bool) -> int:
     """Until all probes are sent, or Ctrl-C; exit status 1 where none came back."""
-    lane = Lane(lists.probe_srh(chosen.sids))
+    lane = Lane(lists.probe_srh(chosen.sids, chosen.blocks))
     outcomes: list[Outcome] = []
 
     def told(outcome: Outcome) -> None:
@@ -76,7 +76,7 @@ def report(chosen: Chosen, lane: Lane, outcomes: list[Outcome], why: list[str]) 
     return {
         **chosen.as_json(),
         "notes": list(chosen.notes),
-        "segments": [str(sid) for sid in lists.there_and_back(chosen.sids)],
+        "segments": [str(sid) for sid in lists.travelled(chosen.sids, chosen.blocks)],
         **lane.tally.as_json(),
         "probes": [_probe(outcome) for outcome in outcomes],
         "reasons": why,

@@ -22,7 +22,7 @@ NO_IOAM = (
 
 def trace(chosen: Chosen, pace: Pace, size: int, namespace: int | None, as_json: bool) -> int:
     """Exit status 1 where a segment fails. With an IOAM `namespace` also the hops of one probe."""
-    lanes = [Lane(lists.probe_srh(sids)) for sids in lists.growing(chosen.sids)]
+    lanes = [Lane(lists.probe_srh(sids, chosen.blocks)) for sids in lists.growing(chosen.sids)]
     option = ioam.option(namespace) if namespace is not None else None
     # Before anything is printed: it may be forbidden.
     Prober(chosen.source, size, option).close()

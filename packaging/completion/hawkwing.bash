@@ -64,8 +64,8 @@ _hawkwing() {
           detach) words="-i --interface client server --help" ;;
           explain) words="--help" ;;
           paths) words="--json --help" ;;
-          ping) words="--sid -c --count -i --interval -W --wait --source --size --json --help" ;;
-          trace) words="--sid -c --count -i --interval -W --wait --source --size --ioam --ioam-namespace --json --help" ;;
+          ping) words="--sid --csid -c --count -i --interval -W --wait --source --size --json --help" ;;
+          trace) words="--sid --csid -c --count -i --interval -W --wait --source --size --ioam --ioam-namespace --json --help" ;;
           check) words="-c --config --json --help" ;;
           doctor) words="--help" ;;
           version) words="--help" ;;

@@ -151,6 +151,27 @@ def test_a_slow_link_shows_at_its_segment(lab: Lab, agents: Agents) -> None:
         heal(lab, "vpp2-vpp4")
 
 
+def test_compressed_sids_travel_as_the_paths_packets_do(lab: Lab, agents: Agents, capture: Capture) -> None:
+    """There and back in containers, over the links of the list."""
+    if "next-csid" not in lab.execute("vpp1", ["ip", "-6", "route", "show", "fcbb:bb00:1::/48"]).stdout:
+        pytest.skip("the routers have no compressed SIDs")
+    sids = [f"fcbb:bb00:{number}::" for number in (1, 2, 4, 6)]
+    service = f"{{ipv6_addresses: ['{B}'], applications: [{{port: 80, sid: {sids}}}]}}"
+    agents.client(f"csid: {{block: 'fcbb:bb00::/32'}}\nservices: {{b: {service}}}\n")
+    capture.forget()
+    told = run(lab, "ping", B, "80", "-c", "1")
+    packets = capture.settled(PROBES)
+    assert (told["sids"], told["received"]) == (sids, 1)
+    assert told["segments"] == ["fcbb:bb00:1:2:4:6:4:2", "fcbb:bb00:1::"]
+    links = ["host-a-site-a", "site-a-vpp1", *UPPER_LINKS]
+    assert [packet.link for packet in packets] == [*links, *links[::-1]]
+    assert {tuple(segments(packet)) for packet in packets} == {(A, "fcbb:bb00:1::", "fcbb:bb00:1:2:4:6:4:2")}
+    words = ["trace", "--csid", "fcbb:bb00::/32", "--sid", "fcbb:bb00:1:2:4:6::", "-c", "1", "-i", "0.1"]
+    traced = run(lab, *words)
+    assert [one["sid"] for one in traced["segments"]] == sids
+    assert traced["failed_segment"] is None
+
+
 # --- what fails, and why
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from hawkwing import candidates, paths
 from hawkwing.cli import main
 from hawkwing.client import Client
 from hawkwing.config import Application, Config, Hawkeye, Service
+from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
 from hawkwing.probing import chosen, ping, silence, trace
 from hawkwing.probing.chosen import Chosen
@@ -276,6 +277,8 @@ def test_uncertain_reasons_name_the_reverse_path_filter() -> None:
 class Counting(Plane):
     """Each path has sent as many packets as its slot's number."""
 
+    csid = (Block(IPv6Network("fd00::/16")),)
+
     def path_count(self, slot: int) -> Any:
         return SimpleNamespace(packets=slot)
 
@@ -288,6 +291,7 @@ def test_all_ports_of_an_address() -> None:
     found = answer(steering(), stream("connected"), THERE, None)
     assert found["notes"] == []
     assert [one["port"] for one in found["bindings"]] == [80, 81, 82]
+    assert found["csid"] == [{"block": "fd00::/16", "local": 0xE000}]
     first, second, _third = found["bindings"]
     assert (first["origin"], first["sids"], first["source"]) == ("backup", [str(SID)] * 2, str(SOURCE))
     assert first["packets"] > 0
@@ -325,7 +329,8 @@ def test_the_controllers_path_comes_first() -> None:
     ],
 )
 def test_destinations_without_a_path(destination: object, port: int | None, told: str) -> None:
-    assert answer(steering(), None, destination, port) == {"bindings": [], "notes": [told]}
+    found = answer(steering(), None, destination, port)
+    assert (found["bindings"], found["notes"]) == ([], [told])
 
 
 @pytest.mark.parametrize("request_", [{}, {"destination": 1}, {"destination": "a", "port": "²"}])
@@ -346,7 +351,14 @@ def sample(at: float, packets: int, sids: tuple[str, ...] = ("fd00::1",), pid: i
         "since": 0.0,
         "candidates": [{"origin": "backup", "sids": list(sids), "in_use": True, "state": "in use"}],
     }
-    told = {"interfaces": ["eth0"], "pid": pid, "problems": [], "notes": [], "bindings": [binding]}
+    told = {
+        "interfaces": ["eth0"],
+        "pid": pid,
+        "problems": [],
+        "notes": [],
+        "csid": [],
+        "bindings": [binding],
+    }
     return paths.Sample(at, [told])
 
 
@@ -389,6 +401,12 @@ def test_a_path_is_chosen_by_its_destination() -> None:
     found = chosen.from_answers(two, A)
     assert (found.sids, found.source, found.destination) == ((IPv6Address("fd00::1"),), A, f"[{B}]:80")
     assert found.notes == (f"other paths are not probed: [{B}]:80; name the address",)
+    (first, *_others) = two
+    binding = {**first["bindings"][0], "sids": ["fd00:1:2::"]}
+    block = {"block": "fd00::/16", "local": 0xE000}
+    compressed = chosen.from_answers([{**first, "csid": [block], "bindings": [binding]}], A)
+    assert list(map(str, compressed.sids)) == ["fd00:1::", "fd00:2::"]
+    assert compressed.blocks == (Block(IPv6Network("fd00::/16")),)
     with pytest.raises(
         HawkwingError, match=rf"^packets to \[{B}\]:80 are sent without an SRH: the configured"
     ):
@@ -410,6 +428,10 @@ def test_a_path_is_chosen_by_its_destination() -> None:
         (
             ["ping", "--sid", "fd00::1", "--source", "2001:db8::99"],
             "2001:db8::99 is not an address of this host",
+        ),
+        (
+            ["ping", "wb.hawk.net", "80", "--csid", "fcbb:bb00::/32"],
+            "--csid needs --sid: with a destination the blocks of its client are used",
         ),
         (["paths", "10.0.0.1"], "10.0.0.1 is an IPv4 address: only IPv6 packets are steered"),
     ],

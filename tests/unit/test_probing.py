@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import statistics
 import struct
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 from scapy.layers.inet import UDP
@@ -17,6 +17,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrSegmentRouting,
 )
 
+from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
 from hawkwing.probing import ioam, lists, problems, rtt
 from hawkwing.sids import MAX_SIDS
@@ -51,10 +52,33 @@ def test_the_longest_list_fits() -> None:
     assert (len(srh), srh[3]) == (8 + 16 * 30, 29)
 
 
-@pytest.mark.parametrize("count", [0, MAX_SIDS + 1])
-def test_no_list_of_another_length(count: int) -> None:
-    with pytest.raises(HawkwingError, match=rf"^a segment list has 1 to 15 SIDs, not {count}$"):
+@pytest.mark.parametrize(("count", "segments"), [(0, 0), (MAX_SIDS + 1, 31)])
+def test_no_list_of_another_length(count: int, segments: int) -> None:
+    with pytest.raises(HawkwingError, match=rf"^a probe has at most 29 segments .*, not {segments}$"):
         lists.probe_srh(SIDS[:1] * count)
+
+
+BLOCK = Block(IPv6Network("fcbb:bb00::/32"))
+C1, C2, C4, C6 = (IPv6Address(f"fcbb:bb00:{n}::") for n in (1, 2, 4, 6))
+
+
+def test_compressed_sids_travel_in_containers() -> None:
+    found = lists.single([IPv6Address("fcbb:bb00:1:2:4::"), SIDS[3]], [BLOCK])
+    assert found == (C1, C2, C4, SIDS[3])
+    assert lists.travelled(found, [BLOCK]) == (
+        IPv6Address("fcbb:bb00:1:2:4::"),
+        SIDS[3],
+        IPv6Address("fcbb:bb00:4:2:1::"),
+    )
+    assert lists.travelled([C1, C2, C4, C6], [BLOCK]) == (IPv6Address("fcbb:bb00:1:2:4:6:4:2"), C1)
+    srh = lists.probe_srh([C1, C2], [BLOCK])
+    assert srh[24:] == IPv6Address("fcbb:bb00:1:2:1::").packed
+
+
+def test_no_probe_returns_over_a_link_of_one_direction() -> None:
+    with pytest.raises(HawkwingError, match=r"^fcbb:bb00:e001:: names a link in one direction: no probe can"):
+        lists.single([IPv6Address("fcbb:bb00:1:e001::")], [BLOCK])
+    assert lists.single([IPv6Address("fcbb:bb00:1:e001::")], []) == (IPv6Address("fcbb:bb00:1:e001::"),)
 
 
 def test_a_payload_is_read_back() -> None:
