@@ -206,7 +206,12 @@ class Agent:
                 await self._client.live(stack)
             control = ControlServer(
                 socket_path(self._options.role, self._options.interfaces[0]),
-                {"status": self._status, "reload": self._reload, "explain": self._explain},
+                {
+                    "status": self._status,
+                    "reload": self._reload,
+                    "explain": self._explain,
+                    "paths": self._paths,
+                },
                 self._tasks.note,
             )
             await control.start()
@@ -337,3 +342,14 @@ class Agent:
             return explain.OF_A_SERVER
         found = self._client.explain(request)
         return explain.where_attached(found, self._keeper.report() if self._keeper is not None else [])
+
+    def _paths(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        if self._client is None:
+            raise HawkwingError(explain.OF_A_SERVER)
+        attachments = self._keeper.report() if self._keeper is not None else []
+        return {
+            "interfaces": list(self._options.interfaces),
+            "pid": os.getpid(),
+            "problems": explain.attachment_problems(attachments),
+            **self._client.paths(request),
+        }

@@ -15,6 +15,7 @@ try:
 
     from hawkwing import __version__, ending
     from hawkwing.errors import ConfigError, HawkwingError
+    from hawkwing.probing import options as probes
 
     if TYPE_CHECKING:
         from hawkwing import logs
@@ -30,6 +31,9 @@ examples:
   hawkwing server -i eth0                       send replies on the reverse path of the requests
   hawkwing status                               paths, learned flows and packet counters
   hawkwing explain wb.hawk.net 80               which path a packet takes, and why
+  hawkwing paths wb.hawk.net                    all its paths, and which one is in use
+  hawkwing ping wb.hawk.net 80                  round trips along its path, there and back
+  hawkwing trace wb.hawk.net 80                 round trips to each segment: which one fails
   hawkwing reload                               reload the configuration; only differences are applied
   hawkwing client -i eth0 -i wlan0              two interfaces, with /etc/hawkwing/config.yaml
 
@@ -166,6 +170,7 @@ def parser() -> argparse.ArgumentParser:
         "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
     )
     explain.add_argument("port", metavar="PORT", nargs="?", help="destination port")
+    probes.add_commands(commands, _block)
     check = commands.add_parser("check", help="report all errors in a configuration file")
     which = check.add_mutually_exclusive_group()
     which.add_argument(
@@ -364,6 +369,8 @@ def _main(argv: Sequence[str] | None) -> int:
             return _status(arguments)
         if arguments.command == "explain":
             return _explain(arguments)
+        if arguments.command in probes.COMMANDS:
+            return probes.run(arguments)
         if arguments.command == "reload":
             return _ask({"ask": "reload"}, _roles(arguments), arguments.interface)
         if arguments.command == "detach":

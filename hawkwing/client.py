@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
-from hawkwing import explain, handover, status
+from hawkwing import candidates, explain, handover, status
 from hawkwing.addresses import Sources
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.plane import DataPlane
@@ -279,7 +279,20 @@ class Client:
 
     def explain(self, request: Mapping[str, Any]) -> str:
         """Which path a packet takes."""
-        destination, port = request.get("destination"), request.get("port")
-        if not isinstance(destination, str) or type(port) is not int or not 0 <= port <= 65535:
+        destination, port = _target(request)
+        if port is None:
             raise HawkwingError("a destination and a port are needed")
         return explain.sentence(self.steering, self._stream, destination, port)
+
+    def paths(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """All paths of a destination."""
+        destination, port = _target(request)
+        return candidates.of_destination(self._plane, self.steering, self._stream, destination, port)
+
+
+def _target(request: Mapping[str, Any]) -> tuple[str, int | None]:
+    destination, port = request.get("destination"), request.get("port")
+    known = port is None or (type(port) is int and 0 <= port <= 65535)
+    if not isinstance(destination, str) or not known:
+        raise HawkwingError("a destination and a port are needed")
+    return destination, port

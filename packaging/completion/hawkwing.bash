@@ -5,33 +5,54 @@ _hawkwing() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=""
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    words="client server status reload detach explain check doctor version --help --version"
+    words="client server status reload detach explain paths ping trace check doctor version --help --version"
   else
-    case $prev in
-      -i | --interface)
+    case "${COMP_WORDS[1]} $prev" in
+      "client -i" | "server -i" | "reload -i" | "detach -i" | *" --interface")
         words=$(ls /sys/class/net 2>/dev/null)
         ;;
-      --sr-domain)
+      *" --sr-domain")
         return
         ;;
-      --csid)
+      *" --csid")
         return
         ;;
-      --ingress-hook)
+      *" --ingress-hook")
         words="tc xdp xdp-generic"
         ;;
-      --metrics)
+      *" --metrics")
         return
         ;;
-      --log-format)
+      *" --log-format")
         words="text json"
         ;;
-      -c | --config)
+      "client -c" | "server -c" | "check -c" | *" --config")
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-      --flows)
+      *" --flows")
+        return
+        ;;
+      *" --sid")
+        return
+        ;;
+      "ping -c" | "trace -c" | *" --count")
+        return
+        ;;
+      "ping -i" | "trace -i" | *" --interval")
+        return
+        ;;
+      *" -W" | *" --wait")
+        return
+        ;;
+      *" --source")
+        return
+        ;;
+      *" --size")
+        return
+        ;;
+      *" --ioam-namespace")
         return
         ;;
       *)
@@ -42,6 +63,9 @@ _hawkwing() {
           reload) words="-i --interface client server --help" ;;
           detach) words="-i --interface client server --help" ;;
           explain) words="--help" ;;
+          paths) words="--json --help" ;;
+          ping) words="--sid --csid -c --count -i --interval -W --wait --source --size --json --help" ;;
+          trace) words="--sid --csid -c --count -i --interval -W --wait --source --size --ioam --ioam-namespace --json --help" ;;
           check) words="-c --config --json --help" ;;
           doctor) words="--help" ;;
           version) words="--help" ;;
