@@ -251,6 +251,21 @@ def graph(_c: Context, format="mermaid", output=None, topology=None):
             print(text)
 
 
+@task(
+    help=NAME
+    | {
+        "listen": "ADDRESS:PORT (default: 127.0.0.1:8642); beyond the loopback the URL has a token",
+        "picture": "PNG file to write instead of serving; needs Chromium",
+    }
+)
+def view(_c: Context, listen=None, picture=None, name=None):
+    """Shows the lab in a browser: links, paths and packets as they are; links are changed by a click."""
+    from lab.view import run
+
+    with one_sentence():
+        raise SystemExit(run(_lab(name).name, listen, _from_caller(picture)))
+
+
 def _caller() -> Path:
     """The folder in which ./run was typed."""
     return Path(os.environ.get("HAWKWING_CWD", Path.cwd()))
@@ -555,7 +570,7 @@ def proto(_c: Context):
 
 namespace = Collection(client, server, hawkeye, demo, bench, image, deb, lint, doctor, proto)
 namespace.add_collection(
-    Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal)
+    Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal, view)
 )
 namespace.add_collection(
     Collection(

@@ -11,11 +11,11 @@ from scapy.layers.inet import TCP
 from scapy.layers.inet6 import IPv6
 
 from lab.impair import heal, impair
+from lab.names import Names
 from lab.network import Lab
 from lab.packets import Captured, segments, segments_left
 from lab.process import Process
 from lab.record import RouterName
-from lab.topology import Host, Topology
 from lab.wait import patient, wait_until
 from lab.wire import Capture, tcp_port
 
@@ -40,23 +40,6 @@ _FAST_LINK = "vpp2-vpp4"
 _SLOW = 80000
 _COMPILING = "compiling"
 _PATH_WITHIN = 60.0
-
-
-class Names:
-    """Names of nodes for addresses and SIDs."""
-
-    def __init__(self, topology: Topology) -> None:
-        self._names: dict[IPv6Address, str] = {}
-        for node in topology.nodes.values():
-            if isinstance(node, Host):
-                self._names[node.address] = node.name
-            else:
-                self._names[node.loopback.ip] = node.name
-                self._names.update(dict.fromkeys(node.sids, node.name))
-                self._names.update({sid: f"{name}@{node.name}" for name, sid in node.service_sids.items()})
-
-    def __call__(self, address: IPv6Address | str) -> str:
-        return self._names.get(IPv6Address(address), str(address))
 
 
 def run(
