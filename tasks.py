@@ -327,15 +327,32 @@ def hawkeye(_c: Context, table=None, push=None, like=None, name=None):
     help={
         "keep": "keep the lab up and print commands to explore it",
         "name": "name of the demo's own lab (default: demo)",
+        "view": "show it in a browser, see lab.view",
+        "listen": "with --view: ADDRESS:PORT of the page (default: 127.0.0.1:8642)",
+        "picture": "PNG file with a picture of the page, without --view; needs Chromium",
     }
     | ROUTERS
 )
-def demo(_c: Context, keep=False, routers=None, vpp_prefix=None, name="demo"):
+def demo(
+    _c: Context,
+    keep=False,
+    routers=None,
+    vpp_prefix=None,
+    name="demo",
+    view=False,
+    listen=None,
+    picture=None,
+):
     """Sends requests over several paths through nine routers and shows the packets on each link."""
     from lab.demo import run
 
     with one_sentence():
-        raise SystemExit(run(keep, _routers(routers), vpp_prefix, name))
+        place = None
+        if view or listen or picture:
+            from lab.view.server import DEFAULT, read_place
+
+            place = read_place(listen or ("127.0.0.1:0" if picture else DEFAULT))
+        raise SystemExit(run(keep, _routers(routers), vpp_prefix, name, place, _from_caller(picture)))
 
 
 def _become(module: str, *arguments: str) -> None:

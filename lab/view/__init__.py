@@ -8,11 +8,12 @@ from lab.network import Lab
 
 def run(name: str, listen: str | None = None, picture: Path | None = None) -> int:
     """Serves the page of a lab until Ctrl-C, or writes a picture of it; returns the exit status."""
-    # Not where the package is only a name: agents' installs have no web server.
-    from lab.view.browser import Browser
+    from lab.view.browser import Browser, require
     from lab.view.server import DEFAULT, Server, read_place
 
     place = read_place(listen or ("127.0.0.1:0" if picture else DEFAULT))
+    if picture is not None:
+        require()
     Lab(name).require_up()
     with Server(name, place) as server:
         if picture is not None:

@@ -26,6 +26,12 @@ def missing() -> str:
     return ""
 
 
+def require() -> None:
+    """LabError where there is no browser."""
+    if why := missing():
+        raise LabError(why)
+
+
 def _program() -> str | None:
     named = os.environ.get(_VARIABLE)
     return named or next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -35,8 +41,7 @@ class Browser:
     """Chromium while it is entered; LabError where there is none."""
 
     def __enter__(self) -> Self:
-        if why := missing():
-            raise LabError(why)
+        require()
         from playwright.sync_api import sync_playwright
 
         self._playwright = sync_playwright().start()

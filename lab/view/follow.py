@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from itertools import count
 
+from scapy.layers.inet6 import IPv6
+
 from lab.errors import LabError
 from lab.network import Lab
-from lab.packets import segments, segments_left
+from lab.packets import Captured, segments, segments_left
 from lab.wait import patient
 from lab.wire import Capture, Frame, tcp_port
 
@@ -68,33 +70,38 @@ def send(lab: Lab, host: str, service: str, address: IPv6Address, port: int) -> 
         frames = [frame for frame in frames if int(local) in _ports(frame)]
     there = [frame for frame in frames if _ports(frame)[1] == port]
     back = [frame for frame in frames if _ports(frame)[0] == port]
-    return Followed(
-        next(_runs), f"{host}: GET {url} ({service})", outcome, hops(lab, _one(there)), hops(lab, _one(back))
-    )
+    return followed(lab, f"{host}: GET {url} ({service})", outcome, _one(there), _one(back))
 
 
-def hops(lab: Lab, frames: Iterable[Frame]) -> tuple[Hop, ...]:
-    """One packet's frames as hops."""
-    ordered = sorted(frames, key=lambda frame: frame.time)
+def hops(lab: Lab, packets: Iterable[Captured]) -> tuple[Hop, ...]:
+    """One packet, as it was captured on its links."""
+    ordered = sorted(packets, key=lambda packet: packet.time)
     return tuple(
         Hop(
-            frame.link,
-            frame.sender,
-            next(node for node in _link_nodes(lab, frame.link) if node != frame.sender),
-            (frame.time - ordered[0].time) * 1e6,
-            IPv6Address(frame.ipv6[24:40]),
-            segments_left(frame.packet),
-            tuple(IPv6Address(one) for one in segments(frame.packet)),
+            packet.link,
+            packet.sender,
+            next(node for node in _link_nodes(lab, packet.link) if node != packet.sender),
+            (packet.time - ordered[0].time) * 1e6,
+            IPv6Address(packet[IPv6].dst),
+            segments_left(packet),
+            tuple(IPv6Address(one) for one in segments(packet)),
         )
-        for frame in ordered
+        for packet in ordered
     )
+
+
+def followed(
+    lab: Lab, title: str, outcome: str, request: Iterable[Captured], reply: Iterable[Captured]
+) -> Followed:
+    """What the page shows of a packet and its reply."""
+    return Followed(next(_runs), title, outcome, hops(lab, request), hops(lab, reply))
 
 
 def _link_nodes(lab: Lab, name: str) -> tuple[str, str]:
     return next(link for link in lab.topology.links if link.name == name).nodes
 
 
-def _one(frames: list[Frame]) -> list[Frame]:
+def _one(frames: list[Frame]) -> list[Captured]:
     """One packet on every link: the first one with data, or the first of the connection."""
     if not frames:
         return []
@@ -104,7 +111,7 @@ def _one(frames: list[Frame]) -> list[Frame]:
         if _identity(frame) == _identity(chosen):
             # A repetition has the same numbers, and comes later.
             found.setdefault(frame.link, frame)
-    return list(found.values())
+    return [frame.packet for frame in found.values()]
 
 
 def _ports(frame: Frame) -> tuple[int, int]:

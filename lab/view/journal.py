@@ -56,10 +56,11 @@ def changes(before: Snapshot, now: Snapshot) -> Iterator[tuple[Kind, str]]:
     old, new = bindings(before), bindings(now)
     for key, binding in new.items():
         yield from _binding_changes(names, key, old.get(key), binding)
-    for key in old.keys() - new.keys():
+    for key in (key for key in old if key not in new):
         if any(one.node == key[0] and one.role == "client" for one in now.agents):
             yield "path", f"{_called(key)}: removed from the configuration"
-    for agent, path in learned(now).keys() - learned(before).keys():
+    known = learned(before)
+    for agent, path in (one for one in learned(now) if one not in known):
         yield "path", f"{agent} learned the reverse path {names.path(path)}"
 
 
@@ -102,7 +103,7 @@ def _agent_changes(before: Snapshot, now: Snapshot) -> Iterator[tuple[Kind, str]
         state, earlier = (one.status.get("controller", {}).get("state") for one in (agent, was) if one.status)
         if state != earlier and state is not None:
             yield "agent", f"{agent.name}: controller {state}"
-    for key in old.keys() - new.keys():
+    for key in (key for key in old if key not in new):
         yield "agent", f"{old[key].name} has stopped"
 
 

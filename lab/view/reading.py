@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from fake_hawkeye.control import Control
@@ -18,6 +18,7 @@ from lab.errors import LabError
 from lab.impair import current
 from lab.network import Lab
 from lab.reroute import remaining_routes
+from lab.routing import Route
 from lab.topology import Topology
 from lab.view.kernel import Kernel, Port, Routes
 
@@ -106,8 +107,9 @@ class Reader:
         sids: dict[str, Mapping[IPv6Address, int | None]] = {
             node: found.sids for node, found in routes.items()
         }
+        wanted = remaining_routes(topology, failed) if self._vpp else {}
         for node, (counted, _packets) in self._vpp.items():
-            routes[node] = Routes(_as_set(topology, failed, node), dict.fromkeys(topology.router(node).sids))
+            routes[node] = Routes(as_set(topology, wanted, node), dict.fromkeys(topology.router(node).sids))
             sids[node] = counted
         arrived = packets_of(tuple(agents_of(lab)), "ingress", "STRIPPED")
         return Snapshot(
@@ -205,11 +207,10 @@ def _network_of(lab: Lab) -> Mapping[str, Mapping[str, Any]] | None:
     return None
 
 
-def _as_set(topology: Topology, failed: list[str], node: str) -> tuple[tuple[Any, tuple[str, ...]], ...]:
-    """A VPP router's routes, as the lab has set them: the kernel below has none."""
+def as_set(
+    topology: Topology, wanted: Mapping[str, Sequence[Route]], node: str
+) -> tuple[tuple[IPv6Network, tuple[str, ...]], ...]:
+    """A node's routes as the lab sets them, longest prefix first: below VPP the kernel has none."""
     own = [(one.link.prefix, (one.name,)) for one in topology.nodes[node].interfaces]
-    others = [
-        (route.prefix, tuple(hop.interface for hop in route.next_hops))
-        for route in remaining_routes(topology, failed)[node]
-    ]
+    others = [(route.prefix, tuple(hop.interface for hop in route.next_hops)) for route in wanted[node]]
     return tuple(sorted([*own, *others], key=lambda one: -one[0].prefixlen))
