@@ -1,7 +1,7 @@
 """The page of `lab.view` in a real Chromium: what it shows is what kernels, agents and captures say."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lab.view.browser import DESKTOP, PHONE, Browser, missing
 from lab.view.server import Server, read_place
 from lab.wait import patient, wait_until
 from lab.wire import Capture, tcp_port
+from tests.labs import running
 
 from .conftest import HAWKWING, Agents
 from .onwire import B
@@ -221,6 +222,20 @@ def test_a_node_is_drained_and_restored(lab: Lab, page: Any) -> None:
     button(page, "Set all links of vpp2 up again").click()
     wait_until(lambda: lit(page) == sorted([*FAST, *SITES]), 30, "the path to come back")
     assert page.locator("svg.wide .link.down").count() == 0
+
+
+def test_a_lab_that_is_removed_and_built_again(new_lab: Callable[..., Lab], browser: Browser) -> None:
+    lab = new_lab("again")
+    with running(lab), Server(lab.name, read_place("127.0.0.1:0")) as server:
+        page = browser.open(server.url)
+        page.locator("svg.wide").wait_for()
+        lab.down()
+        page.locator("#map", has_text=f"lab {lab.name} is not up").wait_for()
+        assert page.locator("svg, tbody").count() == 0, "nothing old is shown"
+        lab.up()
+        page.locator("svg.wide").wait_for()
+        page.locator("#log li", has_text=f"lab {lab.name} is up").wait_for()
+        page.context.close()
 
 
 def test_keyboard_names_and_sizes(server: Server, browser: Browser, page: Any) -> None:
