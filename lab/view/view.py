@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
+from hawkwing.errors import HawkwingError
 from lab.errors import LabError
 from lab.graph import latency_text
 from lab.impair import drain, fail, heal, impair, restore
@@ -83,17 +84,23 @@ class View:
 
     def _look(self) -> None:
         try:
-            snapshot = self._reader.read()
-        except (LabError, TopologyError, OSError, RuntimeError) as error:
+            self._readable(self._reader.read())
+        except (LabError, TopologyError, HawkwingError, OSError, RuntimeError) as error:
             # The lab may come back under its name.
-            if str(error) != self._problem:
-                self._journal.add("trouble", str(error))
-            self._problem, self._before = str(error), None
-            self._rates, self._losses = Rates(), Losses()
-            self._show(Scene(self.name, self._problem, log=self._journal.entries))
-            return
+            self._unreadable(str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            self._unreadable(f"an agent or the controller has another version: {error!r}")
+
+    def _unreadable(self, problem: str) -> None:
+        if problem != self._problem:
+            self._journal.add("trouble", problem)
+        self._problem, self._before = problem, None
+        self._rates, self._losses = Rates(), Losses()
+        self._show(Scene(self.name, problem, log=self._journal.entries))
+
+    def _readable(self, snapshot: Snapshot) -> None:
         if self._problem:
-            self._journal.add("agent", f"lab {self.name} is up")
+            self._journal.add("agent", f"lab {self.name} can be read again")
             self._problem = ""
         before = self._before or snapshot
         for kind, text in changes(before, snapshot):

@@ -234,7 +234,7 @@ def test_a_lab_that_is_removed_and_built_again(new_lab: Callable[..., Lab], brow
         assert page.locator("svg, tbody").count() == 0, "nothing old is shown"
         lab.up()
         page.locator("svg.wide").wait_for()
-        page.locator("#log li", has_text=f"lab {lab.name} is up").wait_for()
+        page.locator("#log li", has_text=f"lab {lab.name} can be read again").wait_for()
         page.context.close()
 
 
