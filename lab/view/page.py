@@ -108,36 +108,36 @@ def _status(scene: Scene) -> Markup:
         return markup(name, tag("span", scene.problem, class_="chip bad", role="status"))
     told = [_agent_chip(agent) for agent in scene.snapshot.agents]
     if not told:
-        told = [tag("span", "no hawkwing agent runs", class_="chip")]
+        told = [tag("li", "no hawkwing agent runs", class_="chip")]
     known = scene.snapshot.controller is not None
     told.append(
         tag(
-            "span",
+            "li",
             "controller answers" if known else "controller unknown",
             class_=f"chip {'good' if known else ''}",
         )
     )
     links = scene.snapshot.topology.links
-    down = sum(scene.snapshot.is_up(link.name) is False for link in links)
+    states = [scene.snapshot.is_up(link.name) for link in links]
     told.append(
         tag(
-            "span",
-            f"{len(links) - down} of {len(links)} links up",
-            class_=f"chip {'bad' if down else 'good'}",
+            "li",
+            f"{states.count(True)} of {len(links)} links up",
+            class_=f"chip {'good' if all(states) else 'bad'}",
         )
     )
     heal = button("Heal all", "heal-all", "", "Heal all links")
-    return markup(name, tag("div", told, class_="chips"), heal)
+    return markup(name, tag("ul", told, class_="chips"), heal)
 
 
 def _agent_chip(agent: Agent) -> Markup:
     if agent.status is None:
-        return tag("span", f"{agent.role} on {agent.node}: no answer", class_="chip bad")
+        return tag("li", f"{agent.role} on {agent.node}: no answer", class_="chip bad")
     attached = all(one["attached"] for one in agent.status.get("attachments", ()))
     state = agent.status.get("controller", {}).get("state")
     text = f"{agent.role} on {agent.node}" + (f": controller {state}" if state else "")
     return tag(
-        "span", text if attached else f"{text}, not attached", class_=f"chip {'good' if attached else 'bad'}"
+        "li", text if attached else f"{text}, not attached", class_=f"chip {'good' if attached else 'bad'}"
     )
 
 
@@ -180,16 +180,13 @@ def _application(scene: Scene, names: Names, number: int, one: Application) -> M
         tag(
             "div",
             button("Send a request", "request", one.key, f"Send a request to {one.name} and follow it"),
-            button(
-                "Stop requests" if scene.stream == one.key else "Keep sending",
-                "stream",
-                one.key,
-                f"Send requests to {one.name} all the time",
-                scene.stream == one.key,
-            ),
+            button("Stop requests", "stream", one.key, f"Stop requests to {one.name}", undoes=True)
+            if scene.stream == one.key
+            else button("Keep sending", "stream", one.key, f"Keep sending requests to {one.name}"),
             tag(
                 "label",
                 tag("input", type="checkbox", checked=True, data_show=number, data_client=True),
+                tag("span", one.name, class_="hidden"),
                 "on the map",
             ),
             class_="actions",

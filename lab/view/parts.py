@@ -6,9 +6,19 @@ from lab.view.markup import Markup, tag
 
 
 def button(
-    label: str, does: str, target: str, name: str, pressed: bool | None = None, more: str = ""
+    label: str,
+    does: str,
+    target: str,
+    name: str,
+    *,
+    pressed: bool | None = None,
+    undoes: bool = False,
+    more: str = "",
 ) -> Markup:
-    """A button that has the server do something; `name` is what screen readers call it."""
+    """A button that has the server do something; `name` is what screen readers call it.
+
+    `pressed` says whether what it does has been done, `undoes` that it ends what goes on.
+    """
     return tag(
         "button",
         label,
@@ -18,7 +28,7 @@ def button(
         aria_label=name,
         title=f"{name}{more}",
         aria_pressed=None if pressed is None else str(pressed).lower(),
-        class_=does,
+        class_="undoes" if undoes else does,
     )
 
 

@@ -94,11 +94,11 @@ def _link(scene: Scene, snapshot: Snapshot, link: Link) -> Markup:
         ),
         tag(
             "td",
-            button("Slow", "slow", name, f"Make {name} slow", slow, f": {latency_text(SLOW)}"),
-            button("Lossy", "lossy", name, f"Make {name} lossy", lossy, f": {LOSSY:g} %"),
-            button("Down", "down", name, f"Set {name} down", state == "down"),
+            button("Slow", "slow", name, f"Make {name} slow", pressed=slow, more=f": {latency_text(SLOW)}"),
+            button("Lossy", "lossy", name, f"Make {name} lossy", pressed=lossy, more=f": {LOSSY:g} %"),
+            button("Down", "down", name, f"Set {name} down", pressed=state == "down"),
             button("Heal", "heal", name, f"Heal {name}"),
-            button("Save", "save", name, f"Save the capture of {name} as pcapng", True)
+            button("Save", "save", name, f"Save the capture of {name} as pcapng", undoes=True)
             if recording
             else button("Capture", "record", name, f"Capture {name}"),
             class_="actions",
@@ -147,7 +147,14 @@ def _node(snapshot: Snapshot, name: str) -> Markup:
             "td",
             None
             if drained is None
-            else button("Restore", "restore", name, f"Set all links of {name} up again", True)
+            else button(
+                "Restore",
+                "restore",
+                name,
+                f"Restore {name}",
+                undoes=True,
+                more=": set all of its links up again",
+            )
             if drained
             else button("Drain", "drain", name, f"Drain {name}", more=": set all of its links down"),
             class_="actions",

@@ -219,7 +219,7 @@ def test_a_node_is_drained_and_restored(lab: Lab, page: Any) -> None:
     wait_until(lambda: lit(page) == sorted([*SLOW, *SITES]), 30, "the path to leave vpp2")
     assert page.locator("svg.wide .link.down").count() == 2
     fetch(lab)
-    button(page, "Set all links of vpp2 up again").click()
+    button(page, "Restore vpp2").click()
     wait_until(lambda: lit(page) == sorted([*FAST, *SITES]), 30, "the path to come back")
     assert page.locator("svg.wide .link.down").count() == 0
 
@@ -243,6 +243,11 @@ def test_keyboard_names_and_sizes(server: Server, browser: Browser, page: Any) -
     assert page.locator("button, a[href]").evaluate_all(unnamed) == 0
     names = page.locator("button").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
     assert len(set(names)) == len(names), "each button's name says what it changes"
+    boxes = page.get_by_role("checkbox", name="web port 80 on the map")
+    boxes.uncheck()
+    assert page.locator("svg.wide .lane.a0:visible").count() == 0
+    boxes.check()
+    assert page.locator("svg.wide .lane.a0:visible").count() >= 7
     # A link of the drawing leads to its row, and its buttons are the next stops.
     page.locator("svg.wide a[href='#link-vpp2-vpp4']").focus()
     page.keyboard.press("Enter")
