@@ -11,7 +11,7 @@ from lab.topology import Host, Link
 from lab.view.layout import BOX_HEIGHT, BOX_WIDTH, CORRIDOR, Layout, Point
 from lab.view.markup import Markup, tag
 from lab.view.reading import Snapshot
-from lab.view.scene import Scene, shown_rate
+from lab.view.scene import Scene, short, shown_rate
 
 _LANE, _ARROW = 6.0, 7.0
 _LINE = 13.0
@@ -198,4 +198,4 @@ def _node_lines(snapshot: Snapshot, name: str) -> Iterator[str]:
     yield str(node.sid)
     counted = [snapshot.sids.get(name, {}).get(sid) for sid in node.sids]
     known = [count for count in counted if count is not None]
-    yield f"{sum(known):,} packets" if len(known) == len(counted) else "packets unknown"
+    yield f"{short(sum(known))} packets" if len(known) == len(counted) else "packets unknown"

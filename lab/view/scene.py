@@ -64,4 +64,12 @@ def shown_rate(rate: float | None) -> str:
     """As in 12/s; ? where it is unknown."""
     if rate is None:
         return "?"
-    return f"{rate:.1f}/s" if 0 < rate < 1 else f"{rate:.0f}/s"
+    return f"{rate:.1f}/s" if 0 < rate < 1 else f"{short(rate)}/s"
+
+
+def short(count: float) -> str:
+    """Whole up to 99,999; then as in 123k, 1.2M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size and count >= 1e5:
+            return f"{count / size:.{0 if count >= 10 * size else 1}f}{unit}"
+    return f"{count:,.0f}"

@@ -26,7 +26,7 @@ from lab.view.losses import Losses
 from lab.view.markup import markup, tag
 from lab.view.page import regions, whole
 from lab.view.reading import Agent, Snapshot, as_set, packets_of_vpp
-from lab.view.scene import Rates, Scene
+from lab.view.scene import Rates, Scene, short
 from lab.view.server import Server, read_place
 from lab.view.ways import Step, applications, way
 
@@ -203,6 +203,21 @@ def test_names_from_a_configuration_are_no_markup() -> None:
     assert "<img" not in page and "&lt;img" in page
     assert tag("p", hostile, title=hostile).count("<") == 2
     assert markup("a<b", tag("i", None, ["c", 1]), None) == "a&lt;b<i>c1</i>"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (99_999, "99,999"),
+        (123_456, "123k"),
+        (1_234_567, "1.2M"),
+        (12_345_678, "12M"),
+        (5e9, "5.0G"),
+    ],
+)
+def test_counts_have_room_in_the_drawing(count: float, text: str) -> None:
+    assert short(count) == text
 
 
 def test_rates_are_of_about_a_second() -> None:
