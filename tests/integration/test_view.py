@@ -128,23 +128,30 @@ def test_the_numbers_are_those_of_the_kernel_and_of_the_agent(lab: Lab, page: An
     for _ in range(3):
         fetch(lab)
 
-    def sent(link: str, node: str) -> int:
-        name = next(one for one in lab.topology.links if one.name == link).interface(node).name
-        told = lab.execute(node, ["ip", "-json", "-statistics", "link", "show", "dev", name]).stdout
-        return int(json.loads(told)[0]["stats64"]["tx"]["packets"])
+    ends = [
+        (link.name, node, link.interface(node).name) for link in lab.topology.links for node in link.nodes
+    ]
 
-    def shown(link: str, node: str) -> int:
-        cell = page.locator(f"#link-{link} .sent[data-node={node}]")
-        return int(cell.inner_text())
+    def sent() -> list[int]:
+        counted = {}
+        for node in lab.topology.nodes:
+            told = lab.execute(node, ["ip", "-json", "-statistics", "link", "show"]).stdout
+            counted[node] = {one["ifname"]: int(one["stats64"]["tx"]["packets"]) for one in json.loads(told)}
+        return [counted[node][name] for _link, node, name in ends]
+
+    def shown() -> list[int]:
+        cells = page.locator("td .sent").evaluate_all(
+            """all => all.map(one => [one.closest("tr").id, one.dataset.node, one.innerText])"""
+        )
+        found = {(row.removeprefix("link-"), node): int(text) for row, node, text in cells}
+        return [found[link, node] for link, node, _name in ends]
 
     def as_in_the_kernel() -> bool:
         """Between two readings of the kernel, as there is always a packet of somebody."""
-        ends = [(link.name, node) for link in lab.topology.links for node in link.nodes]
-        before = {end: sent(*end) for end in ends}
+        before = sent()
         page.wait_for_timeout(patient(1) * 1000)
-        seen = {end: shown(*end) for end in ends}
-        after = {end: sent(*end) for end in ends}
-        return all(before[end] <= seen[end] <= after[end] for end in ends)
+        seen = shown()
+        return all(a <= b <= c for a, b, c in zip(before, seen, sent(), strict=True))
 
     wait_until(as_in_the_kernel, 30, "the kernel's counters on the page")
     count = page.locator(".cards .count").first

@@ -96,6 +96,17 @@ def test_no_label_covers_another_or_a_node(layout: Layout) -> None:
     assert all(abs(box.overlap(outside) - box.width * box.height) < 1 for box in boxes.values())
 
 
+@pytest.mark.parametrize("layout", [wide(HAWK), tall(HAWK)], ids=["wide", "tall"])
+def test_no_label_covers_a_link(layout: Layout) -> None:
+    found = []
+    for link in HAWK.links:
+        a, b = layout.line(*link.nodes)
+        along = [Box(a.x + (b.x - a.x) * i / 20, a.y + (b.y - a.y) * i / 20, 12, 12) for i in range(21)]
+        labels = {name: Box(*at, LABEL_WIDTH, LABEL_HEIGHT) for name, at in layout.labels.items()}
+        found += [(link.name, name) for name, box in labels.items() if any(map(box.overlap, along))]
+    assert found == []
+
+
 def test_boxes_overlap_by_what_they_have_in_common() -> None:
     small, large = Box(0, 0, 2, 2), Box(1, 0, 10, 10)
     assert small.overlap(large) == 4 and small.overlap(Box(1, 1, 2, 2)) == 1
