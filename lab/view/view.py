@@ -155,7 +155,7 @@ class View:
             lab = Lab(self.name)
             lab.require_up()
             return act(lab, target)
-        except (LabError, TopologyError, TimeoutError, RuntimeError, OSError) as error:
+        except (LabError, HawkwingError, TimeoutError, RuntimeError, OSError, ValueError) as error:
             self._journal.add("trouble", str(error))
             return {"error": str(error)}
         finally:
