@@ -143,7 +143,8 @@ def _binding_changes(
         yield "path", f"{_called(key)}: no path, packets are sent without an SRH"
         return
     path = names.path(new["sids"])
-    if old is not None and new["origin"] == "controller":
+    same_question = old is not None and old["intents"] == new["intents"]
+    if old is not None and same_question and old["origin"] == new["origin"] == "controller":
         yield "path", f"the controller pushed a path for {_called(key)}"
     verb = "path" if old is None or not old["sids"] or old["sids"] == new["sids"] else "path moved to"
     yield "path", f"{_called(key)}: {verb} {path}, {_ORIGINS.get(new['origin'], new['origin'])}"

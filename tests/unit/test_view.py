@@ -259,10 +259,11 @@ def test_the_log_tells_what_changed() -> None:
     assert told(before, now) == [
         "vpp3-vpp5 is down",
         "hawkwing server on host-b runs on eth0",
-        "the controller pushed a path for web port 80",
         "web port 80: path moved to vpp1 > vpp2 > vpp4 > vpp6, from the controller",
         "host-b learned the reverse path vpp6 > vpp4 > vpp2 > vpp1",
     ]
+    pushed = snapshot(agents=(client(SLOW),))
+    assert told(pushed, snapshot(agents=(new,)))[0] == "the controller pushed a path for web port 80"
     assert moved(before, now) and not moved(now, now) and told(now, now) == []
     assert told(now, replace(now, agents=()))[0] == "hawkwing client on host-a has stopped"
 
