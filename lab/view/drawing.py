@@ -196,6 +196,6 @@ def _node_lines(snapshot: Snapshot, name: str) -> Iterator[str]:
         yield ", ".join(dict.fromkeys(roles)) or next((one for one, what in services.items() if what), "host")
         return
     yield str(node.sid)
-    counted = [snapshot.sids.get(name, {}).get(sid) for sid in node.sids]
+    counted = list(snapshot.sids.get(name, {}).values())
     known = [count for count in counted if count is not None]
-    yield f"{short(sum(known))} packets" if len(known) == len(counted) else "packets unknown"
+    yield f"{short(sum(known))} packets" if known and len(known) == len(counted) else "packets unknown"

@@ -174,8 +174,8 @@ def _application(scene: Scene, names: Names, number: int, one: Application) -> M
         tag(
             "details",
             tag("summary", "segment lists"),
-            _list("requests", one.sids),
-            _list("replies", one.reply_sids or ()),
+            _list("requests", one.segments),
+            _list("replies", one.reply_segments),
         ),
         tag(
             "div",

@@ -167,8 +167,11 @@ def _sid_counters(snapshot: Snapshot, router: Router) -> Iterator[Markup]:
     labels = {router.sid: ""}
     labels |= {sid: f"flex-algo {number}" for number, sid in router.flex_algo_sids.items()}
     labels |= {sid: name for name, sid in router.service_sids.items()}
+    counted = snapshot.sids.get(router.name, {})
+    if router.csid is not None and router.csid.network_address in counted:
+        labels[router.csid.network_address] = "compressed"
     for sid, label in labels.items():
-        count = snapshot.sids.get(router.name, {}).get(sid)
+        count = counted.get(sid)
         yield tag(
             "li",
             tag("code", sid),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Any
 
+from lab.names import Names
 from lab.topology import Host
 from lab.view.reading import Agent, Snapshot
 
@@ -89,11 +90,15 @@ class Application:
     intents: tuple[str, ...]
     origin: str
     sids: tuple[IPv6Address, ...]
+    """One by one, also those that are sent in containers."""
+    segments: tuple[IPv6Address, ...]
+    """As they are sent."""
     packets: int
     """Sent over the path, by all applications that share it."""
     since: float
     request: Way | None
     reply_sids: tuple[IPv6Address, ...] | None
+    reply_segments: tuple[IPv6Address, ...]
     reply_packets: int | None
     reply: Way | None
     reply_note: str
@@ -112,8 +117,9 @@ class Application:
 
 def applications(snapshot: Snapshot) -> list[Application]:
     """Those of all clients, in a stable order."""
+    names = Names(snapshot.topology)
     found = [
-        _application(snapshot, agent, binding)
+        _application(snapshot, names, agent, binding)
         for agent in snapshot.agents
         if agent.role == "client" and agent.status is not None
         for binding in agent.status.get("bindings", ())
@@ -122,13 +128,14 @@ def applications(snapshot: Snapshot) -> list[Application]:
     return sorted({one.key: one for one in found}.values(), key=lambda one: one.key)
 
 
-def _application(snapshot: Snapshot, agent: Agent, binding: Mapping[str, Any]) -> Application:
+def _application(snapshot: Snapshot, names: Names, agent: Agent, binding: Mapping[str, Any]) -> Application:
     address = IPv6Address(binding["address"])
-    sids = tuple(IPv6Address(sid) for sid in binding["sids"])
+    sids = names.each(binding["sids"])
     request = way(snapshot, agent.node, [*sids, address]) if sids else None
-    reply_sids, packets, note = _learned(snapshot, address, sids)
-    reply = None
-    if reply_sids is not None:
+    learned, note = _learned(snapshot, names, address, sids)
+    reply_sids, reply = None, None
+    if learned is not None:
+        reply_sids = names.each(learned["sids"])
         server, client = _owner(snapshot, address), snapshot.topology.nodes[agent.node]
         assert server is not None
         source = binding["source"]
@@ -144,37 +151,43 @@ def _application(snapshot: Snapshot, agent: Agent, binding: Mapping[str, Any]) -
         tuple(binding["intents"]),
         binding["origin"],
         sids,
+        _segments(binding),
         binding["path_sent"]["packets"],
         binding["since"],
         request,
         reply_sids,
-        packets,
+        _segments(learned) if learned is not None else (),
+        learned["packets"] if learned is not None else None,
         reply,
         note,
     )
 
 
+def _segments(told: Mapping[str, Any]) -> tuple[IPv6Address, ...]:
+    """The list as it is on the wire, in travel order: with containers, if the agent makes some."""
+    return tuple(IPv6Address(one) for one in told.get("segments", told["sids"]))
+
+
 def _learned(
-    snapshot: Snapshot, address: IPv6Address, sids: tuple[IPv6Address, ...]
-) -> tuple[tuple[IPv6Address, ...] | None, int | None, str]:
-    """The path that the server at an address has learned from requests over these SIDs."""
+    snapshot: Snapshot, names: Names, address: IPv6Address, sids: tuple[IPv6Address, ...]
+) -> tuple[Mapping[str, Any] | None, str]:
+    """What the server at an address has learned from requests over these SIDs; or why there is none."""
     owner = _owner(snapshot, address)
     if owner is None:
-        return None, None, f"no host of the lab has {address}"
+        return None, f"no host of the lab has {address}"
     if not sids:
-        return None, None, "requests have no SRH"
+        return None, "requests have no SRH"
     servers = [one for one in snapshot.agents if one.node == owner and one.role == "server"]
     if not servers:
-        return None, None, f"no hawkwing server runs on {owner}"
+        return None, f"no hawkwing server runs on {owner}"
     statuses = [one.status for one in servers if one.status is not None]
     if not statuses:
-        return None, None, f"hawkwing server on {owner} does not answer"
-    wanted = tuple(reversed(sids))
+        return None, f"hawkwing server on {owner} does not answer"
     for status in statuses:
         for path in status.get("paths", ()):
-            if tuple(IPv6Address(sid) for sid in path["sids"]) == wanted:
-                return wanted, path["packets"], ""
-    return None, None, f"{owner} has not learned it yet"
+            if names.each(path["sids"]) == sids[::-1]:
+                return path, ""
+    return None, f"{owner} has not learned it yet"
 
 
 def _owner(snapshot: Snapshot, address: IPv6Address) -> str | None:

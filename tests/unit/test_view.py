@@ -170,6 +170,22 @@ def test_replies_take_the_learned_path() -> None:
     assert links(one.reply.steps)[2:5] == ["vpp6>vpp4", "vpp4>vpp2", "vpp2>vpp1"]
 
 
+def test_containers_are_followed_sid_by_sid() -> None:
+    """Of compressed SIDs: the way is that of each, the list is as it is sent."""
+    csids = {router.csid.network_address: 0 for router in HAWK.routers if router.csid is not None}
+    now = snapshot(agents=(client(["fcbb:bb00:1:3:5:6::"]), server_agent(["fcbb:bb00:6:5:3:1::"])))
+    routes = {
+        name: replace(found, sids={**found.sids, **{sid: 0 for sid in csids if Names(HAWK)(sid) == name}})
+        for name, found in now.routes.items()
+    }
+    (one,) = applications(replace(now, routes=routes))
+    assert Names(HAWK).path(one.sids) == "vpp1 > vpp3 > vpp5 > vpp6"
+    assert one.segments == (IPv6Address("fcbb:bb00:1:3:5:6::"),)
+    assert one.request is not None and one.request.problem is None
+    assert links(one.request.steps)[1:5] == ["site-a>vpp1", "vpp1>vpp3", "vpp3>vpp5", "vpp5>vpp6"]
+    assert one.reply is not None and links(one.reply.steps)[2:5] == ["vpp6>vpp5", "vpp5>vpp3", "vpp3>vpp1"]
+
+
 @pytest.mark.parametrize(
     ("agents", "note"),
     [
