@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fake_hawkeye.control import Control
-from lab.impair import current, fail, heal, impair
+from lab.impair import current, drain, fail, heal, impair, restore
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab, LabError
 from lab.process import stop
@@ -165,6 +165,21 @@ def test_a_failed_link_is_gone_round_and_healed_without_a_trace(lab: Lab) -> Non
     heal(lab, "r1-r2")
     wait_until(lambda: settled(lab, before), 5, "addresses and routes as they were")
     assert all(reaches_through(lab, f"fd01:{number}::2") for number in (1, 2, 3))
+
+
+@needs_root
+def test_a_node_is_drained_and_restored_without_a_trace(lab: Lab) -> None:
+    before = state(lab)
+    done = drain(lab, "r3")
+    assert done[:2] == ["r1-r3: down at both ends", "r3-r2: down at both ends"]
+    assert done[2].startswith("routes changed on r1, r2")
+    assert done[3:] == ["controller told: r1-r3 is down", "controller told: r3-r2 is down"]
+    assert reaches(lab, "a", "fd00:b::1") and not reaches(lab, "r1", "fd01:3::1")
+    restore(lab, "r3")
+    wait_until(lambda: settled(lab, before), 5, "addresses and routes as they were")
+    assert reaches_through(lab, "fd01:3::2")
+    with pytest.raises(LabError, match="has no node 'r4'"):
+        drain(lab, "r4")
 
 
 @needs_root
