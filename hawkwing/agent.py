@@ -204,7 +204,12 @@ class Agent:
                 await self._client.live(stack)
             control = ControlServer(
                 socket_path(self._options.role, self._options.interfaces[0]),
-                {"status": self._status, "reload": self._reload, "explain": self._explain},
+                {
+                    "status": self._status,
+                    "summary": self._summary,
+                    "reload": self._reload,
+                    "explain": self._explain,
+                },
                 self._tasks.note,
             )
             await control.start()
@@ -308,10 +313,8 @@ class Agent:
 
     # --- answers to the command line
 
-    async def _status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
-        learned: dict[str, Any] = {}
-        if self._options.role == "server":
-            learned = await status.of_learned_paths(self._plane)
+    def _summary(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        """What costs the same for any number of paths."""
         return {
             "role": self._options.role,
             "pid": os.getpid(),
@@ -322,6 +325,14 @@ class Agent:
             "ingress_hook": self._options.hook,
             "attachments": self._keeper.report() if self._keeper is not None else [],
             **status.of_data_plane(self._plane),
+        }
+
+    async def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        learned: dict[str, Any] = {}
+        if self._options.role == "server":
+            learned = await status.of_learned_paths(self._plane)
+        return {
+            **self._summary(request),
             **learned,
             **(await self._client.status() if self._client is not None else {}),
             "troubles": status.of_tasks(self._tasks),

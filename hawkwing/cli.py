@@ -29,6 +29,7 @@ examples:
                                                 send this host's packets over the configured paths
   hawkwing server -i eth0                       send replies on the reverse path of the requests
   hawkwing status                               paths, learned flows and packet counters
+  hawkwing drops --follow                       what becomes of packets, every 2 seconds
   hawkwing explain wb.hawk.net 80               which path a packet takes, and why
   hawkwing reload                               reload the configuration; only differences are applied
   hawkwing client -i eth0 -i wlan0              two interfaces, with /etc/hawkwing/config.yaml
@@ -145,7 +146,8 @@ def parser() -> argparse.ArgumentParser:
     detach = commands.add_parser(
         "detach", help="remove the filters of agents that were stopped with --keep, or killed"
     )
-    for command in (reload, detach):
+    drops = commands.add_parser("drops", help="show what becomes of packets, reason by reason")
+    for command in (reload, detach, drops):
         command.add_argument(
             "role",
             choices=ROLES,
@@ -161,6 +163,12 @@ def parser() -> argparse.ArgumentParser:
             metavar="IF",
             help="only agents of this interface; may be repeated",
         )
+    drops.add_argument(
+        "--follow", action="store_true", help="show what is new every 2 seconds, with packets/s, until Ctrl-C"
+    )
+    drops.add_argument(
+        "--json", action="store_true", help="print as JSON; with --follow one object a line for each agent"
+    )
     explain = commands.add_parser("explain", help="show which path a packet takes, and why")
     explain.add_argument(
         "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
@@ -289,6 +297,33 @@ def _tell(arguments: argparse.Namespace, lines: Sequence[str], program: str = "h
     return 1
 
 
+def _drops(arguments: argparse.Namespace) -> int:
+    from hawkwing import drops, watch
+
+    roles = _roles(arguments)
+
+    def take() -> watch.Sample:
+        return watch.sample(roles, arguments.interface, "summary")
+
+    now = take()
+    for problem in now.problems:
+        print(problem, file=sys.stderr)
+    if not now.statuses:
+        raise _nobody(roles, arguments.interface)
+    if arguments.follow:
+        drops.follow(now, take, arguments.json, watch.pause)
+    elif arguments.json:
+        drops.show_json(now)
+    else:
+        drops.show(now)
+    return 0
+
+
+def _nobody(roles: Sequence[str], interfaces: Sequence[str]) -> HawkwingError:
+    where = f"on {' or '.join(interfaces)}" if interfaces else "in this network namespace"
+    return HawkwingError(f"no hawkwing {' or '.join(roles)} is running {where}")
+
+
 def _ask(request: dict[str, object], roles: tuple[str, ...], interfaces: Sequence[str] = ()) -> int:
     """Asks each running agent of these roles and (first) interfaces, and prints its answer."""
     from hawkwing import control
@@ -299,8 +334,7 @@ def _ask(request: dict[str, object], roles: tuple[str, ...], interfaces: Sequenc
             print(answer)
             asked += 1
     if not asked:
-        where = f"on {' or '.join(interfaces)}" if interfaces else "in this network namespace"
-        raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running {where}")
+        raise _nobody(roles, interfaces)
     return 0
 
 
@@ -362,6 +396,8 @@ def _main(argv: Sequence[str] | None) -> int:
             return _check(arguments)
         if arguments.command == "status":
             return _status(arguments)
+        if arguments.command == "drops":
+            return _drops(arguments)
         if arguments.command == "explain":
             return _explain(arguments)
         if arguments.command == "reload":

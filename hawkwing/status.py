@@ -155,7 +155,7 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
     """One agent's status as text; `rates` are packets/s by the text of the path."""
     yield (
         f"hawkwing {status['role']} on {', '.join(status['interfaces'])}, PID {status['pid']}, "
-        f"up {_duration(time.time() - status['started'])}{'' if status.get('ready', True) else ', starting'}"
+        f"up {duration(time.time() - status['started'])}{'' if status.get('ready', True) else ', starting'}"
     )
     yield f"  hooks: egress tc, ingress {status['ingress_hook']}; {status['trusted']}"
     yield from _attachment_lines(status.get("attachments", ()))
@@ -169,7 +169,7 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
             f"  {binding['service']} [{binding['address']}]:{binding['port']}  {binding['origin']}: "
             f"{path or 'no path'}  "
             f"({binding['path_sent']['packets']} packets over this path{_rate(rates, path)}, "
-            f"{_duration(time.time() - binding['since'])} old)"
+            f"{duration(time.time() - binding['since'])} old)"
         )
     for waiting in status.get("unresolved", ()):
         why = f" ({waiting['error']})" if waiting["error"] else ""
@@ -194,8 +194,12 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
 def _rate(rates: Mapping[str, float] | None, path: str) -> str:
     if rates is None or path not in rates:
         return ""
-    rate = rates[path]
-    return f", {rate:.1f} packets/s" if 0 < rate < 10 else f", {rate:.0f} packets/s"
+    return f", {rate_text(rates[path])}"
+
+
+def rate_text(rate: float) -> str:
+    """A rate as it is shown."""
+    return f"{rate:.1f} packets/s" if 0 < rate < 10 else f"{rate:.0f} packets/s"
 
 
 def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -224,7 +228,7 @@ def _controller_state(controller: Mapping[str, Any]) -> str:
 
 def _how_often(trouble: Mapping[str, Any]) -> str:
     times = "once" if trouble["times"] == 1 else f"{trouble['times']} times"
-    told = f"{times}, last {_duration(time.time() - trouble['last'])} ago"
+    told = f"{times}, last {duration(time.time() - trouble['last'])} ago"
     if trouble["restarts_at"] is None:
         return told
     return f"{told}, starts again in {max(0.0, trouble['restarts_at'] - time.time()):.0f} s"
@@ -249,14 +253,15 @@ def _held_back(controller: Mapping[str, Any]) -> Iterator[str]:
         asking = ", ".join(f"{each['service']} port {each['port']}" for each in one["applications"])
         wait = ""
         if one["next_request"] is not None:
-            wait = f"; next request in {_duration(max(0.0, one['next_request'] - time.time()))}"
+            wait = f"; next request in {duration(max(0.0, one['next_request'] - time.time()))}"
         who = f"{asking} at {one['address']} ({', '.join(one['intents'])})"
         yield f"    held back: {who}: {one['reason']}{wait}"
     if len(held) > _MOST_HELD:
         yield f"    held back: {len(held) - _MOST_HELD} more, see --json"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in its largest unit."""
     whole = int(seconds)
     if whole < 120:
         return f"{whole} s"

@@ -133,8 +133,8 @@ def _hawkwing() -> Iterator[str]:
         "CAPABILITIES",
         escaped(
             "client, server and doctor need CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; detach needs "
-            "CAP_NET_ADMIN. status, explain and reload need to be root; check and version need nothing. A "
-            "restarted server takes over its learned flows as a unit, or with CAP_SYS_ADMIN; else it learns "
+            "CAP_NET_ADMIN. status, drops, explain and reload need to be root; check and version need nothing. "
+            "A restarted server takes over its learned flows as a unit, or with CAP_SYS_ADMIN; else it learns "
             "them again."
         ),
     )

@@ -5,7 +5,7 @@ _hawkwing() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=""
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    words="client server status reload detach explain check doctor version --help --version"
+    words="client server status reload detach drops explain check doctor version --help --version"
   else
     case $prev in
       -i | --interface)
@@ -41,6 +41,7 @@ _hawkwing() {
           status) words="--json --watch --help" ;;
           reload) words="-i --interface client server --help" ;;
           detach) words="-i --interface client server --help" ;;
+          drops) words="-i --interface --follow --json client server --help" ;;
           explain) words="--help" ;;
           check) words="-c --config --json --help" ;;
           doctor) words="--help" ;;

@@ -9,6 +9,7 @@ complete -c hawkwing -n __fish_use_subcommand -a server -d 'learn the paths of r
 complete -c hawkwing -n __fish_use_subcommand -a status -d 'show the agents of this host with their paths and counters'
 complete -c hawkwing -n __fish_use_subcommand -a reload -d 'reload the configuration of the running agents (as SIGHUP does)'
 complete -c hawkwing -n __fish_use_subcommand -a detach -d 'remove the filters of agents that were stopped with --keep, or killed'
+complete -c hawkwing -n __fish_use_subcommand -a drops -d 'show what becomes of packets, reason by reason'
 complete -c hawkwing -n __fish_use_subcommand -a explain -d 'show which path a packet takes, and why'
 complete -c hawkwing -n __fish_use_subcommand -a check -d 'report all errors in a configuration file'
 complete -c hawkwing -n __fish_use_subcommand -a doctor -d 'check whether the agent can run here, by loading its programs'
@@ -40,6 +41,10 @@ complete -c hawkwing -n '__fish_seen_subcommand_from reload' -s i -l interface -
 complete -c hawkwing -n '__fish_seen_subcommand_from reload' -a 'client server'
 complete -c hawkwing -n '__fish_seen_subcommand_from detach' -s i -l interface -x -a '(ls /sys/class/net 2>/dev/null)' -d 'only agents of this interface; may be repeated'
 complete -c hawkwing -n '__fish_seen_subcommand_from detach' -a 'client server'
+complete -c hawkwing -n '__fish_seen_subcommand_from drops' -s i -l interface -x -a '(ls /sys/class/net 2>/dev/null)' -d 'only agents of this interface; may be repeated'
+complete -c hawkwing -n '__fish_seen_subcommand_from drops' -l follow -d 'show what is new every 2 seconds, with packets/s, until Ctrl-C'
+complete -c hawkwing -n '__fish_seen_subcommand_from drops' -l json -d 'print as JSON; with --follow one object a line for each agent'
+complete -c hawkwing -n '__fish_seen_subcommand_from drops' -a 'client server'
 complete -c hawkwing -n '__fish_seen_subcommand_from check' -s c -l config -r -F -d 'the same'
 complete -c hawkwing -n '__fish_seen_subcommand_from check' -l json -d 'print a list of errors and warnings, empty if there are none; each has severity, file, line (file and line can be null) and message'
 complete -c hawkwing -n '__fish_seen_subcommand_from check' -F

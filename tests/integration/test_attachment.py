@@ -4,8 +4,7 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -30,17 +29,6 @@ def program(verdict: int, kind: int = bpf.SCHED_CLS) -> int:
     """The file descriptor of a program with this verdict for all packets."""
     returns = b"\xb7\0\0\0" + struct.pack("=i", verdict) + b"\x95" + bytes(7)
     return bpf.load_program("somebody", returns, kind)
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    """A host with eth0, and the other end of its link; nothing is left of an agent that has ended."""
-    made = Pair(tmp_path)
-    try:
-        made.link()
-        yield made
-    finally:
-        made.close()
 
 
 def no_clsact(pair: Pair) -> None:
