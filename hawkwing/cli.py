@@ -30,6 +30,7 @@ examples:
   hawkwing server -i eth0                       send replies on the reverse path of the requests
   hawkwing status                               paths, learned flows and packet counters
   hawkwing drops --follow                       what becomes of packets, every 2 seconds
+  hawkwing capture | tshark -r -                packets with an SRH on the agents' interfaces
   hawkwing explain wb.hawk.net 80               which path a packet takes, and why
   hawkwing reload                               reload the configuration; only differences are applied
   hawkwing client -i eth0 -i wlan0              two interfaces, with /etc/hawkwing/config.yaml
@@ -169,6 +170,22 @@ def parser() -> argparse.ArgumentParser:
     drops.add_argument(
         "--json", action="store_true", help="print as JSON; with --follow one object a line for each agent"
     )
+    capture = commands.add_parser(
+        "capture",
+        help="capture packets with an SRH as pcapng, for `| wireshark -k -i -`, `| tshark -r -` or a file",
+    )
+    capture.add_argument(
+        "-i",
+        "--interface",
+        action="append",
+        default=[],
+        metavar="IF",
+        help="interface (default: all interfaces of the running agents); may be repeated",
+    )
+    capture.add_argument("--count", type=_packets, metavar="N", help="stop after N packets")
+    capture.add_argument(
+        "--output", type=Path, metavar="FILE", help="file to write (default: standard output)"
+    )
     explain = commands.add_parser("explain", help="show which path a packet takes, and why")
     explain.add_argument(
         "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
@@ -225,6 +242,12 @@ def _metrics(text: str) -> tuple[tuple[str, ...], int]:
 def _flows(text: str) -> int:
     if not re.fullmatch("[0-9]{1,8}", text) or not 1 <= int(text) <= 1 << 26:
         raise argparse.ArgumentTypeError(f"{text} is not a valid number of flows, use 1 to {1 << 26}")
+    return int(text)
+
+
+def _packets(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of packets, use 1 or more")
     return int(text)
 
 
@@ -398,6 +421,10 @@ def _main(argv: Sequence[str] | None) -> int:
             return _status(arguments)
         if arguments.command == "drops":
             return _drops(arguments)
+        if arguments.command == "capture":
+            from hawkwing import capture
+
+            return capture.main(arguments.interface, arguments.count, arguments.output, ROLES)
         if arguments.command == "explain":
             return _explain(arguments)
         if arguments.command == "reload":

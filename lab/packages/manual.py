@@ -133,9 +133,9 @@ def _hawkwing() -> Iterator[str]:
         "CAPABILITIES",
         escaped(
             "client, server and doctor need CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; detach needs "
-            "CAP_NET_ADMIN. status, drops, explain and reload need to be root; check and version need nothing. "
-            "A restarted server takes over its learned flows as a unit, or with CAP_SYS_ADMIN; else it learns "
-            "them again."
+            "CAP_NET_ADMIN, capture CAP_NET_RAW. status, drops, explain and reload need to be root; check "
+            "and version need nothing. A restarted server takes over its learned flows as a unit, or with "
+            "CAP_SYS_ADMIN; else it learns them again."
         ),
     )
     yield ".SH FILES\n" + _list(

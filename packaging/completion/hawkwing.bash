@@ -5,7 +5,7 @@ _hawkwing() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=""
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    words="client server status reload detach drops explain check doctor version --help --version"
+    words="client server status reload detach drops capture explain check doctor version --help --version"
   else
     case $prev in
       -i | --interface)
@@ -34,6 +34,14 @@ _hawkwing() {
       --flows)
         return
         ;;
+      --count)
+        return
+        ;;
+      --output)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
       *)
         case ${COMP_WORDS[1]} in
           client) words="-i --interface --sr-domain --csid --ingress-hook --keep --metrics --wait-for-interface --log-format -v --verbose -c --config --help" ;;
@@ -42,6 +50,7 @@ _hawkwing() {
           reload) words="-i --interface client server --help" ;;
           detach) words="-i --interface client server --help" ;;
           drops) words="-i --interface --follow --json client server --help" ;;
+          capture) words="-i --interface --count --output --help" ;;
           explain) words="--help" ;;
           check) words="-c --config --json --help" ;;
           doctor) words="--help" ;;

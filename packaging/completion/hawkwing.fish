@@ -10,6 +10,7 @@ complete -c hawkwing -n __fish_use_subcommand -a status -d 'show the agents of t
 complete -c hawkwing -n __fish_use_subcommand -a reload -d 'reload the configuration of the running agents (as SIGHUP does)'
 complete -c hawkwing -n __fish_use_subcommand -a detach -d 'remove the filters of agents that were stopped with --keep, or killed'
 complete -c hawkwing -n __fish_use_subcommand -a drops -d 'show what becomes of packets, reason by reason'
+complete -c hawkwing -n __fish_use_subcommand -a capture -d 'capture packets with an SRH as pcapng, for `| wireshark -k -i -`, `| tshark -r -` or a file'
 complete -c hawkwing -n __fish_use_subcommand -a explain -d 'show which path a packet takes, and why'
 complete -c hawkwing -n __fish_use_subcommand -a check -d 'report all errors in a configuration file'
 complete -c hawkwing -n __fish_use_subcommand -a doctor -d 'check whether the agent can run here, by loading its programs'
@@ -45,6 +46,9 @@ complete -c hawkwing -n '__fish_seen_subcommand_from drops' -s i -l interface -x
 complete -c hawkwing -n '__fish_seen_subcommand_from drops' -l follow -d 'show what is new every 2 seconds, with packets/s, until Ctrl-C'
 complete -c hawkwing -n '__fish_seen_subcommand_from drops' -l json -d 'print as JSON; with --follow one object a line for each agent'
 complete -c hawkwing -n '__fish_seen_subcommand_from drops' -a 'client server'
+complete -c hawkwing -n '__fish_seen_subcommand_from capture' -s i -l interface -x -a '(ls /sys/class/net 2>/dev/null)' -d 'interface (default: all interfaces of the running agents); may be repeated'
+complete -c hawkwing -n '__fish_seen_subcommand_from capture' -l count -x -d 'stop after N packets'
+complete -c hawkwing -n '__fish_seen_subcommand_from capture' -l output -r -F -d 'file to write (default: standard output)'
 complete -c hawkwing -n '__fish_seen_subcommand_from check' -s c -l config -r -F -d 'the same'
 complete -c hawkwing -n '__fish_seen_subcommand_from check' -l json -d 'print a list of errors and warnings, empty if there are none; each has severity, file, line (file and line can be null) and message'
 complete -c hawkwing -n '__fish_seen_subcommand_from check' -F
