@@ -27,6 +27,7 @@ from hawkwing.dataplane.plane import DataPlane, require_hmac_links_fit
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.next_hops import NextHops
 from hawkwing.plan import Options, Plan, make_plan
+from hawkwing.status_model import ClientPart, Reloads, ServerPart, Summary, Work
 from hawkwing.tasks import Supervisor, in_thread, in_turns
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Agent:
         self._tasks = Supervisor()
         self._reloading = asyncio.Lock()
         self._reload_waits = False
-        self._reloads = {"good": 0, "refused": 0}
+        self._reloads = Reloads(good=0, refused=0)
         self._ready = False
         self._plane: DataPlane
         self._keeper: Keeper | None = None
@@ -313,7 +314,7 @@ class Agent:
 
     # --- answers to the command line
 
-    def _summary(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+    def _summary(self, _request: Mapping[str, Any]) -> Summary:
         """What costs the same for any number of paths."""
         return {
             "role": self._options.role,
@@ -328,18 +329,19 @@ class Agent:
         }
 
     async def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        learned: dict[str, Any] = {}
-        if self._options.role == "server":
-            learned = await status.of_learned_paths(self._plane)
-        return {
-            **self._summary(request),
-            **learned,
-            **(await self._client.status() if self._client is not None else {}),
-            "troubles": status.of_tasks(self._tasks),
-            "tasks": len(asyncio.all_tasks()),
-            "restarts": dict(self._tasks.restarts),
-            "reloads": dict(self._reloads),
-        }
+        """As a client or a server of `status_model`."""
+        work = Work(
+            troubles=status.of_tasks(self._tasks),
+            tasks=len(asyncio.all_tasks()),
+            restarts=dict(self._tasks.restarts),
+            reloads=self._reloads.copy(),
+        )
+        more: ClientPart | ServerPart
+        if self._client is not None:
+            more = await self._client.status()
+        else:
+            more = await status.of_learned_paths(self._plane)
+        return {**self._summary(request), **work, **more}
 
     def _explain(self, request: Mapping[str, Any]) -> str:
         if self._client is None:

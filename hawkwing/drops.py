@@ -13,6 +13,7 @@ from hawkwing import watch
 from hawkwing.dataplane.layout import Reason, reasons
 from hawkwing.errors import HawkwingError
 from hawkwing.status import duration, rate_text
+from hawkwing.status_model import Drops
 from hawkwing.watch import Sample, Status
 
 #: What was lost comes first, and what is as it should be last.
@@ -42,7 +43,7 @@ class Report(NamedTuple):
         """The kinds of the reasons that packets had."""
         return {row.reason.kind for row in self.rows}
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Drops:
         """The report for programs."""
         return {
             "time": time.time(),

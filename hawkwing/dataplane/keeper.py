@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
 from hawkwing.dataplane.attach import Hooks, Program
@@ -22,6 +21,7 @@ from hawkwing.dataplane.netlink import Change, Listener, Netlink
 from hawkwing.dataplane.next_hop import largest_index
 from hawkwing.dataplane.tc import Link
 from hawkwing.errors import DataplaneError, HawkwingError
+from hawkwing.status_model import Attachment
 
 log = logging.getLogger(__name__)
 _PERIOD = 10.0
@@ -54,7 +54,7 @@ class Place:
     def __post_init__(self) -> None:
         self.name = self.name or self.asked.name
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Attachment:
         """For `hawkwing status`."""
         return {
             "interface": self.asked.asked,
@@ -194,7 +194,7 @@ class Keeper:
         """What the first interface is called now."""
         return self._places[0].name
 
-    def report(self) -> list[dict[str, Any]]:
+    def report(self) -> list[Attachment]:
         """Each interface for `hawkwing status`."""
         return [place.report() for place in self._places]
 

@@ -147,6 +147,7 @@ def _hawkwing() -> Iterator[str]:
             "Programs that were compiled on this host, after changes of the C sources.",
         ),
         (_values("/usr/share/hawkwing/config.schema.json"), "JSON schema of the configuration, for editors."),
+        (_values("/usr/share/hawkwing/status.schema.json"), "JSON schema of status --json."),
     )
     yield ".SH ENVIRONMENT\n" + _list(
         (
