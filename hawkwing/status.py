@@ -218,7 +218,7 @@ def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]
         if one["problem"]:
             yield f"  warning: {one['problem']}"
         if one["renamed"]:
-            yield f"  {one['interface']} is called {one['name']} now"
+            yield f"  {one['interface']} has been renamed to {one['name']}"
         for warning in one["warnings"]:
             yield f"  warning: {warning}"
         if one["restored"]:

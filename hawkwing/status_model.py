@@ -29,7 +29,7 @@ class Attachment(TypedDict):
     """An interface of the agent."""
 
     interface: Annotated[str, "As it was named on the command line."]
-    name: Annotated[str, "What it is called now."]
+    name: Annotated[str, "Its present name."]
     renamed: Annotated[bool, "Whether the two differ."]
     index: Annotated[int | None, "Its index; null while there is no such interface."]
     attached: Annotated[bool, "Whether the programs are on it."]
