@@ -97,6 +97,10 @@ def _commands(node: Node, own: Sequence[Route]) -> Iterator[str]:
         for sid in node.sids:
             action = "encap seg6local action End"
             yield f"ip -6 route add {sid}/128 proto static {action} dev {node.interfaces[0].name}"
+        if node.csid is not None:
+            # Refused by kernels and versions of iproute2 before 6.1, which do without.
+            action = f"encap seg6local action End flavors next-csid lblen {node.csid.prefixlen - 16} nflen 16"
+            yield f"ip -6 route add {node.csid} proto static {action} dev {node.interfaces[0].name}"
     for route in own:
         hops = " ".join(f"nexthop via {hop.address} dev {hop.interface}" for hop in route.next_hops)
         yield f"ip -6 route add {route.prefix} proto static {hops}"

@@ -61,7 +61,10 @@ def test_all_addresses_sids_and_routes(made: dict[str, Any]) -> None:
     nodes = made["topology"]["nodes"]
     for router in TOPOLOGY.routers:
         words = [shlex.split(line) for line in nodes[router.name]["exec"]]
-        assert [line[4] for line in words if "seg6local" in line] == [f"{sid}/128" for sid in router.sids]
+        assert [line[4] for line in words if "seg6local" in line] == [
+            *(f"{sid}/128" for sid in router.sids),
+            *([str(router.csid)] if router.csid else []),
+        ]
         prefixes = [IPv6Network(line[4]) for line in words if "nexthop" in line]
         assert prefixes == [route.prefix for route in routes(TOPOLOGY)[router.name]]
         assert [line[4] for line in words if line[2] == "address"] == [
