@@ -266,6 +266,42 @@ def view(_c: Context, listen=None, picture=None, name=None):
         raise SystemExit(run(_lab(name).name, listen, _from_caller(picture)))
 
 
+@task(
+    help={
+        "to": "containerlab",
+        "output": "file to write, client.yaml beside it (default: hawk.clab.yml, by the topology's name)",
+        "topology": "YAML file",
+        "config": "the client's configuration (default: lab/client.yaml)",
+        "router-image": "image with iproute2, for routers and hosts",
+        "agent-image": "image of this project (./run image)",
+    }
+)
+def export(
+    _c: Context,
+    to="containerlab",
+    output=None,
+    topology=None,
+    config=None,
+    router_image=None,
+    agent_image=None,
+):
+    """Writes a topology as a file for containerlab; needs no running lab."""
+    from lab import export as exports
+
+    if to != "containerlab":
+        raise Exit(f"hawkwing lab: {to!r} is not a format, use containerlab", 1)
+    with one_sentence():
+        wanted = _lab(None, topology).topology
+        written = exports.export(
+            wanted,
+            _caller() / (output or f"{wanted.name}.clab.yml"),
+            _from_caller(config, PROJECT / "lab" / "client.yaml"),
+            router_image or exports.ROUTER_IMAGE,
+            agent_image or exports.AGENT_IMAGE,
+        )
+        print("\n".join(map(str, written)))
+
+
 def _caller() -> Path:
     """The folder in which ./run was typed."""
     return Path(os.environ.get("HAWKWING_CWD", Path.cwd()))
@@ -587,7 +623,7 @@ def proto(_c: Context):
 
 namespace = Collection(client, server, hawkeye, demo, bench, image, deb, lint, doctor, proto)
 namespace.add_collection(
-    Collection("lab", up, down, list_, status, exec_, shell, capture, graph, impair, fail, heal, view)
+    Collection("lab", up, down, list_, status, exec_, shell, capture, graph, export, impair, fail, heal, view)
 )
 namespace.add_collection(
     Collection(

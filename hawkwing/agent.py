@@ -27,6 +27,7 @@ from hawkwing.dataplane.plane import DataPlane, require_hmac_links_fit
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.next_hops import NextHops
 from hawkwing.plan import Options, Plan, make_plan
+from hawkwing.status_model import ClientPart, Reloads, ServerPart, Summary, Work
 from hawkwing.tasks import Supervisor, in_thread, in_turns
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Agent:
         self._tasks = Supervisor()
         self._reloading = asyncio.Lock()
         self._reload_waits = False
-        self._reloads = {"good": 0, "refused": 0}
+        self._reloads = Reloads(good=0, refused=0)
         self._ready = False
         self._plane: DataPlane
         self._keeper: Keeper | None = None
@@ -208,6 +209,7 @@ class Agent:
                 socket_path(self._options.role, self._options.interfaces[0]),
                 {
                     "status": self._status,
+                    "summary": self._summary,
                     "reload": self._reload,
                     "explain": self._explain,
                     "paths": self._paths,
@@ -315,10 +317,8 @@ class Agent:
 
     # --- answers to the command line
 
-    async def _status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
-        learned: dict[str, Any] = {}
-        if self._options.role == "server":
-            learned = await status.of_learned_paths(self._plane)
+    def _summary(self, _request: Mapping[str, Any]) -> Summary:
+        """What costs the same for any number of paths."""
         return {
             "role": self._options.role,
             "pid": os.getpid(),
@@ -329,13 +329,22 @@ class Agent:
             "ingress_hook": self._options.hook,
             "attachments": self._keeper.report() if self._keeper is not None else [],
             **status.of_data_plane(self._plane),
-            **learned,
-            **(await self._client.status() if self._client is not None else {}),
-            "troubles": status.of_tasks(self._tasks),
-            "tasks": len(asyncio.all_tasks()),
-            "restarts": dict(self._tasks.restarts),
-            "reloads": dict(self._reloads),
         }
+
+    async def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """As a client or a server of `status_model`."""
+        work = Work(
+            troubles=status.of_tasks(self._tasks),
+            tasks=len(asyncio.all_tasks()),
+            restarts=dict(self._tasks.restarts),
+            reloads=self._reloads.copy(),
+        )
+        more: ClientPart | ServerPart
+        if self._client is not None:
+            more = await self._client.status()
+        else:
+            more = await status.of_learned_paths(self._plane)
+        return {**self._summary(request), **work, **more}
 
     def _explain(self, request: Mapping[str, Any]) -> str:
         if self._client is None:

@@ -30,6 +30,8 @@ examples:
                                                 send this host's packets over the configured paths
   hawkwing server -i eth0                       send replies on the reverse path of the requests
   hawkwing status                               paths, learned flows and packet counters
+  hawkwing drops --follow                       what becomes of packets, every 2 seconds
+  hawkwing capture | tshark -r -                packets with an SRH on the agents' interfaces
   hawkwing explain wb.hawk.net 80               which path a packet takes, and why
   hawkwing paths wb.hawk.net                    all its paths, and which one is in use
   hawkwing ping wb.hawk.net 80                  round trips along its path, there and back
@@ -149,7 +151,8 @@ def parser() -> argparse.ArgumentParser:
     detach = commands.add_parser(
         "detach", help="remove the filters of agents that were stopped with --keep, or killed"
     )
-    for command in (reload, detach):
+    drops = commands.add_parser("drops", help="show what becomes of packets, reason by reason")
+    for command in (reload, detach, drops):
         command.add_argument(
             "role",
             choices=ROLES,
@@ -165,6 +168,28 @@ def parser() -> argparse.ArgumentParser:
             metavar="IF",
             help="only agents of this interface; may be repeated",
         )
+    drops.add_argument(
+        "--follow", action="store_true", help="show what is new every 2 seconds, with packets/s, until Ctrl-C"
+    )
+    drops.add_argument(
+        "--json", action="store_true", help="print as JSON; with --follow one object a line for each agent"
+    )
+    capture = commands.add_parser(
+        "capture",
+        help="capture packets with an SRH as pcapng, for `| wireshark -k -i -`, `| tshark -r -` or a file",
+    )
+    capture.add_argument(
+        "-i",
+        "--interface",
+        action="append",
+        default=[],
+        metavar="IF",
+        help="interface (default: all interfaces of the running agents); may be repeated",
+    )
+    capture.add_argument("--count", type=_packets, metavar="N", help="stop after N packets")
+    capture.add_argument(
+        "--output", type=Path, metavar="FILE", help="file to write (default: standard output)"
+    )
     explain = commands.add_parser("explain", help="show which path a packet takes, and why")
     explain.add_argument(
         "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
@@ -222,6 +247,12 @@ def _metrics(text: str) -> tuple[tuple[str, ...], int]:
 def _flows(text: str) -> int:
     if not re.fullmatch("[0-9]{1,8}", text) or not 1 <= int(text) <= 1 << 26:
         raise argparse.ArgumentTypeError(f"{text} is not a valid number of flows, use 1 to {1 << 26}")
+    return int(text)
+
+
+def _packets(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of packets, use 1 or more")
     return int(text)
 
 
@@ -294,6 +325,33 @@ def _tell(arguments: argparse.Namespace, lines: Sequence[str], program: str = "h
     return 1
 
 
+def _drops(arguments: argparse.Namespace) -> int:
+    from hawkwing import drops, watch
+
+    roles = _roles(arguments)
+
+    def take() -> watch.Sample:
+        return watch.sample(roles, arguments.interface, "summary")
+
+    now = take()
+    for problem in now.problems:
+        print(problem, file=sys.stderr)
+    if not now.statuses:
+        raise _nobody(roles, arguments.interface)
+    if arguments.follow:
+        drops.follow(now, take, arguments.json, watch.pause)
+    elif arguments.json:
+        drops.show_json(now)
+    else:
+        drops.show(now)
+    return 0
+
+
+def _nobody(roles: Sequence[str], interfaces: Sequence[str]) -> HawkwingError:
+    where = f"on {' or '.join(interfaces)}" if interfaces else "in this network namespace"
+    return HawkwingError(f"no hawkwing {' or '.join(roles)} is running {where}")
+
+
 def _ask(request: dict[str, object], roles: tuple[str, ...], interfaces: Sequence[str] = ()) -> int:
     """Asks each running agent of these roles and (first) interfaces, and prints its answer."""
     from hawkwing import control
@@ -304,8 +362,7 @@ def _ask(request: dict[str, object], roles: tuple[str, ...], interfaces: Sequenc
             print(answer)
             asked += 1
     if not asked:
-        where = f"on {' or '.join(interfaces)}" if interfaces else "in this network namespace"
-        raise HawkwingError(f"no hawkwing {' or '.join(roles)} is running {where}")
+        raise _nobody(roles, interfaces)
     return 0
 
 
@@ -367,6 +424,12 @@ def _main(argv: Sequence[str] | None) -> int:
             return _check(arguments)
         if arguments.command == "status":
             return _status(arguments)
+        if arguments.command == "drops":
+            return _drops(arguments)
+        if arguments.command == "capture":
+            from hawkwing import capture
+
+            return capture.main(arguments.interface, arguments.count, arguments.output, ROLES)
         if arguments.command == "explain":
             return _explain(arguments)
         if arguments.command in probes.COMMANDS:

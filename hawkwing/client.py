@@ -21,6 +21,7 @@ from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.intents import PathQuery
 from hawkwing.plan import Plan
 from hawkwing.room import Room
+from hawkwing.status_model import ClientPart
 from hawkwing.steering import SourceOf, Steering
 from hawkwing.tasks import SLICE, Supervisor, collected, in_thread
 
@@ -266,15 +267,16 @@ class Client:
 
     # --- answers to the command line
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> ClientPart:
         """Controller, bindings and unresolved names."""
-        told: dict[str, Any] = {}
-        if self._stream is not None:
-            told["controller"] = status.of_controller(self._stream, self.steering)
-        told["bindings"] = await collected(status.of_steering(self._plane, self.steering))
         names = self._names
         why_not: Callable[[str], str | None] = names.why_not if names is not None else lambda _name: None
-        told["unresolved"] = status.of_names(self.steering, why_not)
+        told = ClientPart(
+            bindings=await collected(status.of_steering(self._plane, self.steering)),
+            unresolved=status.of_names(self.steering, why_not),
+        )
+        if self._stream is not None:
+            told["controller"] = status.of_controller(self._stream, self.steering)
         return told
 
     def explain(self, request: Mapping[str, Any]) -> str:

@@ -241,7 +241,7 @@ def _read_address(value: object, use: _Use) -> IPv6Address:
     if isinstance(value, (str, IPv6Address)):
         return _address(str(value), use)
     if _ends_in_colons(value):
-        raise ValueError("an address that ends in :: must be in quotes, YAML takes it for a key")
+        raise ValueError("an address that ends in :: must be in quotes, YAML reads it as a key")
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         raise ValueError(f"write {shown(value[0])} without brackets")
     if value is None:
@@ -305,7 +305,7 @@ def read_prefix(value: object) -> IPv6Network:
     if isinstance(value, IPv6Network):
         return value
     if _ends_in_colons(value):
-        raise ValueError("an address that ends in :: must be in quotes, YAML takes it for a key")
+        raise ValueError("an address that ends in :: must be in quotes, YAML reads it as a key")
     try:
         network = ipaddress.ip_network(text, strict=False)
         if not isinstance(value, str) or "%" in text:

@@ -172,6 +172,25 @@ def told(loop: "AbstractEventLoop", heard: Callable[[int], None]) -> Callable[[]
     return stop
 
 
+@contextmanager
+def noted() -> Iterator[socket.socket]:
+    """Inside, SIGINT and SIGTERM raise nothing: the result can be read from once one has come."""
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.setblocking(False)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda _number, _frame: None) for number in numbers]
+    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        reader.close()
+        writer.close()
+
+
 def undisturbed() -> None:
     """From now on SIGNALS change nothing, neither here nor in the processes that are started."""
     for number in SIGNALS:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hawkwing import control
 from hawkwing.errors import HawkwingError
-from hawkwing.status import path_text, rate_text
+from hawkwing.status import path_text, rate_behind
 
 Answer = Mapping[str, Any]
 BETWEEN = 1.0
@@ -85,7 +85,7 @@ def _binding(binding: Answer) -> Iterator[str]:
         if one["in_use"]:
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(binding["since"]))
             state = f"in use since {since}"
-            state += rate_text(binding["packets_per_second"])
+            state += rate_behind(binding["packets_per_second"])
         else:
             state = f"not in use: {one['state']}"
         mark = "*" if one["in_use"] else " "

@@ -21,6 +21,7 @@ from hawkwing.errors import ConfigError, HawkwingError
 from hawkwing.pem import Contents, folder_of, read_contents
 from hawkwing.room import Room
 from hawkwing.sids import MAX_PREFIXES, SidList
+from hawkwing.status_model import Hook, Role
 
 _RESTART = "the running agent has room for {most:,}: restart it to make room"
 
@@ -29,10 +30,10 @@ _RESTART = "the running agent has room for {most:,}: restart it to make room"
 class Options:
     """The options of the command line, without the configuration file."""
 
-    role: str
+    role: Role
     asked: Sequence[Asked]
     config_file: Path | None
-    hook: str = "tc"
+    hook: Hook = "tc"
     sr_domain: tuple[IPv6Network, ...] = ()
     csid: tuple[IPv6Network, ...] = ()
     keep: bool = False

@@ -11,6 +11,7 @@ from ipaddress import IPv6Address
 from hawkwing.config_models import Application
 from hawkwing.intents import PathQuery
 from hawkwing.sids import SidList
+from hawkwing.status_model import Origin
 
 FORMER_ANSWERS = 300.0
 """Seconds that a path of the controller is kept after the last application that needs it has gone."""
@@ -33,7 +34,7 @@ class Binding:
         return self.controller_path or self.application.sid
 
     @property
-    def origin(self) -> str:
+    def origin(self) -> Origin:
         """Where the path comes from: controller, backup or none."""
         if self.controller_path:
             return "controller"

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Network
 from typing import TYPE_CHECKING, Any
 
+from hawkwing import status_model as model
 from hawkwing.csid import pack, unpack
 from hawkwing.dataplane.layout import limits, reasons
-from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane
+from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, Count, DataPlane
 from hawkwing.steering import Steering
 from hawkwing.tasks import Supervisor, collected
 
@@ -28,17 +29,15 @@ def trust_sentence(sr_domain: Sequence[IPv6Network] | None) -> str:
     return f"accepts SRHs whose source and segments are in {prefixes}"
 
 
-def of_data_plane(plane: DataPlane) -> dict[str, Any]:
+def of_data_plane(plane: DataPlane) -> model.DataPlaneStatus:
     """SR domain, counters and, on a server, how many flows it has learned."""
-    told: dict[str, Any] = {
-        "sr_domain": [str(prefix) for prefix in plane.sr_domain or ()],
-        "trusted": trust_sentence(plane.sr_domain),
-        "csid_blocks": [str(block.prefix) for block in plane.csid],
-        "counters": {
-            direction: {name: count._asdict() for name, count in counts.items()}
-            for direction, counts in plane.counters().items()
-        },
-    }
+    counters = plane.counters()
+    told = model.DataPlaneStatus(
+        sr_domain=[str(prefix) for prefix in plane.sr_domain or ()],
+        trusted=trust_sentence(plane.sr_domain),
+        csid_blocks=[str(block.prefix) for block in plane.csid],
+        counters=model.Counters(egress=_counts(counters["egress"]), ingress=_counts(counters["ingress"])),
+    )
     if plane.role == "server":
         flows = plane.maps["flows"].info
         capacity = flows.max_entries * limits()["HW_WAYS"] * 3 // 4
@@ -46,14 +45,22 @@ def of_data_plane(plane: DataPlane) -> dict[str, Any]:
     return told
 
 
-async def of_learned_paths(plane: DataPlane) -> dict[str, Any]:
+def _counts(counts: Mapping[str, Count]) -> dict[str, model.Count]:
+    return {name: _count(count) for name, count in counts.items()}
+
+
+def _count(count: Count) -> model.Count:
+    return model.Count(packets=count.packets, bytes=count.bytes)
+
+
+async def of_learned_paths(plane: DataPlane) -> model.ServerPart:
     """A server's reverse paths with what was sent over each, and how many there may be."""
     paths = await collected(
-        {
-            "sids": [str(sid) for sid in unpack(path.sids, plane.csid)],
-            "segments": [str(segment) for segment in path.sids],
-            **plane.path_count(path.slot)._asdict(),
-        }
+        model.LearnedPath(
+            sids=[str(sid) for sid in unpack(path.sids, plane.csid)],
+            segments=[str(segment) for segment in path.sids],
+            **_count(plane.path_count(path.slot)),
+        )
         for path in plane.learned_paths()
     )
     # Slot 0 is no path.
@@ -61,14 +68,14 @@ async def of_learned_paths(plane: DataPlane) -> dict[str, Any]:
     return {"paths": paths, "learned_paths": {"count": len(paths), "capacity": slots}}
 
 
-def of_steering(plane: DataPlane, steering: Steering) -> Iterator[dict[str, Any]]:
+def of_steering(plane: DataPlane, steering: Steering) -> Iterator[model.Binding]:
     """Every binding: where its path comes from, the path, since when, and what was sent over it."""
-    nothing = {"packets": 0, "bytes": 0}
-    sent: dict[int, dict[str, int]] = {}
+    nothing = model.Count(packets=0, bytes=0)
+    sent: dict[int, model.Count] = {}
     for binding in steering.bindings():
         slot = steering.slot_of(binding)
         if slot and slot not in sent:
-            sent[slot] = plane.path_count(slot)._asdict()
+            sent[slot] = _count(plane.path_count(slot))
         yield {
             "service": binding.service,
             "address": str(binding.address),
@@ -83,7 +90,7 @@ def of_steering(plane: DataPlane, steering: Steering) -> Iterator[dict[str, Any]
         }
 
 
-def of_controller(stream: "ControllerStream", steering: Steering) -> dict[str, Any]:
+def of_controller(stream: "ControllerStream", steering: Steering) -> model.Controller:
     """The stream's state and counters, how many queries it has, and those without an answer."""
     questions = list(stream.questions)
     unanswered = stream.questions.unanswered()
@@ -122,7 +129,7 @@ def of_controller(stream: "ControllerStream", steering: Steering) -> dict[str, A
     }
 
 
-def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[dict[str, Any]]:
+def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[model.Unresolved]:
     """Names of services that no address is known of, with what the last look-up failed with."""
     known = steering.learned()
     return [
@@ -132,7 +139,7 @@ def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[d
     ]
 
 
-def of_tasks(tasks: Supervisor) -> list[dict[str, Any]]:
+def of_tasks(tasks: Supervisor) -> list[model.Trouble]:
     """Background work that has failed: of what, how often, and when it starts again."""
     return [
         {
@@ -155,7 +162,7 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
     """One agent's status as text; `rates` are packets/s by the text of the path."""
     yield (
         f"hawkwing {status['role']} on {', '.join(status['interfaces'])}, PID {status['pid']}, "
-        f"up {_duration(time.time() - status['started'])}{'' if status.get('ready', True) else ', starting'}"
+        f"up {duration(time.time() - status['started'])}{'' if status.get('ready', True) else ', starting'}"
     )
     yield f"  hooks: egress tc, ingress {status['ingress_hook']}; {status['trusted']}"
     yield from _attachment_lines(status.get("attachments", ()))
@@ -169,7 +176,7 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
             f"  {binding['service']} [{binding['address']}]:{binding['port']}  {binding['origin']}: "
             f"{path or 'no path'}  "
             f"({binding['path_sent']['packets']} packets over this path{_rate(rates, path)}, "
-            f"{_duration(time.time() - binding['since'])} old)"
+            f"{duration(time.time() - binding['since'])} old)"
         )
     for waiting in status.get("unresolved", ()):
         why = f" ({waiting['error']})" if waiting["error"] else ""
@@ -192,14 +199,17 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
 
 
 def _rate(rates: Mapping[str, float] | None, path: str) -> str:
-    return rate_text(rates.get(path)) if rates is not None else ""
+    return rate_behind(rates.get(path)) if rates is not None else ""
 
 
-def rate_text(rate: float | None) -> str:
+def rate_behind(rate: float | None) -> str:
     """Packets/s behind other text; empty where they are not known."""
-    if rate is None:
-        return ""
-    return f", {rate:.1f} packets/s" if 0 < rate < 10 else f", {rate:.0f} packets/s"
+    return "" if rate is None else f", {rate_text(rate)}"
+
+
+def rate_text(rate: float) -> str:
+    """A rate as it is shown."""
+    return f"{rate:.1f} packets/s" if 0 < rate < 10 else f"{rate:.0f} packets/s"
 
 
 def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -211,7 +221,7 @@ def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]
         if one["problem"]:
             yield f"  warning: {one['problem']}"
         if one["renamed"]:
-            yield f"  {one['interface']} is called {one['name']} now"
+            yield f"  {one['interface']} has been renamed to {one['name']}"
         for warning in one["warnings"]:
             yield f"  warning: {warning}"
         if one["restored"]:
@@ -228,7 +238,7 @@ def _controller_state(controller: Mapping[str, Any]) -> str:
 
 def _how_often(trouble: Mapping[str, Any]) -> str:
     times = "once" if trouble["times"] == 1 else f"{trouble['times']} times"
-    told = f"{times}, last {_duration(time.time() - trouble['last'])} ago"
+    told = f"{times}, last {duration(time.time() - trouble['last'])} ago"
     if trouble["restarts_at"] is None:
         return told
     return f"{told}, starts again in {max(0.0, trouble['restarts_at'] - time.time()):.0f} s"
@@ -253,14 +263,15 @@ def _held_back(controller: Mapping[str, Any]) -> Iterator[str]:
         asking = ", ".join(f"{each['service']} port {each['port']}" for each in one["applications"])
         wait = ""
         if one["next_request"] is not None:
-            wait = f"; next request in {_duration(max(0.0, one['next_request'] - time.time()))}"
+            wait = f"; next request in {duration(max(0.0, one['next_request'] - time.time()))}"
         who = f"{asking} at {one['address']} ({', '.join(one['intents'])})"
         yield f"    held back: {who}: {one['reason']}{wait}"
     if len(held) > _MOST_HELD:
         yield f"    held back: {len(held) - _MOST_HELD} more, see --json"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in its largest unit."""
     whole = int(seconds)
     if whole < 120:
         return f"{whole} s"

@@ -30,10 +30,10 @@ class Sample(NamedTuple):
     problems: Sequence[str] = ()
 
 
-def sample(roles: tuple[str, ...]) -> Sample:
-    """Asks all agents of these roles; HawkwingError where one can't be asked."""
+def sample(roles: tuple[str, ...], interfaces: Sequence[str] = (), ask: str = "status") -> Sample:
+    """Asks all agents of these roles and (first) interfaces; HawkwingError where one can't be asked."""
     statuses, problems = [], []
-    for path, answer in control.answers({"ask": "status"}, roles):
+    for path, answer in control.answers({"ask": ask}, roles, interfaces):
         if answer is not None:
             statuses.append(answer)
             continue
@@ -56,12 +56,13 @@ def packets_by_path(told: Status) -> Counter[str]:
 
 def rates(before: Sample, after: Sample) -> list[Mapping[str, float] | None]:
     """Packets/s by path, for each agent of `after`; None: it was not there before, or is another one."""
-    known = {_who(told): told for told in before.statuses}
+    known = {identity(told): told for told in before.statuses}
     seconds = after.at - before.at
-    return [_rates(known.get(_who(told)), told, seconds) for told in after.statuses]
+    return [_rates(known.get(identity(told)), told, seconds) for told in after.statuses]
 
 
-def _who(told: Status) -> tuple[Any, ...]:
+def identity(told: Status) -> tuple[Any, ...]:
+    """The same for two samples of one agent, and for no other agent."""
     return told["role"], told["pid"], told["started"]
 
 
@@ -82,11 +83,12 @@ def lines(now: Sample, before: Sample | None = None) -> Iterator[str]:
         yield _NOBODY
 
 
-def _pause() -> None:
+def pause() -> None:
+    """Waits until it is time for the next sample."""
     threading.Event().wait(INTERVAL)
 
 
-def watch(take: Callable[[], Sample], pause: Callable[[], object] = _pause) -> None:
+def watch(take: Callable[[], Sample], pause: Callable[[], object] = pause) -> None:
     """Shows it until Ctrl-C, which is no failure; HawkwingError where an agent can't be asked at first."""
     restore = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

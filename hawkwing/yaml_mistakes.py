@@ -114,7 +114,7 @@ def diagnose(text: str, error: yaml.MarkedYAMLError) -> Finding:
         if found is not None:
             return found
     where = f" (column {spot.column + 1})" if error.problem_mark else ""
-    return spot.row + 1, f"is not valid YAML: {spot.problem or 'nothing more is known'}{where}"
+    return spot.row + 1, f"is not valid YAML: {spot.problem or 'the cause is unknown'}{where}"
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def _alias(spot: _Spot) -> Finding | None:
     name = re.match(r"[*&]?([\w-]*)", spot.rest)
     word = name[1] if name else ""
     if "undefined alias" in spot.problem:
-        return spot.row + 1, f"*{word} is used, but no &{word} stands before it"
+        return spot.row + 1, f"*{word} is used, but &{word} is not defined before it"
     if "second occurrence" in spot.problem and spot.begin:
         return spot.row + 1, f"&{word} is given twice, first on line {spot.begin[0] + 1}"
     if spot.context.endswith("an alias"):
@@ -276,11 +276,11 @@ def _quotes(spot: _Spot) -> Finding | None:
     if isinstance(before, yaml.ScalarToken) and before.style in ("'", '"'):
         if before.start_mark.line < before.end_mark.line:
             return before.start_mark.line + 1, f"{before.style} is never closed"
-        return spot.row + 1, f"{spot.rest} stands behind the closing {before.style}"
+        return spot.row + 1, f"{spot.rest} follows the closing {before.style}"
     if isinstance(before, (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)) and spot.rest:
         bracket = "]" if isinstance(before, yaml.FlowSequenceEndToken) else "}"
         if before.end_mark.line == spot.row and spot.rest[0] not in "]}":
-            return spot.row + 1, f"{spot.rest} stands behind the closing {bracket}"
+            return spot.row + 1, f"{spot.rest} follows the closing {bracket}"
     return None
 
 

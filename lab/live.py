@@ -5,7 +5,6 @@ LINK@NODE. So a packet is in it twice, where it leaves and where it arrives; if 
 """
 
 import errno
-import heapq
 import os
 import re
 import select
@@ -15,16 +14,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from hawkwing import ending
-from lab import pcapng
+from hawkwing import ending, pcapng
 from lab.capture import find_link
 from lab.network import Lab, LabError
+from lab.pcap import PcapStream
 from lab.process import last_words, marked_environment
 from lab.topology import Interface
 from lab.wait import patient
 
-# The ends are read one after the other: frames wait so long for earlier ones.
-_HELD_NS = 50_000_000
 _PIECE = 1 << 18
 _STARTED_WITHIN, _ENDED_WITHIN = 60.0, 3.0
 _DROPPED = re.compile(r"^(\d+) packets? dropped by kernel$", re.MULTILINE)
@@ -38,7 +35,7 @@ class _End:
         self.name = f"{interface.link.name}@{interface.node}"
         self.description = f"{interface.name} of {interface.node}, link {interface.link.name}, lab {lab.name}"
         self._address = bytes.fromhex(interface.hardware_address.replace(":", ""))
-        self._stream = pcapng.PcapStream()
+        self._stream = PcapStream()
         self._said: str | None = None
         argv = ["tcpdump", "-i", interface.name, "-w", "-", "-U", "--immediate-mode", "-Z", "root"]
         self._process = subprocess.Popen(
@@ -123,7 +120,7 @@ class _Follower:
     def __init__(self, ends: Sequence[_End], output: int) -> None:
         self._ends = {end.descriptor: end for end in ends}
         self._output = output
-        self._waiting: list[tuple[int, bytes]] = []
+        self._waiting = pcapng.InOrder()
         self._poll = select.poll()
         for descriptor in self._ends:
             self._poll.register(descriptor, select.POLLIN)
@@ -142,8 +139,8 @@ class _Follower:
         self._write(b"".join(blocks))
         try:
             while True:
-                self._read(_HELD_NS / 1e9 if self._waiting else None)
-                self._release(time.time_ns() - _HELD_NS)
+                self._read(pcapng.HELD_NS / 1e9 if self._waiting else None)
+                self._write(b"".join(self._waiting.release(time.time_ns())))
         except BrokenPipeError:
             raise
         except BaseException:
@@ -152,8 +149,8 @@ class _Follower:
                     tap.terminate()
                 for tap in self._ends.values():
                     for one in tap.rest():
-                        heapq.heappush(self._waiting, one)
-                self._release(None)
+                        self._waiting.add(*one)
+                self._write(b"".join(self._waiting.release(None)))
             raise
 
     def _read(self, timeout: float | None) -> None:
@@ -164,14 +161,7 @@ class _Follower:
                     raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
                 continue
             for one in self._ends[descriptor].read():
-                heapq.heappush(self._waiting, one)
-
-    def _release(self, until: int | None) -> None:
-        """Writes the frames captured before that time, in order; None: all."""
-        blocks = []
-        while self._waiting and (until is None or self._waiting[0][0] <= until):
-            blocks.append(heapq.heappop(self._waiting)[1])
-        self._write(b"".join(blocks))
+                self._waiting.add(*one)
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

@@ -4,9 +4,6 @@ scapy reads some 2,000 packets a second, so a capture keeps frames as they are: 
 by their bytes, and only what it lets through is read.
 """
 
-import mmap
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,22 +14,14 @@ from types import TracebackType
 
 from scapy.packet import Packet
 
+from hawkwing import packet_ring
+from hawkwing.packet_ring import PacketRing
 from lab import netns
 from lab.packets import Captured, assert_packet
 from lab.topology import Link, Topology
 from lab.wait import wait_until
 
-_ETH_P_ALL = 0x0003
-_ETH_P_IPV6, _ETH_P_8021Q = 0x86DD, 0x8100
-_SOL_PACKET, _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION = 263, 5, 6, 10
-_TPACKET_V2 = 1
-_TP_STATUS_USER, _TP_STATUS_CSUM_NOT_READY = 1, 1 << 3
-_TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
-_FRAME, _FRAMES, _MANY_FRAMES, _BLOCK = 2048, 2048, 16384, 65536
-_FRAME_HEADER = struct.Struct("=IIIHHIIHH")
-_ADDRESS = struct.Struct("=2xHiHB")
-_ADDRESS_AT = 32
-_OUTGOING = 4
+_MANY_FRAMES = 16384
 _HOP_BY_HOP, _TCP, _UDP, _ROUTING, _FRAGMENT, _ICMPV6, _DESTINATION = 0, 6, 17, 43, 44, 58, 60
 _EXTENSIONS = (_HOP_BY_HOP, _DESTINATION, _ROUTING, _FRAGMENT)
 _QUIET, _LONGEST_SETTLING = 0.01, 0.3
@@ -64,7 +53,7 @@ class Frame:
     @cached_property
     def ipv6(self) -> bytes:
         """From the IPv6 header on."""
-        return self.data[18 if self.data[12:14] == _ETH_P_8021Q.to_bytes(2, "big") else 14 :]
+        return self.data[18 if self.data[12:14] == packet_ring.ETH_P_8021Q.to_bytes(2, "big") else 14 :]
 
     @cached_property
     def transport(self) -> tuple[int, bytes]:
@@ -130,52 +119,29 @@ def is_noise(frame: Frame) -> bool:
 
 
 class Tap:
-    """A packet socket at one end of a link; it captures from its creation on.
-
-    Packets are copied into a ring: an ordinary packet socket only keeps a reference, and the End behaviour of
-    the next router, which rewrites the destination in place, would change what was captured.
-    """
+    """A capture at one end of a link, from its creation on."""
 
     def __init__(
-        self, device: str, namespace: str, link: str, ends: tuple[str, str], frames: int = _FRAMES
+        self, device: str, namespace: str, link: str, ends: tuple[str, str], frames: int = packet_ring.FRAMES
     ) -> None:
         """On a device; its frames are said to be of `link`, and sent by one of the `ends`: here, there."""
-        self._frames = frames
         self._here, self._there = ends
         self._link = link
-        self._socket = netns.run_inside(namespace, lambda: _packet_socket(device, frames))
-        self._ring = mmap.mmap(self._socket.fileno(), _FRAME * frames)
-        self._next = 0
+        self._ring = netns.run_inside(namespace, lambda: PacketRing(device, frames=frames))
 
     def frames(self, every: bool = False) -> Iterator[Frame]:
         """The frames with IPv6 since the last call, or all; RuntimeError if the ring was too small.
 
         On a link without a link-layer header they get an Ethernet header of zeros.
         """
-        while True:
-            at = self._next * _FRAME
-            header = _FRAME_HEADER.unpack_from(self._ring, at)
-            status, length, kept, mac, net, seconds, nanoseconds, tag, tag_type = header
-            if not status & _TP_STATUS_USER:
-                break
-            protocol, _index, _type, kind = _ADDRESS.unpack_from(self._ring, at + _ADDRESS_AT)
-            data = self._ring[at + mac : at + mac + kept]
-            struct.pack_into("=I", self._ring, at, 0)
-            self._next = (self._next + 1) % self._frames
-            if mac == net:
-                data, length = bytes(12) + struct.pack("=H", protocol) + data, length + 14
-            if not every and (protocol != socket.htons(_ETH_P_IPV6) or len(data) < 14 + 40):
-                continue
-            if status & _TP_STATUS_VLAN_VALID:
-                # The kernel keeps a tag beside the frame; on the wire it is in it.
-                known = status & _TP_STATUS_VLAN_TPID_VALID
-                data = data[:12] + struct.pack("!HH", tag_type if known else _ETH_P_8021Q, tag) + data[12:]
-                length += 4
-            sender = self._here if kind == _OUTGOING else self._there
-            when = seconds + nanoseconds / 1e9
-            yield Frame(data, when, self._link, sender, length, bool(status & _TP_STATUS_CSUM_NOT_READY))
-        _seen, lost = struct.unpack("=II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
-        if lost:
+        for one in self._ring.read():
+            data, length = one.data, one.length
+            if one.bare:
+                data, length = bytes(12) + one.protocol.to_bytes(2, "big") + data, length + 14
+            if every or (one.protocol == packet_ring.ETH_P_IPV6 and len(data) >= 14 + 40):
+                sender = self._here if one.outgoing else self._there
+                yield Frame(data, one.time / 1e9, self._link, sender, length, one.unfinished)
+        if lost := self._ring.lost():
             raise RuntimeError(
                 f"the capture on {self._link} lost {lost} packets, use less traffic or fewer links"
             )
@@ -183,16 +149,6 @@ class Tap:
     def close(self) -> None:
         """Stops the capture."""
         self._ring.close()
-        self._socket.close()
-
-
-def _packet_socket(interface: str, frames: int) -> socket.socket:
-    tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-    tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
-    ring = struct.pack("=IIII", _BLOCK, _FRAME * frames // _BLOCK, _FRAME, frames)
-    tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, ring)
-    tap.bind((interface, _ETH_P_ALL))
-    return tap
 
 
 class Capture:
@@ -202,7 +158,7 @@ class Capture:
         self, topology: Topology, namespace: Callable[[str], str], links: Iterable[Link] | None = None
     ) -> None:
         self._taps = []
-        frames = _FRAMES if links is None else _MANY_FRAMES
+        frames = packet_ring.FRAMES if links is None else _MANY_FRAMES
         for link in topology.links if links is None else links:
             # The end at a router: at a host, its own programs would show in the capture.
             routers = [node for node in link.nodes if node in {r.name for r in topology.routers}]

@@ -189,7 +189,7 @@ class Hooks:
         self._check_type(link)
         kind = "raw" if is_raw(link.type) else "ethernet"
         if f"egress_{kind}" not in self._programs:
-            raise DataplaneError(f"{link.name} is of another kind than before: restart the agent")
+            raise DataplaneError(f"{link.name} has changed its type: restart the agent")
         if first or unsure or maker is not None:
             with _alone(link.index):
                 put = self._hold_filters(link, kind, first or unsure, maker)
@@ -248,14 +248,14 @@ class Hooks:
         found = tc.qdisc(self._ip, link.index)
         if found is not None and found.kind != "clsact":
             raise DataplaneError(
-                f"{link.name} has the queueing discipline {found.kind} in the place of clsact: it takes no "
+                f"{link.name} has the queueing discipline {found.kind} instead of clsact: it has no "
                 f"filters for egress; remove it (tc qdisc del dev {link.name} {found.kind})"
             )
         if found is not None and any(found.blocks):
             numbers = " and ".join(str(block) for block in dict.fromkeys(found.blocks) if block)
             raise DataplaneError(
                 f"the clsact of {link.name} uses shared blocks ({numbers}): filters there would apply to "
-                "other interfaces, too; make it without blocks"
+                "other interfaces, too; create it without blocks"
             )
         return found
 
@@ -324,8 +324,8 @@ class Hooks:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 return False, f"another XDP program is on {link.name} already; use --ingress-hook tc"
             return False, (
-                f"{link.name} refuses {self._hook} ({error.strerror}): its driver can't, "
-                "or its MTU is too large for it; use --ingress-hook tc"
+                f"{link.name} refuses {self._hook} ({error.strerror}): its driver does not "
+                "support it, or the MTU is too large; use --ingress-hook tc"
             )
         return True, ""
 

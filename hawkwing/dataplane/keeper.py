@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
 from hawkwing.dataplane.attach import Hooks, Program
@@ -22,6 +21,7 @@ from hawkwing.dataplane.netlink import Change, Listener, Netlink
 from hawkwing.dataplane.next_hop import largest_index
 from hawkwing.dataplane.tc import Link
 from hawkwing.errors import DataplaneError, HawkwingError
+from hawkwing.status_model import Attachment
 
 log = logging.getLogger(__name__)
 _PERIOD = 10.0
@@ -54,7 +54,7 @@ class Place:
     def __post_init__(self) -> None:
         self.name = self.name or self.asked.name
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Attachment:
         """For `hawkwing status`."""
         return {
             "interface": self.asked.asked,
@@ -194,7 +194,7 @@ class Keeper:
         """What the first interface is called now."""
         return self._places[0].name
 
-    def report(self) -> list[dict[str, Any]]:
+    def report(self) -> list[Attachment]:
         """Each interface for `hawkwing status`."""
         return [place.report() for place in self._places]
 
@@ -233,7 +233,7 @@ class Keeper:
                     if await asyncio.to_thread(self.check, thorough):
                         changed()
                 except (HawkwingError, OSError) as error:
-                    log.error("looking after the interfaces: %s", error)
+                    log.error("checking the interfaces: %s", error)
                 # Others may change a lot at once.
                 await asyncio.sleep(_PAUSE)
         finally:
@@ -294,14 +294,14 @@ class Keeper:
     def _take(self, place: Place, link: Link) -> None:
         """Makes this interface the one that was asked for."""
         if any(other is not place and other.index == link.index for other in self._places):
-            raise DataplaneError(f"{link.name} is asked for by another name already")
+            raise DataplaneError(f"{link.name} is already given by another of its names")
         if place.index and place.index != link.index:
             was, attached = place.problem, place.attached
             self._lose(place)
             self._tell(place, was, attached)
         self._claims.take_link(link.index, link.name)
         if place.index == link.index and place.name != link.name:
-            log.info("%s is called %s now", place.name, link.name)
+            log.info("%s has been renamed to %s", place.name, link.name)
         place.index, place.name = link.index, link.name
 
     def _look_after(self, place: Place, missed: bool, maker: int | None) -> None:
@@ -399,6 +399,6 @@ class Keeper:
                 and seen[number] == self._seen_before[number]
             ):
                 yield (
-                    f"{place.name} {direction}: packets pass, but none gets to HawkWing's program: "
+                    f"{place.name} {direction}: packets pass, but none reaches HawkWing's program: "
                     "nothing is steered"
                 )

@@ -243,7 +243,7 @@ class Loading:
         self._capacities = capacities or self._capacities
         existing = fitting(sized(self._code, self._capacities), inherited)
         if inherited and not existing:
-            log.warning("the previous agent's tables have another form: flows are learned again")
+            log.warning("the previous agent's tables have a different layout: flows are learned again")
         if isinstance(early, DataplaneError):
             raise early
         if early is not None and existing:

@@ -160,7 +160,7 @@ class Netlink:
         try:
             return self._socket.recv(_ROOM)
         except TimeoutError:
-            raise DataplaneError(f"the kernel gives no answer on netlink within {_SECONDS:.0f} s") from None
+            raise DataplaneError(f"the kernel did not answer on netlink within {_SECONDS:.0f} s") from None
 
 
 def _raise_error(content: bytes, flags: int, kind: int) -> None:

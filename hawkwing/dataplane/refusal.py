@@ -36,10 +36,13 @@ def missing_capabilities(status: Path = Path("/proc/self/status")) -> list[str]:
 def needs_capabilities() -> str:
     """A sentence that names what is missing; empty where nothing is."""
     missing = missing_capabilities()
-    if not missing:
-        return ""
-    these = "this capability" if len(missing) == 1 else "these capabilities"
-    return f"missing {', '.join(missing)}: run it as root, or give it {these}"
+    return sentence_of_missing(missing) if missing else ""
+
+
+def sentence_of_missing(capabilities: list[str]) -> str:
+    """What to do about missing capabilities."""
+    these = "this capability" if len(capabilities) == 1 else "these capabilities"
+    return f"missing {', '.join(capabilities)}: run it as root, or give it {these}"
 
 
 def of_compiler(status: int, errors: str) -> str:

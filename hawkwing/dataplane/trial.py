@@ -56,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--compile", action="store_true", help="compile with this machine's BCC")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write what was compiled to DIR")
     parser.add_argument(
-        "--ship", action="store_true", help="write what was compiled where the project ships it"
+        "--ship", action="store_true", help="write what was compiled to the project's own folder"
     )
-    parser.add_argument("--trial", action="store_true", help="load every program and let it go again")
+    parser.add_argument("--trial", action="store_true", help="load every program, and unload it")
     parser.add_argument(
         "--from", dest="folder", type=Path, metavar="DIR", help="bytecode in DIR, not the shipped one"
     )

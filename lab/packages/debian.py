@@ -23,8 +23,8 @@ _AUTHORS = "The HawkWing authors <hawkv6@users.noreply.github.com>"
 _SOURCE = Path("build/hawkwing")
 #: What a package is built from.
 _PARTS = (
-    *("LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "bpf", "constraints.txt", "debian", "docs"),
-    *("hawkwing", "packaging", "pyproject.toml"),
+    *("LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "bpf", "constraints.txt"),
+    *("debian", "deploy", "docs", "hawkwing", "packaging", "pyproject.toml"),
 )
 _TOOLS = "apt-get -q update && apt-get -q -y --no-install-recommends install build-essential lintian"
 _BUILD = """

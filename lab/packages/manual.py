@@ -133,10 +133,10 @@ def _hawkwing() -> Iterator[str]:
         "CAPABILITIES",
         escaped(
             "client, server and doctor need CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; detach needs "
-            "CAP_NET_ADMIN. status, explain, paths and reload need to be root, as do ping and trace with a "
-            "destination. ping and trace with --sid, check and version need nothing; --ioam needs "
-            "CAP_NET_RAW. A restarted server takes over its learned flows as a unit, or with CAP_SYS_ADMIN; "
-            "else it learns them again."
+            "CAP_NET_ADMIN, capture CAP_NET_RAW. status, drops, explain, paths and reload need to be root, "
+            "as do ping and trace with a destination. ping and trace with --sid, check and version need "
+            "nothing; --ioam needs CAP_NET_RAW. A restarted server takes over its flows as a unit, or "
+            "with CAP_SYS_ADMIN; else it learns them again."
         ),
     )
     yield ".SH FILES\n" + _list(
@@ -148,6 +148,7 @@ def _hawkwing() -> Iterator[str]:
             "Programs that were compiled on this host, after changes of the C sources.",
         ),
         (_values("/usr/share/hawkwing/config.schema.json"), "JSON schema of the configuration, for editors."),
+        (_values("/usr/share/hawkwing/status.schema.json"), "JSON schema of status --json."),
     )
     yield ".SH ENVIRONMENT\n" + _list(
         (

@@ -34,7 +34,7 @@ ADVICE: Mapping[str, Advice] = {
     "STEERED": Advice(EGRESS, "Nothing."),
     "SPLIT": Advice(
         EGRESS,
-        "Nothing is lost. If it goes on, raise the MTU of the link, or send smaller datagrams.",
+        "Nothing is lost. If this continues, raise the MTU of the link, or send smaller datagrams.",
     ),
     "STRIPPED": Advice(INGRESS, "Nothing."),
     "ERROR_RESTORED": Advice(
@@ -50,7 +50,7 @@ ADVICE: Mapping[str, Advice] = {
     "LEARNED": Advice(INGRESS, "Nothing.", "server"),
     "FLOW_REPLACED": Advice(
         INGRESS,
-        "If it grows all the time, the flow table is too small: restart with a larger `--flows`.",
+        "If it keeps growing, the flow table is too small: restart with a larger `--flows`.",
         "server",
     ),
     "FLOW_ENDED": Advice(
@@ -61,7 +61,7 @@ ADVICE: Mapping[str, Advice] = {
     "NAME_LEARNED": Advice(INGRESS, "Nothing.", "client"),
     "NAME_LOST": Advice(
         INGRESS,
-        "The agent's own look-up adds the address later. If it goes on, "
+        "The agent's own look-up adds the address later. If this continues, "
         + _SEE.format("address-not-learned")
         + ".",
         "client",
@@ -76,12 +76,12 @@ ADVICE: Mapping[str, Advice] = {
         "client",
     ),
     "NO_SERVICE": Advice(
-        EGRESS, "Nothing for other traffic. Else " + _SEE.format("nothing-is-steered") + ".", "client"
+        EGRESS, "Nothing for other traffic. Otherwise " + _SEE.format("nothing-is-steered") + ".", "client"
     ),
     "NO_APPLICATION": Advice(EGRESS, "To steer this port, add an application to the service.", "client"),
     "NO_FLOW": Advice(
         EGRESS,
-        "Nothing for connections that this host opens, and for clients without a path. Else "
+        "Nothing for connections that this host opens, and for clients without a path. Otherwise "
         + _SEE.format("replies-are-lost")
         + ".",
         "server",
@@ -101,8 +101,8 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "LOST_FRAGMENT": Advice(
         EGRESS,
-        "Nothing if the first fragment was not steered. Else it left through another interface: name all "
-        "interfaces with `-i`.",
+        "Nothing if the first fragment was not steered. Otherwise it left through another interface: name "
+        "all interfaces with `-i`.",
     ),
     "NO_ROUTING_HEADER": Advice(
         INGRESS,
@@ -129,13 +129,13 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "OTHER_HOST": Advice(INGRESS, "Nothing: a switch floods or mirrors frames, and the kernel drops them."),
     "NOT_LOCAL": Advice(
-        INGRESS, "Nothing for packets that this host forwards. Else add the address to an interface."
+        INGRESS, "Nothing for packets that this host forwards. Otherwise add the address to an interface."
     ),
     "UNTRUSTED": Advice(
         INGRESS,
         "If the sender is yours, add its addresses and SIDs to `sr_domain`; "
         + _SEE.format("replies-are-lost")
-        + ". Else filter SRHs at the edge of the domain.",
+        + ". Otherwise filter SRHs at the edge of the domain.",
     ),
     "NOTHING_TO_LEARN": Advice(
         INGRESS,
@@ -172,8 +172,8 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "NO_ROOM": Advice(
         BOTH,
-        "Look for other signs of a lack of memory (`dmesg`). Else report it with the kernel's version and "
-        "the driver.",
+        "Look for other signs of a lack of memory (`dmesg`). Otherwise report it with the kernel's version "
+        "and the driver.",
     ),
 }
 
@@ -188,7 +188,8 @@ def _parts() -> Iterator[str]:
         "<!-- Made by `python -m lab.packages.texts`. -->\n"
         "# Reasons\n\n"
         "Each packet has one reason of kind *ok*, *unchanged* or *drop*, and any number of kind *info*.\n"
-        "`hawkwing status` shows the counters, `hawkwing status --json` has them as JSON, and the metric\n"
+        "`hawkwing drops` shows the counters, dropped packets first; `hawkwing drops --follow` shows every\n"
+        "two seconds what is new, with packets/s. `hawkwing status --json` has them as JSON, and the metric\n"
         "`hawkwing_packets_total` has them as the label `reason`.\n\n"
         "With `--ingress-hook xdp`, a packet counted as `STRIPPED` by XDP is counted once more as\n"
         "`NO_ROUTING_HEADER` by tc.\n"

@@ -70,7 +70,7 @@ RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
         "Blocks don't overlap. There are four at most. With `sr_domain`, each is inside one of its prefixes.",
     ),
     Hawkeye: ("`enabled: true` needs `address` and `port`.",),
-    Tls: ("`certificate` and `key` need each other.",),
+    Tls: ("`certificate` and `key` require each other.",),
     Service: (
         "A service needs `domain_name`, `ipv6_addresses`, or both.",
         "A service needs at least one application.",

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from hawkwing import config_schema
-from lab.packages import completion, dashboard, manual, metrics_page, reasons, reference
+from hawkwing import config_schema, status_schema
+from lab.packages import completion, dashboard, manual, metrics_page, reasons, reference, status_page
 
-_SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "hawkwing.schema.json"
+_DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def texts() -> dict[Path, str]:
@@ -14,7 +14,9 @@ def texts() -> dict[Path, str]:
     return {
         **manual.texts(),
         **completion.texts(),
-        _SCHEMA: config_schema.text(),
+        _DOCS / "hawkwing.schema.json": config_schema.text(),
+        _DOCS / "status.schema.json": status_schema.text(),
+        status_page.FILE: status_page.text(),
         metrics_page.PAGE: metrics_page.text(),
         dashboard.PAGE: dashboard.text(),
         reasons.FILE: reasons.text(),

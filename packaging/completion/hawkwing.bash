@@ -5,10 +5,10 @@ _hawkwing() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=""
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    words="client server status reload detach explain paths ping trace check doctor version --help --version"
+    words="client server status reload detach drops capture explain paths ping trace check doctor version --help --version"
   else
     case "${COMP_WORDS[1]} $prev" in
-      "client -i" | "server -i" | "reload -i" | "detach -i" | *" --interface")
+      "client -i" | "server -i" | "reload -i" | "detach -i" | "drops -i" | "capture -i" | *" --interface")
         words=$(ls /sys/class/net 2>/dev/null)
         ;;
       *" --sr-domain")
@@ -32,6 +32,14 @@ _hawkwing() {
         return
         ;;
       *" --flows")
+        return
+        ;;
+      *" --count")
+        return
+        ;;
+      *" --output")
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
       *" --sid")
@@ -62,6 +70,8 @@ _hawkwing() {
           status) words="--json --watch --help" ;;
           reload) words="-i --interface client server --help" ;;
           detach) words="-i --interface client server --help" ;;
+          drops) words="-i --interface --follow --json client server --help" ;;
+          capture) words="-i --interface --count --output --help" ;;
           explain) words="--help" ;;
           paths) words="--json --help" ;;
           ping) words="--sid --csid -c --count -i --interval -W --wait --source --size --json --help" ;;

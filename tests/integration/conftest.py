@@ -22,6 +22,8 @@ from lab.wait import patient
 from lab.wire import Capture
 from tests.labs import running
 
+from .pair import Pair
+
 HAWKWING = [sys.executable, "-m", "hawkwing"]
 MOST_SHOWN = 500
 """Packets that are shown of a failed test's captures."""
@@ -190,6 +192,17 @@ def udp(lab: Lab) -> Iterator[Callable[..., Endpoint]]:
     yield make
     for endpoint in made:
         endpoint.socket.close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    """A host with eth0, and the other end of its link; nothing is left of an agent that has ended."""
+    made = Pair(tmp_path)
+    try:
+        made.link()
+        yield made
+    finally:
+        made.close()
 
 
 def have_tool(name: str) -> bool:

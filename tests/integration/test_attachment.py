@@ -4,8 +4,7 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -30,17 +29,6 @@ def program(verdict: int, kind: int = bpf.SCHED_CLS) -> int:
     """The file descriptor of a program with this verdict for all packets."""
     returns = b"\xb7\0\0\0" + struct.pack("=i", verdict) + b"\x95" + bytes(7)
     return bpf.load_program("somebody", returns, kind)
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    """A host with eth0, and the other end of its link; nothing is left of an agent that has ended."""
-    made = Pair(tmp_path)
-    try:
-        made.link()
-        yield made
-    finally:
-        made.close()
 
 
 def no_clsact(pair: Pair) -> None:
@@ -179,9 +167,9 @@ def test_an_interface_that_is_gone_is_told_everywhere(pair: Pair) -> None:
 def test_a_renamed_interface_stays_the_same(pair: Pair) -> None:
     agent = pair.agent().ready()
     pair.rename("eth0", "lan0")
-    agent.says("eth0 is called lan0 now", 1.0)
+    agent.says("eth0 has been renamed to lan0", 1.0)
     assert pair.steered()
-    assert "eth0 is called lan0 now" in pair.hawkwing("status")
+    assert "eth0 has been renamed to lan0" in pair.hawkwing("status")
     assert pair.refused("-i", "lan0").startswith("hawkwing: hawkwing client already runs on lan0 (process ")
     # What is called eth0 now is another one, which stays alone.
     pair.sh("ip link add eth0 type veth peer name eth0peer; ip link set eth0 up")
@@ -236,7 +224,7 @@ def test_two_agents_never_end_up_on_one_interface(pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("theirs", "sentence"),
     [
-        ("tc qdisc add dev eth0 ingress", "eth0 has the queueing discipline ingress in the place of clsact"),
+        ("tc qdisc add dev eth0 ingress", "eth0 has the queueing discipline ingress instead of clsact"),
         (
             "tc qdisc add dev eth0 ingress_block 21 egress_block 22 clsact",
             "the clsact of eth0 uses shared blocks (21 and 22)",

@@ -11,6 +11,7 @@ from hawkwing.dataplane import bpf
 from lab.network import Lab
 from lab.process import Process
 from lab.wire import Capture, tcp_port
+from tests.schemas import assert_known_status
 
 from .conftest import HAWKWING, Agents, filters
 from .onwire import assert_steered
@@ -51,6 +52,7 @@ def test_a_server_steers_and_tells(lab: Lab, server: Process, agents: Agents, ca
         told = lab.execute("host-b", [*limited(), *HAWKWING, *arguments])
         assert told.stderr == ""
     answer = json.loads(lab.execute("host-b", [*limited(), *HAWKWING, "status", "--json"]).stdout)
+    assert_known_status(answer)
     assert answer[0]["flows"]["count"] >= 1
 
 

@@ -14,6 +14,7 @@ from lab.packets import path
 from lab.process import Process, stop
 from lab.wait import wait_until
 from lab.wire import Capture, Filter
+from tests.schemas import assert_known_status
 
 from .conftest import HAWKWING, Agents, Endpoint
 from .onwire import R1, R2, R3, R4, R5, R6, B
@@ -46,6 +47,7 @@ def asking(*intents: list[dict[str, Any]]) -> str:
 def queries(lab: Lab, host: str) -> dict[str, int]:
     """What `hawkwing status` says of the client's queries."""
     (told,) = json.loads(lab.execute(host, [*HAWKWING, "status", "--json"]).stdout)
+    assert_known_status([told])
     counted: dict[str, int] = told["controller"]["queries"]
     return counted
 

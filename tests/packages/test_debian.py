@@ -23,6 +23,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 CLIENT, SERVER = "hawkwing-client@eth0", "hawkwing-server@eth0"
 CONFIG = "etc/hawkwing/config.yaml"
+PROJECT = Path(__file__).parents[2]
+SCHEMAS = {"config.schema.json": "docs/hawkwing.schema.json", "status.schema.json": "docs/status.schema.json"}
 
 
 @pytest.fixture
@@ -65,6 +67,19 @@ def test_removal_leaves_nothing(lab: Lab, booted: Machine, root: Path, agents: A
     assert files(root) - before == set()
     assert booted.run("sh", "-c", "ls /run/hawkwing").returncode != 0
     assert "hawkeye:" in shipped
+
+
+def test_all_documents_are_there(package: Path, tmp_path: Path) -> None:
+    """As they are here, and not compressed: they link to each other."""
+    subprocess.run(["dpkg-deb", "-x", str(package), str(tmp_path)], check=True)
+    there = tmp_path / "usr/share/doc/hawkwing"
+    ours = [*PROJECT.glob("docs/*"), *PROJECT.glob("deploy/*")]
+    ours += [PROJECT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")]
+    assert len(ours) > 15
+    for file in ours:
+        assert (there / file.relative_to(PROJECT)).read_bytes() == file.read_bytes(), file.name
+    for name, source in SCHEMAS.items():
+        assert (tmp_path / "usr/share/hawkwing" / name).read_bytes() == (PROJECT / source).read_bytes()
 
 
 def test_units_steer_reload_and_stop(

@@ -41,7 +41,7 @@ def status(*attachments: dict[str, Any]) -> list[str]:
     [
         (GOOD, []),
         (GONE, ["  not attached: eth0 is gone"]),
-        (GOOD | {"renamed": True, "name": "lan0"}, ["  eth0 is called lan0 now"]),
+        (GOOD | {"renamed": True, "name": "lan0"}, ["  eth0 has been renamed to lan0"]),
         (
             GOOD | {"restored": 1},
             ["  eth0: filters were removed by another program once, and attached again"],

@@ -31,6 +31,7 @@ OWN = {
     "lab/kernels/archive.py": {"depmod"},
     "lab/kernels/initramfs.py": {"modprobe", "zstd"},
     "lab/packages/image.py": {"git"},
+    "tests/integration/test_capture.py": {"tshark"},
     "tests/integration/test_live.py": {"tshark"},
     "tests/packages/conftest.py": {"systemd"},
     "tests/packages/containers.py": {"crun"},

@@ -278,7 +278,7 @@ def test_a_port_twice_in_a_service(here: Path) -> None:
         ("fe80::1", "fe80::1 is link-local: no router forwards to it"),
         ("fcbb::1%eth0", "fcbb::1%eth0 has a zone ID, write the address without it"),
         ("fcbb::/64", "fcbb::/64 has a prefix length, write the address without it"),
-        ("fcbb::", "an address that ends in :: must be in quotes, YAML takes it for a key"),
+        ("fcbb::", "an address that ends in :: must be in quotes, YAML reads it as a key"),
         ("fcbb::g", "fcbb::g is not an IPv6 address"),
         ("5", "5 is not an IPv6 address"),
         ("", "is empty, an IPv6 address is needed"),

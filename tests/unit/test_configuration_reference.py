@@ -45,7 +45,7 @@ BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
         {"block": "5f00::/16"},
     ),
     "`enabled: true` needs `address` and `port`.": (Hawkeye, {"enabled": True, "port": 5001}),
-    "`certificate` and `key` need each other.": (Tls, {"key": "k.pem"}),
+    "`certificate` and `key` require each other.": (Tls, {"key": "k.pem"}),
     "A service needs `domain_name`, `ipv6_addresses`, or both.": (Service, {"applications": [PATH]}),
     "A service needs at least one application.": (Service, {"domain_name": "wb.hawk.net"}),
     "Each port is used once in a service.": (Service, {**WEB, "applications": [PATH, PATH]}),

@@ -49,7 +49,9 @@ def block_lines(text: str) -> Iterator[str]:
 
 
 def words_of(line: str) -> list[str]:
+    """The words of a command, up to a pipe."""
     words = shlex.split(line)
+    words = words[: words.index("|")] if "|" in words else words
     return words[1:] if words[:1] == ["sudo"] else words
 
 

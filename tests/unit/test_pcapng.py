@@ -10,8 +10,9 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import PcapNgReader, RawPcapWriter
 
-from lab import pcapng
-from lab.pcapng import PcapStream, Record
+from hawkwing import pcapng
+from hawkwing.pcapng import Record
+from lab.pcap import PcapStream
 
 START = 1_800_000_000_123_456_789
 FRAMES = [

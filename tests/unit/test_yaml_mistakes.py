@@ -151,7 +151,7 @@ ROWS = [
     Row(
         "text behind a quote",
         name('"wb".hawk.net'),
-        ['3: .hawk.net stands behind the closing "'],
+        ['3: .hawk.net follows the closing "'],
         name('"wb.hawk.net"'),
     ),
     Row(
@@ -216,7 +216,7 @@ ROWS = [
     Row(
         "alias without anchor",
         port("*p"),
-        ["5: *p is used, but no &p stands before it"],
+        ["5: *p is used, but &p is not defined before it"],
         "x-p: &p 80\n" + port("*p"),
     ),
     Row(

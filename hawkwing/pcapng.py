@@ -1,23 +1,25 @@
-"""The blocks of a pcapng file (draft-ietf-opsawg-pcapng), and the packets in what tcpdump writes.
+"""The blocks of a pcapng file (draft-ietf-opsawg-pcapng), and packets in the order of their times.
 
 Each block begins and ends with its length, and options are padded to 32 bits, in this machine's byte order:
 
     | type | length | body | options | length |
 """
 
+import heapq
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+ETHERNET, RAW_IP = 1, 101
+"""Link types: frames with an Ethernet header, packets that begin with their IP header."""
+HELD_NS = 50_000_000
+"""Nanoseconds for which packets wait for earlier ones of other interfaces."""
 _SECTION, _INTERFACE, _PACKET = 0x0A0D0D0A, 1, 6
 _BYTE_ORDER, _MAJOR, _MINOR, _UNKNOWN_LENGTH = 0x1A2B3C4D, 1, 0, -1
-_ETHERNET, _ANY_LENGTH = 1, 0
+_ANY_LENGTH = 0
 _END, _NAME, _DESCRIPTION, _RESOLUTION, _FLAGS = 0, 2, 3, 9, 2
 _NANOSECONDS = 9
 _INBOUND, _OUTBOUND = 1, 2
-_NANOSECOND_PCAP = 0xA1B23C4D
-_FILE_HEADER, _RECORD = struct.Struct("=I20x"), struct.Struct("=IIII")
-_BILLION = 10**9
 
 Options = Sequence[tuple[int, bytes]]
 
@@ -40,11 +42,11 @@ def section() -> bytes:
     return _block(_SECTION, struct.pack("=IHHq", _BYTE_ORDER, _MAJOR, _MINOR, _UNKNOWN_LENGTH))
 
 
-def interface(name: str, description: str) -> bytes:
+def interface(name: str, description: str, link_type: int = ETHERNET) -> bytes:
     """An Interface Description Block; the interfaces of a section are numbered from 0 on."""
     options = [(_NAME, name.encode()), (_DESCRIPTION, description.encode())]
     options.append((_RESOLUTION, bytes([_NANOSECONDS])))
-    return _block(_INTERFACE, struct.pack("=HHI", _ETHERNET, 0, _ANY_LENGTH), options)
+    return _block(_INTERFACE, struct.pack("=HHI", link_type, 0, _ANY_LENGTH), options)
 
 
 @dataclass(frozen=True, order=True)
@@ -64,30 +66,24 @@ def packet(number: int, record: Record, outbound: bool) -> bytes:
     return _block(_PACKET, head + _padded(record.data), [(_FLAGS, flags)])
 
 
-class PcapStream:
-    """Takes apart a pcap stream with nanoseconds that comes in pieces, such as a pipe gives them."""
+class InOrder:
+    """Packet blocks of several interfaces in the order of their times, however they come."""
 
     def __init__(self) -> None:
-        self._rest = b""
-        self.begun = False
-        """Has the header of the file come? tcpdump writes it once it captures."""
+        self._waiting: list[tuple[int, bytes]] = []
 
-    def feed(self, data: bytes) -> Iterator[Record]:
-        """The frames that are complete now; ValueError if this is no such stream."""
-        self._rest += data
-        if not self.begun:
-            if len(self._rest) < _FILE_HEADER.size:
-                return
-            (magic,) = _FILE_HEADER.unpack_from(self._rest)
-            if magic != _NANOSECOND_PCAP:
-                raise ValueError(f"not a pcap stream with nanoseconds: {self._rest[:4].hex()}")
-            self._rest, self.begun = self._rest[_FILE_HEADER.size :], True
-        at = 0
-        while len(self._rest) >= at + _RECORD.size:
-            seconds, nanoseconds, kept, length = _RECORD.unpack_from(self._rest, at)
-            after = at + _RECORD.size + kept
-            if after > len(self._rest):
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, time: int, block: bytes) -> None:
+        """A block, with the time of its packet in nanoseconds."""
+        heapq.heappush(self._waiting, (time, block))
+
+    def release(self, now: int | None, most: int | None = None) -> list[bytes]:
+        """The blocks that have waited long enough (now None: all), `most` of them."""
+        blocks: list[bytes] = []
+        while self._waiting and (now is None or self._waiting[0][0] <= now - HELD_NS):
+            if most is not None and len(blocks) == most:
                 break
-            yield Record(seconds * _BILLION + nanoseconds, self._rest[at + _RECORD.size : after], length)
-            at = after
-        self._rest = self._rest[at:]
+            blocks.append(heapq.heappop(self._waiting)[1])
+        return blocks
