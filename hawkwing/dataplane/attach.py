@@ -135,6 +135,12 @@ def forget(index: int) -> None:
     _marker(index).unlink(missing_ok=True)
 
 
+def forget_former(ip: Netlink, index: int) -> None:
+    """As `forget`, unless we are on it again: news that it was gone may come late."""
+    if not _any_of_ours(ip, index):
+        forget(index)
+
+
 def forget_vanished(ip: Netlink) -> None:
     """Removes the markers of killed agents whose interface or clsact is gone."""
     for path in runtime_folder().glob("clsact-*"):

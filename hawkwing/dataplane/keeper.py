@@ -325,7 +325,7 @@ class Keeper:
     def _lose(self, place: Place) -> None:
         """The interface is gone, and with it what was on it."""
         self._claims.drop_link(place.index)
-        attach.forget(place.index)
+        attach.forget_former(self._ip, place.index)
         place.index, place.attached, place.held = 0, False, False
         place.problem = f"{place.name} is gone"
 
