@@ -297,7 +297,44 @@ def test_slots_that_wait_at_a_restart_are_not_lost(small_server: Host) -> None:
             successor.adopt(bench.plane.next_hops.learned_slots())
         assert sum(successor.sweeping()) == (3 if taking_over else 0)
         flows.close()
+    # That of the first agent knows nothing of it.
+    bench.plane.sweeper.adopt(())
     learn(small_server, full, "LEARNED")
+
+
+def test_a_slot_that_a_flow_has_is_not_given_back(small_server: Host) -> None:
+    """Made unknown as no flow had it, but in that moment another CPU gave it to a flow."""
+    bench = small_server.bench
+    path, another = paths_from(1, 2)
+    learn(small_server, request(path), "LEARNED")
+    slot = bench.slot(path[::-1])
+    (key,) = bench.plane.maps["paths"].each_key()
+    # Paths are scarce.
+    learn(small_server, request(another, sport=PEER + 1), "LEARNED")
+    bench.empty("flows")
+    assert bench.plane.sweeper.sweep() == 0 and bench.entries("paths") == 0
+    # What that CPU had found before.
+    bench.plane.maps["paths"].set(key, slot.to_bytes(4, "little"))
+    learn(small_server, request(path), "LEARNED")
+    bench.plane.maps["paths"].delete(key)
+    for returned in (1, 0, 0):
+        assert bench.plane.sweeper.sweep() == returned
+        bench.expect("egress", reply(), "STEERED", out=steered(reply(), path[::-1]))
+
+
+def test_learned_paths_of_flows_stay_and_others_go(small_server: Host) -> None:
+    """Two of three slots are taken, more than half: each half minute those without a flow are looked for."""
+    bench = small_server.bench
+    kept, gone = paths_from(1, 2)
+    learn(small_server, request(gone), "LEARNED")
+    learn(small_server, request(kept), "LEARNED")
+    for _ in range(2):
+        bench.plane.tick()
+        bench.expect("egress", reply(), "STEERED", out=steered(reply(), kept[::-1]))
+    assert [path.sids for path in bench.plane.learned_paths()] == [tuple(kept[::-1])]
+    for number, path in enumerate(paths_from(3, 2), 1):
+        source = IPv6Address(int(HOST_A) + (number << 64))
+        learn(small_server, request(path, source=source), "LEARNED")
 
 
 def test_a_slot_that_is_used_again_counts_from_zero(small_server: Host) -> None:

@@ -12,8 +12,6 @@ from hawkwing.config import Config, load_config
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.plane import DataPlane, route_key, service_value
 from hawkwing.desired import Desired
-from hawkwing.errors import DataplaneError
-from hawkwing.policies import PolicyTable
 from hawkwing.steering import GRACE, LONGEST_TTL, MOST_ADDRESSES, Steering
 
 SOURCE, ONE, TWO = (IPv6Address(f"fd00::{n}") for n in (1, 0x11, 0x12))
@@ -145,22 +143,6 @@ services:
 """
     maps.steering.apply(configured(tmp_path, text), None)
     assert maps.path(ONE, 1) == [SID_A] and maps.path(ONE, 2) == [SID_B]
-
-
-def test_slots_are_shared_and_rest_before_they_are_used_again() -> None:
-    clock, written = Clock(), []
-    table = PolicyTable(4, lambda slot, sids: written.append((slot, sids)), clock)
-    assert table.acquire((SID_A,)) == table.acquire((SID_A,)) == 1
-    assert table.acquire((SID_B,)) == 2
-    table.release((SID_A,))
-    assert table.slot_of((SID_A,)) == 1
-    table.release((SID_A,))
-    assert table.acquire((SID_C,)) == 3, "a slot just released may still be read"
-    clock.now += 2
-    assert table.acquire((SID_A, SID_B)) == 1
-    with pytest.raises(DataplaneError, match="more than 3 different segment lists"):
-        table.acquire((SID_B, SID_A))
-    assert [slot for slot, _sids in written] == [1, 2, 3, 1]
 
 
 def test_a_name_has_so_many_addresses_and_no_more(
