@@ -1,0 +1,89 @@
+"""Which tests can notice a change: those that run its line, or use what it defines; the quick ones first."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.mutants.operators import Mutant
+
+MOST_SECONDS = 12.0
+"""Of tests for one change: those that take long come last, and may be left out."""
+
+
+@dataclass
+class Reach:
+    """What the tests run: per file and line the tests, and how long each test takes."""
+
+    lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    imports: dict[str, set[str]] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+
+    def add(self, found: Mapping[str, Any]) -> None:
+        """What was traced of one file of tests."""
+        self.failed.update(found["failed"])
+        self.seconds.update(found["seconds"])
+        names = [name for name in found["tests"] if name]
+        for test, files in found["tests"].items():
+            for file, numbers in files.items():
+                if not test:
+                    self.imports.setdefault(f"hawkwing/{file}", set()).update(names)
+                    continue
+                lines = self.lines.setdefault(f"hawkwing/{file}", {})
+                for number in numbers:
+                    lines.setdefault(number, set()).add(test)
+
+    def running(self, file: str, numbers: Iterable[int]) -> set[str]:
+        """The tests that run one of these lines."""
+        lines = self.lines.get(file, {})
+        return set().union(*(lines.get(number, set()) for number in numbers))
+
+    def in_order(self, tests: Iterable[str], budget: float) -> list[str]:
+        """The quickest first, as many as fit."""
+        chosen, total = [], 0.0
+        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
+            total += self.seconds[test]
+            if chosen and total > budget:
+                break
+            chosen.append(test)
+        return chosen
+
+    def tests_of(self, mutant: Mutant, root: Path, budget: float = MOST_SECONDS) -> list[str]:
+        """The tests that may notice a change."""
+        near = self.running(mutant.file, mutant.lines)
+        if not mutant.at_import:
+            return self.in_order(near, budget)
+        for file, numbers in _uses(root, mutant.name).items():
+            near |= self.running(file, numbers)
+        first = self.in_order(near, budget)
+        left = budget - sum(self.seconds[test] for test in first)
+        others = set().union(*self.lines.get(mutant.file, {}).values()) or self.imports.get(
+            mutant.file, set()
+        )
+        return first + (self.in_order(others - set(first), left) if left > 0 else [])
+
+
+@functools.cache
+def _uses(root: Path, name: str) -> dict[str, list[int]]:
+    """The lines of the agent that use a name, by file."""
+    found: dict[str, list[int]] = {}
+    if not name:
+        return found
+    for path in (root / "hawkwing").rglob("*.py"):
+        text = path.read_text()
+        if name in text:
+            file = str(path.relative_to(root))
+            for node in ast.walk(_parsed(text)):
+                if getattr(node, "id", None) == name or getattr(node, "attr", None) == name:
+                    found.setdefault(file, []).append(node.lineno)  # type: ignore[attr-defined]
+    return found
+
+
+@functools.cache
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
