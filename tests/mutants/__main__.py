@@ -110,6 +110,7 @@ def _run(
             if reach.failed:
                 say(f"{len(reach.failed)} tests don't pass here as it is, and are left out:")
                 say("\n".join(sorted(reach.failed)))
+            campaign.warm(workers)
             changed = sorted({mutant.file for mutant in found})
             problems = campaign.controls(workers, changed, reach)
             wrong = {problem.split(":")[0] for problem in problems}

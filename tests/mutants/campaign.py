@@ -25,6 +25,7 @@ _CONTROL_SECONDS = 4.0
 _LEAST_SECONDS, _TIMES = 30.0, 6.0
 """A change has so long at least, or so many times what its tests took: longer counts as noticed."""
 _MEMORY = 6 << 30
+_OF_STEERING = "tests/dataplane/test_steering.py"
 _PASSED, _FAILED, _NOT_FOUND, _NO_TESTS = 0, 1, 4, 5
 
 Job = tuple[dict[str, Any], Callable[[dict[str, Any]], None]]
@@ -84,9 +85,9 @@ def run_all(workers: Sequence[Copy], jobs: Iterable[Job]) -> None:
         raise errors[0]
 
 
-def unit_tests() -> list[str]:
-    """The files of unit tests that import the agent."""
-    found = sorted((PROJECT / "tests" / "unit").glob("test_*.py"))
+def tests_asked() -> list[str]:
+    """The files of unit tests that import the agent, and those of steering, whose maps are real."""
+    found = [*sorted((PROJECT / "tests" / "unit").glob("test_*.py")), PROJECT / _OF_STEERING]
     return [str(path.relative_to(PROJECT)) for path in found if _imports_agent(path.read_text())]
 
 
@@ -99,7 +100,7 @@ def trace(workers: Sequence[Copy], cache: Path, say: Callable[[str], None]) -> R
     reach, jobs = Reach(), []
     cache.mkdir(parents=True, exist_ok=True)
     agent = _digest(sorted((PROJECT / "hawkwing").rglob("*.py")), Path(__file__).with_name("trace.py"))
-    files = unit_tests()
+    files = tests_asked()
 
     def keep(kept: Path, file: str) -> Callable[[dict[str, Any]], None]:
         def done(found: dict[str, Any]) -> None:
@@ -152,6 +153,16 @@ def try_mutants(
             request |= {"limit": limit, "memory": _MEMORY}
             jobs.append((request, _told(mutant, told)))
     run_all(workers, jobs)
+
+
+def warm(workers: Sequence[Copy]) -> None:
+    """Has each copy compiled, once."""
+    request = {"kind": "warm", "tests": tests_asked(), "limit": _TRACE_SECONDS}
+    threads = [threading.Thread(target=worker.do, args=(request,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def controls(workers: Sequence[Copy], files: Sequence[str], reach: Reach) -> list[str]:

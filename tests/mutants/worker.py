@@ -64,6 +64,11 @@ def _trace(file: str) -> dict[str, Any]:
     return {"status": int(status), **tracer.found()}
 
 
+def _warm(files: Sequence[str]) -> dict[str, Any]:
+    """Leaves the bytecode of all modules behind: without it each run would compile them anew."""
+    return {"status": int(pytest.main(["-q", "--collect-only", "-p", "no:cacheprovider", *files]))}
+
+
 def _test(tests: Sequence[str], memory: int) -> dict[str, Any]:
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -143,6 +148,8 @@ def _other_text(file: str, text: str) -> Iterator[None]:
 def _do(job: dict[str, Any]) -> dict[str, Any]:
     if job["kind"] == "trace":
         return _forked(lambda: _trace(job["tests"]), job["limit"])
+    if job["kind"] == "warm":
+        return _forked(lambda: _warm(job["tests"]), job["limit"])
     path = Path(job["file"])
     if "text" in job:
         text = job["text"]
