@@ -205,8 +205,8 @@ def _told(change: Mutant | Edit, told: Callable[[Outcome], None]) -> Callable[[d
             kind, by = "skipped", found["skipped"]
         elif status == _PASSED:
             kind = "survived"
-        elif isinstance(change, Edit) and status in (_NOT_FOUND, _NO_TESTS):
-            # Its tests are not there, or nothing can be loaded any more: that shows nothing.
+        elif isinstance(change, Edit) and (status in (_NOT_FOUND, _NO_TESTS) or found["in_setup"]):
+            # Its tests are not there, or the programs can't be loaded any more: that shows nothing.
             kind = "failed"
         else:
             kind, by = "killed", by or "(the tests can't be loaded)"

@@ -21,7 +21,7 @@ class Reach:
 
     lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    imports: dict[str, set[str]] = field(default_factory=dict)
+    imported: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
     def add(self, found: Mapping[str, Any]) -> None:
@@ -31,17 +31,19 @@ class Reach:
         names = [name for name in found["tests"] if name]
         for test, files in found["tests"].items():
             for file, numbers in files.items():
-                if not test:
-                    self.imports.setdefault(f"hawkwing/{file}", set()).update(names)
-                    continue
-                lines = self.lines.setdefault(f"hawkwing/{file}", {})
+                known = self.lines if test else self.imported
+                lines = known.setdefault(f"hawkwing/{file}", {})
                 for number in numbers:
-                    lines.setdefault(number, set()).add(test)
+                    lines.setdefault(number, set()).update([test] if test else names)
 
     def running(self, file: str, numbers: Iterable[int]) -> set[str]:
-        """The tests that run one of these lines."""
-        lines = self.lines.get(file, {})
-        return set().union(*(lines.get(number, set()) for number in numbers))
+        """The tests that run one of these lines; if there are none, those whose import does."""
+        for known in (self.lines, self.imported):
+            lines = known.get(file, {})
+            tests = set().union(*(lines.get(number, set()) for number in numbers))
+            if tests:
+                return tests
+        return set()
 
     def in_order(self, tests: Iterable[str], budget: float) -> list[str]:
         """The quickest first, as many as fit."""
@@ -55,16 +57,15 @@ class Reach:
 
     def tests_of(self, mutant: Mutant, root: Path, budget: float = MOST_SECONDS) -> list[str]:
         """The tests that may notice a change."""
-        near = self.running(mutant.file, mutant.lines)
         if not mutant.at_import:
-            return self.in_order(near, budget)
+            return self.in_order(self.running(mutant.file, mutant.lines), budget)
+        near: set[str] = set()
         for file, numbers in _uses(root, mutant.name).items():
             near |= self.running(file, numbers)
         first = self.in_order(near, budget)
         left = budget - sum(self.seconds[test] for test in first)
-        others = set().union(*self.lines.get(mutant.file, {}).values()) or self.imports.get(
-            mutant.file, set()
-        )
+        others = set().union(*self.lines.get(mutant.file, {}).values())
+        others = others or set().union(*self.imported.get(mutant.file, {}).values())
         return first + (self.in_order(others - set(first), left) if left > 0 else [])
 
 
@@ -79,8 +80,9 @@ def _uses(root: Path, name: str) -> dict[str, list[int]]:
         if name in text:
             file = str(path.relative_to(root))
             for node in ast.walk(_parsed(text)):
-                if getattr(node, "id", None) == name or getattr(node, "attr", None) == name:
-                    found.setdefault(file, []).append(node.lineno)  # type: ignore[attr-defined]
+                match node:
+                    case ast.Name(id=used, ctx=ast.Load()) | ast.Attribute(attr=used) if used == name:
+                        found.setdefault(file, []).append(node.lineno)
     return found
 
 

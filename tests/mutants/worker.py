@@ -38,6 +38,7 @@ class _Watch:
     def __init__(self, order: Sequence[str]) -> None:
         self._order = {name: number for number, name in enumerate(order)}
         self.failed = ""
+        self.in_setup = False
         self.passed = 0
         self.skipped = ""
 
@@ -48,8 +49,8 @@ class _Watch:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One phase of a test."""
-        if report.failed:
-            self.failed = self.failed or report.nodeid
+        if report.failed and not self.failed:
+            self.failed, self.in_setup = report.nodeid, report.when == "setup"
         elif report.skipped and isinstance(report.longrepr, tuple):
             self.skipped = str(report.longrepr[2])
         elif report.when == "call":
@@ -76,7 +77,8 @@ def _test(tests: Sequence[str], memory: int) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     watch = _Watch(tests)
     status = pytest.main([*OPTIONS, *tests], plugins=[watch])
-    return {"status": int(status), "by": watch.failed, "passed": watch.passed, "skipped": watch.skipped}
+    told = {"by": watch.failed, "in_setup": watch.in_setup, "passed": watch.passed, "skipped": watch.skipped}
+    return {"status": int(status), **told}
 
 
 def _forked(work: Callable[[], dict[str, Any]], limit: float) -> dict[str, Any]:

@@ -140,6 +140,8 @@ def test_tests_that_run_the_line_are_asked_the_quick_ones_first(reach: Reach, tm
     assert reach.tests_of(mutant(), tmp_path) == ["t.py::quick", "t.py::slow"]
     assert reach.tests_of(mutant(lines=(9,)), tmp_path) == ["t.py::quick"]
     assert reach.tests_of(mutant(lines=(7,)), tmp_path) == []
+    # A function that is called while tests are imported.
+    assert reach.tests_of(mutant(lines=(2,)), tmp_path) == ["t.py::quick", "t.py::slow"]
     # One at least; what takes too long is left out.
     assert reach.tests_of(mutant(), tmp_path, 5.0) == ["t.py::quick"]
     assert reach.tests_of(mutant(lines=(3,)), tmp_path, 5.0) == ["t.py::slow"]
@@ -155,7 +157,7 @@ def test_those_that_use_a_name_come_first_and_then_those_of_its_file(reach: Reac
     # A file of names alone.
     names = mutant(file="hawkwing/c.py", lines=(1,), at_import=True)
     assert reach.tests_of(names, tmp_path) == []
-    reach.imports["hawkwing/c.py"] = {"t.py::quick"}
+    reach.imported["hawkwing/c.py"] = {1: {"t.py::quick"}}
     assert reach.tests_of(names, tmp_path) == ["t.py::quick"]
 
 
@@ -214,11 +216,14 @@ def test_what_each_test_runs_is_traced(worker: Copy) -> None:
     assert found["seconds"].keys() == found["tests"].keys() - {""}
 
 
+ENDED = {"took": 1.0, "passed": 3, "skipped": "", "by": "", "in_setup": False}
+
+
 def told(change: Mutant | Edit, found: dict[str, Any]) -> Outcome:
     """What is made of a worker's answer."""
     outcomes: list[Outcome] = []
     tell: Callable[[Outcome], None] = outcomes.append
-    campaign._told(change, tell)({"took": 1.0, "passed": 3, "skipped": "", "by": "", **found})
+    campaign._told(change, tell)({**ENDED, **found})
     return outcomes[0]
 
 
@@ -230,6 +235,7 @@ def told(change: Mutant | Edit, found: dict[str, Any]) -> Outcome:
         ({"status": 0, "passed": 0, "skipped": "no promtool"}, "skipped", "skipped"),
         ({"status": 1, "by": "t.py::test"}, "killed", "killed"),
         ({"status": 2}, "killed", "killed"),
+        ({"status": 1, "by": "t.py::test", "in_setup": True}, "killed", "failed"),
         # Of Python it can't be imported any more; else such tests were not found.
         ({"status": 4}, "killed", "failed"),
         ({"status": 70}, "killed", "killed"),
