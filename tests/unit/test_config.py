@@ -357,6 +357,10 @@ def test_a_name_and_port_in_two_services(here: Path) -> None:
         ("no", "false is not text, put it in quotes"),
         ("12", "12 is not text, put it in quotes"),
         ("[a]", "must be one name, not a list: write one service per name"),
+        (
+            "wb.hawk.net/index.html",
+            "wb.hawk.net/index.html has a path in it, write the name only: wb.hawk.net",
+        ),
         ('" "', "is empty"),
         ('"a\\nb"', "'a\\nb' has characters that can't be printed"),
     ],
@@ -381,6 +385,11 @@ def test_a_name_too_long(here: Path) -> None:
             "7: {}[0].intent: low-latncy is not an intent, did you mean low-latency?",
         ),
         ("- {}", "7: {}[0].intent: is missing"),
+        (
+            "- intent: [low-latency, low-jitter]",
+            "7: {}[0].intent: a list is more than one intent, write one entry per intent",
+        ),
+        ("- intent low-latency", "7: {}[0]: intent has no colon"),
         ("- low-latency", "7: {}[0]: must be a mapping, for example `- intent: low-latency`"),
         ("- intent: sfc", "7: {}[0].functions: is missing, sfc needs it"),
         ("- intent: sfc\n  functions: []", "8: {}[0].functions: is missing, sfc needs it"),
@@ -492,6 +501,32 @@ def test_intents(here: Path, lines: str, expected: str) -> None:
             ["2: sr_domain[0]: fcbb::/129 is not an IPv6 prefix such as fcbb:bb00::/32"],
         ),
         ("sr_domain: 'fcbb::/32'", ["1: sr_domain: must be a list, write [fcbb::/32]"]),
+        (
+            "sr_domain:\n  - fcbb::",
+            ["2: sr_domain[0]: an address that ends in :: must be in quotes, YAML takes it for a key"],
+        ),
+        (
+            "sr_domain:\n  - fcbb::1%eth0/128",
+            ["2: sr_domain[0]: fcbb::1%eth0/128 is not an IPv6 prefix such as fcbb:bb00::/32"],
+        ),
+        ("sr_domain:\n  - 5", ["2: sr_domain[0]: 5 is not an IPv6 prefix such as fcbb:bb00::/32"]),
+        (
+            "sr_domain:\n  - fcbb:bb00::1",
+            ["2: sr_domain[0]: fcbb:bb00::1 has no prefix length, write fcbb:bb00::1/128"],
+        ),
+        (
+            "sr_domain:\n  - 'fcbb:bb00::'",
+            ["2: sr_domain[0]: fcbb:bb00:: has no prefix length, write fcbb:bb00::/32"],
+        ),
+        ("hawkeye:\n  tls: {ca: ''}", ["2: hawkeye.tls.ca: '' is not the name of a file"]),
+        ("hawkeye:\n  tls: {ca: 5}", ["2: hawkeye.tls.ca: 5 is not the name of a file"]),
+        (
+            "services:\n  a:\n    applications: 80",
+            [
+                "2: services.a: needs domain_name or ipv6_addresses",
+                "3: services.a.applications: must be a list, for example `- port: 80`",
+            ],
+        ),
         (
             "services: [a]",
             ["1: services: must be a mapping, each service begins with its name, for example `web:`"],

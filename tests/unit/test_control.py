@@ -16,6 +16,7 @@ import pytest
 
 from hawkwing import control
 from hawkwing.control import ControlServer, answers, ask
+from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.errors import ConfigError, HawkwingError
 from hawkwing.tasks import in_thread
 
@@ -199,6 +200,35 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
 
     with pytest.raises(HawkwingError, match=f"^can't listen on {path}: No such file or directory$"):
         asyncio.run(start())
+
+
+def test_each_role_and_interface_has_its_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAWKWING_RUN", str(tmp_path))
+    path = control.socket_path("client", "eth0.100")
+    assert path == runtime_folder() / "client-eth0.100.sock"
+    assert control.sockets() == []
+    path.parent.mkdir()
+    path.touch()
+    assert control.sockets() == [path]
+
+
+def test_an_agent_that_cannot_be_asked_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "runtime_folder", lambda: tmp_path)
+    path = tmp_path / "client-eth0.sock"
+    path.symlink_to(path)
+    with pytest.raises(HawkwingError) as caught:
+        list(answers({"ask": "status"}, ("client",)))
+    assert str(caught.value) == f"can't ask the agent at {path}: Too many levels of symbolic links"
+    path.unlink()
+    monkeypatch.setattr(control, "_TIMEOUT", 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        with pytest.raises(HawkwingError) as caught:
+            list(answers({"ask": "status"}, ("client",)))
+    assert str(caught.value) == f"can't ask the agent at {path}: timed out"
 
 
 def test_errors_of_a_file_come_as_lines(tmp_path: Path) -> None:
