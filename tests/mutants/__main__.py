@@ -30,6 +30,10 @@ PARTS = (
 """The parts of the agent that unit tests can cover: the others need the kernel's answers."""
 
 
+class _UnknownError(Exception):
+    """What was asked for is not there."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 1 if more has survived than the goal allows, 2 for wrong arguments."""
     parser = argparse.ArgumentParser(
@@ -45,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="JSON file")
     parser.add_argument("--list", action="store_true", help="print the changes, and try none")
     arguments = parser.parse_args(argv)
-    files, edits = _asked(parser, arguments.only, arguments.kind)
+    try:
+        files, edits = _asked(arguments.only, arguments.kind)
+    except _UnknownError as error:
+        print(f"hawkwing test.mutants: {error}", file=sys.stderr)
+        return 2
     if arguments.list:
         found = campaign.chosen(files, arguments.sample, arguments.seed)
         print("\n".join([*map(str, found), *(edit.name for edit in edits)]))
@@ -53,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ending.tidily("hawkwing test.mutants", once=True)
     try:
         outcomes, problems = _run(arguments, files, edits)
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError, RuntimeError, WorkerDiedError) as error:
         print(f"hawkwing test.mutants: {error}", file=sys.stderr)
         return 1
@@ -61,9 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _report(outcomes, problems, arguments.goal)
 
 
-def _asked(
-    parser: argparse.ArgumentParser, only: str | None, kind: str | None
-) -> tuple[list[str], list[Edit]]:
+def _asked(only: str | None, kind: str | None) -> tuple[list[str], list[Edit]]:
     """Files and changes by name."""
     names = [name.strip().removesuffix(".py").removeprefix("hawkwing/") for name in (only or "").split(",")]
     names = [name for name in names if name]
@@ -74,7 +82,7 @@ def _asked(
         here = sorted([*agent.glob(f"**/{name}.py"), *agent.glob(f"{name}/*.py")])
         meant = [edit for edit in EDITS if edit.name == name]
         if not here and not meant:
-            parser.error(f"--only: {name!r} is neither a part of the agent nor the name of a change")
+            raise _UnknownError(f"--only: {name!r} is neither a part of the agent nor the name of a change")
         files += [str(one.relative_to(PROJECT)) for one in here if "_pb2" not in one.name]
         edits += meant
     return ([] if kind == "edits" else files), ([] if kind == "python" else edits)
@@ -172,4 +180,4 @@ def _report(outcomes: Sequence[Outcome], problems: Sequence[str], goal: float) -
 
 if __name__ == "__main__":
     with ending.at_once("hawkwing test.mutants"):
-        sys.exit(main())
+        sys.exit(ending.output_of("hawkwing test.mutants", main))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address
+from pathlib import Path
 
 import grpc
 import pytest
@@ -171,3 +174,37 @@ def test_what_is_not_of_grpc_is_of_no_kind() -> None:
     assert not (
         channel.is_refusal(error) or channel.is_no_controller(error) or channel.gives_no_reason(error)
     )
+
+
+def certificate(folder: Path) -> tuple[bytes, bytes]:
+    """Of ::1, signed by itself, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    argv += ["-days", "2", "-subj", "/CN=here", "-addext", "subjectAltName=IP:::1"]
+    argv += ["-keyout", str(folder / "key"), "-out", str(folder / "pem")]
+    subprocess.run(argv, check=True, capture_output=True)
+    return (folder / "pem").read_bytes(), (folder / "key").read_bytes()
+
+
+def test_a_channel_with_tls(tmp_path: Path) -> None:
+    """Credentials may be made when they are needed: the files may be other ones then."""
+    pem, key = certificate(tmp_path)
+    right, wrong = grpc.ssl_channel_credentials(pem), grpc.ssl_channel_credentials()
+    states: list[grpc.ChannelConnectivity] = []
+
+    async def work() -> None:
+        server = grpc.aio.server()
+        port = server.add_secure_port("[::1]:0", grpc.ssl_server_credentials([(key, pem)]))
+        await server.start()
+        for given in (right, lambda: right, wrong, None):
+            opened = open_channel(LOOPBACK, port, given)
+            # Without TLS a channel is ready once it is connected: nothing is said before there is a call.
+            await settle(opened)
+            states.append(opened.get_state())
+            await opened.close()
+        await server.stop(None)
+
+    asyncio.run(work())
+    ready, failed = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE
+    assert states[:3] == [ready, ready, failed] and states[3] is not ready

@@ -219,6 +219,7 @@ def test_sids_come_in_travel_order_and_may_be_none_at_all() -> None:
         (["10.0.0.1"], "the SID '10.0.0.1' is not an IPv6 address"),
         ([""], "the SID '' is not an IPv6 address"),
         (["fe80::1%eth0"], "the SID 'fe80::1%eth0' has a zone"),
+        (["fcbb:bb00:1::2", "fe80::1"], "the SID fe80::1 is link-local"),
         (["fcbb:bb00:1::2", "::"], "the SID :: is the unspecified address"),
         (["::1"], "the SID ::1 is the loopback address"),
         (["ff02::1"], "the SID ff02::1 is a multicast address"),

@@ -332,3 +332,11 @@ def test_an_answer_to_one_that_is_held_back_lets_it_be_asked_at_once() -> None:
     assert asker.send() == [1]
     asker.run(4)
     assert len(asker.times(1)) == 3, "asked again in its turn, not when it would have been let go"
+
+
+def test_what_is_wanted() -> None:
+    asker = Asker(2)
+    assert query(1) in asker.questions and query(2) not in asker.questions
+    asker.questions.change([query(2)], [query(1)])
+    assert query(1) not in asker.questions and query(2) in asker.questions
+    assert asker.questions.get(query(1)) is None
