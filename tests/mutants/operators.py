@@ -179,7 +179,8 @@ def _instead_of(node: ast.AST, parent: ast.AST) -> Iterator[ast.AST]:
         case ast.Constant(value=float(number)):
             yield ast.Constant(number * 10)
         case ast.Constant(value=str(text)) if text and not isinstance(parent, ast.JoinedStr):
-            yield ast.Constant(f"X{text}X")
+            # What is stripped is a set of characters.
+            yield ast.Constant("\0" if _strips(parent) else f"X{text}X")
         case ast.UnaryOp(op=ast.Not()):
             yield node.operand
         case ast.BoolOp():
@@ -228,6 +229,14 @@ def _of_parts(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, object]
         if texts:
             index = max(texts)[1]
             yield node, "values", index, ast.Constant(f"X{node.values[index].value}X")  # type: ignore[attr-defined]
+
+
+def _strips(parent: ast.AST) -> bool:
+    return (
+        isinstance(parent, ast.Call)
+        and isinstance(parent.func, ast.Attribute)
+        and parent.func.attr in ("strip", "lstrip", "rstrip")
+    )
 
 
 def _is_plain(test: ast.expr) -> bool:

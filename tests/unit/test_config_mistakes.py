@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hawkwing.config import check_config
+from hawkwing.config import check_config, load_config
+from hawkwing.errors import ConfigError
 from tests.unit.mistakes import (
     APP,
     HEAD,
@@ -518,3 +519,78 @@ services:
     assert said_of(file, text) == []
     (application,) = check_config(file)[0].services["web"].applications
     assert application.sid == (IPv6Address("fcbb::1"), IPv6Address("fcbb::2"))
+
+
+@pytest.mark.parametrize(
+    ("before", "written", "meant"),
+    [
+        ("", "controller: {}", "hawkeye"),
+        ("", "source_address: fcbb::1", "client_ipv6_address"),
+        ("hawkeye:\n  ", "host: fcbb::5", "address"),
+        ("hawkeye:\n  tls:\n    ", "cert: x", "certificate"),
+        ("hawkeye:\n  tls:\n    ", "ca_cert: x", "ca"),
+        ("hawkeye:\n  tls:\n    ", "private_key: x", "key"),
+        ("services:\n  web:\n    ", "address: [fcbb::1]", "ipv6_addresses"),
+        ("services:\n  web:\n    ", "addresses: [fcbb::1]", "ipv6_addresses"),
+        ("services:\n  web:\n    ", "domain: a.b", "domain_name"),
+        ("services:\n  web:\n    ", "fqdn: a.b", "domain_name"),
+        ("services:\n  web:\n    ", "host: a.b", "domain_name"),
+        ("services:\n  web:\n    ", "Hostname: a.b", "domain_name"),
+        ("services:\n  web:\n    ", "name: a.b", "domain_name"),
+        ("services:\n  web:\n    applications:\n      - ", "path: [fcbb::1]", "sid"),
+        ("services:\n  web:\n    applications:\n      - ", "segments: [fcbb::1]", "sid"),
+        ("services:\n  web:\n    applications:\n      - ", "ports: 80", "port"),
+        ("services:\n  web:\n    applications:\n      - ", "sids: [fcbb::1]", "sid"),
+        ("services:\n  web:\n    applications:\n      - intents:\n          - ", "type: sfc", "intent"),
+        ("services:\n  web:\n    applications:\n      - intents:\n          - ", "name: sfc", "intent"),
+        ("services:\n  web:\n    applications:\n      - intents:\n          - ", "max: 1", "max_value"),
+        ("services:\n  web:\n    applications:\n      - intents:\n          - ", "min: 1", "min_value"),
+        (
+            "services:\n  web:\n    applications:\n      - intents:\n          - ",
+            "algo: 128",
+            "flex_algo_number",
+        ),
+    ],
+)
+def test_what_people_write_for_a_key(tmp_path: Path, before: str, written: str, meant: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(f"{before}{written}\n")
+    with pytest.raises(ConfigError) as caught:
+        check_config(file)
+    line, key = f"{before}{written}".count("\n") + 1, written.partition(":")[0]
+    start, end = f"{file}:{line}: ", f"{key}: is not a known key, did you mean {meant}?"
+    (said,) = [one for one in caught.value.problems if "did you mean" in one]
+    assert said.startswith(start) and said.endswith(end)
+
+
+def test_what_a_server_needs(tmp_path: Path) -> None:
+    """It reads the SR domain alone."""
+    file = tmp_path / "hawk.yaml"
+    file.write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {}, require_services=False)
+    assert caught.value.problems == [f"{file}:1: is empty, for a server, sr_domain: [fcbb::/16] is enough"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("services:web", "1: a space is missing after services:"),
+        ("services web", "1: services has no colon"),
+        ("words", "1: must be a mapping with keys such as services, here is a single value"),
+        ("5", "1: must be a mapping with keys such as services, here is a single value"),
+        ("- a", "1: must be a mapping with keys such as services, here is a list"),
+        (intents("- intent:low-latency"), f"8: {APP}.intents[0]: a space is missing after intent:"),
+        (intents("- intent low-latency"), f"8: {APP}.intents[0]: intent has no colon"),
+        (
+            intents("- intent"),
+            f"8: {APP}.intents[0]: must be a mapping, for example `- intent: low-latency`",
+        ),
+    ],
+)
+def test_what_is_no_mapping(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(text + "\n")
+    with pytest.raises(ConfigError) as caught:
+        check_config(file)
+    assert [one.removeprefix(f"{file}:") for one in caught.value.problems] == [said]

@@ -37,6 +37,7 @@ def after(text: str) -> list[str]:
         ("x = 0.5", ["x = 5.0"]),
         ("x = True", ["x = False"]),
         ("x = 'words'", ["x = 'XwordsX'"]),
+        ("x = a.strip('-')", ["x = a.strip('\\x00')"]),
         ("x = f'{a} words'", ["x = f'{a}X wordsX'"]),
         ("x = min(a)", ["x = max(a)"]),
         ("x = a if b else c", ["x = a if not b else c"]),
