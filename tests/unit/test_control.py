@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import stat
 import threading
@@ -245,3 +246,45 @@ def test_errors_of_a_file_come_as_lines(tmp_path: Path) -> None:
     begun = time.monotonic()
     assert serving(path, {"reload": reload}, work) == ["a.yaml:1: one", "a.yaml:2: two"]
     assert time.monotonic() - begun < 5
+
+
+def test_spaces_of_an_answer_are_not_signs_of_life(tmp_path: Path) -> None:
+    """Wherever the pieces end in which it comes: here after 64 KiB."""
+    path, text = tmp_path / "agent.sock", " " * 300_000
+
+    def agent() -> None:
+        with listener.accept()[0] as connection:
+            connection.recv(65536)
+            for piece in (b" ", b"  ", json.dumps({"answer": text}).encode() + b"\n"):
+                connection.sendall(piece)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=agent)
+        thread.start()
+        answer = ask(path, {"ask": "status"})
+        thread.join()
+    assert answer == text
+
+
+def test_signs_of_life_come_in_time() -> None:
+    assert control._SIGN_OF_LIFE < control._TIMEOUT / 2
+
+
+def test_after_its_end_nobody_gets_in(tmp_path: Path) -> None:
+    """Not by another name of the socket either."""
+    path, other = tmp_path / "agent.sock", tmp_path / "other.sock"
+
+    async def work() -> None:
+        server = ControlServer(path, {})
+        await server.start()
+        os.link(path, other)
+        server.close()
+        server.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(work())
+    with socket.socket(socket.AF_UNIX) as connection, pytest.raises(ConnectionRefusedError):
+        connection.connect(str(other))
+    ControlServer(path, {}).close()
