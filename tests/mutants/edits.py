@@ -43,6 +43,10 @@ def _egress(name: str, old: str, new: str, *tests: str) -> Edit:
     )
 
 
+def _decision(name: str, old: str, new: str, test: str) -> Edit:
+    return Edit(name, "bpf/decide.h", old, new, (_DATAPLANE + test,))
+
+
 def _ingress(name: str, old: str, new: str, *tests: str) -> Edit:
     return Edit(name, "bpf/ingress.h", old, new, tuple(_DATAPLANE + test for test in tests))
 
@@ -232,9 +236,9 @@ _OF_THE_AGENT = (
 
 #: In C. Each is compiled, which takes its time: few, and each of another kind.
 _OF_THE_DATA_PLANE = (
-    _egress(
+    _decision(
         "TCP segmentation keeps its size though the packet is too big",
-        "\t\t\tflags = 0;\n",
+        "\td->resize = 1;\n",
         "",
         "test_mtu.py::test_a_bundle_of_segments_is_cut_so_that_all_fit",
     ),
@@ -244,10 +248,10 @@ _OF_THE_DATA_PLANE = (
         "if (grown > 1500) {",
         "test_mtu.py::test_nobody_can_be_told_less_than_1280",
     ),
-    _egress(
+    _decision(
         "the slow path asks for the MTU above 1500 only",
-        "if (bytes - l3 + p->srh_length > IPV6_MIN_MTU) {",
-        "if (bytes - l3 + p->srh_length > 1500) {",
+        "if (bytes - l3 + p->srh_length <= IPV6_MIN_MTU)",
+        "if (bytes - l3 + p->srh_length <= 1500)",
         "test_mtu.py::test_nobody_can_be_told_less_than_1280",
     ),
     _egress(
@@ -256,7 +260,7 @@ _OF_THE_DATA_PLANE = (
         "))",
         "test_mtu.py::test_a_bundle_longer_than_65535_bytes_gets_no_srh",
     ),
-    _egress(
+    _decision(
         "the slow path takes more than 65,535 bytes",
         "if (bytes - l3 - IPV6_HEADER + p->srh_length > 0xffff &&",
         "if (!bytes &&",
@@ -264,26 +268,26 @@ _OF_THE_DATA_PLANE = (
     ),
     _egress(
         "the fragments of a datagram are steered once more",
-        "\t\t*(volatile __u32 *)&s->cloning = 1;\n",
-        "\t\t*(volatile __u32 *)&s->cloning = 0;\n",
+        "\t*(volatile __u32 *)&s->cloning = 1;\n",
+        "\t*(volatile __u32 *)&s->cloning = 0;\n",
         "test_mtu.py::test_udp_leaves_in_two_fragments",
     ),
     _egress(
         "after two fragments nothing is steered any more",
-        "\t\t*(volatile __u32 *)&s->cloning = 0;\n\t\tcount(HW_EGRESS, HW_SPLIT, bytes);",
-        "\t\tcount(HW_EGRESS, HW_SPLIT, bytes);",
+        "\t*(volatile __u32 *)&s->cloning = 0;\n",
+        "",
         "test_mtu.py::test_udp_leaves_in_two_fragments",
     ),
-    _egress(
+    _decision(
         "what the host forwards is steered",
-        "\tif (!is_local(set, ip6->source)) {\n\t\treason = HW_NOT_FROM_HOST;",
-        "\tif (!set) {\n\t\treason = HW_NOT_FROM_HOST;",
+        "\tif (!is_local(set, ip6->source))\n\t\treturn PASS;\n",
+        "",
         "test_egress.py::test_what_the_host_forwards_is_left_alone",
     ),
-    _egress(
+    _decision(
         "a small link inside the path is forgotten",
-        "\t\tif (p->path_mtu && p->path_mtu < mtu)\n\t\t\tmtu = p->path_mtu;\n\t\tif (length > mtu) {",
-        "\t\tif (length > mtu) {",
+        "\tif (p->path_mtu && p->path_mtu < mtu)\n\t\tmtu = p->path_mtu;\n",
+        "",
         "test_errors.py::test_a_path_that_carries_less_than_1280_and_the_srh",
     ),
     _egress(

@@ -177,7 +177,7 @@ def _instead_of(node: ast.AST, parent: ast.AST) -> Iterator[ast.AST]:
         case ast.Constant(value=int(number)):
             yield ast.Constant(number + 1)
         case ast.Constant(value=float(number)):
-            yield ast.Constant(number * 10)
+            yield ast.Constant(number * 10 or 1.0)
         case ast.Constant(value=str(text)) if text and not isinstance(parent, ast.JoinedStr):
             # What is stripped is a set of characters.
             yield ast.Constant("\0" if _strips(parent) else f"X{text}X")

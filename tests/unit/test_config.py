@@ -232,6 +232,11 @@ def test_services(here: Path, lines: str, problem: str) -> None:
         ("99999", "99999 is not a port, use 1 to 65535"),
         ("-1", "-1 is not a port, use 1 to 65535"),
         ("true", "true is not a port, use 1 to 65535"),
+        ("80/tcp", "80/tcp: a port applies to TCP and UDP, write 80"),
+        ("80/UDP", "80/UDP: a port applies to TCP and UDP, write 80"),
+        ("'*'", "* is more than one port, write one entry per port"),
+        ("any", "any is more than one port, write one entry per port"),
+        ("ALL", "ALL is more than one port, write one entry per port"),
         ("http", "http is a name, write 80"),
         ("80.5", "80.5 is not a port, use 1 to 65535"),
         ("0x50", "0x50 is not decimal, write 80"),
@@ -280,6 +285,7 @@ def test_a_port_twice_in_a_service(here: Path) -> None:
         ("fcbb::/64", "fcbb::/64 has a prefix length, write the address without it"),
         ("fcbb::", "an address that ends in :: must be in quotes, YAML takes it for a key"),
         ("fcbb::g", "fcbb::g is not an IPv6 address"),
+        ("'[fcbb::1]:80'", "write fcbb::1 without brackets and port"),
         ("5", "5 is not an IPv6 address"),
         ("", "is empty, an IPv6 address is needed"),
         ("[fcbb::1]", "write fcbb::1 without brackets"),
@@ -375,6 +381,31 @@ def test_a_name_too_long(here: Path) -> None:
     (problem,) = problems(here, text + "      - {port: 1, sid: [fcbb::1]}\n")
     assert problem.startswith("hawk.yaml:3: services.web.domain_name: ")
     assert problem.endswith("... is 254 characters long, a DNS name has at most 253")
+    longest = ".".join(["a" * 49] * 5) + ".abc"
+    text = APPLICATION.replace("web.example", longest) + "      - {port: 1, sid: [fcbb::1]}\n"
+    assert load(here, text).services["web"].domain_name == longest
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("client_ipv6_address: host-a", "1: client_ipv6_address: host-a is a name: write the IPv6 address"),
+        (
+            "hawkeye: {address: hawkeye}",
+            "1: hawkeye.address: hawkeye is a name: the controller is given by its IPv6 address",
+        ),
+        (
+            "services:\n  a:\n    ipv6_addresses: [wb.example]",
+            "3: services.a.ipv6_addresses[0]: wb.example is a name: write it under domain_name",
+        ),
+        (
+            "services:\n  a:\n    applications: [{port: 1, sid: [vpp1]}]",
+            "3: services.a.applications[0].sid[0]: vpp1 is a name: a SID is an IPv6 address",
+        ),
+    ],
+)
+def test_a_name_for_an_address(here: Path, text: str, said: str) -> None:
+    assert f"hawk.yaml:{said}" in problems(here, text + "\n")
 
 
 @pytest.mark.parametrize(
@@ -394,6 +425,18 @@ def test_a_name_too_long(here: Path) -> None:
         ("- intent: sfc", "7: {}[0].functions: is missing, sfc needs it"),
         ("- intent: sfc\n  functions: []", "8: {}[0].functions: is missing, sfc needs it"),
         ("- intent: sfc\n  functions:\n    - fw\n    - ''", "10: {}[0].functions[1]: is empty"),
+        (
+            "- intent: sfc\n  functions:\n    - a: b",
+            "9: {}[0].functions[0]: must be text, but here is a mapping",
+        ),
+        (
+            "- intent: low-latency\n  max value: 1",
+            "8: {}[0]['max value']: is not a known key, did you mean max_value?",
+        ),
+        (
+            "- intent: low-latency\n  x-note: 1\n  -min_value: 1",
+            "9: {}[0].-min_value: a space is missing after -",
+        ),
         (
             "- intent: sfc\n  functions:\n    - 1",
             "9: {}[0].functions[0]: 1 is not text, put it in quotes",

@@ -35,6 +35,7 @@ def after(text: str) -> list[str]:
         ("x += b", ["x -= b"]),
         ("x = 5", ["x = 6"]),
         ("x = 0.5", ["x = 5.0"]),
+        ("x = 0.0", ["x = 1.0"]),
         ("x = True", ["x = False"]),
         ("x = 'words'", ["x = 'XwordsX'"]),
         ("x = a.strip('-')", ["x = a.strip('\\x00')"]),
