@@ -55,8 +55,8 @@ def _ingress(name: str, old: str, new: str, *tests: str) -> Edit:
 _OF_THE_AGENT = (
     _learning(
         "a slot that a flow has is given back",
-        "returned = self._leaving - used",
-        "returned = set(self._leaving)",
+        "for slot in self._leaving - used:",
+        "for slot in set(self._leaving):",
         "test_a_slot_that_a_flow_has_is_not_given_back",
     ),
     _learning(
@@ -67,16 +67,23 @@ _OF_THE_AGENT = (
     ),
     _learning(
         "slots of learned paths are never given back",
-        "            self.give_back(slot)\n        self._leaving &= used",
-        "            pass\n        self._leaving &= used",
+        "            self.give_back(slot)\n            yield 1",
+        "            yield 1",
         "test_learned_paths_of_flows_stay_and_others_go",
     ),
     Edit(
         "learned paths are never swept",
         "hawkwing/dataplane/plane.py",
-        "            self.sweeper.sweep()",
-        "            pass",
+        "return iter(()) if self.flows is None else self.sweeper.sweeping()",
+        "return iter(())",
         (_DATAPLANE + "test_learning.py::test_learned_paths_of_flows_stay_and_others_go",),
+    ),
+    Edit(
+        "a server's agent never sweeps",
+        "hawkwing/agent.py",
+        "            await in_turns(self._plane.sweeping())\n",
+        "",
+        (_DATAPLANE + "test_learning.py::test_an_agent_lets_paths_go_by_itself",),
     ),
     Edit(
         "slots of old lists are never freed",
@@ -179,7 +186,7 @@ _OF_THE_AGENT = (
     Edit(
         "somebody's XDP program is removed",
         "hawkwing/dataplane/attach.py",
-        "if number in self._former or (by_name and _has_our_name(number)):",
+        "if number and self._may_drop_xdp(number, by_name):",
         "if number:",
         (_DATAPLANE + "test_tc.py::test_the_xdp_program_of_somebody_stays",),
     ),
