@@ -424,6 +424,18 @@ WARNINGS = [
         "sr_domain: [fcbb::/16, 2001:db8::/32]\n" + sid("[fcbb::1, 2001:db8::1]"),
     ),
     Row(
+        "domain given twice",
+        lines("sr_domain:", "  - fcbb::/16", "  - fd00::/8", "  - fcbb::/16") + sid("[fcbb::1]"),
+        ["4: warning: sr_domain[2]: fcbb::/16 is in fcbb::/16 already"],
+        lines("sr_domain:", "  - fcbb::/16", "  - fd00::/8") + sid("[fcbb::1]"),
+    ),
+    Row(
+        "domain in a later one",
+        lines("sr_domain:", "  - fcbb:bb00::/32", "  - fcbb::/16") + sid("[fcbb::1]"),
+        ["2: warning: sr_domain[0]: fcbb:bb00::/32 is in fcbb::/16 already"],
+        lines("sr_domain:", "  - fcbc::/32", "  - fcbb::/16") + sid("[fcbb::1]"),
+    ),
+    Row(
         "domain in another",
         lines("sr_domain:", "  - fcbb::/16", "  - fcbb:bb00::/32") + sid("[fcbb::1]"),
         ["3: warning: sr_domain[1]: fcbb:bb00::/32 is in fcbb::/16 already"],
@@ -487,6 +499,20 @@ WARNINGS = [
             "HawkEye 1.0.1 crashes on a path from a router to itself"
         ],
         "client_ipv6_address: fcbb:3::1\n" + hawkeye(*ON),
+    ),
+    Row(
+        "source and destination behind one router, and an application without intents",
+        "client_ipv6_address: fcbb:1::1\n"
+        + hawkeye(*ON)
+        .replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb:1::2]")
+        .replace("sid: [fcbb::1]", "intents: [{intent: low-latency}]")
+        + "      - {port: 81, sid: [fcbb::1]}\n",
+        [
+            "8: warning: services.web.ipv6_addresses[0]: is in fcbb:1::/64, as client_ipv6_address: "
+            "HawkEye 1.0.1 crashes on a path from a router to itself"
+        ],
+        "client_ipv6_address: fcbb:1::1\n"
+        + hawkeye(*ON).replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb:1::2]"),
     ),
 ]
 
