@@ -58,8 +58,12 @@ class Reach:
     def tests_of(self, mutant: Mutant, root: Path, budget: float = MOST_SECONDS) -> list[str]:
         """The tests that may notice a change."""
         if not mutant.at_import:
-            return self.in_order(self.running(mutant.file, mutant.lines), budget)
-        near: set[str] = set()
+            near = self.running(mutant.file, mutant.lines)
+            if not near and mutant.before in ("break", "continue"):
+                # Python makes the condition before it jump.
+                near = self.running(mutant.file, [line - 1 for line in mutant.lines])
+            return self.in_order(near, budget)
+        near = set()
         for file, numbers in _uses(root, mutant.name).items():
             near |= self.running(file, numbers)
         first = self.in_order(near, budget)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from hawkwing.dataplane import bytecode
+from hawkwing.dataplane import bytecode, source
 from hawkwing.dataplane.bytecode import PROGRAMS, ROLES, Bytecode
 from hawkwing.dataplane.source import flattened, meaning, source_folder
+from hawkwing.errors import DataplaneError
 from lab.old_kernels import faults
 
 MOVE, EXIT = b"\xb7\0\0\0\0\0\0\0", b"\x95\0\0\0\0\0\0\0"
@@ -261,3 +262,26 @@ def test_the_meaning_of_maps_is_that_of_their_sources(tmp_path: Path) -> None:
         (folder / name).write_text(text)
     (folder / "egress.h").write_text("")
     assert meaning(folder) == before
+
+
+def test_programs_that_do_not_read_the_kernels_memory() -> None:
+    """Each call of bpf_probe_read_kernel (113) becomes "r0 = -1"; all else stays as it is."""
+    read, other = instruction(0x85, 0, 0, 113), instruction(0x85, 0, 0, 112)
+    local, number = instruction(0x85, 0x10, 0, 113), instruction(0x18, 1, 0, 113)
+    second_half = instruction(0x85, 0, 0, 113)
+    code = MOVE + read + other + number + second_half + local + read + EXIT
+    failed = instruction(0xB7, 0, 0, -1)
+    expected = MOVE + failed + other + number + second_half + local + failed + EXIT
+    assert bytecode.without_kernel_reads(code) == expected
+
+
+def test_sources_that_are_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "__file__", str(tmp_path / "hawkwing" / "dataplane" / "source.py"))
+    with pytest.raises(DataplaneError) as told:
+        source.source_folder.__wrapped__()
+    assert str(told.value) == (
+        f"the C sources of the data plane are missing: no bpf/hawkwing.c near {tmp_path / 'hawkwing'}"
+    )
+    (tmp_path / "bpf").mkdir()
+    (tmp_path / "bpf" / "hawkwing.c").touch()
+    assert source.source_folder.__wrapped__() == tmp_path / "bpf"

@@ -144,6 +144,9 @@ def test_tests_that_run_the_line_are_asked_the_quick_ones_first(reach: Reach, tm
     assert reach.tests_of(mutant(lines=(7,)), tmp_path) == []
     # A function that is called while tests are imported.
     assert reach.tests_of(mutant(lines=(2,)), tmp_path) == ["t.py::quick", "t.py::slow"]
+    # It may have no line of its own.
+    assert reach.tests_of(mutant(lines=(10,)), tmp_path) == []
+    assert reach.tests_of(mutant(lines=(10,), before="continue"), tmp_path) == ["t.py::quick"]
     # One at least; what takes too long is left out.
     assert reach.tests_of(mutant(), tmp_path, 5.0) == ["t.py::quick"]
     assert reach.tests_of(mutant(lines=(3,)), tmp_path, 5.0) == ["t.py::slow"]
@@ -203,7 +206,7 @@ def test_a_worker_changes_its_copy_and_nothing_else(worker: Copy) -> None:
     ],
 )
 def test_what_ends_a_test_run_counts_as_noticed(worker: Copy, text: str, status: object) -> None:
-    found = worker.do(job(limit=5.0 if status is None else 60.0, text=text + "\n"))
+    found = worker.do(job(limit=3.0 if status is None else 60.0, text=text + "\n"))
     assert found["status"] == status or (status == "some" and found["status"] not in (0, None))
     assert worker.do(job(number=None))["status"] == 0
 
