@@ -60,16 +60,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join([*map(str, found), *(edit.name for edit in edits)]))
         return 0
     ending.tidily("hawkwing test.mutants", once=True)
+    outcomes: list[Outcome] = []
+    problems: list[str] = ["it was ended before its time"]
     try:
-        outcomes, problems = _run(arguments, files, edits)
+        problems = _run(arguments, files, edits, outcomes)
     except BrokenPipeError:
         raise
     except (OSError, ValueError, RuntimeError, WorkerDiedError) as error:
-        print(f"hawkwing test.mutants: {error}", file=sys.stderr)
-        return 1
-    if arguments.output:
-        arguments.output.write_text(json.dumps([_as_json(one) for one in outcomes], indent=0))
-    return _report(outcomes, problems, arguments.goal)
+        problems = [str(error)]
+    finally:
+        # Also where a signal has come: with what has been found so far.
+        if arguments.output:
+            arguments.output.write_text(json.dumps([_as_json(one) for one in outcomes], indent=0))
+        status = _report(outcomes, problems, arguments.goal)
+    return status
 
 
 def _asked(only: str | None, kind: str | None) -> tuple[list[str], list[Edit]]:
@@ -90,9 +94,9 @@ def _asked(only: str | None, kind: str | None) -> tuple[list[str], list[Edit]]:
 
 
 def _run(
-    arguments: argparse.Namespace, files: list[str], edits: list[Edit]
-) -> tuple[list[Outcome], list[str]]:
-    outcomes: list[Outcome] = []
+    arguments: argparse.Namespace, files: list[str], edits: list[Edit], outcomes: list[Outcome]
+) -> list[str]:
+    """What is wrong besides; each outcome is added when it is known."""
     begun = time.monotonic()
     found = campaign.chosen(files, arguments.sample, arguments.seed)
     total = len(found) + len(edits)
@@ -127,7 +131,7 @@ def _run(
             campaign.try_mutants(workers, [one for one in found if one.file not in wrong], reach, told)
     if arguments.sample is None:
         problems += [f"no such change any more: {entry}" for entry in outdated(found)]
-    return outcomes, problems
+    return problems
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:

@@ -21,7 +21,7 @@ from tests.mutants.operators import Mutant, mutants
 from tests.mutants.selection import Reach
 
 _TRACE_SECONDS, _EDIT_SECONDS = 1200.0, 400.0
-_CONTROL_SECONDS = 4.0
+_CONTROL_SECONDS = 2.0
 _LEAST_SECONDS, _TIMES = 30.0, 6.0
 """A change has so long at least, or so many times what its tests took: longer counts as noticed."""
 _MEMORY = 6 << 30
