@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import suppress
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -625,3 +627,45 @@ def test_what_is_no_mapping(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_config(file)
     assert [one.removeprefix(f"{file}:") for one in caught.value.problems] == [said]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hawkeye: 5", "1: hawkeye: must be a mapping, with the keys enabled, address and port"),
+        ("hawkeye:\n  tls: 5", "2: hawkeye.tls: must be a mapping, with the keys ca, certificate and key"),
+        (
+            "services:\n  web: 5",
+            "2: services.web: must be a mapping, with domain_name or ipv6_addresses, and applications",
+        ),
+        (
+            "services:\n  web:\n    applications: [80]",
+            "3: services.web.applications[0]: must be a mapping, for example `- port: 80`",
+        ),
+        (
+            "services:\n  web:\n    applications: [{intents: [5]}]",
+            "3: services.web.applications[0].intents[0]: must be a mapping, "
+            "for example `- intent: low-latency`",
+        ),
+    ],
+)
+def test_what_a_mapping_has_in_it(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(text + "\n")
+    with pytest.raises(ConfigError) as caught:
+        check_config(file)
+    assert f"{file}:{said}" in caught.value.problems
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+@pytest.mark.parametrize("text", [port("80"), "services: 5\n"])
+def test_garbage_is_collected_as_before(tmp_path: Path, collecting: bool, text: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(text)
+    (gc.enable if collecting else gc.disable)()
+    try:
+        with suppress(ConfigError):
+            check_config(file)
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
