@@ -27,6 +27,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "title = 'Xthe top levelX'",
     ): "no key belongs there from below",
     (
+        "hawkwing/config_models.py",
+        "shape = 'with the key services'",
+        "shape = 'Xwith the key servicesX'",
+    ): "a file that is no mapping has sentences of its own",
+    (
         "hawkwing/config_values.py",
         "_ORDINARY = (*range(32, 64), 252, 253)",
         "_ORDINARY = (*range(33, 64), 252, 253)",
@@ -51,6 +56,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "def _pieces(answer: object, depth: int=2) -> Iterator[str]:",
         "def _pieces(answer: object, depth: int=3) -> Iterator[str]:",
     ): "smaller pieces are the same text",
+    (
+        "hawkwing/controller/questions.py",
+        "empty: bool = False",
+        "empty: bool = True",
+    ): "each answer sets it before it is read",
     (
         "hawkwing/controller/questions.py",
         "if question.held_until > now:",

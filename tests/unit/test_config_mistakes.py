@@ -438,6 +438,15 @@ WARNINGS = [
         lines("sr_domain:", "  - fcbc::/32", "  - fcbb::/16") + sid("[fcbb::1]"),
     ),
     Row(
+        "domain in two others",
+        lines("sr_domain:", "  - fcbb:bb00::/32", "  - fcbb::/16", "  - fc00::/7") + sid("[fcbb::1]"),
+        [
+            "2: warning: sr_domain[0]: fcbb:bb00::/32 is in fcbb::/16 already",
+            "3: warning: sr_domain[1]: fcbb::/16 is in fc00::/7 already",
+        ],
+        lines("sr_domain:", "  - fc00::/7") + sid("[fcbb::1]"),
+    ),
+    Row(
         "domain in another",
         lines("sr_domain:", "  - fcbb::/16", "  - fcbb:bb00::/32") + sid("[fcbb::1]"),
         ["3: warning: sr_domain[1]: fcbb:bb00::/32 is in fcbb::/16 already"],
@@ -669,3 +678,23 @@ def test_garbage_is_collected_as_before(tmp_path: Path, collecting: bool, text: 
         assert gc.isenabled() == collecting
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("true", "true"),
+        ("Yes", "true"),
+        ("on", "true"),
+        ("false", "false"),
+        ("no", "false"),
+        ("OFF", "false"),
+    ],
+)
+def test_words_for_true_and_false_in_quotes(tmp_path: Path, written: str, meant: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(f"hawkeye:\n  enabled: '{written}'\n")
+    with pytest.raises(ConfigError) as caught:
+        check_config(file)
+    said = f'{file}:2: hawkeye.enabled: "{written}" is text, write {meant} without quotes'
+    assert said in caught.value.problems
