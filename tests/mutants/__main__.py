@@ -21,7 +21,7 @@ from tests.mutants.operators import Mutant
 CACHE = Path("/var/cache/hawkwing-mutants")
 PARTS = (
     "addresses", "check", "config", "config_base", "config_models", "config_schema", "config_types",
-    "config_values", "config_warnings", "control", "controller/backoff", "controller/channel",
+    "config_values", "config_warnings", "csid", "control", "controller/backoff", "controller/channel",
     "controller/credentials", "controller/messages", "controller/questions", "controller/stream",
     "dataplane/bytecode", "dataplane/layout", "dataplane/memory", "dataplane/refusal",
     "dataplane/source", "desired", "explain", "files", "intents", "locks", "logs", "metric_families",

@@ -102,8 +102,8 @@ _OF_THE_AGENT = (
     Edit(
         "reload ignores sr_domain",
         "hawkwing/agent.py",
-        "plan\n        self._plane.set_sr_domain(plan.config.sr_domain or None)",
-        "plan",
+        "        self._plane.set_sr_domain(plan.config.sr_domain or None)\n",
+        "",
         (_DATAPLANE + "test_reload.py::test_a_reload_changes_the_sr_domain",),
     ),
     Edit(
@@ -338,8 +338,8 @@ _OF_THE_DATA_PLANE = (
     Edit(
         "a changed path is not used while the old one is cached",
         "bpf/learn.h",
-        "\t\t\treturn;\n\t\tinvalidate_flow_cache();\n",
-        "\t\t\treturn;\n",
+        "\t\tinvalidate_flow_cache();\n\t} else if (!flow_add(",
+        "\t} else if (!flow_add(",
         (_DATAPLANE + "test_flow_cache.py",),
     ),
     Edit(
