@@ -405,3 +405,28 @@ def test_an_answer_to_a_suspect_whose_turn_had_come_again_is_enough() -> None:
     asker.answer(1)
     asker.run(30)
     assert len(asker.log) == 4
+
+
+def test_an_answer_in_between_wipes_the_slate() -> None:
+    """Streams that were cancelled count in a row only."""
+    asker = Asker(2)
+    asker.send()
+    asker.answer(0)
+    assert asker.again(Break.CANCELLED) is None
+    assert asker.send() == [0, 1]
+    asker.answer(0, 1)
+    asker.again(Break.CANCELLED)
+    assert asker.send() == [0, 1]
+    asker.answer(0)
+    assert asker.again(Break.CANCELLED) is None
+    assert asker.send() == [0, 1], "no suspect"
+
+
+def test_after_an_answer_it_is_asked_as_rarely_as_at_first() -> None:
+    asker = Asker(1)
+    asker.run(120)
+    asker.answer(0)
+    asker.run(1.3 * REFRESH)
+    asker.run(2.5 * AGAIN_FIRST)
+    times = [time for time in asker.times(0) if time > 1120]
+    assert len(times) >= 2 and times[1] - times[0] <= 1.2 * AGAIN_FIRST + 1e-6
