@@ -83,6 +83,14 @@ def test_which_srhs_are_accepted(prefixes: list[str], sentence: str) -> None:
     assert trust_sentence([IPv6Network(prefix) for prefix in prefixes]) == sentence
 
 
+def test_what_a_server_has_learned() -> None:
+    path = {"sids": ["fcbb::1", "fcbb::2"], "packets": 7}
+    assert told(flows={"count": 3, "capacity": 49152}, paths=[path])[2:] == [
+        "  learned flows: 3 of 49152",
+        "  learned path fcbb::1 > fcbb::2: 7 packets",
+    ]
+
+
 def test_names_that_are_not_resolved() -> None:
     waiting = [
         {"service": "web", "name": "wb.hawk.net", "error": None},
