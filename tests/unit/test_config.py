@@ -36,6 +36,7 @@ LEAST = """at least this is needed:
       applications: [{port: 80, sid: [fcbb:bb00:1::2]}]"""
 APP = "services.web.applications[0]"
 INTENT = f"{APP}.intents"
+TOP_KEYS = "is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid"
 NOTHING: Mapping[str, str] = {}
 
 
@@ -531,11 +532,11 @@ def test_intents(here: Path, lines: str, expected: str) -> None:
         ),
         (
             "zzz: 1",
-            ["1: zzz: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain"],
+            [f"1: zzz: {TOP_KEYS}"],
         ),
         (
             "a.b: 1",
-            ["1: ['a.b']: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain"],
+            [f"1: ['a.b']: {TOP_KEYS}"],
         ),
         (
             "sr_domain:\n  - fcbb::1/32",
@@ -671,7 +672,7 @@ surprise: 1
             "26: services.two.applications[0].sid: is given twice, on line 25 and on line 26",
             "27: services.three: needs domain_name or ipv6_addresses",
             "28: services.three.applications: needs at least one application",
-            "29: surprise: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain",
+            f"29: surprise: {TOP_KEYS}",
         ]
     ]
 
