@@ -1,6 +1,7 @@
 """What a service manager hears: real datagrams at a real socket."""
 
 import asyncio
+import fcntl
 import os
 import socket
 import subprocess
@@ -146,8 +147,10 @@ def test_files_of_another_process_are_left_alone(monkeypatch: pytest.MonkeyPatch
 def test_files_of_the_agent_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a number on, in the order of their names; for this process, once, and not for its children."""
     (tmp_path / "file").touch()
-    files = [os.open(tmp_path / "file", os.O_RDONLY) for _ in range(3)]
-    first = files[0]
+    first = 200
+    with (tmp_path / "file").open() as file:
+        # One after the other: others may be open in between.
+        files = [fcntl.fcntl(file, fcntl.F_DUPFD, first + number) for number in range(3)]
     assert files == [first, first + 1, first + 2]
     monkeypatch.setattr(notify, "_FIRST_STORED", first)
     for variable, value in (("PID", os.getpid() + 1), ("FDS", 3), ("FDNAMES", "flows::paths")):
