@@ -9,7 +9,7 @@ import queue
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,10 @@ def trace(workers: Sequence[Copy], cache: Path, say: Callable[[str], None]) -> R
 
         return done
 
-    for file in files:
-        kept = cache / f"{_digest([PROJECT / file], agent)}.json"
+    current = {file: cache / f"{_digest([PROJECT / file], agent)}.json" for file in files}
+    for old in set(cache.glob("*.json")) - set(current.values()):
+        old.unlink(missing_ok=True)
+    for file, kept in current.items():
         if kept.exists():
             reach.add(json.loads(kept.read_text()))
         else:
@@ -158,7 +160,13 @@ def try_mutants(
 def warm(workers: Sequence[Copy]) -> None:
     """Has each copy compiled, once."""
     request = {"kind": "warm", "tests": tests_asked(), "limit": _TRACE_SECONDS}
-    threads = [threading.Thread(target=worker.do, args=(request,)) for worker in workers]
+
+    def one(worker: Copy) -> None:
+        # It is faster with it, and what is wrong will be told by the next job.
+        with suppress(Exception):
+            worker.do(request)
+
+    threads = [threading.Thread(target=one, args=(worker,), daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
     for thread in threads:
