@@ -465,6 +465,38 @@ def soak(_c: Context, minutes=10, seed=1):
 
 @task(
     help={
+        "only": "parts of the agent, such as resolver,config*,controller, and names of changes",
+        "kind": "python or edits (changes by name, also in C); default: both",
+        "sample": "try so many changes to Python, chosen at random",
+        "seed": "a number; the same seed gives the same sample",
+        "workers": "how many to try at once (default: one for each processor)",
+        "goal": "percent of the changes to Python that may survive (default: 5)",
+        "list": "print the changes, and try none",
+        "cache": "folder for what tests reach (default: /var/cache/hawkwing-mutants)",
+        "output": "JSON file of all changes and what became of them",
+    }
+)
+def mutants(
+    _c: Context,
+    only=None,
+    kind=None,
+    sample=None,
+    seed=1,
+    workers=None,
+    goal=None,
+    list=False,
+    cache=None,
+    output=None,
+):
+    """Changes the code in copies of the tree, one thing at a time, and prints what no test notices."""
+    given = {"only": only, "kind": kind, "sample": sample, "seed": seed, "workers": workers, "goal": goal}
+    given |= {"cache": _from_caller(cache), "output": _from_caller(output)}
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    _become("tests.mutants", *options, *(["--list"] if list else []))
+
+
+@task(
+    help={
         "only": "names, such as debian13,ubuntu2404",
         "steps": "comma-separated: load, demo, unit, dataplane (default: these four), integration",
         "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
@@ -627,6 +659,17 @@ namespace.add_collection(
 )
 namespace.add_collection(
     Collection(
-        "test", everything, unit, dataplane, integration, packages, fuzz, chaos, soak, distributions, kernels
+        "test",
+        everything,
+        unit,
+        dataplane,
+        integration,
+        packages,
+        fuzz,
+        chaos,
+        soak,
+        mutants,
+        distributions,
+        kernels,
     )
 )

@@ -161,9 +161,11 @@ def _received(connection: socket.socket) -> Iterator[bytes]:
     total = 0
     while total < _MOST:
         piece = connection.recv(1 << 16)
-        yield piece.strip(b" ") if not total else piece
-        total += len(piece.strip(b" "))
-        if not piece or piece.endswith(b"\n"):
+        ended = not piece
+        piece = piece if total else piece.lstrip(b" ")
+        yield piece
+        total += len(piece)
+        if ended or piece.endswith(b"\n"):
             return
 
 

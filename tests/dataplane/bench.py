@@ -1,7 +1,8 @@
 """Runs the programs of one role on packets and says what became of them.
 
 Everything happens in a thread with a network namespace of its own, which has no name and ends with the
-thread: nothing can be left behind. In it are the loopback device and a veth pair with an MTU of 1500.
+thread: nothing can be left behind. In it are the loopback device and a veth pair with an MTU of 1500. It has
+the egress program of the bench whose packets leave by it: what a program sends passes that hook once more.
 """
 
 import ctypes
@@ -20,9 +21,10 @@ import pytest
 from pyroute2 import IPRoute
 from scapy.layers.l2 import Ether
 
-from hawkwing.dataplane import bpf
+from hawkwing.dataplane import bpf, tc
 from hawkwing.dataplane.layout import reasons, structures
 from hawkwing.dataplane.loader import Capacities, Loaded, Loading
+from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.next_hop import NextHop, pack
 from hawkwing.dataplane.plane import DIRECTIONS, DataPlane, name_key
 from hawkwing.dataplane.ringbuf import RingBuffer
@@ -40,6 +42,7 @@ _NEW_NETWORK = 0x40000000
 _TEST_RUN, _LOOKUP_BATCH, _UPDATE_BATCH = 10, 24, 26
 _CHECKSUM_COMPLETE = 1 << 2
 _CONTEXT = 192
+_SOL_PACKET, _PACKET_VNET_HDR, _GSO_TCP6 = 263, 15, 4
 _IFINDEX, _GSO_SEGS, _GSO_SIZE = 40, 164, 176
 
 
@@ -51,12 +54,21 @@ class Outcome(NamedTuple):
     counted: dict[str, int]
 
 
+def _with_header(interface: str) -> socket.socket:
+    """A packet socket whose frames have the kernel's own notes in front (struct virtio_net_hdr)."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    made.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+    made.bind((interface, 0))
+    return made
+
+
 class Namespace:
     """A thread inside a network namespace of its own; `port` is a veth with `sniffer` at its other end."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
         self.port = 0
+        self._on_port = 0
         self.do(self._enter)
 
     def do(self, work: Callable[[], T]) -> T:
@@ -86,9 +98,42 @@ class Namespace:
             self.port = ip.link_lookup(ifname="port")[0]
             for name in ("wire", "port"):
                 ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
+        with Netlink() as netlink:
+            tc.add_clsact(netlink, self.port)
         self.sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.sniffer.bind(("wire", 0))
         self.sniffer.settimeout(1)
+
+    def bundle(self, frame: bytes, headers: int, gso_size: int) -> tuple[int, bytes] | None:
+        """Sends TCP data that the device is to cut, as the stack does: gso_size and frame as they leave.
+
+        `headers` are all in front of the data. None: nothing has left.
+        """
+        header = struct.pack("=BBHHHH", 1, _GSO_TCP6, headers, gso_size, headers - 20, 16)
+        with _with_header("wire") as taps, _with_header("port") as sender:
+            sender.send(header + frame)
+            taps.settimeout(0.2)
+            try:
+                got = taps.recv(1 << 17)
+            except TimeoutError:
+                return None
+            finally:
+                self._drop_seen()
+            return int(struct.unpack_from("=H", got, 4)[0]), got[10:]
+
+    def _drop_seen(self) -> None:
+        self.sniffer.setblocking(False)
+        with suppress(BlockingIOError):
+            while self.sniffer.recv(1 << 17):
+                pass
+        self.sniffer.settimeout(1)
+
+    def put_on_port(self, program: int) -> None:
+        """This program (a file descriptor), and no other, sees what leaves by the port; in the own thread."""
+        if program != self._on_port:
+            with Netlink() as netlink:
+                tc.replace_filter(netlink, self.port, tc.EGRESS, (1, 1), program, "bench")
+            self._on_port = program
 
     def sent(self, count: int) -> list[bytes]:
         """The next `count` frames that left through the port; fails where there are fewer, or more."""
@@ -179,6 +224,8 @@ class Bench:
         out = ctypes.create_string_buffer(len(packet) + 1024)
         given = ctypes.create_string_buffer(bytes(context), _CONTEXT)
         fd = self.plane.programs[f"{direction}_ethernet"]
+        if ifindex and ifindex == self.namespace.port:
+            self.namespace.put_on_port(self.plane.programs["egress_ethernet"])
         request = struct.pack(
             "=IIIIQQIIIIQQIII4x",
             *(fd, 0, len(packet), len(out), ctypes.addressof(data), ctypes.addressof(out), 1, 0),
@@ -220,6 +267,19 @@ class Bench:
         counted = self.counted(before, direction)
         self.outcomes.setdefault((direction, *sorted(counted)), packet.hex())
         return Outcome(verdict, out, counted)
+
+    def send_bundle(
+        self, frame: bytes, headers: int, gso_size: int
+    ) -> tuple[dict[str, int], tuple[int, bytes] | None]:
+        """What was counted of a bundle of TCP segments that leaves by the port, and how it leaves."""
+        before = self.tallies()
+
+        def send() -> tuple[int, bytes] | None:
+            self.namespace.put_on_port(self.plane.programs["egress_ethernet"])
+            return self.namespace.bundle(frame, headers, gso_size)
+
+        left = self.namespace.do(send)
+        return self.counted(before, "egress"), left
 
     def expect(
         self,

@@ -1,14 +1,19 @@
 """What a server learns from an SRH that ends there, and that it answers on the way back."""
 
+import asyncio
 import struct
 import time
 from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 
+from hawkwing.agent import Agent
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.flows import FlowTable, Sweeper
-from hawkwing.dataplane.loader import Capacities
+from hawkwing.dataplane.interfaces import Asked
+from hawkwing.dataplane.loader import Capacities, Loading
+from hawkwing.plan import Options, make_plan
+from lab.wait import patient
 from tests.dataplane import packets as p
 from tests.dataplane.packets import steered
 from tests.dataplane.scene import HOST_A, HOST_B, HOST_C, SIDS, Host
@@ -297,7 +302,65 @@ def test_slots_that_wait_at_a_restart_are_not_lost(small_server: Host) -> None:
             successor.adopt(bench.plane.next_hops.learned_slots())
         assert sum(successor.sweeping()) == (3 if taking_over else 0)
         flows.close()
+    # That of the first agent knows nothing of it.
+    bench.plane.sweeper.adopt(())
     learn(small_server, full, "LEARNED")
+
+
+def test_a_slot_that_a_flow_has_is_not_given_back(small_server: Host) -> None:
+    """Made unknown as no flow had it, but in that moment another CPU gave it to a flow."""
+    bench = small_server.bench
+    path, another = paths_from(1, 2)
+    learn(small_server, request(path), "LEARNED")
+    slot = bench.slot(path[::-1])
+    (key,) = bench.plane.maps["paths"].each_key()
+    # Paths are scarce.
+    learn(small_server, request(another, sport=PEER + 1), "LEARNED")
+    bench.empty("flows")
+    assert sum(bench.plane.sweeping()) == 0 and bench.entries("paths") == 0
+    # What that CPU had found before.
+    bench.plane.maps["paths"].set(key, slot.to_bytes(4, "little"))
+    learn(small_server, request(path), "LEARNED")
+    bench.plane.maps["paths"].delete(key)
+    for returned in (1, 0, 0):
+        assert sum(bench.plane.sweeping()) == returned
+        bench.expect("egress", reply(), "STEERED", out=steered(reply(), path[::-1]))
+
+
+def test_learned_paths_of_flows_stay_and_others_go(small_server: Host) -> None:
+    """Two of three slots are taken, more than half: each half minute those without a flow are looked for."""
+    bench = small_server.bench
+    kept, gone = paths_from(1, 2)
+    learn(small_server, request(gone), "LEARNED")
+    learn(small_server, request(kept), "LEARNED")
+    for _ in range(2):
+        bench.tick()
+        bench.expect("egress", reply(), "STEERED", out=steered(reply(), kept[::-1]))
+    assert [path.sids for path in bench.plane.learned_paths()] == [tuple(kept[::-1])]
+    for number, path in enumerate(paths_from(3, 2), 1):
+        source = IPv6Address(int(HOST_A) + (number << 64))
+        learn(small_server, request(path, source=source), "LEARNED")
+
+
+def test_an_agent_lets_paths_go_by_itself(small_server: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hawkwing.agent._EPOCH", 0.02)
+    bench = small_server.bench
+    for number, path in enumerate(paths_from(1, 3), 1):
+        learn(small_server, request(path, source=IPv6Address(int(HOST_A) + (number << 64))), "LEARNED")
+    bench.empty("flows")
+    options = Options("server", [Asked("lo", "lo")], None)
+    agent = Agent(options, make_plan(options), Loading("server", Capacities()))
+    agent._plane = bench.plane
+
+    async def work() -> None:
+        ticking = asyncio.create_task(agent._tick())
+        async with asyncio.timeout(patient(20)):
+            while bench.entries("paths") or bench.plane.sweeper._leaving:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        ticking.cancel()
+
+    asyncio.run(work())
+    learn(small_server, request(SIDS[:2]), "LEARNED")
 
 
 def test_a_slot_that_is_used_again_counts_from_zero(small_server: Host) -> None:

@@ -244,3 +244,42 @@ def test_an_interface_that_sends_nothing(host: Host) -> None:
     assert result.counted == {"TOO_BIG_SILENT": 1}
     host.bench.observed.add((host.bench.role, "egress", "TOO_BIG_SILENT"))
     assert host.bench.namespace.sent(0) == []
+
+
+def bundle(host: Host, length: int, options: int = 0) -> tuple[bytes, int]:
+    """A frame with so many bytes of TCP data, and how many are in front of them."""
+    segment = host.tcp(COUNTED + 2, bytes(length))
+    if not options:
+        return host.out(p.TCP, segment), 14 + 40 + 20
+    return host.out(p.HOP_BY_HOP, p.options(p.TCP, segment, size=options)), 14 + 40 + options + 20
+
+
+@pytest.mark.parametrize("options", [0, 8])
+@pytest.mark.parametrize(("size", "left"), [(1440, 1384), (1385, 1329), (1384, 1384), (536, 536)])
+def test_a_bundle_of_segments_is_cut_so_that_all_fit(host: Host, options: int, size: int, left: int) -> None:
+    """TCP segmentation offload: pieces that would not fit with an SRH become smaller, others stay.
+
+    The kernel lowers the size by the SRH's 56 bytes.
+    """
+    if options and size == 1384:
+        left -= 56
+    frame, headers = bundle(host, 4 * 1440, options)
+    counted, sent = host.bench.send_bundle(frame, headers, size)
+    assert counted == {"STEERED": 1} and sent is not None
+    assert sent[0] == left
+    assert len(sent[1]) == len(frame) + overhead(2)
+
+
+@pytest.mark.parametrize("options", [0, 8])
+@pytest.mark.parametrize(("size", "reason"), [(1200, "TOO_BIG_PLAIN"), (1400, "TOO_BIG")])
+def test_a_bundle_longer_than_65535_bytes_gets_no_srh(
+    host: Host, options: int, size: int, reason: str
+) -> None:
+    """The length of its payload could not be written. Segments of 1280 bytes can't be told to be shorter."""
+    longest = 0xFFFF - 20 - options - overhead(2)
+    frame, headers = bundle(host, longest, options)
+    counted, sent = host.bench.send_bundle(frame, headers, size)
+    assert counted == {"STEERED": 1} and sent is not None
+    frame, headers = bundle(host, longest + 1, options)
+    counted, sent = host.bench.send_bundle(frame, headers, size)
+    assert counted == {reason: 1} and (sent is None) == (reason == "TOO_BIG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import struct
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hawkwing.client import Client
 from hawkwing.dataplane.interfaces import Asked
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Capacities, Loading
-from hawkwing.dataplane.plane import DataPlane, policy_bytes, route_key
+from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane, policy_bytes, route_key
 from hawkwing.errors import ConfigError, DataplaneError, HawkwingError
 from hawkwing.intents import PathQuery
 from hawkwing.next_hops import NextHops
@@ -343,6 +344,44 @@ def test_what_is_refused_is_one_sentence_and_changes_nothing(
     assert agent.run(work) == [sentence.format(file=agent.file)]
     assert (agent.entries(), agent.client.steering.queries(), agent.plane.sr_domain) == before
     assert agent.path(SMALL) == SID
+
+
+def test_a_reload_changes_the_sr_domain(running: Callable[..., Running]) -> None:
+    agent = running(HEAD)
+    assert agent.plane.sr_domain is None
+    for prefixes in (["fcbb::/16"], ["fd00::/16", "2001:db8::/32"], []):
+        text = f"sr_domain: {prefixes}\n" + HEAD
+        assert agent.run(functools.partial(agent.reload, text)) == "configuration reloaded"
+        settings = structures()["settings"].from_buffer_copy(
+            agent.plane.maps["settings"].get(bytes(4)) or b""
+        )
+        listed = [bytes(entry.network) for entry in settings.sr_domain[: settings.prefixes]]
+        wanted = [IPv6Network(prefix) for prefix in prefixes] or DEFAULT_SR_DOMAIN
+        assert listed == [prefix.network_address.packed for prefix in wanted]
+        assert settings.sids_only == (not prefixes)
+
+
+def test_a_reload_with_unreadable_tls_files_is_refused(
+    running: Callable[..., Running], tmp_path: Path
+) -> None:
+    agent = running(HEAD)
+    stream: list[object] = []
+
+    async def work() -> None:
+        await agent.client._start_stream()
+        stream.append(agent.client._stream)
+        text = HEAD.replace("port: 1}", f"port: 1, tls: {{ca: {tmp_path}/none.pem}}}}")
+        with pytest.raises(
+            HawkwingError, match=r"hawkeye\.tls\.ca: .*/none\.pem can't be read: No such file"
+        ):
+            await agent.reload(text)
+        (tmp_path / "none.pem").write_text("not a certificate")
+        with pytest.raises(HawkwingError, match=r"none\.pem has no certificate in PEM form"):
+            await agent.reload(text)
+        assert agent.client._stream is stream[0], "the stream goes on as it was"
+
+    agent.run(work)
+    assert agent.agent._reloads == {"good": 0, "refused": 2}
 
 
 def test_what_the_kernel_refuses_in_the_middle_is_taken_back(running: Callable[..., Running]) -> None:

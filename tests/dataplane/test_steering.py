@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from hawkwing.config import Config, load_config
+from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Capacities, Loading
-from hawkwing.dataplane.plane import DataPlane, route_key, service_value
+from hawkwing.dataplane.plane import DataPlane, name_key, route_key, service_value
 from hawkwing.desired import Desired
-from hawkwing.errors import DataplaneError
-from hawkwing.policies import PolicyTable
+from hawkwing.room import Room
 from hawkwing.steering import GRACE, LONGEST_TTL, MOST_ADDRESSES, Steering
 
 SOURCE, ONE, TWO = (IPv6Address(f"fd00::{n}") for n in (1, 0x11, 0x12))
@@ -147,20 +147,97 @@ services:
     assert maps.path(ONE, 1) == [SID_A] and maps.path(ONE, 2) == [SID_B]
 
 
-def test_slots_are_shared_and_rest_before_they_are_used_again() -> None:
-    clock, written = Clock(), []
-    table = PolicyTable(4, lambda slot, sids: written.append((slot, sids)), clock)
-    assert table.acquire((SID_A,)) == table.acquire((SID_A,)) == 1
-    assert table.acquire((SID_B,)) == 2
-    table.release((SID_A,))
-    assert table.slot_of((SID_A,)) == 1
-    table.release((SID_A,))
-    assert table.acquire((SID_C,)) == 3, "a slot just released may still be read"
-    clock.now += 2
-    assert table.acquire((SID_A, SID_B)) == 1
-    with pytest.raises(DataplaneError, match="more than 3 different segment lists"):
-        table.acquire((SID_B, SID_A))
-    assert [slot for slot, _sids in written] == [1, 2, 3, 1]
+def test_names_are_known_by_the_number_of_their_group(maps: Maps, named: Config) -> None:
+    """What the data plane tells has the number."""
+    maps.steering.apply(named, SOURCE)
+    (group,) = struct.unpack("=I", maps.plane.maps["names"].get(name_key("a.example")) or b"")
+    assert maps.steering.name_of_group(group) == "a.example"
+    assert maps.steering.name_of_group(group + 1) is None
+    assert not maps.steering.learn("other.example", [ONE], ttl=10)
+    assert not maps.steering.knows(ONE) and maps.steering.learned() == {}
+
+
+def test_sources_that_change_are_asked_from(maps: Maps, tmp_path: Path) -> None:
+    """Other paths than those of the controller stay as they are, and so do their queries."""
+    text = (
+        NAMED
+        + f"""
+  plain:
+    ipv6_addresses: ["{TWO}"]
+    applications: [{{port: 80, sid: ["{SID_C}"]}}]
+"""
+    )
+    source: list[IPv6Address | None] = [SOURCE]
+    asked_for: list[IPv6Address] = []
+
+    def source_of(destination: IPv6Address) -> IPv6Address | None:
+        asked_for.append(destination)
+        return source[0]
+
+    maps.steering.apply(configured(tmp_path, text), source_of)
+    maps.steering.learn("a.example", [ONE], ttl=100)
+    (query,) = maps.steering.queries()
+    maps.steering.set_controller_path(query, (SID_B,))
+    assert maps.steering.query_changes() == ([query], [])
+    maps.steering.finish(maps.steering.following_sources())
+    assert maps.steering.query_changes() == ([], []) and maps.path(ONE, 80) == [SID_B]
+    source[0] = TWO
+    asked_for.clear()
+    maps.steering.finish(maps.steering.following_sources())
+    (other,) = maps.steering.queries()
+    assert (other.source, other.destination) == (TWO, ONE)
+    assert maps.steering.query_changes() == ([other], [query])
+    assert maps.steering.asks(other) and not maps.steering.asks(query)
+    assert maps.path(ONE, 80) == [SID_A], "the backup, until there is an answer"
+    assert maps.path(TWO, 80) == [SID_C] and asked_for == [ONE]
+    source[0] = None
+    maps.steering.finish(maps.steering.following_sources())
+    assert maps.steering.queries() == [] and maps.path(ONE, 80) == [SID_A]
+
+
+def test_a_change_is_made_in_steps_and_seen_at_its_end(maps: Maps, named: Config) -> None:
+    """As long as it goes on the programs may use what they remember; then they look up anew."""
+
+    def generation() -> int:
+        settings = structures()["settings"].from_buffer_copy(maps.plane.maps["settings"].get(bytes(4)) or b"")
+        return int(settings.generation)
+
+    steps = maps.steering.applying(Desired.of(named), lambda _: SOURCE)
+    turns, before = 1, generation()
+    while not maps.steering.finish(steps, seconds=-1):
+        assert generation() <= before + turns
+        turns += 1
+    assert turns > 2 and generation() > before
+    assert maps.entries() == (0, 4, 1)
+    assert maps.steering.finish(iter(()))
+
+
+def test_what_names_and_lists_take_now(maps: Maps, named: Config, tmp_path: Path) -> None:
+    maps.steering.apply(named, SOURCE)
+    assert maps.steering.needs_of_names(Desired.of(named)) == Room()
+    maps.steering.learn("a.example", [ONE, TWO], ttl=10)
+    assert maps.steering.needs_of_names(Desired.of(named)) == Room(addresses=2, applications=4)
+    more = configured(tmp_path, NAMED + "      - {port: 82, sid: [fcbb::1]}\n")
+    assert maps.steering.needs_of_names(Desired.of(more)) == Room(addresses=2, applications=6)
+    other = configured(tmp_path, NAMED.replace("a.example", "b.example"))
+    assert maps.steering.needs_of_names(Desired.of(other)) == Room()
+    assert maps.steering.lists_in_use() == [(SID_A,), (SID_B,)]
+
+
+def test_a_route_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
+    """Both protocols or none, and the slot of its list is free again."""
+    if os.geteuid() != 0:
+        pytest.skip("loading BPF programs needs root")
+    maps = Maps(Capacities(routes=2, policies=3))
+    text = f"services: {{x: {{ipv6_addresses: ['{ONE}'], applications: [{{port: 1, sid: ['{SID_A}']}}]}}}}\n"
+    maps.steering.apply(configured(tmp_path, text), None)
+    assert maps.entries() == (1, 2, 0)
+    with pytest.raises(OSError, match="Argument list too long"):
+        maps.steering.apply(
+            configured(tmp_path, text.replace("port: 1", f"port: 2, sid: ['{SID_B}']}}, {{port: 1")), None
+        )
+    assert maps.entries() == (1, 2, 0) and maps.path(ONE, 1) == [SID_A]
+    assert maps.steering.lists_in_use() == [(SID_A,)]
 
 
 def test_a_name_has_so_many_addresses_and_no_more(

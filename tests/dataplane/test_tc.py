@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hawkwing import handover
 from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
 from hawkwing.dataplane.attach import Hooks, Program
 from hawkwing.dataplane.interfaces import Asked
@@ -183,6 +184,78 @@ def test_a_busy_neighbourhood(place: Place, hooks: Hooks) -> None:
     with pytest.raises(DataplaneError, match="the tc priorities around 48401 on v0 are taken"):
         hooks.hold(place.link())
     os.close(fd)
+
+
+def test_the_roles_keep_their_order(place: Place) -> None:
+    """The server comes first on arrival, because it learns, and last on departure: what has an SRH stays."""
+    fds = {f"{way}_ethernet": program(-1) for way in ("egress", "ingress")}
+    made = {name: Program(fd, bpf.program_info(fd).id) for name, fd in fds.items()}
+    for role in ("client", "server"):
+        Hooks(place.ip, role, "tc", made).hold(place.link())
+    for parent, order in ((tc.INGRESS, ["server", "client"]), (tc.EGRESS, ["client", "server"])):
+        found = [one.name for one in tc.filters(place.ip, place.link().index, parent)]
+        assert found == [f"hawkwing:{role}" for role in order]
+    for fd in fds.values():
+        os.close(fd)
+
+
+def xdp_program() -> int:
+    """One that lets everything pass, whose name isn't one of ours."""
+    return bpf.load_program("somebody", b"\xb7\0\0\0\x02\0\0\0\x95" + bytes(7), bpf.XDP)
+
+
+@pytest.mark.parametrize("hook", ["tc", "xdp-generic"])
+def test_the_xdp_program_of_somebody_stays(place: Place, hook: str) -> None:
+    theirs, ours = xdp_program(), xdp_program()
+    fds = {f"{way}_ethernet": program(-1) for way in ("egress", "ingress")} | {"ingress_xdp": ours}
+    made = {name: Program(fd, bpf.program_info(fd).id) for name, fd in fds.items()}
+    tc.set_xdp(place.ip, place.link().index, theirs, tc.XDP_NEW | tc.XDP_GENERIC)
+    number = bpf.program_info(theirs).id
+    hooks = Hooks(place.ip, "client", hook, made)
+    held = hooks.hold(place.link(), first=True)
+    assert ("another XDP program is on v0 already" in held.problem) == (hook != "tc")
+    assert place.link().xdp == number
+    assert hooks.let_go(place.link())
+    assert place.link().xdp == number
+    for fd in (theirs, *fds.values()):
+        os.close(fd)
+
+
+def test_our_own_xdp_program_goes(place: Place) -> None:
+    ours = xdp_program()
+    fds = {f"{way}_ethernet": program(-1) for way in ("egress", "ingress")} | {"ingress_xdp": ours}
+    made = {name: Program(fd, bpf.program_info(fd).id) for name, fd in fds.items()}
+    hooks = Hooks(place.ip, "client", "xdp-generic", made)
+    assert hooks.hold(place.link(), first=True).put == ("egress", "ingress", "XDP")
+    assert place.link().xdp == bpf.program_info(ours).id
+    assert hooks.let_go(place.link())
+    assert place.link().xdp == 0
+    for fd in fds.values():
+        os.close(fd)
+
+
+def test_state_counts_only_while_the_filters_are_there(place: Place, hooks: Hooks) -> None:
+    """A host that was restarted, or a detach: what was saved before is outdated."""
+
+    def saved() -> list[str]:
+        return sorted(path.name for path in claim.runtime_folder().glob("client-v0.*"))
+
+    def work() -> None:
+        claim.runtime_folder().mkdir(parents=True, exist_ok=True)
+        for name in ("client-v0.state", "client-v0.programs", "server-v0.programs"):
+            (claim.runtime_folder() / name).write_text("{}")
+        handover.tidy("client", "v0")
+
+    def work_attached() -> list[str]:
+        work()
+        return saved()
+
+    hooks.hold(place.link())
+    there = ["client-v0.programs", "client-v0.state"]
+    assert netns.run_inside(place.name, work_attached) == there
+    assert hooks.let_go(place.link())
+    assert netns.run_inside(place.name, work_attached) == []
+    assert netns.run_inside(place.name, lambda: [p.name for p in claim.runtime_folder().glob("server-*")])
 
 
 def test_letting_go_leaves_what_others_have(place: Place, hooks: Hooks) -> None:

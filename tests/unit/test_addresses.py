@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import subprocess
+from collections.abc import Callable
 from ipaddress import IPv6Address
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from hawkwing.addresses import HostAddress, mapped_ipv4, parse_table, preferred_address, source_to
+from hawkwing import addresses
+from hawkwing.addresses import (
+    HostAddress,
+    Sources,
+    mapped_ipv4,
+    parse_table,
+    preferred_address,
+    source_to,
+)
+from hawkwing.errors import DataplaneError
 from lab import netns
+from lab.wait import patient
+
+T = TypeVar("T")
 
 TABLE = """\
 fe800000000000000000000000000001 02 40 20 80     eth0
@@ -94,3 +110,93 @@ def test_the_source_is_the_kernels_choice() -> None:
         "2001:db8:a::1",  # the other one is deprecated
         None,
     ]
+
+
+def test_a_kernel_without_ipv6_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_TABLE", tmp_path / "none")
+    with pytest.raises(
+        DataplaneError, match=r"^this kernel has no IPv6 \(CONFIG_IPV6\), or IPv6 is disabled$"
+    ):
+        addresses.all_addresses()
+
+
+def test_all_addresses_are_of_both_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "table").write_text(TABLE)
+    (tmp_path / "trie").write_text("|-- 192.0.2.1\n   /32 host LOCAL\n")
+    monkeypatch.setattr(addresses, "_TABLE", tmp_path / "table")
+    monkeypatch.setattr(addresses, "_IPV4_ROUTES", tmp_path / "trie")
+    found = addresses.all_addresses()
+    assert len(found) == 10 and IPv6Address("::ffff:192.0.2.1") in found
+    monkeypatch.setattr(addresses, "_IPV4_ROUTES", tmp_path / "none")
+    assert len(addresses.all_addresses()) == 9
+
+
+def inside(work: Callable[[], T]) -> T:
+    """In a namespace of its own, which ends with it, with a link w0."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: network namespaces")
+
+    def body() -> T:
+        assert ctypes.CDLL(None).unshare(0x40000000) == 0  # CLONE_NEWNET
+        for words in ("link add w0 type veth peer name w1", "link set w0 up", "link set w1 up"):
+            subprocess.run(["ip", *words.split()], check=True)
+        return work()
+
+    return netns.in_thread(body)
+
+
+def ip(words: str) -> None:
+    subprocess.run(["ip", *words.split()], check=True)
+
+
+def test_the_source_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's choice; without a route the interface's own; none where it has no global one."""
+    monkeypatch.setattr(addresses, "_TABLE", Path("/proc/thread-self/net/if_inet6"))
+    there = IPv6Address("2001:db8:b::1")
+
+    def work() -> list[IPv6Address | None]:
+        sources = Sources(lambda: "w0")
+        found = [sources.of(there)]
+        ip("-6 addr add 2001:db8:a::1/64 dev w0 nodad")
+        found += [sources.usual(), sources.of(there)]
+        ip("-6 addr add 2001:db8:0::1/64 dev w0 nodad")
+        ip("-6 route add default via 2001:db8:a::2")
+        return [*found, sources.usual(), sources.of(there), Sources(lambda: "w1").usual()]
+
+    own, least = IPv6Address("2001:db8:a::1"), IPv6Address("2001:db8:0::1")
+    assert inside(work) == [None, own, own, least, own, None]
+
+
+def test_changes_of_addresses_are_heard_of_until_it_is_enough() -> None:
+    def work() -> list[int]:
+        heard: list[int] = []
+
+        async def listen() -> None:
+            told = asyncio.Event()
+            stop = addresses.watch(told.set)
+            for number, words in enumerate(
+                (
+                    "-6 addr add fd00::1/64 dev w0 nodad",
+                    "-4 addr add 192.0.2.1/24 dev w0",
+                    "-6 addr del fd00::1/64 dev w0",
+                    "-4 addr del 192.0.2.1/24 dev w0",
+                )
+            ):
+                # What the kernel itself adds, to a link that has come up.
+                await asyncio.sleep(0.2)
+                told.clear()
+                ip(words)
+                async with asyncio.timeout(patient(10)):
+                    await told.wait()
+                heard.append(number)
+            stop()
+            await asyncio.sleep(0.1)
+            told.clear()
+            ip("-4 addr add 192.0.2.2/24 dev w0")
+            await asyncio.sleep(0.2)
+            assert not told.is_set()
+
+        asyncio.run(listen())
+        return heard
+
+    assert inside(work) == [0, 1, 2, 3]

@@ -46,6 +46,10 @@ def status(*attachments: dict[str, Any]) -> list[str]:
             GOOD | {"restored": 1},
             ["  eth0: filters were removed by another program once, and attached again"],
         ),
+        (
+            GOOD | {"restored": 3},
+            ["  eth0: filters were removed by another program 3 times, and attached again"],
+        ),
         (GOOD | {"problem": "another XDP program"}, ["  warning: another XDP program"]),
         (WARNED, [f"  warning: {WARNED['warnings'][0]}"]),
     ],

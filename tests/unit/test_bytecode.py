@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from hawkwing.dataplane import bytecode
+from hawkwing.dataplane import bytecode, source
 from hawkwing.dataplane.bytecode import PROGRAMS, ROLES, Bytecode
-from hawkwing.dataplane.source import source_folder
+from hawkwing.dataplane.source import flattened, meaning, source_folder
+from hawkwing.errors import DataplaneError
 from lab.old_kernels import faults
 
 MOVE, EXIT = b"\xb7\0\0\0\0\0\0\0", b"\x95\0\0\0\0\0\0\0"
@@ -212,3 +214,74 @@ def test_other_kinds_of_files_count_as_none(cache: Path, what: str) -> None:
         (cache / "real").write_text(text)
         file.symlink_to(cache / "real")
     assert bytecode.cached("client") is None
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    code = bytecode.shipped("client")
+    assert code is not None
+    file = tmp_path / "new" / "client.json"
+    bytecode.write(file, code)
+    assert bytecode.read(file) == code and stat.S_IMODE(file.stat().st_mode) == 0o644
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        bytecode.write(file, code)
+    assert list(file.parent.iterdir()) == [file]
+    assert bytecode.read(file) is None
+
+
+def test_what_is_needed_for_links_and_hooks() -> None:
+    plain = ("egress_ethernet", "ingress_ethernet")
+    assert bytecode.wanted("client", False, False) == plain
+    assert bytecode.wanted("server", False, False) == (*plain, "sweep")
+    assert bytecode.wanted("client", True, False) == (*plain, "egress_raw", "ingress_raw")
+    assert bytecode.wanted("client", False, True) == (*plain, "ingress_xdp")
+
+
+def test_errors_of_the_compiler_name_the_right_line() -> None:
+    lines = flattened().splitlines()
+    source = (source_folder() / "trust.h").read_text().splitlines()
+    begin = lines.index('#line 1 "trust.h"')
+    assert lines[begin + 1 : begin + 1 + len(source)] == source
+    mark = next(line for line in lines[begin + len(source) :] if line.startswith("#line"))
+    number = (source_folder() / "hawkwing.c").read_text().splitlines().index('#include "trust.h"') + 1
+    assert mark == f'#line {number + 1} "hawkwing.c"'
+
+
+def test_the_meaning_of_maps_is_that_of_their_sources(tmp_path: Path) -> None:
+    folder = tmp_path / "bpf"
+    shutil.copytree(source_folder(), folder)
+    before = meaning(folder)
+    assert before == meaning() and len(before) == 16
+    for name in ("types.h", "reasons.h", "maps.h", "lib/flows.h"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text + "/* more words */ \t\n")
+        assert meaning(folder) == before
+        (folder / name).write_text(text + "int more;\n")
+        assert meaning(folder) != before
+        (folder / name).write_text(text)
+    (folder / "egress.h").write_text("")
+    assert meaning(folder) == before
+
+
+def test_programs_that_do_not_read_the_kernels_memory() -> None:
+    """Each call of bpf_probe_read_kernel (113) becomes "r0 = -1"; all else stays as it is."""
+    read, other = instruction(0x85, 0, 0, 113), instruction(0x85, 0, 0, 112)
+    local, number = instruction(0x85, 0x10, 0, 113), instruction(0x18, 1, 0, 113)
+    second_half = instruction(0x85, 0, 0, 113)
+    code = MOVE + read + other + number + second_half + local + read + EXIT
+    failed = instruction(0xB7, 0, 0, -1)
+    expected = MOVE + failed + other + number + second_half + local + failed + EXIT
+    assert bytecode.without_kernel_reads(code) == expected
+
+
+def test_sources_that_are_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "__file__", str(tmp_path / "hawkwing" / "dataplane" / "source.py"))
+    with pytest.raises(DataplaneError) as told:
+        source.source_folder.__wrapped__()
+    assert str(told.value) == (
+        f"the C sources of the data plane are missing: no bpf/hawkwing.c near {tmp_path / 'hawkwing'}"
+    )
+    (tmp_path / "bpf").mkdir()
+    (tmp_path / "bpf" / "hawkwing.c").touch()
+    assert source.source_folder.__wrapped__() == tmp_path / "bpf"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hawkwing.check import Finding, check_file, line_of
 from hawkwing.cli import main
 from hawkwing.config import load_config
 from hawkwing.control import ControlServer, ask
@@ -120,3 +121,21 @@ def test_the_examples_in_the_readme_are_valid(file: Path, capsys: pytest.Capture
     assert len(examples) == 2
     for text in examples:
         assert check(file, text, capsys) == (0, "hawk.yaml: valid, 1 service with 1 application\n", "")
+
+
+def test_a_finding_in_json_has_these_fields() -> None:
+    found = Finding("error", "hawk.yaml", 3, "is missing")
+    assert found.as_json() == {
+        "severity": "error",
+        "file": "hawk.yaml",
+        "line": 3,
+        "message": "is missing",
+    }
+
+
+def test_a_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    report = check_file(Path("-"), {})
+    assert (report.file, report.good) == ("stdin", False)
+    assert [line_of(one) for one in report.findings] == ["stdin: is closed, a configuration is needed"]
+    assert report.findings[0].severity == "error"

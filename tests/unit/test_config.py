@@ -36,6 +36,7 @@ LEAST = """at least this is needed:
       applications: [{port: 80, sid: [fcbb:bb00:1::2]}]"""
 APP = "services.web.applications[0]"
 INTENT = f"{APP}.intents"
+TOP_KEYS = "is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid"
 NOTHING: Mapping[str, str] = {}
 
 
@@ -232,7 +233,17 @@ def test_services(here: Path, lines: str, problem: str) -> None:
         ("99999", "99999 is not a port, use 1 to 65535"),
         ("-1", "-1 is not a port, use 1 to 65535"),
         ("true", "true is not a port, use 1 to 65535"),
+        ("80/tcp", "80/tcp: a port applies to TCP and UDP, write 80"),
+        ("80/UDP", "80/UDP: a port applies to TCP and UDP, write 80"),
+        ("'*'", "* is more than one port, write one entry per port"),
+        ("any", "any is more than one port, write one entry per port"),
+        ("ALL", "ALL is more than one port, write one entry per port"),
         ("http", "http is a name, write 80"),
+        ("HTTPS", "HTTPS is a name, write 443"),
+        ("ssh", "ssh is a name, write 22"),
+        ("domain", "domain is a name, write 53"),
+        ("dns", "dns is a name, write 53"),
+        ("smtp", "smtp is a name, write the number of the port"),
         ("80.5", "80.5 is not a port, use 1 to 65535"),
         ("0x50", "0x50 is not decimal, write 80"),
         ('"80"', '"80" is text, write 80 without quotes'),
@@ -272,6 +283,7 @@ def test_a_port_twice_in_a_service(here: Path) -> None:
         ("10.0.0.1", "10.0.0.1 is an IPv4 address, only IPv6 can be used"),
         ("::ffff:10.0.0.1", "::ffff:10.0.0.1 is an IPv4 address in IPv6 form, which can't be used here"),
         ("ff02::1", "ff02::1 is a multicast address, which can't be used here"),
+        ("ff20::1", "ff20::1 is a multicast address, which can't be used here"),
         ("'::'", ":: is the unspecified address, which can't be used here"),
         ("::1", "::1 is the loopback address, which can't be used here"),
         ("fe80::1%eth0", "fe80::1%eth0 is link-local: no router forwards to it"),
@@ -280,6 +292,7 @@ def test_a_port_twice_in_a_service(here: Path) -> None:
         ("fcbb::/64", "fcbb::/64 has a prefix length, write the address without it"),
         ("fcbb::", "an address that ends in :: must be in quotes, YAML reads it as a key"),
         ("fcbb::g", "fcbb::g is not an IPv6 address"),
+        ("'[fcbb::1]:80'", "write fcbb::1 without brackets and port"),
         ("5", "5 is not an IPv6 address"),
         ("", "is empty, an IPv6 address is needed"),
         ("[fcbb::1]", "write fcbb::1 without brackets"),
@@ -357,6 +370,10 @@ def test_a_name_and_port_in_two_services(here: Path) -> None:
         ("no", "false is not text, put it in quotes"),
         ("12", "12 is not text, put it in quotes"),
         ("[a]", "must be one name, not a list: write one service per name"),
+        (
+            "wb.hawk.net/index.html",
+            "wb.hawk.net/index.html has a path in it, write the name only: wb.hawk.net",
+        ),
         ('" "', "is empty"),
         ('"a\\nb"', "'a\\nb' has characters that can't be printed"),
     ],
@@ -371,6 +388,31 @@ def test_a_name_too_long(here: Path) -> None:
     (problem,) = problems(here, text + "      - {port: 1, sid: [fcbb::1]}\n")
     assert problem.startswith("hawk.yaml:3: services.web.domain_name: ")
     assert problem.endswith("... is 254 characters long, a DNS name has at most 253")
+    longest = ".".join(["a" * 49] * 5) + ".abc"
+    text = APPLICATION.replace("web.example", longest) + "      - {port: 1, sid: [fcbb::1]}\n"
+    assert load(here, text).services["web"].domain_name == longest
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("client_ipv6_address: host-a", "1: client_ipv6_address: host-a is a name: write the IPv6 address"),
+        (
+            "hawkeye: {address: hawkeye}",
+            "1: hawkeye.address: hawkeye is a name: the controller is given by its IPv6 address",
+        ),
+        (
+            "services:\n  a:\n    ipv6_addresses: [wb.example]",
+            "3: services.a.ipv6_addresses[0]: wb.example is a name: write it under domain_name",
+        ),
+        (
+            "services:\n  a:\n    applications: [{port: 1, sid: [vpp1]}]",
+            "3: services.a.applications[0].sid[0]: vpp1 is a name: a SID is an IPv6 address",
+        ),
+    ],
+)
+def test_a_name_for_an_address(here: Path, text: str, said: str) -> None:
+    assert f"hawk.yaml:{said}" in problems(here, text + "\n")
 
 
 @pytest.mark.parametrize(
@@ -381,10 +423,27 @@ def test_a_name_too_long(here: Path) -> None:
             "7: {}[0].intent: low-latncy is not an intent, did you mean low-latency?",
         ),
         ("- {}", "7: {}[0].intent: is missing"),
+        (
+            "- intent: [low-latency, low-jitter]",
+            "7: {}[0].intent: a list is more than one intent, write one entry per intent",
+        ),
+        ("- intent low-latency", "7: {}[0]: intent has no colon"),
         ("- low-latency", "7: {}[0]: must be a mapping, for example `- intent: low-latency`"),
         ("- intent: sfc", "7: {}[0].functions: is missing, sfc needs it"),
         ("- intent: sfc\n  functions: []", "8: {}[0].functions: is missing, sfc needs it"),
         ("- intent: sfc\n  functions:\n    - fw\n    - ''", "10: {}[0].functions[1]: is empty"),
+        (
+            "- intent: sfc\n  functions:\n    - a: b",
+            "9: {}[0].functions[0]: must be text, but here is a mapping",
+        ),
+        (
+            "- intent: low-latency\n  max value: 1",
+            "8: {}[0]['max value']: is not a known key, did you mean max_value?",
+        ),
+        (
+            "- intent: low-latency\n  x-note: 1\n  -min_value: 1",
+            "9: {}[0].-min_value: a space is missing after -",
+        ),
         (
             "- intent: sfc\n  functions:\n    - 1",
             "9: {}[0].functions[0]: 1 is not text, put it in quotes",
@@ -473,11 +532,11 @@ def test_intents(here: Path, lines: str, expected: str) -> None:
         ),
         (
             "zzz: 1",
-            ["1: zzz: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain"],
+            [f"1: zzz: {TOP_KEYS}"],
         ),
         (
             "a.b: 1",
-            ["1: ['a.b']: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain"],
+            [f"1: ['a.b']: {TOP_KEYS}"],
         ),
         (
             "sr_domain:\n  - fcbb::1/32",
@@ -492,6 +551,32 @@ def test_intents(here: Path, lines: str, expected: str) -> None:
             ["2: sr_domain[0]: fcbb::/129 is not an IPv6 prefix such as fcbb:bb00::/32"],
         ),
         ("sr_domain: 'fcbb::/32'", ["1: sr_domain: must be a list, write [fcbb::/32]"]),
+        (
+            "sr_domain:\n  - fcbb::",
+            ["2: sr_domain[0]: an address that ends in :: must be in quotes, YAML takes it for a key"],
+        ),
+        (
+            "sr_domain:\n  - fcbb::1%eth0/128",
+            ["2: sr_domain[0]: fcbb::1%eth0/128 is not an IPv6 prefix such as fcbb:bb00::/32"],
+        ),
+        ("sr_domain:\n  - 5", ["2: sr_domain[0]: 5 is not an IPv6 prefix such as fcbb:bb00::/32"]),
+        (
+            "sr_domain:\n  - fcbb:bb00::1",
+            ["2: sr_domain[0]: fcbb:bb00::1 has no prefix length, write fcbb:bb00::1/128"],
+        ),
+        (
+            "sr_domain:\n  - 'fcbb:bb00::'",
+            ["2: sr_domain[0]: fcbb:bb00:: has no prefix length, write fcbb:bb00::/32"],
+        ),
+        ("hawkeye:\n  tls: {ca: ''}", ["2: hawkeye.tls.ca: '' is not the name of a file"]),
+        ("hawkeye:\n  tls: {ca: 5}", ["2: hawkeye.tls.ca: 5 is not the name of a file"]),
+        (
+            "services:\n  a:\n    applications: 80",
+            [
+                "2: services.a: needs domain_name or ipv6_addresses",
+                "3: services.a.applications: must be a list, for example `- port: 80`",
+            ],
+        ),
         (
             "services: [a]",
             ["1: services: must be a mapping, each service begins with its name, for example `web:`"],
@@ -587,7 +672,7 @@ surprise: 1
             "26: services.two.applications[0].sid: is given twice, on line 25 and on line 26",
             "27: services.three: needs domain_name or ipv6_addresses",
             "28: services.three.applications: needs at least one application",
-            "29: surprise: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain",
+            f"29: surprise: {TOP_KEYS}",
         ]
     ]
 

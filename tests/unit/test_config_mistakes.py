@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import suppress
 from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
 
-from hawkwing.config import check_config
+from hawkwing.config import check_config, load_config
+from hawkwing.errors import ConfigError
 from tests.unit.mistakes import (
     APP,
     HEAD,
@@ -373,7 +376,7 @@ ERRORS = [
         "key for anchors",
         lines("x:", "  - &p 80") + port("*p"),
         [
-            "1: x: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain; "
+            "1: x: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid; "
             "keys for anchors begin with x-"
         ],
         lines("x-ports:", "  - &p 80") + port("*p"),
@@ -421,6 +424,27 @@ WARNINGS = [
             "set it to accept replies"
         ],
         "sr_domain: [fcbb::/16, 2001:db8::/32]\n" + sid("[fcbb::1, 2001:db8::1]"),
+    ),
+    Row(
+        "domain given twice",
+        lines("sr_domain:", "  - fcbb::/16", "  - fd00::/8", "  - fcbb::/16") + sid("[fcbb::1]"),
+        ["4: warning: sr_domain[2]: fcbb::/16 is in fcbb::/16 already"],
+        lines("sr_domain:", "  - fcbb::/16", "  - fd00::/8") + sid("[fcbb::1]"),
+    ),
+    Row(
+        "domain in a later one",
+        lines("sr_domain:", "  - fcbb:bb00::/32", "  - fcbb::/16") + sid("[fcbb::1]"),
+        ["2: warning: sr_domain[0]: fcbb:bb00::/32 is in fcbb::/16 already"],
+        lines("sr_domain:", "  - fcbc::/32", "  - fcbb::/16") + sid("[fcbb::1]"),
+    ),
+    Row(
+        "domain in two others",
+        lines("sr_domain:", "  - fcbb:bb00::/32", "  - fcbb::/16", "  - fc00::/7") + sid("[fcbb::1]"),
+        [
+            "2: warning: sr_domain[0]: fcbb:bb00::/32 is in fcbb::/16 already",
+            "3: warning: sr_domain[1]: fcbb::/16 is in fc00::/7 already",
+        ],
+        lines("sr_domain:", "  - fc00::/7") + sid("[fcbb::1]"),
     ),
     Row(
         "domain in another",
@@ -487,6 +511,20 @@ WARNINGS = [
         ],
         "client_ipv6_address: fcbb:3::1\n" + hawkeye(*ON),
     ),
+    Row(
+        "source and destination behind one router, and an application without intents",
+        "client_ipv6_address: fcbb:1::1\n"
+        + hawkeye(*ON)
+        .replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb:1::2]")
+        .replace("sid: [fcbb::1]", "intents: [{intent: low-latency}]")
+        + "      - {port: 81, sid: [fcbb::1]}\n",
+        [
+            "8: warning: services.web.ipv6_addresses[0]: is in fcbb:1::/64, as client_ipv6_address: "
+            "HawkEye 1.0.1 crashes on a path from a router to itself"
+        ],
+        "client_ipv6_address: fcbb:1::1\n"
+        + hawkeye(*ON).replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb:1::2]"),
+    ),
 ]
 
 
@@ -518,3 +556,145 @@ services:
     assert said_of(file, text) == []
     (application,) = check_config(file)[0].services["web"].applications
     assert application.sid == (IPv6Address("fcbb::1"), IPv6Address("fcbb::2"))
+
+
+@pytest.mark.parametrize(
+    ("before", "written", "meant"),
+    [
+        ("", "controller: {}", "hawkeye"),
+        ("", "source_address: fcbb::1", "client_ipv6_address"),
+        ("hawkeye:\n  ", "host: fcbb::5", "address"),
+        ("hawkeye:\n  tls:\n    ", "cert: x", "certificate"),
+        ("hawkeye:\n  tls:\n    ", "ca_cert: x", "ca"),
+        ("hawkeye:\n  tls:\n    ", "private_key: x", "key"),
+        ("services:\n  web:\n    ", "address: [fcbb::1]", "ipv6_addresses"),
+        ("services:\n  web:\n    ", "addresses: [fcbb::1]", "ipv6_addresses"),
+        ("services:\n  web:\n    ", "domain: a.b", "domain_name"),
+        ("services:\n  web:\n    ", "fqdn: a.b", "domain_name"),
+        ("services:\n  web:\n    ", "host: a.b", "domain_name"),
+        ("services:\n  web:\n    ", "Hostname: a.b", "domain_name"),
+        ("services:\n  web:\n    ", "name: a.b", "domain_name"),
+        ("services:\n  web:\n    applications:\n      - ", "path: [fcbb::1]", "sid"),
+        ("services:\n  web:\n    applications:\n      - ", "segments: [fcbb::1]", "sid"),
+        ("services:\n  web:\n    applications:\n      - ", "ports: 80", "port"),
+        ("services:\n  web:\n    applications:\n      - ", "sids: [fcbb::1]", "sid"),
+        ("services:\n  web:\n    applications:\n      - intents:\n          - ", "type: sfc", "intent"),
+        ("services:\n  web:\n    applications:\n      - intents:\n          - ", "name: sfc", "intent"),
+        ("services:\n  web:\n    applications:\n      - intents:\n          - ", "max: 1", "max_value"),
+        ("services:\n  web:\n    applications:\n      - intents:\n          - ", "min: 1", "min_value"),
+        (
+            "services:\n  web:\n    applications:\n      - intents:\n          - ",
+            "algo: 128",
+            "flex_algo_number",
+        ),
+    ],
+)
+def test_what_people_write_for_a_key(tmp_path: Path, before: str, written: str, meant: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(f"{before}{written}\n")
+    with pytest.raises(ConfigError) as caught:
+        check_config(file)
+    line, key = f"{before}{written}".count("\n") + 1, written.partition(":")[0]
+    start, end = f"{file}:{line}: ", f"{key}: is not a known key, did you mean {meant}?"
+    (said,) = [one for one in caught.value.problems if "did you mean" in one]
+    assert said.startswith(start) and said.endswith(end)
+
+
+def test_what_a_server_needs(tmp_path: Path) -> None:
+    """It reads the SR domain alone."""
+    file = tmp_path / "hawk.yaml"
+    file.write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {}, require_services=False)
+    assert caught.value.problems == [f"{file}:1: is empty, for a server, sr_domain: [fcbb::/16] is enough"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("services:web", "1: a space is missing after services:"),
+        ("services web", "1: services has no colon"),
+        ("words", "1: must be a mapping with keys such as services, here is a single value"),
+        ("5", "1: must be a mapping with keys such as services, here is a single value"),
+        ("services: [1] 2", "1: 2 stands behind the closing ]"),
+        ("services: {a: 1} b", "1: b stands behind the closing }"),
+        ("services:\n  a: [ , 1]", "2: has nothing in front of ,"),
+        ("services: {, a: 1}", "1: has nothing in front of ,"),
+        ("services:\n  [a, b]: 1", "2: services: has a key that is not a single word or text"),
+        ("- a", "1: must be a mapping with keys such as services, here is a list"),
+        (intents("- intent:low-latency"), f"8: {APP}.intents[0]: a space is missing after intent:"),
+        (intents("- intent low-latency"), f"8: {APP}.intents[0]: intent has no colon"),
+        (
+            intents("- intent"),
+            f"8: {APP}.intents[0]: must be a mapping, for example `- intent: low-latency`",
+        ),
+    ],
+)
+def test_what_is_no_mapping(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(text + "\n")
+    with pytest.raises(ConfigError) as caught:
+        check_config(file)
+    assert [one.removeprefix(f"{file}:") for one in caught.value.problems] == [said]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hawkeye: 5", "1: hawkeye: must be a mapping, with the keys enabled, address and port"),
+        ("hawkeye:\n  tls: 5", "2: hawkeye.tls: must be a mapping, with the keys ca, certificate and key"),
+        (
+            "services:\n  web: 5",
+            "2: services.web: must be a mapping, with domain_name or ipv6_addresses, and applications",
+        ),
+        (
+            "services:\n  web:\n    applications: [80]",
+            "3: services.web.applications[0]: must be a mapping, for example `- port: 80`",
+        ),
+        (
+            "services:\n  web:\n    applications: [{intents: [5]}]",
+            "3: services.web.applications[0].intents[0]: must be a mapping, "
+            "for example `- intent: low-latency`",
+        ),
+    ],
+)
+def test_what_a_mapping_has_in_it(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(text + "\n")
+    with pytest.raises(ConfigError) as caught:
+        check_config(file)
+    assert f"{file}:{said}" in caught.value.problems
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+@pytest.mark.parametrize("text", [port("80"), "services: 5\n"])
+def test_garbage_is_collected_as_before(tmp_path: Path, collecting: bool, text: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(text)
+    (gc.enable if collecting else gc.disable)()
+    try:
+        with suppress(ConfigError):
+            check_config(file)
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("true", "true"),
+        ("Yes", "true"),
+        ("on", "true"),
+        ("false", "false"),
+        ("no", "false"),
+        ("OFF", "false"),
+    ],
+)
+def test_words_for_true_and_false_in_quotes(tmp_path: Path, written: str, meant: str) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(f"hawkeye:\n  enabled: '{written}'\n")
+    with pytest.raises(ConfigError) as caught:
+        check_config(file)
+    said = f'{file}:2: hawkeye.enabled: "{written}" is text, write {meant} without quotes'
+    assert said in caught.value.problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import stat
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 from hawkwing import control
 from hawkwing.control import ControlServer, answers, ask
+from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.errors import ConfigError, HawkwingError
 from hawkwing.tasks import in_thread
 
@@ -201,6 +203,35 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
         asyncio.run(start())
 
 
+def test_each_role_and_interface_has_its_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAWKWING_RUN", str(tmp_path))
+    path = control.socket_path("client", "eth0.100")
+    assert path == runtime_folder() / "client-eth0.100.sock"
+    assert control.sockets() == []
+    path.parent.mkdir()
+    path.touch()
+    assert control.sockets() == [path]
+
+
+def test_an_agent_that_cannot_be_asked_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "runtime_folder", lambda: tmp_path)
+    path = tmp_path / "client-eth0.sock"
+    path.symlink_to(path)
+    with pytest.raises(HawkwingError) as caught:
+        list(answers({"ask": "status"}, ("client",)))
+    assert str(caught.value) == f"can't ask the agent at {path}: Too many levels of symbolic links"
+    path.unlink()
+    monkeypatch.setattr(control, "_TIMEOUT", 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        with pytest.raises(HawkwingError) as caught:
+            list(answers({"ask": "status"}, ("client",)))
+    assert str(caught.value) == f"can't ask the agent at {path}: timed out"
+
+
 def test_errors_of_a_file_come_as_lines(tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
 
@@ -215,3 +246,45 @@ def test_errors_of_a_file_come_as_lines(tmp_path: Path) -> None:
     begun = time.monotonic()
     assert serving(path, {"reload": reload}, work) == ["a.yaml:1: one", "a.yaml:2: two"]
     assert time.monotonic() - begun < 5
+
+
+def test_spaces_of_an_answer_are_not_signs_of_life(tmp_path: Path) -> None:
+    """Wherever the pieces end in which it comes: here after 64 KiB."""
+    path, text = tmp_path / "agent.sock", " " * 300_000
+
+    def agent() -> None:
+        with listener.accept()[0] as connection:
+            connection.recv(65536)
+            for piece in (b" ", b"  ", json.dumps({"answer": text}).encode() + b"\n"):
+                connection.sendall(piece)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=agent)
+        thread.start()
+        answer = ask(path, {"ask": "status"})
+        thread.join()
+    assert answer == text
+
+
+def test_signs_of_life_come_in_time() -> None:
+    assert control._SIGN_OF_LIFE < control._TIMEOUT / 2
+
+
+def test_after_its_end_nobody_gets_in(tmp_path: Path) -> None:
+    """Not by another name of the socket either."""
+    path, other = tmp_path / "agent.sock", tmp_path / "other.sock"
+
+    async def work() -> None:
+        server = ControlServer(path, {})
+        await server.start()
+        os.link(path, other)
+        server.close()
+        server.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(work())
+    with socket.socket(socket.AF_UNIX) as connection, pytest.raises(ConnectionRefusedError):
+        connection.connect(str(other))
+    ControlServer(path, {}).close()

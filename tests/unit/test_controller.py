@@ -5,6 +5,7 @@ import contextlib
 import functools
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -219,6 +220,7 @@ def test_sids_come_in_travel_order_and_may_be_none_at_all() -> None:
         (["10.0.0.1"], "the SID '10.0.0.1' is not an IPv6 address"),
         ([""], "the SID '' is not an IPv6 address"),
         (["fe80::1%eth0"], "the SID 'fe80::1%eth0' has a zone"),
+        (["fcbb:bb00:1::2", "fe80::1"], "the SID fe80::1 is link-local"),
         (["fcbb:bb00:1::2", "::"], "the SID :: is the unspecified address"),
         (["::1"], "the SID ::1 is the loopback address"),
         (["ff02::1"], "the SID ff02::1 is a multicast address"),
@@ -258,6 +260,33 @@ def test_failures_are_described_in_plain_words() -> None:
 
 
 # The stream
+
+
+@in_loop
+async def test_each_failure_is_counted_once_and_the_state_has_its_time() -> None:
+    begun = time.time()
+    async with agent(free_port(), LATENCY) as host_a:
+        await host_a.counts("failures", 1)
+        assert begun - 1 <= host_a.stream.since <= time.time()
+        assert host_a.stream.counters["cancelled"] == host_a.stream.counters["connections"] == 0
+    async with controller(entry(LATENCY, SID_1)) as (_, _, port), agent(port, LATENCY) as host_a:
+        connecting = host_a.stream.since
+        await host_a.until((LATENCY, (SID_1,)))
+        assert connecting < host_a.stream.since <= time.time()
+        assert (host_a.stream.counters["requests"], host_a.stream.counters["results"]) == (1, 1)
+
+
+@in_loop
+async def test_what_comes_while_it_leaves_is_not_taken() -> None:
+    """The half of the stream that is ours is closed, and the controller may still send."""
+    async with controller(entry(LATENCY, SID_1)) as (hawkeye, _, port):
+        async with agent(port, LATENCY) as host_a:
+            await host_a.until((LATENCY, (SID_1,)))
+            host_a.stream._leaving = True
+            hawkeye.push_raw(to_result(to_request(LATENCY), [SID_2]))
+            await asyncio.sleep(0.1)
+        assert host_a.paths == [(LATENCY, (SID_1,))]
+        await wait_until(lambda: not hawkeye.sessions, "the controller to see it leave")
 
 
 @in_loop

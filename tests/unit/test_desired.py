@@ -90,6 +90,23 @@ def test_too_much_is_said_where_it_becomes_too_much(room: Room, found: list[obje
     assert excess(Config(services=services), room, "at most {most:,} fit") == found
 
 
+def test_too_much_is_said_once_and_names_count_once() -> None:
+    """At the first place of several; a name of two services is one name."""
+    services = {
+        name: Service(
+            domain_name=f"{domain}.example", applications=(Application(port=ord(name), sid=(sid(1),)),)
+        )
+        for name, domain in (("a", "x"), ("b", "x"), ("c", "y"), ("d", "z"))
+    }
+    config = Config(services=services)
+    assert needs_of(config).names == 3
+    room = Room(addresses=0, names=1, applications=9, lists=1)
+    assert excess(config, room, "at most {most:,} fit") == [
+        (("services", "c", "domain_name"), "the file has 3 domain names, at most 1 fit")
+    ]
+    assert excess(config, room._replace(names=3)) == []
+
+
 @pytest.mark.parametrize(
     ("file", "line", "sentence"),
     [
@@ -130,3 +147,11 @@ def test_a_hundred_thousand_addresses_and_65000_lists_are_possible(
     begun = time.monotonic()
     assert main(["check", str(path)]) == 0, capsys.readouterr().err
     assert time.monotonic() - begun < 60
+
+
+def test_the_readme_has_the_limits() -> None:
+    text = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    assert (
+        f"A file may have {MOST.addresses:,} addresses, {MOST.names:,} names, {MOST.lists:,} segment lists, "
+        f"and {MOST.applications:,} applications"
+    ) in text

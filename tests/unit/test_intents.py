@@ -165,6 +165,7 @@ CHAIN, ALGORITHM = Intent(SFC, functions=("fw",)), Intent(FLEX, flex_algo_number
                 "HawkEye 1.0.1 takes only low-latency into account, as there are more than three metrics",
             ],
         ),
+        ([Intent(LATENCY), Intent(JITTER), Intent(LOSS)], []),
         ([Intent(LATENCY)], []),
         ([Intent(HIGH, min_value=5)], []),
         ([Intent(LATENCY, max_value=20), Intent(JITTER)], []),

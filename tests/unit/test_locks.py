@@ -157,3 +157,11 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     monkeypatch.setenv("HAWKWING_RUN", str(tmp_path / "file" / "run"))
     with pytest.raises(DataplaneError, match=r"^can't write .*/client-eth0.lock: Not a directory$"):
         Claim("client", "eth0")
+
+
+def test_what_others_find_in_the_file_is_the_last_text(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "lock")
+    lock.write("a long text\n")
+    lock.write("short\n")
+    assert (tmp_path / "lock").read_text() == "short\n"
+    lock.release()

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from hawkwing import cli
+from hawkwing import cli, ending
 from hawkwing.errors import ConfigError
-from hawkwing.logs import JsonLines, Prefixed, Repetitions
+from hawkwing.logs import JsonLines, Prefixed, Repetitions, to_standard_error
 
 
 class Clock:
@@ -146,6 +146,37 @@ def test_errors_in_a_file(
     assert cli.main(["server", "-i", "eth0", "--log-format", log_format]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert (lines if log_format == "text" else [json.loads(line)["message"] for line in lines]) == expected
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("json_lines", [None, JsonLines("client", ["eth0"])])
+def test_how_an_agent_logs(
+    verbose: bool,
+    json_lines: JsonLines | None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, said = logging.getLogger(), []
+    before = root.level
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(ending, "say_in", said.append)
+    try:
+        to_standard_error(verbose, json_lines)
+        for _ in range(5):
+            logging.getLogger("hawkwing.test").info("twice is enough")
+        logging.getLogger("hawkwing.test").debug("in detail")
+    finally:
+        root.setLevel(before)
+    lines = capsys.readouterr().err.splitlines()
+    texts = [json.loads(line)["message"] if json_lines else line for line in lines]
+    prefix = "" if json_lines else "hawkwing: "
+    often = [f"{prefix}twice is enough"] * (5 if verbose else 3)
+    detail = [f"{'' if json_lines else 'hawkwing: debug: '}in detail"] * verbose
+    assert texts == often + detail
+    assert len(said) == (json_lines is not None)
+    for line in said:
+        told = json.loads(line("hawkwing", "ended by SIGTERM"))
+        assert (told["level"], told["message"]) == ("info", "ended by SIGTERM")
 
 
 def test_a_signal_is_json_too() -> None:

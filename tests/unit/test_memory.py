@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hawkwing.dataplane.memory import available, require_room
+from hawkwing.dataplane.memory import available, require_room, require_room_for_tables
 from hawkwing.errors import DataplaneError
 
 MEGABYTE = 1 << 20
@@ -57,3 +57,12 @@ def test_a_table_that_does_not_fit_is_told_in_one_sentence() -> None:
         require_room(67_000_000, 4_000_000_000, 250_000_000)
     sentence = "a table for 67,000,000 flows takes 4,000 MB of the kernel's memory, and 250 MB are available"
     assert str(told.value) == f"{sentence}: use a smaller --flows"
+
+
+def test_tables_that_do_not_fit_are_told_in_one_sentence() -> None:
+    require_room_for_tables(MEGABYTE, MEGABYTE)
+    with pytest.raises(DataplaneError) as told:
+        require_room_for_tables(1_234_567_890, 250_000_000)
+    assert str(told.value) == (
+        "the tables for this configuration take 1,235 MB of the kernel's memory, and 250 MB are available"
+    )

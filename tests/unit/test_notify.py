@@ -1,6 +1,7 @@
 """What a service manager hears: real datagrams at a real socket."""
 
 import asyncio
+import fcntl
 import os
 import socket
 import subprocess
@@ -141,3 +142,26 @@ def test_files_of_another_process_are_left_alone(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("LISTEN_PID", "1")
     monkeypatch.setenv("LISTEN_FDNAMES", "flows")
     assert notify.stored() == {}
+
+
+def test_files_of_the_agent_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a number on, in the order of their names; for this process, once, and not for its children."""
+    (tmp_path / "file").touch()
+    first = 200
+    with (tmp_path / "file").open() as file:
+        # One after the other: others may be open in between.
+        files = [fcntl.fcntl(file, fcntl.F_DUPFD, first + number) for number in range(3)]
+    assert files == [first, first + 1, first + 2]
+    monkeypatch.setattr(notify, "_FIRST_STORED", first)
+    for variable, value in (("PID", os.getpid() + 1), ("FDS", 3), ("FDNAMES", "flows::paths")):
+        monkeypatch.setenv(f"LISTEN_{variable}", str(value))
+    for descriptor in files:
+        os.set_inheritable(descriptor, True)
+    assert notify.stored() == {} and os.get_inheritable(first)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    assert notify.stored() == {"flows": first, "paths": first + 2}
+    assert [os.get_inheritable(descriptor) for descriptor in files] == [False, True, False]
+    assert not [name for name in os.environ if name.startswith("LISTEN_")]
+    assert notify.stored() == {}
+    for descriptor in files:
+        os.close(descriptor)

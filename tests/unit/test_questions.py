@@ -7,6 +7,8 @@ from itertools import pairwise
 import pytest
 
 from hawkwing.controller.questions import (
+    AGAIN_FACTOR,
+    AGAIN_FIRST,
     AGAIN_MOST,
     HOLD_FIRST,
     HOLD_MOST,
@@ -332,3 +334,99 @@ def test_an_answer_to_one_that_is_held_back_lets_it_be_asked_at_once() -> None:
     assert asker.send() == [1]
     asker.run(4)
     assert len(asker.times(1)) == 3, "asked again in its turn, not when it would have been let go"
+
+
+def test_what_is_wanted() -> None:
+    asker = Asker(2)
+    assert query(1) in asker.questions and query(2) not in asker.questions
+    asker.questions.change([query(2)], [query(1)])
+    assert query(1) not in asker.questions and query(2) in asker.questions
+    assert asker.questions.get(query(1)) is None
+
+
+def test_the_times_are_those_of_the_document() -> None:
+    """docs/hawkeye.md has the reasons; HawkEye 1.0.1 bears no more."""
+    assert (AGAIN_FIRST, AGAIN_FACTOR, AGAIN_MOST, REFRESH) == (2.0, 1.5, 60.0, 300.0)
+    assert (STEP, PATIENCE, RECENT) == (0.5, 2.0, 10.0)
+    assert (HOLD_FIRST, HOLD_MOST, HOLD_UNPROVEN) == (5.0, 600.0, 60.0)
+
+
+def test_answers_are_counted_anew_on_each_stream() -> None:
+    asker = Asker(3)
+    asker.send()
+    asker.answer(0, 1)
+    asker.answer(1)
+    assert asker.questions.answers == 3
+    asker.again(Break.CANCELLED)
+    assert asker.questions.answers == 0
+
+
+def test_the_second_stream_cancelled_makes_a_suspect() -> None:
+    """It is asked after the others then, and alone."""
+    asker = Asker(2)
+    for sent in ([0, 1], [0, 1]):
+        assert asker.send() == sent
+        asker.answer(0)
+        assert asker.again(Break.CANCELLED) is None
+    assert asker.send() == [0]
+    assert asker.send() == []
+    asker.answer(0)
+    assert asker.send() == [1]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_suspect_waits_for_the_answer_to_the_one_before(seed: int) -> None:
+    """So long, and no longer, whenever that one is to be asked again."""
+    random.seed(seed)
+    asker = Asker(3)
+    asker.send()
+    asker.again(Break.BROKEN)
+    assert asker.send() == [0]
+    asker.now += STEP
+    due, pause = asker.questions.due(asker.now)
+    assert due == [] and pause is not None and pause <= PATIENCE - STEP + 1e-6
+    # No suspect, but asked last.
+    asker.questions.change([query(7)], [query(0)])
+    assert asker.send() == [7]
+    asker.now += STEP
+    due, pause = asker.questions.due(asker.now)
+    assert due == [] and pause is not None and pause <= PATIENCE - STEP + 1e-6
+
+
+def test_an_answer_to_a_suspect_whose_turn_had_come_again_is_enough() -> None:
+    asker = Asker(2)
+    asker.send()
+    asker.again(Break.BROKEN)
+    assert asker.send() == [0]
+    asker.now += 3
+    asker.questions.due(asker.now)
+    asker.answer(0)
+    assert asker.send() == [1]
+    asker.answer(1)
+    asker.run(30)
+    assert len(asker.log) == 4
+
+
+def test_an_answer_in_between_wipes_the_slate() -> None:
+    """Streams that were cancelled count in a row only."""
+    asker = Asker(2)
+    asker.send()
+    asker.answer(0)
+    assert asker.again(Break.CANCELLED) is None
+    assert asker.send() == [0, 1]
+    asker.answer(0, 1)
+    asker.again(Break.CANCELLED)
+    assert asker.send() == [0, 1]
+    asker.answer(0)
+    assert asker.again(Break.CANCELLED) is None
+    assert asker.send() == [0, 1], "no suspect"
+
+
+def test_after_an_answer_it_is_asked_as_rarely_as_at_first() -> None:
+    asker = Asker(1)
+    asker.run(120)
+    asker.answer(0)
+    asker.run(1.3 * REFRESH)
+    asker.run(2.5 * AGAIN_FIRST)
+    times = [time for time in asker.times(0) if time > 1120]
+    assert len(times) >= 2 and times[1] - times[0] <= 1.2 * AGAIN_FIRST + 1e-6

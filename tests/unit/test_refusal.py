@@ -1,6 +1,8 @@
 """What a process may do, told from its capabilities, and what is said where it may not."""
 
 import errno
+import platform
+import resource
 import signal
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from hawkwing.dataplane import refusal
 from hawkwing.dataplane.refusal import missing_capabilities
+from hawkwing.errors import DataplaneError
 
 ADMIN, SYS_ADMIN, PERFMON, BPF = 1 << 12, 1 << 21, 1 << 38, 1 << 39
 
@@ -68,3 +71,77 @@ def test_the_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = Path(told.rpartition(" ")[2])
     assert told == f"BCC could not compile the data plane; its messages are in {file}"
     assert file.read_text() == "a long story"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOMEM, errno.EINVAL])
+def test_an_old_kernel_is_the_reason_for_all(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(refusal, "kernel_version", lambda: (5, 14))
+    told = f"this kernel is {platform.release()}: HawkWing needs Linux 5.15 or newer"
+    error = OSError(number, "no")
+    assert refusal.of_maps("flows", error) == refusal.of_program("server", "sweep", b"", error) == told
+    monkeypatch.setattr(refusal, "kernel_version", lambda: (5, 15))
+    assert refusal.of_maps("flows", error) != told
+
+
+def test_the_running_kernel_has_a_version() -> None:
+    assert platform.release().startswith(".".join(map(str, refusal.kernel_version())))
+
+
+def test_a_program_that_the_verifier_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its last word before the statistics is in the sentence, and all of it in a file."""
+    log = "0: (95) exit\nR0 !read_ok\n\nprocessed 1 insns (limit 1000000)\nverification time 5 usec\n"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(refusal.bpf, "verifier_log", lambda *_: log)
+    error = OSError(errno.EINVAL, "Invalid argument")
+    told = refusal.of_program("client", "egress_raw", b"", error)
+    file = Path(told.rpartition(" ")[2])
+    assert file.read_text() == log and file.name.startswith("hawkwing-client-egress_raw-")
+    assert told == (
+        f"this kernel ({platform.release()}) refuses the program egress_raw of the client: R0 !read_ok; "
+        f"please report it with the file {file}"
+    )
+    monkeypatch.setattr(refusal.bpf, "verifier_log", lambda *_: "")
+    assert ": Invalid argument; please" in refusal.of_program("client", "egress_raw", b"", error)
+    assert refusal.of_program("client", "egress_raw", b"", OSError(errno.ENOMEM, "no")) == (
+        "the kernel has no memory to load the program egress_raw"
+    )
+
+
+def test_a_log_that_can_be_kept_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    assert refusal.of_compiler(1, "x").endswith(
+        "are in nowhere, because no temporary folder can be written (No such file or directory)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        ((256, 4096), (1024, 4096)),
+        ((256, 512), (512, 512)),
+        ((1024, 4096), None),
+        ((4096, 4096), None),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
+        ((256, resource.RLIM_INFINITY), (1024, resource.RLIM_INFINITY)),
+        ((128, 128), None),
+    ],
+)
+def test_open_files(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], wanted: tuple[int, int] | None
+) -> None:
+    changed: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, both: changed.append((kind, both)))
+    refusal.require_open_files()
+    assert changed == ([(resource.RLIMIT_NOFILE, wanted)] if wanted else [])
+
+
+def test_too_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (64, 127))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    with pytest.raises(DataplaneError) as told:
+        refusal.require_open_files()
+    assert str(told.value) == (
+        "only 127 open files are allowed, at least 128 are needed: "
+        "raise the limit (ulimit -n, or LimitNOFILE= in systemd)"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from ipaddress import IPv6Network
 from typing import Any
 
 import pytest
@@ -57,6 +58,48 @@ def test_the_controller(state: dict[str, Any], shown: str) -> None:
     assert (
         told(controller={"target": "[fcbb::5]:5001", **state})[2] == f"  controller [fcbb::5]:5001: {shown}"
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (86400, "24 h")],
+)
+def test_how_long_it_runs(seconds: int, shown: str) -> None:
+    (first, *_more) = lines(CLIENT | {"started": time.time() - seconds - 0.1})
+    assert first.endswith(f", up {shown}")
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "sentence"),
+    [
+        (["fcbb::/16"], "accepts SRHs whose source and segments are in fcbb::/16"),
+        (["fcbb::/16", "fd00::/8"], "accepts SRHs whose source and segments are in fcbb::/16 or fd00::/8"),
+        (["::/0"], "accepts SRHs from any source with any SIDs"),
+        (["fcbb::/16", "::/0"], "accepts SRHs from any source with any SIDs"),
+        (["::/1"], "accepts SRHs whose source and segments are in ::/1"),
+    ],
+)
+def test_which_srhs_are_accepted(prefixes: list[str], sentence: str) -> None:
+    assert trust_sentence([IPv6Network(prefix) for prefix in prefixes]) == sentence
+
+
+def test_what_a_server_has_learned() -> None:
+    path = {"sids": ["fcbb::1", "fcbb::2"], "packets": 7}
+    assert told(flows={"count": 3, "capacity": 49152}, paths=[path])[2:] == [
+        "  learned flows: 3 of 49152",
+        "  learned path fcbb::1 > fcbb::2: 7 packets",
+    ]
+
+
+def test_names_that_are_not_resolved() -> None:
+    waiting = [
+        {"service": "web", "name": "wb.hawk.net", "error": None},
+        {"service": "mail", "name": "mb.hawk.net", "error": "no AAAA record"},
+    ]
+    assert told(unresolved=waiting)[2:] == [
+        "  web wb.hawk.net: not resolved yet",
+        "  mail mb.hawk.net: not resolved yet (no AAAA record)",
+    ]
 
 
 QUERIES = {"count": 18, "answered": 18, "without_path": 0, "unanswered": 0, "held_back": 0}

@@ -6,11 +6,12 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
-from hawkwing.tasks import Supervisor, in_thread
+from hawkwing.tasks import Supervisor, collected, in_thread
 from lab.wait import patient
 
 
@@ -144,6 +145,43 @@ def test_work_in_a_thread() -> None:
             await in_thread(fails)
 
     asyncio.run(run())
+
+
+def test_collecting_lets_others_have_their_turn() -> None:
+    turns = [0]
+
+    def items() -> Iterator[int]:
+        for number in range(40):
+            end = time.monotonic() + 0.001
+            while time.monotonic() < end:
+                pass
+            yield number
+
+    async def work() -> None:
+        async def count() -> None:
+            while True:
+                turns[0] += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        await asyncio.sleep(0)
+        begun = turns[0]
+        assert await collected(items()) == list(range(40))
+        # Every 5 ms, in 40 ms of work or more.
+        assert 2 <= turns[0] - begun < 40
+        counting.cancel()
+        assert await collected(()) == []
+
+    asyncio.run(work())
+
+
+def test_only_so_many_troubles_are_kept_the_latest_ones() -> None:
+    supervisor = Supervisor()
+    for number in range(120):
+        supervisor.note(f"work {number}", OSError("no"))
+    assert list(supervisor.troubles) == [f"work {number}" for number in range(20, 120)]
+    supervisor.note("work 50", OSError("another"))
+    assert len(supervisor.troubles) == 100 and supervisor.troubles["work 50"].times == 2
 
 
 def test_nobody_waits_for_a_thread_at_the_end() -> None:

@@ -1,0 +1,92 @@
+"""Changes that no test can notice, and why: they are not counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tests.mutants.operators import Mutant
+
+_BOUNDARY = "at that very moment both ways have the same result"
+_SHORTCUT = "a shortcut: the longer way has the same result"
+
+#: (file, statement, statement as changed): reason.
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    (
+        "hawkwing/config.py",
+        "if data.split()[:1] and data.split()[0] in Config.model_fields:",
+        "if data.split()[:2] and data.split()[0] in Config.model_fields:",
+    ): "two words are there only if one is",
+    (
+        "hawkwing/config_base.py",
+        "if not raw.keys() <= known.keys():",
+        "if not raw.keys() < known.keys():",
+    ): _SHORTCUT,
+    (
+        "hawkwing/config_models.py",
+        "title = 'the top level'",
+        "title = 'Xthe top levelX'",
+    ): "no key belongs there from below",
+    (
+        "hawkwing/config_models.py",
+        "shape = 'with the key services'",
+        "shape = 'Xwith the key servicesX'",
+    ): "a file that is no mapping has sentences of its own",
+    (
+        "hawkwing/config_values.py",
+        "_ORDINARY = (*range(32, 64), 252, 253)",
+        "_ORDINARY = (*range(33, 64), 252, 253)",
+    ): _SHORTCUT,
+    (
+        "hawkwing/config_values.py",
+        "_ORDINARY = (*range(32, 64), 252, 253)",
+        "_ORDINARY = (*range(32, 64), 253, 253)",
+    ): _SHORTCUT,
+    (
+        "hawkwing/config_values.py",
+        "_ORDINARY = (*range(32, 64), 252, 253)",
+        "_ORDINARY = (*range(32, 64), 252, 254)",
+    ): _SHORTCUT,
+    (
+        "hawkwing/control.py",
+        "self._path.unlink(missing_ok=True)",
+        "self._path.unlink(missing_ok=False)",
+    ): "the error would be suppressed, or the socket is there",
+    (
+        "hawkwing/control.py",
+        "def _pieces(answer: object, depth: int=2) -> Iterator[str]:",
+        "def _pieces(answer: object, depth: int=3) -> Iterator[str]:",
+    ): "smaller pieces are the same text",
+    (
+        "hawkwing/controller/questions.py",
+        "empty: bool = False",
+        "empty: bool = True",
+    ): "each answer sets it before it is read",
+    (
+        "hawkwing/controller/questions.py",
+        "if question.held_until > now:",
+        "if question.held_until >= now:",
+    ): _BOUNDARY,
+    (
+        "hawkwing/controller/questions.py",
+        "if question.entry is None or due < question.entry:",
+        "if question.entry is None or due <= question.entry:",
+    ): _BOUNDARY,
+    ("hawkwing/desired.py", "if total <= most:", "if total < most:"): _SHORTCUT,
+    (
+        "hawkwing/desired.py",
+        "yield Part('queries', targets, (*place, 'applications', index, 'intents'))",
+        "yield Part('queries', targets, (*place, 'applications', index, 'XintentsX'))",
+    ): "there is no limit of queries to be told",
+}
+
+
+def reason(mutant: Mutant) -> str:
+    """Why a change makes no difference; empty where it does."""
+    return EQUIVALENT.get((mutant.file, mutant.before, mutant.after), "")
+
+
+def outdated(found: Iterable[Mutant]) -> list[str]:
+    """Entries for files among these changes that are none of them any more."""
+    there = {(mutant.file, mutant.before, mutant.after) for mutant in found}
+    files = {file for file, _before, _after in there}
+    return [" ".join(entry) for entry in EQUIVALENT if entry[0] in files and entry not in there]

@@ -1,0 +1,146 @@
+"""What a client asks the controller: queries that come and go, and paths that are kept for a while."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+
+import pytest
+
+from hawkwing.config import Application
+from hawkwing.intents import Intent, IntentType, PathQuery
+from hawkwing.queries import FORMER_ANSWERS, Binding, Queries
+
+SOURCE, THERE = IPv6Address("fd00::1"), IPv6Address("fd00::2")
+PATH, OTHER = (IPv6Address("fcbb:bb00:1::2"),), (IPv6Address("fcbb:bb00:2::2"),)
+INTENTS = (Intent(IntentType.SFC, functions=("fw",)), Intent(IntentType.LOW_LATENCY, max_value=20))
+
+
+def query(number: int = 2) -> PathQuery:
+    """For a path to some destination."""
+    return PathQuery(SOURCE, IPv6Address(f"fd00::{number:x}"), INTENTS)
+
+
+def binding(asked: PathQuery | None, port: int = 80, sid: tuple[IPv6Address, ...] = ()) -> Binding:
+    """An application of the service web."""
+    address = asked.destination if asked is not None else THERE
+    return Binding("web", Application(port=port, sid=sid, intents=INTENTS), address, asked)
+
+
+class Asked(Queries):
+    """With a clock that stands still."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        super().__init__(lambda: self.time)
+
+
+@pytest.fixture
+def queries() -> Asked:
+    return Asked()
+
+
+def test_a_binding_without_a_query_asks_nothing(queries: Asked) -> None:
+    one = binding(None)
+    queries.add(one)
+    queries.remove(one)
+    assert list(queries) == [] and queries.changes() == ([], [])
+
+
+def test_bindings_share_a_query_and_its_path(queries: Asked) -> None:
+    first, second = binding(query()), binding(query(), 81)
+    queries.add(first)
+    assert query() in queries and query(3) not in queries
+    assert queries.answer(query(), PATH) == [first]
+    queries.add(second)
+    assert second.controller_path == PATH and queries.bindings(query()) == [first, second]
+    assert list(queries) == [query()] and queries.changes() == ([query()], [])
+    first.controller_path = PATH
+    assert queries.answer(query(), PATH) == [], "nothing is new"
+    assert queries.answer(query(), OTHER) == [first, second]
+    assert list(queries.answers()) == [(query(), OTHER)]
+    queries.remove(first)
+    assert query() in queries and queries.changes() == ([], [])
+    queries.remove(second)
+    assert query() not in queries and queries.changes() == ([], [query()])
+    assert queries.bindings(query()) == [] and list(queries.answers()) == []
+
+
+def test_an_answer_that_nobody_waits_for_is_none(queries: Asked) -> None:
+    assert queries.answer(query(), PATH) == []
+    queries.add(binding(query()))
+    assert list(queries.answers()) == []
+
+
+@pytest.mark.parametrize(("later", "kept"), [(FORMER_ANSWERS - 1, True), (FORMER_ANSWERS, False)])
+def test_a_path_is_kept_for_a_while(queries: Asked, later: float, kept: bool) -> None:
+    one = binding(query())
+    queries.add(one)
+    queries.answer(query(), PATH)
+    queries.remove(one)
+    queries.time += later
+    again = binding(query())
+    queries.add(again)
+    assert again.controller_path == (PATH if kept else ())
+    assert queries.former == {}
+
+
+def test_a_path_that_never_came_is_not_kept(queries: Asked) -> None:
+    one = binding(query())
+    queries.add(one)
+    queries.remove(one)
+    assert queries.former == {}
+
+
+def test_those_that_are_too_old_go_the_oldest_first(queries: Asked) -> None:
+    for number in (2, 3):
+        one = binding(query(number))
+        queries.add(one)
+        queries.answer(query(number), PATH)
+        queries.remove(one)
+        queries.time += FORMER_ANSWERS / 2
+    queries.forget_former()
+    assert list(queries.former) == [query(3)]
+    queries.time += FORMER_ANSWERS / 2
+    queries.forget_former()
+    assert queries.former == {}
+
+
+def test_changes_are_told_once_and_so_many_at_a_time(queries: Asked) -> None:
+    bindings = [binding(query(number)) for number in range(2, 7)]
+    for one in bindings:
+        queries.add(one)
+    wanted = [query(number) for number in range(2, 7)]
+    assert queries.changes(2) == (wanted[:2], [])
+    queries.remove(bindings[0])
+    # The last one was never told: it is no change.
+    queries.remove(bindings[4])
+    assert queries.changes(2) == (wanted[2:4], [])
+    assert queries.changes(1) == ([], wanted[:1])
+    assert queries.changes(1) == queries.changes() == ([], [])
+
+
+def test_gone_and_back_is_no_change(queries: Asked) -> None:
+    one = binding(query())
+    queries.add(one)
+    assert queries.changes() == ([query()], [])
+    queries.remove(one)
+    queries.add(one)
+    assert queries.changes() == ([], [])
+
+
+def test_a_query_is_told_as_an_operator_knows_it(queries: Asked) -> None:
+    words = "sfc(fw), low-latency(max 20)"
+    assert queries.name(query()) == str(query()) == f"fd00::1 -> fd00::2 ({words})"
+    queries.add(binding(query()))
+    assert queries.name(query()) == f"web port 80 at fd00::2 ({words})"
+    for port in (81, 82):
+        queries.add(binding(query(), port))
+    assert queries.name(query()) == f"web port 80 at fd00::2 and 2 more ({words})"
+
+
+def test_where_a_path_comes_from() -> None:
+    one = binding(query(), sid=PATH)
+    assert (one.origin, one.path) == ("backup", PATH)
+    one.controller_path = OTHER
+    assert (one.origin, one.path) == ("controller", OTHER)
+    assert (binding(query()).origin, binding(query()).path) == ("none", ())
