@@ -287,6 +287,21 @@ def export(
         print("\n".join(map(str, written)))
 
 
+@task(
+    help=NAME
+    | {
+        "listen": "ADDRESS:PORT (default: 127.0.0.1:8642); beyond the loopback the URL has a token",
+        "picture": "PNG file to write instead of serving; needs Chromium",
+    }
+)
+def view(_c: Context, listen=None, picture=None, name=None):
+    """Shows the lab in a browser: links, paths and packets as they are; links are changed by a click."""
+    from lab.view import run
+
+    with one_sentence():
+        raise SystemExit(run(_lab(name).name, listen, _from_caller(picture)))
+
+
 def _caller() -> Path:
     """The folder in which ./run was typed."""
     return Path(os.environ.get("HAWKWING_CWD", Path.cwd()))
@@ -348,15 +363,32 @@ def hawkeye(_c: Context, table=None, push=None, like=None, name=None):
     help={
         "keep": "keep the lab up and print commands to explore it",
         "name": "name of the demo's own lab (default: demo)",
+        "view": "show it in a browser, see lab.view",
+        "listen": "with --view: ADDRESS:PORT of the page (default: 127.0.0.1:8642)",
+        "picture": "PNG file with a picture of the page, without --view; needs Chromium",
     }
     | ROUTERS
 )
-def demo(_c: Context, keep=False, routers=None, vpp_prefix=None, name="demo"):
+def demo(
+    _c: Context,
+    keep=False,
+    routers=None,
+    vpp_prefix=None,
+    name="demo",
+    view=False,
+    listen=None,
+    picture=None,
+):
     """Sends requests over several paths through nine routers and shows the packets on each link."""
     from lab.demo import run
 
     with one_sentence():
-        raise SystemExit(run(keep, _routers(routers), vpp_prefix, name))
+        place = None
+        if view or listen or picture:
+            from lab.view.server import DEFAULT, read_place
+
+            place = read_place(listen or ("127.0.0.1:0" if picture else DEFAULT))
+        raise SystemExit(run(keep, _routers(routers), vpp_prefix, name, place, _from_caller(picture)))
 
 
 def _become(module: str, *arguments: str) -> None:
@@ -473,7 +505,7 @@ def distributions(
 @task(
     help={
         "only": "comma-separated kernels: the beginning of their release, or newest",
-        "steps": "comma-separated: load, dataplane, lab (default: all)",
+        "steps": "comma-separated: load, dataplane, lab, links (default: all)",
         "bytecode": "folder with one folder of bytecode per compiler (default: the shipped bytecode)",
         "cache": "folder of the kernels (default: /var/cache/hawkwing-kernels)",
         "output": "folder of the logs (default: output in the cache)",
@@ -493,7 +525,7 @@ def kernels(
     ubuntu_mirror=None,
     fresh=False,
 ):
-    """Tests the programs and the lab on kernels of Debian and Ubuntu, emulated by QEMU."""
+    """Tests programs, lab and links on kernels of Debian and Ubuntu, emulated by QEMU."""
     from lab.kernels import CACHE, Options, run
 
     options = Options(
@@ -591,7 +623,7 @@ def proto(_c: Context):
 
 namespace = Collection(client, server, hawkeye, demo, bench, image, deb, lint, doctor, proto)
 namespace.add_collection(
-    Collection("lab", up, down, list_, status, exec_, shell, capture, graph, export, impair, fail, heal)
+    Collection("lab", up, down, list_, status, exec_, shell, capture, graph, export, impair, fail, heal, view)
 )
 namespace.add_collection(
     Collection(

@@ -128,6 +128,11 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	if (!trusted_list(set, ip6->source, list, last_entry, &s->last_entry))
 		return HW_UNTRUSTED;
 
+	/* Read back: to the verifier packets with options and without look alike. */
+	*(volatile __u32 *)&s->position = payload;
+	payload = *(volatile __u32 *)&s->position;
+	*(volatile __u32 *)&s->position = hop_by_hop;
+	hop_by_hop = *(volatile __u32 *)&s->position;
 #ifdef HW_SERVER
 	learn_from(skb, set, s, l3, at + length, next, list, last_entry);
 #endif

@@ -38,6 +38,8 @@ def _return_memory() -> None:
     """Gives back memory that only the start needed."""
     gc.collect()
     gc.freeze()
+    # Python looks through everything only once a quarter has come: of what is left now, not of all.
+    gc.collect()
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -210,6 +212,7 @@ class Agent:
                     "summary": self._summary,
                     "reload": self._reload,
                     "explain": self._explain,
+                    "paths": self._paths,
                 },
                 self._tasks.note,
             )
@@ -348,3 +351,14 @@ class Agent:
             return explain.OF_A_SERVER
         found = self._client.explain(request)
         return explain.where_attached(found, self._keeper.report() if self._keeper is not None else [])
+
+    def _paths(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        if self._client is None:
+            raise HawkwingError(explain.OF_A_SERVER)
+        attachments = self._keeper.report() if self._keeper is not None else []
+        return {
+            "interfaces": list(self._options.interfaces),
+            "pid": os.getpid(),
+            "problems": explain.attachment_problems(attachments),
+            **self._client.paths(request),
+        }

@@ -15,6 +15,7 @@ try:
 
     from hawkwing import __version__, ending
     from hawkwing.errors import ConfigError, HawkwingError
+    from hawkwing.probing import options as probes
 
     if TYPE_CHECKING:
         from hawkwing import logs
@@ -32,6 +33,9 @@ examples:
   hawkwing drops --follow                       what becomes of packets, every 2 seconds
   hawkwing capture | tshark -r -                packets with an SRH on the agents' interfaces
   hawkwing explain wb.hawk.net 80               which path a packet takes, and why
+  hawkwing paths wb.hawk.net                    all its paths, and which one is in use
+  hawkwing ping wb.hawk.net 80                  round trips along its path, there and back
+  hawkwing trace wb.hawk.net 80                 round trips to each segment: which one fails
   hawkwing reload                               reload the configuration; only differences are applied
   hawkwing client -i eth0 -i wlan0              two interfaces, with /etc/hawkwing/config.yaml
 
@@ -191,6 +195,7 @@ def parser() -> argparse.ArgumentParser:
         "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
     )
     explain.add_argument("port", metavar="PORT", nargs="?", help="destination port")
+    probes.add_commands(commands, _block)
     check = commands.add_parser("check", help="report all errors in a configuration file")
     which = check.add_mutually_exclusive_group()
     which.add_argument(
@@ -427,6 +432,8 @@ def _main(argv: Sequence[str] | None) -> int:
             return capture.main(arguments.interface, arguments.count, arguments.output, ROLES)
         if arguments.command == "explain":
             return _explain(arguments)
+        if arguments.command in probes.COMMANDS:
+            return probes.run(arguments)
         if arguments.command == "reload":
             return _ask({"ask": "reload"}, _roles(arguments), arguments.interface)
         if arguments.command == "detach":

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
-from hawkwing import explain, handover, status
+from hawkwing import candidates, explain, handover, status
 from hawkwing.addresses import Sources
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.plane import DataPlane
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("hawkwing")
 _EXPIRY_CHECK = 1.0
 _QUERIES_AT_ONCE = 50
+_MANY_OBJECTS = 20_000
 _SETTLED = 0.2
 """Seconds after a change of addresses or routes, at least: they come in bursts."""
 
@@ -42,13 +43,18 @@ Changes = tuple[list[PathQuery], list[PathQuery]]
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Looking for garbage among many new objects keeps everybody waiting: they are left out for good."""
+    """Looking for garbage among very many new objects keeps everybody waiting: they are left out for good.
+
+    What is in use then is left out, too, and stays where it ends up as garbage, as asyncio's connections do.
+    So few new objects are looked at as ever, or agents that are reloaded all the time would grow.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if gc.get_count()[0] > _MANY_OBJECTS:
+            gc.freeze()
         if collecting:
             gc.enable()
 
@@ -275,7 +281,20 @@ class Client:
 
     def explain(self, request: Mapping[str, Any]) -> str:
         """Which path a packet takes."""
-        destination, port = request.get("destination"), request.get("port")
-        if not isinstance(destination, str) or type(port) is not int or not 0 <= port <= 65535:
+        destination, port = _target(request)
+        if port is None:
             raise HawkwingError("a destination and a port are needed")
         return explain.sentence(self.steering, self._stream, destination, port)
+
+    def paths(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """All paths of a destination."""
+        destination, port = _target(request)
+        return candidates.of_destination(self._plane, self.steering, self._stream, destination, port)
+
+
+def _target(request: Mapping[str, Any]) -> tuple[str, int | None]:
+    destination, port = request.get("destination"), request.get("port")
+    known = port is None or (type(port) is int and 0 <= port <= 65535)
+    if not isinstance(destination, str) or not known:
+        raise HawkwingError("a destination and a port are needed")
+    return destination, port

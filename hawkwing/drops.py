@@ -94,7 +94,7 @@ def _rows(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float | 
 def lines(report: Report) -> Iterator[str]:
     """A report as text."""
     for row in report.rows:
-        rate = f"  {rate_text(row.rate):>16}" if row.rate is not None else ""
+        rate = f"  {rate_text(row.rate).removeprefix(', '):>16}" if row.rate is not None else ""
         yield (
             f"{row.direction:7}  {row.reason.kind:9}  {row.packets:>10} packets{rate}  "
             f"{row.reason.name}: {row.reason.text}"

@@ -127,12 +127,13 @@ class NextHops:
                 if told.neighbour in self._neighbours:
                     self._hear_of(told.neighbour)
                 if told.is_router:
-                    self._hear_of_router(told.neighbour, told.silent and news.kind == NEWNEIGH)
+                    # One that is forgotten counts as one that answers.
+                    self._hear_of_router(told.neighbour, news.kind == DELNEIGH or told.answers)
 
-    def _hear_of_router(self, router: Neighbour, silent: bool) -> None:
+    def _hear_of_router(self, router: Neighbour, answers: bool | None) -> None:
         """Of routes alike, the kernel takes those of routers that answer."""
-        if silent != (router in self._silent):
-            (self._silent.add if silent else self._silent.discard)(router)
+        if answers is not None and answers == (router in self._silent):
+            (self._silent.discard if answers else self._silent.add)(router)
             self.look_again()
 
     def _hear_of(self, neighbour: Neighbour) -> None:

@@ -32,7 +32,7 @@ _BILLION = 10**9
 class Captured(NamedTuple):
     """A frame: its time in nanoseconds, and its length on the link, of which `data` can be the beginning.
 
-    `unfinished`: its checksum is not computed yet.
+    `unfinished`: its checksum is not computed yet. `headerless`: it has no link-layer header.
     """
 
     data: bytes
@@ -41,6 +41,7 @@ class Captured(NamedTuple):
     protocol: int
     outgoing: bool
     unfinished: bool
+    headerless: bool
 
 
 class PacketRing:
@@ -55,7 +56,7 @@ class PacketRing:
         ethernet: bool = True,
     ) -> None:
         """Only frames that `program` accepts; without `ethernet`, packets from their IP header on."""
-        self._size, self._frames, self._ethernet = size, frames, ethernet
+        self._size, self._frames = size, frames
         kind = socket.SOCK_RAW if ethernet else socket.SOCK_DGRAM
         # Without a protocol nothing arrives before the filter is there.
         self._socket = socket.socket(socket.AF_PACKET, kind | socket.SOCK_NONBLOCK, 0)
@@ -81,14 +82,14 @@ class PacketRing:
         while True:
             at = self._next * self._size
             header = _FRAME_HEADER.unpack_from(self._ring, at)
-            status, length, kept, mac, _net, seconds, nanoseconds, tag, tag_type = header
+            status, length, kept, mac, net, seconds, nanoseconds, tag, tag_type = header
             if not status & _TP_STATUS_USER:
                 return
             protocol, _index, _type, kind = _ADDRESS.unpack_from(self._ring, at + _ADDRESS_AT)
             data = self._ring[at + mac : at + mac + kept]
             struct.pack_into("=I", self._ring, at, 0)
             self._next = (self._next + 1) % self._frames
-            if status & _TP_STATUS_VLAN_VALID and self._ethernet and len(data) >= 12:
+            if status & _TP_STATUS_VLAN_VALID and mac != net and len(data) >= 12:
                 # The kernel keeps a tag beside the frame; on the wire it is in it.
                 known = status & _TP_STATUS_VLAN_TPID_VALID
                 data = data[:12] + struct.pack("!HH", tag_type if known else ETH_P_8021Q, tag) + data[12:]
@@ -100,6 +101,7 @@ class PacketRing:
                 socket.ntohs(protocol),
                 kind == _OUTGOING,
                 bool(status & _TP_STATUS_CSUM_NOT_READY),
+                mac == net,
             )
 
     def lost(self) -> int:

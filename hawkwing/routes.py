@@ -42,11 +42,11 @@ class Neighbour(NamedTuple):
 
 
 class NeighbourNews(NamedTuple):
-    """What the kernel tells of a neighbour; `silent`: it does not answer."""
+    """What the kernel tells of a neighbour; `answers` is None while that is not known."""
 
     neighbour: Neighbour
     is_router: bool
-    silent: bool
+    answers: bool | None
 
 
 def read_neighbour(body: bytes) -> NeighbourNews | None:
@@ -56,7 +56,8 @@ def read_neighbour(body: bytes) -> NeighbourNews | None:
     if family != socket.AF_INET6 or address is None or len(address) != 16:
         return None
     neighbour = Neighbour(link, IPv6Address(address))
-    return NeighbourNews(neighbour, bool(flags & _ROUTER), bool(state & _FAILED))
+    answers = bool(state & _HAS_ADDRESS)
+    return NeighbourNews(neighbour, bool(flags & _ROUTER), answers if answers or state & _FAILED else None)
 
 
 def _leg(route: Mapping[int, bytes], link: int = 0) -> Leg:

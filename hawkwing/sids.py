@@ -25,14 +25,14 @@ def srh_length(sids: Sequence[IPv6Address]) -> int:
     return 8 + 16 * (len(sids) + 1)
 
 
-def ready_srh(sids: Sequence[IPv6Address]) -> bytes:
+def ready_srh(sids: Sequence[IPv6Address], most: int = MAX_SIDS) -> bytes:
     """An SRH in wire order for a packet whose first segment is active.
 
     Next header and segment[0] (the destination) are zero: they are set per packet. ValueError where there
-    are no SIDs or too many.
+    are no SIDs or more than `most`.
     """
-    if not 1 <= len(sids) <= MAX_SIDS:
-        raise ValueError(f"a segment list has 1 to {MAX_SIDS} SIDs, not {len(sids)}")
+    if not 1 <= len(sids) <= most:
+        raise ValueError(f"a segment list has 1 to {most} SIDs, not {len(sids)}")
     count = len(sids)
     fixed = struct.pack("!BBBBBBH", 0, 2 * (count + 1), ROUTING_TYPE_SRH, count, count, 0, 0)
     return fixed + bytes(16) + b"".join(sid.packed for sid in wire_order(sids))

@@ -199,14 +199,14 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
 
 
 def _rate(rates: Mapping[str, float] | None, path: str) -> str:
-    if rates is None or path not in rates:
+    return rate_text(rates.get(path)) if rates is not None else ""
+
+
+def rate_text(rate: float | None) -> str:
+    """Packets/s behind other text; empty where they are not known."""
+    if rate is None:
         return ""
-    return f", {rate_text(rates[path])}"
-
-
-def rate_text(rate: float) -> str:
-    """A rate as it is shown."""
-    return f"{rate:.1f} packets/s" if 0 < rate < 10 else f"{rate:.0f} packets/s"
+    return f", {rate:.1f} packets/s" if 0 < rate < 10 else f", {rate:.0f} packets/s"
 
 
 def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -287,6 +287,11 @@ class Steering:
         place = self._destinations.get(address)
         return place.bindings.get(port) if place is not None else None
 
+    def bindings_at(self, address: IPv6Address) -> list[Binding]:
+        """The applications on all ports of an address."""
+        place = self._destinations.get(address)
+        return list(place.bindings.values()) if place is not None else []
+
     def knows(self, address: IPv6Address) -> bool:
         """Is this an address of a configured service?"""
         return address in self._destinations

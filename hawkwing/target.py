@@ -1,4 +1,7 @@
-"""Where a packet would go to, as `hawkwing explain` takes it: ADDRESS PORT, [ADDRESS]:PORT, NAME:PORT ..."""
+"""Where a packet would go to, as `explain`, `paths`, `ping` and `trace` take it.
+
+ADDRESS PORT, [ADDRESS]:PORT, NAME PORT, NAME:PORT
+"""
 
 import re
 from collections.abc import Sequence
@@ -10,8 +13,17 @@ from hawkwing.errors import HawkwingError
 _BRACKETS = re.compile(r"\[(?P<address>[^\[\]]*)\](?::(?P<port>.*))?")
 
 
-def read_target(words: Sequence[str]) -> tuple[str, int]:
+def read_target(words: Sequence[str], command: str = "explain") -> tuple[str, int]:
     """Destination (an address, or a name as DNS has it) and port; HawkwingError says what is wrong."""
+    destination, port = read_destination(words)
+    if port is None:
+        example = f"[{destination}]:80" if ":" in destination else f"{destination} 80"
+        raise HawkwingError(f"the port is missing, for example: hawkwing {command} {example}")
+    return destination, port
+
+
+def read_destination(words: Sequence[str]) -> tuple[str, int | None]:
+    """The same, where the port may be left out."""
     text, *rest = (word.strip() for word in words)
     brackets = _BRACKETS.fullmatch(text)
     if brackets:
@@ -25,10 +37,7 @@ def read_target(words: Sequence[str]) -> tuple[str, int]:
             raise HawkwingError(f"{shown(text)} has a port already: leave out {shown(rest[0])}")
         port = rest[0]
     destination = _address(destination) if brackets or ":" in destination else _name(destination)
-    if port is None:
-        example = f"[{destination}]:80" if ":" in destination else f"{destination} 80"
-        raise HawkwingError(f"the port is missing, for example: hawkwing explain {example}")
-    return destination, _port(port)
+    return destination, None if port is None else _port(port)
 
 
 def _address(text: str) -> str:

@@ -181,22 +181,26 @@ class _Walk:
         if isinstance(node, yaml.MappingNode):
             self.tag_is(node, _MAP, place)
             keys = self.mapping(node, place)
+            self.spend(len(keys), node)
             value = {key: self.value(child, (*place, key)) for key, (_, child) in keys.items()}
         else:
             self.tag_is(node, _SEQ, place)
+            self.spend(len(node.value), node)
             value = [self.value(child, (*place, index)) for index, child in enumerate(node.value)]
         self.open.pop()
         return value
 
     def enter(self, node: yaml.Node) -> None:
-        self.left -= len(node.value)
         if id(node) in self.open:
             raise YamlError(_line(node), "has an alias of itself in it")
         if len(self.open) >= MAX_DEPTH:
             raise YamlError(_line(node), _TOO_DEEP)
+        self.open.append(id(node))
+
+    def spend(self, values: int, node: yaml.Node) -> None:
+        self.left -= values
         if self.left < 0:
             raise YamlError(_line(node), "repeats too much through aliases")
-        self.open.append(id(node))
 
     def mapping(self, node: yaml.MappingNode, place: Place) -> _Keys:
         """The keys of a mapping with its merge keys (<<) resolved: own keys win, then the first merged."""
@@ -222,8 +226,9 @@ class _Walk:
         for source in child.value if isinstance(child, yaml.SequenceNode) else [child]:
             if isinstance(source, yaml.MappingNode):
                 self.enter(source)
-                for key, pair in self.mapping(source, place[:-1]).items():
-                    merged.setdefault(key, pair)
+                keys = self.mapping(source, place[:-1])
+                self.spend(len(keys), source)
+                merged.update((key, keys[key]) for key in keys if key not in merged)
                 self.open.pop()
             else:
                 self.fault(source, place, "can merge mappings only")

@@ -1,8 +1,15 @@
 """The demo: the same request over several paths, captured on every link."""
 
+from __future__ import annotations
+
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from ipaddress import IPv6Address
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -11,13 +18,16 @@ from scapy.layers.inet import TCP
 from scapy.layers.inet6 import IPv6
 
 from lab.impair import heal, impair
+from lab.names import Names
 from lab.network import Lab
 from lab.packets import Captured, segments, segments_left
 from lab.process import Process
 from lab.record import RouterName
-from lab.topology import Host, Topology
-from lab.wait import patient, wait_until
+from lab.wait import PATIENCE, patient, wait_until
 from lab.wire import Capture, tcp_port
+
+if TYPE_CHECKING:
+    from lab.view.server import Place
 
 NAME = "demo"
 _URL = "http://wb.hawk.net/"
@@ -40,40 +50,40 @@ _FAST_LINK = "vpp2-vpp4"
 _SLOW = 80000
 _COMPILING = "compiling"
 _PATH_WITHIN = 60.0
-
-
-class Names:
-    """Names of nodes for addresses and SIDs."""
-
-    def __init__(self, topology: Topology) -> None:
-        self._names: dict[IPv6Address, str] = {}
-        for node in topology.nodes.values():
-            if isinstance(node, Host):
-                self._names[node.address] = node.name
-            else:
-                self._names[node.loopback.ip] = node.name
-                self._names.update(dict.fromkeys(node.sids, node.name))
-                self._names.update({sid: f"{name}@{node.name}" for name, sid in node.service_sids.items()})
-
-    def __call__(self, address: IPv6Address | str) -> str:
-        return self._names.get(IPv6Address(address), str(address))
+_TO_LOOK = 8.0
 
 
 def run(
-    keep: bool, routers: RouterName | None = None, vpp_prefix: str | None = None, name: str = NAME
+    keep: bool,
+    routers: RouterName | None = None,
+    vpp_prefix: str | None = None,
+    name: str = NAME,
+    place: Place | None = None,
+    picture: Path | None = None,
 ) -> int:
-    """Runs the demo in its own lab, which is removed first if it exists; returns the exit status."""
+    """Runs the demo in its own lab, which is removed first if it exists; returns the exit status.
+
+    With a `place` it is shown on a page there, slowly, and the page stays until Ctrl-C; or, with `picture`,
+    until a picture of it has been taken after the path has moved.
+    """
     console = Console(highlight=False)
     lab = Lab(name, routers=routers, vpp_prefix=vpp_prefix)
+    # A port in use, or a missing browser, is told before anything is built.
+    page = _Page(lab, console, place, picture) if place is not None else None
     made_of = " made of VPP" if routers == "vpp" else ""
     console.print(f"[bold]Building the network[/]: 5 hosts and 9 SRv6 routers{made_of} in network namespaces")
     finished = False
     try:
         lab.down()
         lab.up()
-        with Capture(lab.topology, lab.namespace) as capture:
-            _Show(lab, console, capture).run()
-        finished = True
+        with ExitStack() as stack:
+            capture = stack.enter_context(Capture(lab.topology, lab.namespace))
+            if page is not None:
+                stack.enter_context(page)
+            _Show(lab, console, capture, page).run()
+            finished = True
+            if page is not None:
+                page.stay()
     finally:
         if not (keep and finished):
             lab.down()
@@ -86,10 +96,67 @@ def run(
     return 0
 
 
+class _Page:
+    """The lab's page, once somebody has opened it; for a picture a browser is opened here."""
+
+    def __init__(self, lab: Lab, console: Console, place: Place, picture: Path | None) -> None:
+        from lab.view.browser import Browser, require
+        from lab.view.server import Server
+
+        if picture is not None:
+            require()
+        self._lab, self._console, self._file = lab, console, picture
+        self._server = Server(lab.name, place)
+        self._browser = Browser() if picture is not None else None
+        self._open = ExitStack()
+
+    def __enter__(self) -> _Page:
+        url = self._server.url
+        self._open.enter_context(self._server)
+        if self._browser is not None:
+            self._opened = self._open.enter_context(self._browser).open(url, calm=True)
+            return self
+        self._console.print(f"Open [bold]{url}[/]: the demo begins as soon as a browser has the page")
+        wait_until(lambda: self._server.readers, PATIENCE, "a browser to open the page")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def show(self, requests: Sequence[Captured], replies: Sequence[Captured]) -> None:
+        """A request that was sent, and its reply."""
+        from lab.view.follow import followed
+
+        self._server.view.show(followed(self._lab, f"host-a: GET {_URL}", "", requests, replies))
+
+    def tell(self, title: str) -> None:
+        """What a scene shows; some time to look at it."""
+        self._server.view.tell("packet", title)
+        if self._browser is None:
+            # For those who look, not for anything to happen.
+            threading.Event().wait(_TO_LOOK)
+
+    def photograph(self, title: str) -> None:
+        """Takes the picture, once the page has told that title."""
+        if self._file is not None:
+            self._opened.locator("#log li", has_text=title).first.wait_for()
+            self._opened.screenshot(path=str(self._file))
+
+    def stay(self) -> None:
+        """Until Ctrl-C, except for a picture."""
+        if self._file is not None:
+            self._console.print(str(self._file))
+            return
+        self._server.view.tell("agent", "The demo has ended: change links, and send requests yourself")
+        self._console.print("The page stays until Ctrl-C")
+        signal.pause()
+
+
 class _Show:
     """The scenes, one after the other; all that is told of packets was captured."""
 
-    def __init__(self, lab: Lab, console: Console, capture: Capture) -> None:
+    def __init__(self, lab: Lab, console: Console, capture: Capture, page: _Page | None) -> None:
+        self._page = page
         self._lab = lab
         self._console = console
         self._capture = capture
@@ -122,7 +189,10 @@ class _Show:
         before = _links(requests)
         wait_until(lambda: _links(self._fetch(quietly=True)[0]) != before, _PATH_WITHIN, "the path to change")
         requests, _replies = self._fetch()
-        self._tell("4. The same request after the controller pushed a better path", requests)
+        pushed = "4. The same request after the controller pushed a better path"
+        self._tell(pushed, requests)
+        if self._page is not None:
+            self._page.photograph(pushed)
         heal(self._lab)
 
         self._configure(intents=_THROUGH_FIREWALL)
@@ -180,9 +250,14 @@ class _Show:
 
     def _tell(self, title: str, packets: Sequence[Captured]) -> None:
         self._console.print(_table(title, packets, self._names))
+        if self._page is not None:
+            self._page.tell(title)
 
     def _fetch(self, quietly: bool = False) -> tuple[list[Captured], list[Captured]]:
-        return _fetch(self._lab, self._capture, None if quietly else self._console)
+        requests, replies = _fetch(self._lab, self._capture, None if quietly else self._console)
+        if self._page is not None and not quietly:
+            self._page.show(requests, replies)
+        return requests, replies
 
 
 def _links(packets: Sequence[Captured]) -> list[str]:

@@ -46,7 +46,7 @@ class Position:
 def mermaid(topology: Topology, path: Sequence[str] | None = None) -> str:
     """A Mermaid flowchart; `path` highlights the nodes it names and the links between them."""
     on_path, links_on_path = _on_path(topology, path)
-    kinds, columns = _kinds(topology), _columns(topology)
+    kinds, columns = kinds_of(topology), _columns(topology)
     lines = ["flowchart LR"]
     for name in topology.nodes:
         opening, closing = ("([", "])") if kinds[name] == "host" else ("[", "]")
@@ -76,7 +76,7 @@ def mermaid(topology: Topology, path: Sequence[str] | None = None) -> str:
 def svg(topology: Topology, path: Sequence[str] | None = None) -> str:
     """An SVG picture, left to right; `path` highlights the nodes it names and the links between them."""
     on_path, links_on_path = _on_path(topology, path)
-    kinds, positions = _kinds(topology), _positions(topology)
+    kinds, positions = kinds_of(topology), positions_of(topology)
     node_lines = {name: _node_lines(topology, name) for name in topology.nodes}
     link_lines = {link.name: _link_lines(link) for link in topology.links}
     box_width = _widest(node_lines, NODE_FONT) + 20
@@ -143,7 +143,7 @@ def _on_path(topology: Topology, path: Sequence[str] | None) -> tuple[set[str], 
     return set(path or ()), links
 
 
-def _kinds(topology: Topology) -> dict[str, str]:
+def kinds_of(topology: Topology) -> dict[str, str]:
     """Core routers are those on a ring; the other routers join sites to it."""
     graph = _graph(topology)
     core = {name for part in networkx.biconnected_components(graph) if len(part) > 2 for name in part}
@@ -167,7 +167,8 @@ def _columns(topology: Topology) -> dict[str, int]:
     return columns
 
 
-def _positions(topology: Topology) -> dict[str, Position]:
+def positions_of(topology: Topology) -> dict[str, Position]:
+    """Columns from left to right, and heights at which no two nodes of a column come together."""
     columns = _columns(topology)
     placed: dict[str, Position] = {}
     for column in range(1, max(columns.values()) + 1):
@@ -217,21 +218,27 @@ def _node_lines(topology: Topology, name: str) -> list[str]:
 
 
 def _link_lines(link: Link) -> list[str]:
-    lines = [str(link.prefix), f"igp {link.igp} · {_latency(link.latency)}", _bandwidth(link.bandwidth)]
+    lines = [
+        str(link.prefix),
+        f"igp {link.igp} · {latency_text(link.latency)}",
+        bandwidth_text(link.bandwidth),
+    ]
     if link.loss:
         lines[2] += f" · {link.loss} %"
     return lines
 
 
-def _latency(microseconds: int) -> str:
-    return f"{microseconds} µs" if microseconds < 1000 else f"{microseconds / 1000:g} ms"
+def latency_text(microseconds: float) -> str:
+    """As in 500 µs or 80 ms."""
+    return f"{microseconds:g} µs" if microseconds < 1000 else f"{microseconds / 1000:g} ms"
 
 
-def _bandwidth(kilobits: int) -> str:
+def bandwidth_text(kilobits: float) -> str:
+    """As in 100 Mbit/s."""
     for unit, size in (("Gbit/s", 1_000_000), ("Mbit/s", 1000)):
         if kilobits >= size:
             return f"{kilobits / size:g} {unit}"
-    return f"{kilobits} kbit/s"
+    return f"{kilobits:g} kbit/s"
 
 
 def _identifier(name: str) -> str:

@@ -6,7 +6,7 @@ Each function returns what it did, one sentence each. The current impairments ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fake_hawkeye.control import Control
 from hawkwing.locks import locked_file
 from lab.capture import find_link
 from lab.impairments import Metrics, check_metrics
+from lab.linux.kernel import set_solicitations
 from lab.network import Lab, LabError
 from lab.reroute import reroute
 from lab.topology import Interface, Link
@@ -92,26 +93,46 @@ def impair(
 
 def fail(lab: Lab, link: str) -> list[str]:
     """Sets a link down at both ends, and reroutes."""
-    found = find_link(lab, link)
+    return _fail(lab, [find_link(lab, link)])
+
+
+def drain(lab: Lab, node: str) -> list[str]:
+    """Sets all links of a node down, and reroutes once."""
+    return _fail(lab, _links_of(lab, node))
+
+
+def _links_of(lab: Lab, node: str) -> list[Link]:
+    lab.namespace(node)  # LabError where there is no such node
+    return [interface.link for interface in lab.topology.nodes[node].interfaces]
+
+
+def _fail(lab: Lab, links: Sequence[Link]) -> list[str]:
     with _state(lab) as state:
-        if found.name not in state.failed:
-            state.failed.append(found.name)
-            state.save()
-        for interface in _ends(found):
+        state.failed += [link.name for link in links if link.name not in state.failed]
+        state.save()
+        for interface in (end for link in links for end in _ends(link)):
             _set_link(lab, interface, up=False)
         changed = reroute(lab.topology, lab.namespace, lab.kinds, state.failed)
-    return [f"{found.name}: down at both ends", _rerouted(changed), _tell(lab, found, up=False)]
+    done = [*(f"{link.name}: down at both ends" for link in links), _rerouted(changed)]
+    return [*done, *(_tell(lab, link, up=False) for link in links)]
 
 
 def heal(lab: Lab, link: str | None = None) -> list[str]:
     """Restores a link to the lab's start, or all that failed or were impaired since."""
+    return _heal(lab, [find_link(lab, link)] if link else None)
+
+
+def restore(lab: Lab, node: str) -> list[str]:
+    """Restores all links of a node to the lab's start."""
+    return _heal(lab, _links_of(lab, node))
+
+
+def _heal(lab: Lab, links: Sequence[Link] | None) -> list[str]:
     with _state(lab) as state:
-        if link:
-            names = [find_link(lab, link).name]
-        else:
+        if links is None:
             changed = [name for name, now in state.impaired.items() if now != state.start.get(name)]
             names = list(dict.fromkeys([*state.failed, *changed, *_found_down(lab)]))
-        links = [find_link(lab, name) for name in names]
+            links = [find_link(lab, name) for name in names]
         done = [sentence for found in links for sentence in _mend(lab, state, found)]
         done.append(_rerouted(reroute(lab.topology, lab.namespace, lab.kinds, state.failed)))
     for found in links:
@@ -183,6 +204,7 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
     for interface in _ends(link):
         _tc(lab, interface, "del", "root")
         parent = ["root"]
+        _solicit(lab, interface, metrics if netem else {})
         if netem:
             if _tc(lab, interface, "add", "root", "handle", "1:", "netem", *netem):
                 parent = ["parent", "1:1"]
@@ -198,6 +220,11 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
             else:
                 done.append("this kernel has no tbf: the bandwidth is only told to the controller")
     return list(dict.fromkeys(done))
+
+
+def _solicit(lab: Lab, interface: Interface, metrics: Metrics) -> None:
+    latency, loss = int(metrics.get("latency", 0)), metrics.get("loss", 0)
+    lab.inside(interface.node, lambda: set_solicitations(interface.name, latency, loss))
 
 
 def _tc(lab: Lab, interface: Interface, verb: str, *arguments: str) -> bool:

@@ -30,7 +30,7 @@ def main(upgrade: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [f"{folder}/bin/python", "-m", "pip"]
-        wanted = [f"{_PROJECT}[lab,lint,kubernetes]", *_BUILD_TOOLS]
+        wanted = [f"{_PROJECT}[lab,lint,view,browser,kubernetes]", *_BUILD_TOOLS]
         subprocess.run([*pip, "install", "-q", *kept, *wanted], check=True)
         done = subprocess.run([*pip, "freeze", "--all"], check=True, capture_output=True, text=True)
     file.write_text(locked(done.stdout))

@@ -129,12 +129,18 @@ class Tap:
         self._link = link
         self._ring = netns.run_inside(namespace, lambda: PacketRing(device, frames=frames))
 
-    def frames(self) -> Iterator[Frame]:
-        """The frames with IPv6 since the last call; RuntimeError if the ring was too small."""
+    def frames(self, every: bool = False) -> Iterator[Frame]:
+        """The frames with IPv6 since the last call, or all; RuntimeError if the ring was too small.
+
+        On a link without a link-layer header they get an Ethernet header of zeros.
+        """
         for one in self._ring.read():
-            if one.protocol == packet_ring.ETH_P_IPV6 and len(one.data) >= 14 + 40:
+            data, length = one.data, one.length
+            if one.headerless:
+                data, length = bytes(12) + one.protocol.to_bytes(2, "big") + data, length + 14
+            if every or (one.protocol == packet_ring.ETH_P_IPV6 and len(data) >= 14 + 40):
                 sender = self._here if one.outgoing else self._there
-                yield Frame(one.data, one.time / 1e9, self._link, sender, one.length, one.unfinished)
+                yield Frame(data, one.time / 1e9, self._link, sender, length, one.unfinished)
         if lost := self._ring.lost():
             raise RuntimeError(
                 f"the capture on {self._link} lost {lost} packets, use less traffic or fewer links"

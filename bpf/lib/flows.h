@@ -52,8 +52,8 @@ static __always_inline struct flow_id flow_identify(const struct settings *set, 
 	id.mark = (first & 0xffffffff00000000ULL) | second >> 32;
 	id.mark = (id.mark ^ id.mark >> 32) * 0x9e3779b97f4a7c15ULL;
 	id.mark ^= id.mark >> 32;
-	if (!id.mark)
-		id.mark = 1;
+	/* Without a branch. */
+	id.mark |= is_zero(id.mark);
 	id.buckets = set->buckets;
 	id.rest = (first ^ second) << HW_REST_SHIFT | source << HW_SOURCE_SHIFT;
 	return id;

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hawkwing.dataplane import bpf, tc
 from hawkwing.dataplane.claim import runtime_folder
-from hawkwing.dataplane.interfaces import is_raw
+from hawkwing.dataplane.interfaces import is_raw, why_not
 from hawkwing.dataplane.netlink import Netlink, RefusedError
 from hawkwing.dataplane.tc import EGRESS, INGRESS, Filter, Link
 from hawkwing.errors import DataplaneError
@@ -174,6 +174,8 @@ class Hooks:
         self._qdisc(link)
 
     def _check_type(self, link: Link) -> None:
+        if reason := why_not(link):
+            raise DataplaneError(reason)
         if self.with_xdp and is_raw(link.type):
             raise DataplaneError(f"{link.name} has no Ethernet header; use --ingress-hook tc")
 

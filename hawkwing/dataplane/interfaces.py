@@ -6,10 +6,14 @@ from typing import NamedTuple
 
 from hawkwing.dataplane import refusal, tc
 from hawkwing.dataplane.netlink import Netlink
+from hawkwing.dataplane.tc import Link
 from hawkwing.errors import DataplaneError
 
 WITH_ETHERNET_HEADER = frozenset({1, 772})
 """ARPHRD_ETHER and ARPHRD_LOOPBACK."""
+_WITHOUT_HEADER = frozenset({512, 519, 768, 769, 776, 778, 823, 0xFFFE})
+"""ARPHRD_PPP, _RAWIP, _TUNNEL, _TUNNEL6, _SIT, _IPGRE, _IP6GRE, _NONE: packets begin with the IP header."""
+_OF_IPSEC = frozenset({"xfrm", "vti", "vti6"})
 
 
 class Asked(NamedTuple):
@@ -22,6 +26,27 @@ class Asked(NamedTuple):
 def is_raw(kind: int) -> bool:
     """Do packets of this type of link (ARPHRD_*) begin without an Ethernet header?"""
     return kind not in WITH_ETHERNET_HEADER
+
+
+def why_not(link: Link) -> str:
+    """Why no agent can work on an interface of this kind, in one sentence; empty where one can."""
+    if link.kind == "vrf":
+        return (
+            f"{link.name} is a VRF, whose outgoing packets pass its interfaces only: "
+            "give HawkWing the interfaces of the VRF"
+        )
+    if link.kind in _OF_IPSEC:
+        return f"{link.name} is an IPsec interface ({link.kind}): HawkWing does not support these"
+    if not link.has_remote:
+        return (
+            f"{link.name} is a GRE tunnel without a remote address: HawkWing needs one with a remote address"
+        )
+    if is_raw(link.type) and link.type not in _WITHOUT_HEADER:
+        return (
+            f"{link.name} has link-layer headers of another kind than Ethernet (ARPHRD {link.type}): "
+            "HawkWing does not support these"
+        )
+    return ""
 
 
 def check_interfaces(names: Sequence[str], wait: bool = False) -> tuple[list[Asked], bool]:
@@ -40,9 +65,26 @@ def check_interfaces(names: Sequence[str], wait: bool = False) -> tuple[list[Ask
             link = tc.link(ip, name=name)
             if link is None and not wait:
                 raise DataplaneError(f"there is no interface {name!r} here")
+            if link is not None and (reason := why_not(link)):
+                raise DataplaneError(reason)
             raw = raw or link is None or is_raw(link.type)
             found.setdefault(link.name if link else name, Asked(name, link.name if link else name))
     return list(found.values()), raw
+
+
+def with_two_tags(links: Sequence[Link], index: int) -> list[str]:
+    """The interfaces whose packets have two VLAN tags on this one: the programs do not read such packets."""
+    by_index = {link.index: link for link in links}
+    here = by_index.get(index)
+    ours = {index, here.master} - {0} if here else {index}
+    found = []
+    for link in links:
+        tags, below = 0, link
+        while below.kind == "vlan" and below.index not in ours and below.lower in by_index:
+            tags, below = tags + 1, by_index[below.lower]
+        if tags > 1 and below.index in ours:
+            found.append(link.name)
+    return found
 
 
 def ethernet_links(indexes: Sequence[int]) -> list[int]:

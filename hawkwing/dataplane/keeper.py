@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hawkwing.dataplane import ahead, attach, bpf, claim, netlink, tc
 from hawkwing.dataplane.attach import Hooks, Program
 from hawkwing.dataplane.claim import Claims
-from hawkwing.dataplane.interfaces import Asked, ethernet_links
+from hawkwing.dataplane.interfaces import Asked, ethernet_links, with_two_tags
 from hawkwing.dataplane.netlink import Change, Listener, Netlink
 from hawkwing.dataplane.next_hop import largest_index
 from hawkwing.dataplane.tc import Link
@@ -366,12 +366,21 @@ class Keeper:
                         f"{largest_index()}: packets go to the router of their destination, also where that "
                         "of their first segment is another one"
                     )
+                warnings += self._of_two_tags(place)
             for warning in warnings:
                 if warning not in place.warnings:
                     log.warning("%s", warning)
             place.warnings = tuple(warnings)
         if seen is not None:
             self._seen_before = seen
+
+    def _of_two_tags(self, place: Place) -> list[str]:
+        names = with_two_tags(tc.links(self._ip), place.index)
+        return [
+            f"{place.name}: packets of {name} have two VLAN tags here and are not steered: "
+            f"give HawkWing {name}"
+            for name in names
+        ]
 
     def _starved(self, place: Place, seen: tuple[int, int], directions: Collection[str]) -> Iterator[str]:
         """Packets pass, and none of them gets to our programs."""

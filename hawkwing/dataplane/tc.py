@@ -20,7 +20,8 @@ _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID, _BPF_DIRECT_ACTION = 6, 7, 8, 11, 1
 _IFNAME, _STATS, _XDP, _PROP_LIST, _ALT_NAME = 3, 23, 43, 52, 53
 _XDP_FD, _XDP_FLAGS, _XDP_ID, _XDP_GENERIC_ID, _XDP_EXPECTED = 1, 3, 4, 6, 8
 XDP_NEW, XDP_GENERIC, XDP_DRIVER, XDP_REPLACE = 1, 2, 4, 16
-_LOWER, _MASTER, _LINK_INFO, _LINK_NAMESPACE, _INFO_KIND = 5, 10, 18, 37, 1
+_LOWER, _MASTER, _LINK_INFO, _LINK_NAMESPACE, _INFO_KIND, _INFO_DATA = 5, 10, 18, 37, 1, 2
+_GRE, _GRE_REMOTE = ("gre", "ip6gre"), 7
 _LONGEST_NAME, _LONGEST_ALT_NAME = 15, 127
 _IFINFO = struct.Struct("=BxHiII")
 _TCMSG = struct.Struct("=BxxxiIII")
@@ -42,6 +43,9 @@ class Link:
     #: The interface that it is upon, and the bridge, bond or VRF that it belongs to, if any.
     lower: int = 0
     master: int = 0
+    #: As in `ip link add ... type KIND`, empty for hardware; and whether a GRE tunnel has one other end.
+    kind: str = ""
+    has_remote: bool = True
 
 
 class Qdisc(NamedTuple):
@@ -100,6 +104,8 @@ def read_link(message: bytes) -> Link:
     others = tuple(text_of(value) for kind, value in netlink.each_attribute(properties) if kind == _ALT_NAME)
     xdp = attributes(found.get(_XDP, b""))
     received, sent = struct.unpack_from("=QQ", found[_STATS]) if _STATS in found else (0, 0)
+    info = attributes(found.get(_LINK_INFO, b""))
+    made_as = text_of(info.get(_INFO_KIND, b""))
     return Link(
         index,
         text_of(found.get(_IFNAME, b"")),
@@ -109,15 +115,16 @@ def read_link(message: bytes) -> Link:
         _XDP_GENERIC_ID in xdp,
         received,
         sent,
-        _lower(found),
+        _lower(found, made_as),
         number_of(found.get(_MASTER, b"")),
+        made_as,
+        made_as not in _GRE or any(attributes(info.get(_INFO_DATA, b"")).get(_GRE_REMOTE, b"")),
     )
 
 
-def _lower(found: Mapping[int, bytes]) -> int:
+def _lower(found: Mapping[int, bytes], kind: str) -> int:
     """A link of another namespace has its own numbers, and a veth's is its other end."""
-    info = attributes(found.get(_LINK_INFO, b""))
-    if _LINK_NAMESPACE in found or text_of(info.get(_INFO_KIND, b"")) == "veth":
+    if _LINK_NAMESPACE in found or kind == "veth":
         return 0
     return number_of(found.get(_LOWER, b""))
 

@@ -18,16 +18,17 @@ from lab.kernels import machine
 from lab.kernels.archive import Kernel, KernelError
 from lab.network import PROJECT, LabError
 
-LOAD, DATAPLANE, LAB = "load", "dataplane", "lab"
-STEPS = (LOAD, DATAPLANE, LAB)
+LOAD, DATAPLANE, LAB, LINKS = "load", "dataplane", "lab", "links"
+STEPS = (LOAD, DATAPLANE, LAB, LINKS)
 SHIPPED = "shipped"
 REFUSAL = "needs Linux 5.15 or newer"
 _PYTEST = ("-m", "pytest", "-v", "--color=no", "-o", "cache_dir=/tmp/pytest")
 _PATIENCE = 10  # emulation is slow
 _SIZES = "tests/integration/test_sizes.py"
-#: In the lab, the demonstration, and tests that send datagrams of all sizes and large packets.
+#: Of the data plane all but large configurations, whose tests measure times. In the lab, the demonstration,
+#: and tests that send datagrams of all sizes and large packets. For links, agents on each kind of interface.
 _COMMANDS: dict[str, list[tuple[str, ...]]] = {
-    DATAPLANE: [(*_PYTEST, "tests/dataplane")],
+    DATAPLANE: [(*_PYTEST, "--ignore", "tests/dataplane/test_reload.py", "tests/dataplane")],
     LAB: [
         ("-m", "lab", "demo"),
         (
@@ -36,6 +37,7 @@ _COMMANDS: dict[str, list[tuple[str, ...]]] = {
             *(f"{_SIZES}::test_tcp_at_full_size[{offload}]" for offload in ("on", "off")),
         ),
     ],
+    LINKS: [(*_PYTEST, "tests/integration/links")],
 }
 
 

@@ -16,6 +16,8 @@ from lab.topology import Interface, Node
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _SERVICE_PREFIX_LENGTH = 48
 _MAIN_TABLE, _AF_INET6, _STATIC = 254, 10, 4
+_SOLICITED_EVERY, _SOLICITED = 20, 3  # milliseconds, times
+_SOLICITED_WITH_LOSS = 10
 #: The next hops as (gateway, interface).
 _Hops = frozenset[tuple[str | None, int]]
 
@@ -23,6 +25,19 @@ _Hops = frozenset[tuple[str | None, int]]
 def set_sysctl(name: str, value: int | str) -> None:
     """Writes a sysctl of the calling thread's network namespace."""
     Path("/proc/sys", *name.split("/")).write_text(str(value))
+
+
+def set_solicitations(interface: str, latency: int = 0, loss: float = 0) -> None:
+    """Neighbour solicitations on a link with this latency (microseconds, one way) and loss (percent).
+
+    Those before the other end is up are repeated soon, not after a second. But the kernel gives a neighbour
+    up, and drops packets, when it has repeated them some times; so not before the answer can be there.
+    """
+    times = _SOLICITED_WITH_LOSS if loss else _SOLICITED
+    folder = f"net/ipv6/neigh/{interface}"
+    set_sysctl(f"{folder}/retrans_time_ms", _SOLICITED_EVERY + 2 * latency // 1000)
+    for how in ("ucast", "mcast"):
+        set_sysctl(f"{folder}/{how}_solicit", times)
 
 
 def add_address(ip: IPRoute, index: int, address: object, length: int) -> None:
@@ -66,8 +81,7 @@ class KernelNode:
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
         """Sets addresses, the node's own routes and the other routes, in this order."""
         for interface in self.node.interfaces:
-            # Neighbour solicitations before the other end is up are repeated soon, not after a second.
-            set_sysctl(f"net/ipv6/neigh/{interface.name}/retrans_time_ms", 20)
+            set_solicitations(interface.name)
             for address in self.own_addresses(interface):
                 add_address(ip, indexes[interface.name], address.ip, address.network.prefixlen)
         self.settle_own(ip, indexes, [interface.name for interface in self.node.interfaces])

@@ -27,9 +27,20 @@ def _kind(argument: Argument) -> str:
     return "choices" if argument.choices else argument.metavar
 
 
-def _distinct(found: list[Command]) -> dict[tuple[str, ...], Argument]:
-    """The options with a value; one of a name means the same in all commands."""
-    return {one.flags: one for command in found for one in command.options if one.metavar}
+def _distinct(found: list[Command]) -> Iterator[tuple[Argument, list[str]]]:
+    """The options with a value, each with bash patterns for `COMMAND FLAG`."""
+    kinds: dict[str, set[str]] = {}
+    having: dict[tuple[tuple[str, ...], str], tuple[Argument, list[str]]] = {}
+    for command in found:
+        for option in command.options:
+            if option.metavar:
+                having.setdefault((option.flags, _kind(option)), (option, []))[1].append(command.name)
+                for flag in option.flags:
+                    kinds.setdefault(flag, set()).add(_kind(option))
+    for option, commands_with_it in having.values():
+        shared = [f'*" {flag}"' for flag in option.flags if len(kinds[flag]) == 1]
+        own = [flag for flag in option.flags if len(kinds[flag]) > 1]
+        yield option, [*(f'"{name} {flag}"' for flag in own for name in commands_with_it), *shared]
 
 
 def _bash(found: list[Command]) -> Iterator[str]:
@@ -39,10 +50,10 @@ def _bash(found: list[Command]) -> Iterator[str]:
     yield "  COMPREPLY=()\n"
     yield "  if ((COMP_CWORD == 1)); then\n"
     yield f'    words="{" ".join(command.name for command in found)} --help --version"\n'
-    yield "  else\n    case $prev in\n"
-    for flags, option in _distinct(found).items():
+    yield '  else\n    case "${COMP_WORDS[1]} $prev" in\n'
+    for option, patterns in _distinct(found):
         kind = _kind(option)
-        yield f"      {' | '.join(flags)})\n"
+        yield f"      {' | '.join(patterns)})\n"
         if kind == "choices":
             yield f'        words="{" ".join(option.choices)}"\n        ;;\n'
         elif kind == "IF":

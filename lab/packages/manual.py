@@ -133,8 +133,9 @@ def _hawkwing() -> Iterator[str]:
         "CAPABILITIES",
         escaped(
             "client, server and doctor need CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; detach needs "
-            "CAP_NET_ADMIN, capture CAP_NET_RAW. status, drops, explain and reload need to be root; check "
-            "and version need nothing. A restarted server takes over its learned flows as a unit, or with "
+            "CAP_NET_ADMIN. status, drops, explain, paths and reload need to be root, as do ping and trace "
+            "with a destination. ping and trace with --sid, check and version need nothing; capture and "
+            "--ioam need CAP_NET_RAW. A restarted server takes over its learned flows as a unit, or with "
             "CAP_SYS_ADMIN; else it learns them again."
         ),
     )
@@ -163,11 +164,16 @@ def _hawkwing() -> Iterator[str]:
         (_bold("HAWKWING_RUN") + ", " + _bold("HAWKWING_CACHE"), "Used instead of the folders above."),
     )
     yield _section(
-        "EXIT STATUS", escaped("0 success, 1 error, 2 usage, 128 + N: ended by signal N before it was ready.")
+        "EXIT STATUS",
+        escaped(
+            "0 success, 1 error, 2 usage, 128 + N: ended by signal N before it was ready. ping: 1 if no "
+            "probe came back; trace: 1 if a segment fails."
+        ),
     )
     yield ".SH EXAMPLES\n" + _code(
         "hawkwing check\nhawkwing client -i eth0 --config hawkwing.yaml\nhawkwing server -i eth0\n"
-        "hawkwing status\nhawkwing explain wb.hawk.net 80"
+        "hawkwing status\nhawkwing explain wb.hawk.net 80\nhawkwing paths wb.hawk.net\n"
+        "hawkwing ping -c 5 wb.hawk.net 80\nhawkwing trace --sid fcbb:bb00:1::2,fcbb:bb00:6::2"
     )
     yield _section("SEE ALSO", "\\fBhawkwing.yaml\\fR(5), \\fBsystemctl\\fR(1), \\fBtc\\-bpf\\fR(8)")
 

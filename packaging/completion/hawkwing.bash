@@ -5,41 +5,62 @@ _hawkwing() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=""
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    words="client server status reload detach drops capture explain check doctor version --help --version"
+    words="client server status reload detach drops capture explain paths ping trace check doctor version --help --version"
   else
-    case $prev in
-      -i | --interface)
+    case "${COMP_WORDS[1]} $prev" in
+      "client -i" | "server -i" | "reload -i" | "detach -i" | "drops -i" | "capture -i" | *" --interface")
         words=$(ls /sys/class/net 2>/dev/null)
         ;;
-      --sr-domain)
+      *" --sr-domain")
         return
         ;;
-      --csid)
+      *" --csid")
         return
         ;;
-      --ingress-hook)
+      *" --ingress-hook")
         words="tc xdp xdp-generic"
         ;;
-      --metrics)
+      *" --metrics")
         return
         ;;
-      --log-format)
+      *" --log-format")
         words="text json"
         ;;
-      -c | --config)
+      "client -c" | "server -c" | "check -c" | *" --config")
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-      --flows)
+      *" --flows")
         return
         ;;
-      --count)
+      *" --count")
         return
         ;;
-      --output)
+      *" --output")
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+      *" --sid")
+        return
+        ;;
+      "ping -c" | "trace -c" | *" --count")
+        return
+        ;;
+      "ping -i" | "trace -i" | *" --interval")
+        return
+        ;;
+      *" -W" | *" --wait")
+        return
+        ;;
+      *" --source")
+        return
+        ;;
+      *" --size")
+        return
+        ;;
+      *" --ioam-namespace")
         return
         ;;
       *)
@@ -52,6 +73,9 @@ _hawkwing() {
           drops) words="-i --interface --follow --json client server --help" ;;
           capture) words="-i --interface --count --output --help" ;;
           explain) words="--help" ;;
+          paths) words="--json --help" ;;
+          ping) words="--sid --csid -c --count -i --interval -W --wait --source --size --json --help" ;;
+          trace) words="--sid --csid -c --count -i --interval -W --wait --source --size --ioam --ioam-namespace --json --help" ;;
           check) words="-c --config --json --help" ;;
           doctor) words="--help" ;;
           version) words="--help" ;;

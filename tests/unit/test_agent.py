@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -48,6 +50,7 @@ class Plane:
     def __init__(self, role: str) -> None:
         self.role = role
         self.sr_domain = None
+        self.csid = ()
         self.maps = dict.fromkeys(("policies", "names", "flows", "free_slots"), Table())
         self.flows: FlowTable | None = None
 
@@ -125,3 +128,26 @@ def test_reloads_are_counted(agent: Agent) -> None:
     good = int(agent._client is None)
     assert counted[0] == {"good": 0, "refused": 0}
     assert counted[-1] == {"good": good, "refused": 2}
+
+
+class Knot:
+    """Garbage that only a search finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize(("objects", "left_out"), [(100, False), (50_000, True)])
+def test_few_new_objects_are_searched_for_garbage(objects: int, left_out: bool) -> None:
+    """What is left out of the search once stays, also what was a connection to the agent just then."""
+    try:
+        with client_module.without_collecting():
+            connection = Knot()
+            kept = [[number] for number in range(objects)]
+        seen = weakref.ref(connection)
+        del connection
+        gc.collect()
+        assert (seen() is not None) is left_out
+        assert len(kept) == objects
+    finally:
+        gc.unfreeze()

@@ -649,6 +649,16 @@ def test_aliases_that_multiply_end_soon(here: Path) -> None:
     assert time.monotonic() - begin < 5
 
 
+def test_merges_that_multiply_end_soon(here: Path) -> None:
+    """Each takes few nodes, and many keys."""
+    keys = "".join(f"  k{number}: 1\n" for number in range(10_000))
+    text = f"x-big: &big\n{keys}x-mid: &mid {{<<: *big}}\nx-all:\n" + "  - {<<: *mid}\n" * 10_000
+    begin = time.process_time()
+    (problem,) = problems(here, text)
+    assert problem.endswith("repeats too much through aliases")
+    assert time.process_time() - begin < 5
+
+
 def test_a_fault_in_an_alias_has_the_line_of_its_anchor(here: Path) -> None:
     text = """services:
   a:

@@ -24,6 +24,7 @@ GUIDE = PROJECT / "docs" / "troubleshooting.md"
 DOCUMENTS = [*sorted((PROJECT / "docs").glob("*.md")), *sorted(PROJECT.glob("*.md"))]
 SYMPTOMS = [
     "Nothing is steered",
+    "A path loses packets",
     "Replies are lost",
     "Large packets are lost",
     "Not attached",
@@ -33,7 +34,7 @@ SYMPTOMS = [
 #: They only read: each is run on the loopback. Exit status 2 is the kernel's "no".
 READERS = {"ip", "tc", "ss"}
 PROGRAMS = {*READERS, "tcpdump", "sysctl", "ethtool", "journalctl", "dig", "hawkwing"}
-CHANGES = {"del", "-w", "-K"}
+CHANGES = {"add", "del", "-w", "-K"}
 
 
 def without_blocks(text: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fake_hawkeye.control import Control
-from lab.impair import current, fail, heal, impair
+from lab.impair import current, drain, fail, heal, impair, restore
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab, LabError
 from lab.process import stop
@@ -168,6 +168,21 @@ def test_a_failed_link_is_gone_round_and_healed_without_a_trace(lab: Lab) -> Non
 
 
 @needs_root
+def test_a_node_is_drained_and_restored_without_a_trace(lab: Lab) -> None:
+    before = state(lab)
+    done = drain(lab, "r3")
+    assert done[:2] == ["r1-r3: down at both ends", "r3-r2: down at both ends"]
+    assert done[2].startswith("routes changed on r1, r2")
+    assert done[3:] == ["controller told: r1-r3 is down", "controller told: r3-r2 is down"]
+    assert reaches(lab, "a", "fd00:b::1") and not reaches(lab, "r1", "fd01:3::1")
+    restore(lab, "r3")
+    wait_until(lambda: settled(lab, before), 5, "addresses and routes as they were")
+    assert reaches_through(lab, "fd01:3::2")
+    with pytest.raises(LabError, match="has no node 'r4'"):
+        drain(lab, "r4")
+
+
+@needs_root
 def test_links_fail_and_heal_one_by_one(lab: Lab) -> None:
     before = state(lab)
     for link in ("r1-r2", "r1-r3", "a-r1"):
@@ -207,6 +222,25 @@ def test_a_rate_is_shaped_at_both_ends(lab: Lab) -> None:
         assert "rate 2Mbit" in lab.execute(node, ["tc", "qdisc", "show", "dev", interface]).stdout
     heal(lab, "a-r1")
     assert settled(lab, before)
+
+
+def solicitations(lab: Lab) -> list[int]:
+    """Milliseconds between those at a for its router, and how many there are."""
+    names = ("retrans_time_ms", "ucast_solicit", "mcast_solicit")
+    folder = Path("/proc/sys/net/ipv6/neigh/eth0")
+    return lab.inside("a", lambda: [int((folder / name).read_text()) for name in names])
+
+
+@needs_root
+def test_neighbours_have_the_time_to_answer(lab: Lab) -> None:
+    """Else the kernel gives them up on a link with some latency, and drops packets."""
+    before = solicitations(lab)
+    impair(lab, "a-r1", latency=100_000)
+    assert solicitations(lab) == [before[0] + 200, *before[1:]]
+    impair(lab, "a-r1", loss=30)
+    assert solicitations(lab) == [before[0] + 200, 10, 10]
+    heal(lab)
+    assert solicitations(lab) == before
 
 
 @needs_root

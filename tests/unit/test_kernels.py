@@ -130,9 +130,9 @@ def test_an_old_kernel_is_only_asked_to_refuse() -> None:
 
 
 def test_steps_keep_their_order_and_unknown_ones_are_named() -> None:
-    assert chosen_steps(None) == ["load", "dataplane", "lab"]
+    assert chosen_steps(None) == ["load", "dataplane", "lab", "links"]
     assert chosen_steps("lab, load") == ["load", "lab"]
-    with pytest.raises(LabError, match="'demo' is not a step, use load, dataplane, lab"):
+    with pytest.raises(LabError, match="'demo' is not a step, use load, dataplane, lab, links"):
         chosen_steps("demo")
 
 

@@ -80,6 +80,8 @@ def test_bash_offers_commands_options_and_values(tmp_path: Path) -> None:
     assert "lo" in bash("hawkwing", "server", "-i", "")
     assert bash("hawkwing", "reload", "c") == ["client"]
     assert bash("hawkwing", "server", "--flows", "") == []
+    # -i is a time and -c a number there.
+    assert bash("hawkwing", "ping", "-i", "") == bash("hawkwing", "trace", "-c", "") == []
     (tmp_path / "some.yaml").touch()
     assert bash("hawkwing", "client", "-c", f"{tmp_path}/s") == [f"{tmp_path}/some.yaml"]
     assert bash("hawkwing", "check", f"{tmp_path}/s") == [f"{tmp_path}/some.yaml"]

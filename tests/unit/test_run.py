@@ -184,6 +184,18 @@ def test_installs_again_when_the_requirements_change(complete: Clone, name: str,
     assert complete.pip_calls == 2
 
 
+def test_a_browser_brings_the_package_that_steers_it(complete: Clone) -> None:
+    asked = complete.venv / "asked"
+    keep = f'echo "$*" >"{asked}"'
+    complete.fake("chromium", "exit 1")
+    assert complete.run("--list", FAKE_PIP=keep)[0] == 0
+    assert asked.read_text().endswith(" -e .[lab,lint,view,browser]\n")
+    (complete.bin / "chromium").unlink()
+    assert complete.run("--list", FAKE_PIP=keep)[0] == 0
+    assert asked.read_text().endswith(" -e .[lab,lint,view]\n")
+    assert complete.run("--list")[0] == 0 and complete.pip_calls == 3
+
+
 def test_two_at_once_install_once(clone: Clone) -> None:
     both = [clone.start("--list", FAKE_PIP="sleep 0.3") for _ in range(2)]
     said = sorted(each.communicate(timeout=20)[1] for each in both)

@@ -35,6 +35,11 @@ def test_who_it_is() -> None:
     ]
 
 
+def test_one_that_is_starting_says_so() -> None:
+    assert told(ready=False)[0] == "hawkwing client on eth0, PID 4711, up 5 s, starting"
+    assert told(ready=True) == told()
+
+
 @pytest.mark.parametrize(
     ("state", "shown"),
     [

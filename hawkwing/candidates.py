@@ -1,0 +1,77 @@
+"""What the agent answers to `hawkwing paths`, `ping` and `trace`: the paths of a destination, used or not."""
+
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Any
+
+from hawkwing import explain
+from hawkwing.csid import pack
+from hawkwing.dataplane.plane import DataPlane
+from hawkwing.queries import Binding
+from hawkwing.steering import Steering
+
+if TYPE_CHECKING:
+    from hawkwing.controller.stream import ControllerStream
+
+
+def of_destination(
+    plane: DataPlane,
+    steering: Steering,
+    stream: "ControllerStream | None",
+    destination: str,
+    port: int | None,
+) -> dict[str, Any]:
+    """`bindings` of an address or name (and port), and `notes`: why there are none."""
+    found = explain.targets(steering, destination)
+    if isinstance(found, str):
+        return {"bindings": [], "notes": [found], "csid": []}
+    bindings, notes = [], []
+    for address in found:
+        applying = _applying(steering, address, port)
+        bindings += [_described(plane, steering, stream, binding) for binding in applying]
+        if not applying:
+            notes.append(explain.unsteered(steering, address, port))
+    blocks = [{"block": str(block.prefix), "local": block.local} for block in plane.csid]
+    return {"bindings": bindings, "notes": notes, "csid": blocks}
+
+
+def _applying(steering: Steering, address: IPv6Address, port: int | None) -> list[Binding]:
+    if port is None:
+        return sorted(steering.bindings_at(address), key=lambda binding: binding.application.port)
+    binding = steering.binding(address, port)
+    return [binding] if binding is not None else []
+
+
+def _described(
+    plane: DataPlane, steering: Steering, stream: "ControllerStream | None", binding: Binding
+) -> dict[str, Any]:
+    slot = steering.slot_of(binding)
+    return {
+        "service": binding.service,
+        "address": str(binding.address),
+        "port": binding.application.port,
+        "intents": [str(intent) for intent in binding.application.intents],
+        "origin": binding.origin,
+        "sids": [str(sid) for sid in binding.path],
+        "segments": [str(segment) for segment in pack(binding.path, plane.csid)],
+        "why": explain.why(binding, stream),
+        "source": str(binding.query.source) if binding.query is not None else None,
+        "since": binding.since,
+        "packets": plane.path_count(slot).packets if slot else 0,
+        "candidates": list(_candidates(binding, stream)),
+    }
+
+
+def _candidates(binding: Binding, stream: "ControllerStream | None") -> Iterator[dict[str, Any]]:
+    """All paths that there could be, the preferred one first; `state` says why one is not in use."""
+    if binding.controller_path:
+        yield _candidate("controller", binding.controller_path, True, "in use")
+    elif binding.query is not None:
+        yield _candidate("controller", (), False, explain.controllers_state(binding.query, stream))
+    if binding.application.sid:
+        used = binding.origin == "backup"
+        yield _candidate("backup", binding.application.sid, used, "in use" if used else "backup")
+
+
+def _candidate(origin: str, sids: tuple[IPv6Address, ...], used: bool, state: str) -> dict[str, Any]:
+    return {"origin": origin, "sids": [str(sid) for sid in sids], "in_use": used, "state": state}

@@ -1,0 +1,97 @@
+"""`hawkwing paths`: the paths of a destination, which one is in use and why, and what is sent over it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hawkwing import control
+from hawkwing.errors import HawkwingError
+from hawkwing.status import path_text, rate_text
+
+Answer = Mapping[str, Any]
+BETWEEN = 1.0
+"""Seconds between the two samples that packets/s are computed from."""
+_NAMES = {"controller": "controller", "backup": "configured"}
+
+
+class Sample(NamedTuple):
+    """What the clients of this network namespace answer, at a time of a steady clock."""
+
+    at: float
+    answers: Sequence[Answer]
+
+
+def ask(destination: str, port: int | None) -> Sample:
+    """Asks all of them; HawkwingError where none is running."""
+    request = {"ask": "paths", "destination": destination, "port": port}
+    found = [answer for _path, answer in control.answers(request, ("client",)) if answer is not None]
+    if not found:
+        raise HawkwingError("no hawkwing client is running in this network namespace")
+    return Sample(time.monotonic(), found)
+
+
+def _pause() -> None:
+    threading.Event().wait(BETWEEN)
+
+
+def look(destination: str, port: int | None, pause: Callable[[], object] = _pause) -> list[dict[str, Any]]:
+    """What each client answers, with `packets_per_second` of each path in use."""
+    before = ask(destination, port)
+    if any(answer["bindings"] for answer in before.answers):
+        pause()
+    return with_rates(before, ask(destination, port))
+
+
+def with_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
+    """The later answers; a rate is None where the path was another one before."""
+    known = {
+        (answer["pid"], binding["address"], binding["port"]): binding
+        for answer in before.answers
+        for binding in answer["bindings"]
+    }
+    seconds = after.at - before.at
+
+    def rated(answer: Answer, binding: Answer) -> dict[str, Any]:
+        old = known.get((answer["pid"], binding["address"], binding["port"]))
+        rate = None
+        if old is not None and old["sids"] == binding["sids"] and seconds > 0 and binding["sids"]:
+            # A count that went back began again.
+            gone = old["packets"] if old["packets"] <= binding["packets"] else 0
+            rate = round((binding["packets"] - gone) / seconds, 3)
+        return {**binding, "packets_per_second": rate}
+
+    return [
+        {**answer, "bindings": [rated(answer, one) for one in answer["bindings"]]} for answer in after.answers
+    ]
+
+
+def lines(answers: Sequence[Answer]) -> Iterator[str]:
+    """As text; the interfaces of an agent only where there are several agents."""
+    for answer in answers:
+        if len(answers) > 1:
+            yield f"client on {', '.join(answer['interfaces'])}"
+        yield from answer["problems"]
+        for binding in answer["bindings"]:
+            yield from _binding(binding)
+        yield from answer["notes"]
+
+
+def _binding(binding: Answer) -> Iterator[str]:
+    yield f"[{binding['address']}]:{binding['port']} (service {binding['service']})"
+    for one in binding["candidates"]:
+        if one["in_use"]:
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(binding["since"]))
+            state = f"in use since {since}"
+            state += rate_text(binding["packets_per_second"])
+        else:
+            state = f"not in use: {one['state']}"
+        mark = "*" if one["in_use"] else " "
+        path = path_text(one["sids"])
+        yield f"  {mark} {_NAMES[one['origin']]:<10}  {path + '  ' if path else ''}({state})"
+    if binding["sids"]:
+        yield f"    {binding['why']}"
+    else:
+        yield f"    packets are sent without an SRH: {binding['why']}"

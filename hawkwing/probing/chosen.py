@@ -1,0 +1,90 @@
+"""Which list to probe, and from which address: from the words of the command line, and a running client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any
+
+from hawkwing import paths
+from hawkwing.addresses import source_to
+from hawkwing.csid import Block
+from hawkwing.errors import HawkwingError
+from hawkwing.probing.lists import single
+from hawkwing.sids import SidList
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A list to probe, SID by SID; `origin` says where it comes from, `destination` whose packets take it."""
+
+    sids: SidList
+    source: IPv6Address
+    origin: str
+    destination: str | None = None
+    why: str | None = None
+    notes: tuple[str, ...] = ()
+    blocks: tuple[Block, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "source": str(self.source),
+            "sids": [str(sid) for sid in self.sids],
+            "origin": self.origin,
+            "destination": self.destination,
+        }
+
+
+def by_list(sids: SidList, source: IPv6Address | None, csid: Sequence[IPv6Network] = ()) -> Chosen:
+    """A list that was given, with the blocks of its compressed SIDs."""
+    blocks = tuple(Block(prefix) for prefix in csid)
+    return Chosen(single(sids, blocks), source or _source(sids[0]), "given", blocks=blocks)
+
+
+def by_destination(destination: str, port: int, source: IPv6Address | None) -> Chosen:
+    """The path that packets to a port of an address or name take now."""
+    return from_answers(paths.ask(destination, port).answers, source)
+
+
+def from_answers(answers: Sequence[Mapping[str, Any]], source: IPv6Address | None) -> Chosen:
+    """The first path in use; HawkwingError says why there is none."""
+    in_use = [binding for answer in answers for binding in answer["bindings"] if binding["sids"]]
+    blocks = next((_blocks(answer) for answer in answers if in_use and in_use[0] in answer["bindings"]), ())
+    notes = tuple(problem for answer in answers for problem in answer["problems"])
+    if not in_use:
+        raise HawkwingError("\n".join(_why_none(answers)))
+    first = in_use[0]
+    others = [one for one in in_use[1:] if one["sids"] != first["sids"]]
+    if others:
+        where = ", ".join(f"[{one['address']}]:{one['port']}" for one in others)
+        notes += (f"other paths are not probed: {where}; name the address",)
+    return Chosen(
+        single([IPv6Address(sid) for sid in first["sids"]], blocks),
+        source or _source(IPv6Address(first["address"])),
+        first["origin"],
+        f"[{first['address']}]:{first['port']}",
+        first["why"],
+        notes,
+        blocks,
+    )
+
+
+def _blocks(answer: Mapping[str, Any]) -> tuple[Block, ...]:
+    return tuple(Block(IPv6Network(one["block"]), one["local"]) for one in answer["csid"])
+
+
+def _why_none(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for answer in answers:
+        for one in answer["bindings"]:
+            yield f"packets to [{one['address']}]:{one['port']} are sent without an SRH: {one['why']}"
+        yield from answer["notes"]
+
+
+def _source(towards: IPv6Address) -> IPv6Address:
+    """The kernel's choice."""
+    found = source_to(towards)
+    if found is None:
+        raise HawkwingError(f"this host has no route and global address to {towards}: give --source")
+    return found

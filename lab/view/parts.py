@@ -1,0 +1,42 @@
+"""Parts of the page that several regions have."""
+
+from __future__ import annotations
+
+from lab.view.markup import Markup, tag
+
+
+def button(
+    label: str,
+    does: str,
+    target: str,
+    name: str,
+    *,
+    pressed: bool | None = None,
+    undoes: bool = False,
+    more: str = "",
+) -> Markup:
+    """A button that has the server do something; `name` is what screen readers call it.
+
+    `pressed` says whether what it does has been done, `undoes` that it ends what goes on.
+    """
+    return tag(
+        "button",
+        label,
+        type="button",
+        data_do=does,
+        data_target=target,
+        aria_label=name,
+        title=f"{name}{more}",
+        aria_pressed=None if pressed is None else str(pressed).lower(),
+        class_="undoes" if undoes else does,
+    )
+
+
+def cell(label: str, content: object, class_: str | None = None) -> Markup:
+    """A cell; phones show its label beside it."""
+    return tag("td", content, data_label=label, class_=class_)
+
+
+def known(count: int | None) -> str:
+    """The number, or that it is unknown."""
+    return "unknown" if count is None else str(count)

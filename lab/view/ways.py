@@ -1,0 +1,194 @@
+"""The way of a segment list through the lab: link by link, by the routes that the nodes have now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Any
+
+from lab.names import Names
+from lab.topology import Host
+from lab.view.reading import Agent, Snapshot
+
+_MOST_HOPS = 64
+
+
+@dataclass(frozen=True)
+class Step:
+    """A link in the direction in which a packet passes it."""
+
+    link: str
+    sender: str
+    receiver: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """All links in order; where routes are equal, those of each. `problem` says where it ends too early."""
+
+    steps: tuple[Step, ...]
+    problem: str | None = None
+    equal_routes: bool = False
+
+
+def way(snapshot: Snapshot, start: str, segments: Sequence[IPv6Address]) -> Way:
+    """From a node to each segment, one after the other; the last one is the destination."""
+    steps: dict[Step, None] = {}
+    several, here = False, {start}
+    for segment in segments:
+        for _ in range(_MOST_HOPS):
+            outside = [node for node in here if not _is_at(snapshot, node, segment)]
+            if not outside:
+                break
+            here -= set(outside)
+            for node in outside:
+                found = _steps(snapshot, node, segment)
+                if isinstance(found, str):
+                    return Way(tuple(steps), found, several)
+                several |= len(found) > 1
+                steps |= dict.fromkeys(found)
+                here |= {step.receiver for step in found}
+        else:
+            return Way(tuple(steps), f"packets to {segment} go round in circles", several)
+    return Way(tuple(steps), None, several)
+
+
+def _is_at(snapshot: Snapshot, name: str, address: IPv6Address) -> bool:
+    """Does the node have this address, or this SID in its kernel?"""
+    node = snapshot.topology.nodes[name]
+    own = {interface.address.ip for interface in node.interfaces}
+    if isinstance(node, Host):
+        return address in own | {node.address}
+    routes = snapshot.routes.get(name)
+    return address in own | {node.loopback.ip} or (routes is not None and address in routes.sids)
+
+
+def _steps(snapshot: Snapshot, name: str, address: IPv6Address) -> list[Step] | str:
+    """Where a node sends packets to an address; or a sentence."""
+    node, routes = snapshot.topology.nodes[name], snapshot.routes.get(name)
+    if routes is None:
+        return f"the routes of {name} are unknown"
+    by_name = {interface.name: interface for interface in node.interfaces}
+    found = [by_name[out] for out in routes.towards(address) if out in by_name]
+    if not found:
+        return f"{name} has no route to {address}"
+    up = [one for one in found if snapshot.is_up(one.link.name) is not False]
+    if not up:
+        return f"{found[0].link.name} is down"
+    return [Step(one.link.name, name, one.peer_node) for one in up]
+
+
+@dataclass(frozen=True)
+class Application:
+    """A binding of a client's agent, with the way of its requests and of the replies."""
+
+    host: str
+    service: str
+    address: IPv6Address
+    port: int
+    intents: tuple[str, ...]
+    origin: str
+    sids: tuple[IPv6Address, ...]
+    """One by one, also those that are sent in containers."""
+    segments: tuple[IPv6Address, ...]
+    """As they are sent."""
+    packets: int
+    """Sent over the path, by all applications that share it."""
+    since: float
+    request: Way | None
+    reply_sids: tuple[IPv6Address, ...] | None
+    reply_segments: tuple[IPv6Address, ...]
+    reply_packets: int | None
+    reply: Way | None
+    reply_note: str
+    """Why there is no way of the replies."""
+
+    @property
+    def key(self) -> str:
+        """The same as long as it is the same application."""
+        return f"{self.host} {self.service} {self.address} {self.port}"
+
+    @property
+    def name(self) -> str:
+        """As in `web-b port 80`."""
+        return f"{self.service} port {self.port}"
+
+
+def applications(snapshot: Snapshot) -> list[Application]:
+    """Those of all clients, in a stable order."""
+    names = Names(snapshot.topology)
+    found = [
+        _application(snapshot, names, agent, binding)
+        for agent in snapshot.agents
+        if agent.role == "client" and agent.status is not None
+        for binding in agent.status.get("bindings", ())
+    ]
+    # An agent has one socket for each of its interfaces.
+    return sorted({one.key: one for one in found}.values(), key=lambda one: one.key)
+
+
+def _application(snapshot: Snapshot, names: Names, agent: Agent, binding: Mapping[str, Any]) -> Application:
+    address = IPv6Address(binding["address"])
+    sids = names.each(binding["sids"])
+    request = way(snapshot, agent.node, [*sids, address]) if sids else None
+    learned, note = _learned(snapshot, names, address, sids)
+    reply_sids, reply = None, None
+    if learned is not None:
+        reply_sids = names.each(learned["sids"])
+        server, client = _owner(snapshot, address), snapshot.topology.nodes[agent.node]
+        assert server is not None
+        source = binding["source"]
+        target = (
+            IPv6Address(source) if source else getattr(client, "address", client.interfaces[0].address.ip)
+        )
+        reply = way(snapshot, server, [*reply_sids, target])
+    return Application(
+        agent.node,
+        binding["service"],
+        address,
+        binding["port"],
+        tuple(binding["intents"]),
+        binding["origin"],
+        sids,
+        _segments(binding),
+        binding["path_sent"]["packets"],
+        binding["since"],
+        request,
+        reply_sids,
+        _segments(learned) if learned is not None else (),
+        learned["packets"] if learned is not None else None,
+        reply,
+        note,
+    )
+
+
+def _segments(told: Mapping[str, Any]) -> tuple[IPv6Address, ...]:
+    """The list as it is on the wire, in travel order: with containers, if the agent makes some."""
+    return tuple(IPv6Address(one) for one in told.get("segments", told["sids"]))
+
+
+def _learned(
+    snapshot: Snapshot, names: Names, address: IPv6Address, sids: tuple[IPv6Address, ...]
+) -> tuple[Mapping[str, Any] | None, str]:
+    """What the server at an address has learned from requests over these SIDs; or why there is none."""
+    owner = _owner(snapshot, address)
+    if owner is None:
+        return None, f"no host of the lab has {address}"
+    if not sids:
+        return None, "requests have no SRH"
+    servers = [one for one in snapshot.agents if one.node == owner and one.role == "server"]
+    if not servers:
+        return None, f"no hawkwing server runs on {owner}"
+    statuses = [one.status for one in servers if one.status is not None]
+    if not statuses:
+        return None, f"hawkwing server on {owner} does not answer"
+    for status in statuses:
+        for path in status.get("paths", ()):
+            if names.each(path["sids"]) == sids[::-1]:
+                return path, ""
+    return None, f"{owner} has not learned it yet"
+
+
+def _owner(snapshot: Snapshot, address: IPv6Address) -> str | None:
+    return next((name for name in snapshot.topology.nodes if _is_at(snapshot, name, address)), None)
