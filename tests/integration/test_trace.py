@@ -247,7 +247,8 @@ def test_a_sid_that_nobody_has(lab: Lab, agents: Agents) -> None:
     agents.client(CONFIG)
     if on_vpp(lab):
         pytest.skip("VPP says nothing")
-    wrong = "fcbb:bb00:2::77"
+    # Outside the block of compressed SIDs, where a router would take it for a container.
+    wrong = "fcbb:bb99::77"
     told = run(lab, "trace", "--sid", f"{R1},{wrong},{R4}", "-c", "1", "-i", "0.1", status=1)
     assert told["failed_segment"] == 2
     assert told["segments"][1]["problem"]["text"] == f"no route to {wrong}"
