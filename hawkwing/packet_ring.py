@@ -56,7 +56,7 @@ class PacketRing:
         ethernet: bool = True,
     ) -> None:
         """Only frames that `program` accepts; without `ethernet`, packets from their IP header on."""
-        self._size, self._frames, self._ethernet = size, frames, ethernet
+        self._size, self._frames = size, frames
         kind = socket.SOCK_RAW if ethernet else socket.SOCK_DGRAM
         # Without a protocol nothing arrives before the filter is there.
         self._socket = socket.socket(socket.AF_PACKET, kind | socket.SOCK_NONBLOCK, 0)
@@ -89,7 +89,7 @@ class PacketRing:
             data = self._ring[at + mac : at + mac + kept]
             struct.pack_into("=I", self._ring, at, 0)
             self._next = (self._next + 1) % self._frames
-            if status & _TP_STATUS_VLAN_VALID and self._ethernet and len(data) >= 12:
+            if status & _TP_STATUS_VLAN_VALID and mac != net and len(data) >= 12:
                 # The kernel keeps a tag beside the frame; on the wire it is in it.
                 known = status & _TP_STATUS_VLAN_TPID_VALID
                 data = data[:12] + struct.pack("!HH", tag_type if known else ETH_P_8021Q, tag) + data[12:]

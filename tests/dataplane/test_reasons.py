@@ -35,7 +35,15 @@ INGRESS = {
     ],
     CLIENT: ["NAME_LEARNED", "NAME_LOST"],
     SERVER: [
-        *("LEARNED", "NOTHING_TO_LEARN", "LIST_TOO_LONG", "PATHS_FULL", "FLOWS_FULL", "FLOW_REPLACED"),
+        *(
+            "LEARNED",
+            "NOTHING_TO_LEARN",
+            "LIST_TOO_LONG",
+            "ONE_WAY_SID",
+            "PATHS_FULL",
+            "FLOWS_FULL",
+            "FLOW_REPLACED",
+        ),
         "FLOW_ENDED",
     ],
 }

@@ -553,7 +553,7 @@ def test_intents(here: Path, lines: str, expected: str) -> None:
         ("sr_domain: 'fcbb::/32'", ["1: sr_domain: must be a list, write [fcbb::/32]"]),
         (
             "sr_domain:\n  - fcbb::",
-            ["2: sr_domain[0]: an address that ends in :: must be in quotes, YAML takes it for a key"],
+            ["2: sr_domain[0]: an address that ends in :: must be in quotes, YAML reads it as a key"],
         ),
         (
             "sr_domain:\n  - fcbb::1%eth0/128",
