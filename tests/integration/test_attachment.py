@@ -531,7 +531,7 @@ def test_a_filter_ahead_that_ends_the_chain_is_told(pair: Pair) -> None:
     def starved() -> bool:
         for _ in range(12):
             pair.send()
-        return "none gets to HawkWing's program" in pair.hawkwing("status")
+        return "none reaches HawkWing's program" in pair.hawkwing("status")
 
     wait_until(starved, 40.0, "it is seen that no packet arrives")
     pair.sh("tc filter del dev eth0 egress prio 1")
@@ -548,7 +548,7 @@ def test_a_filter_ahead_that_lets_all_pass_is_not_said_to_starve_us(pair: Pair) 
     end = time.monotonic() + 25
     while time.monotonic() < end:
         assert pair.steered()
-        assert "none gets to" not in pair.hawkwing("status")
+        assert "none reaches" not in pair.hawkwing("status")
     os.close(fd)
 
 
