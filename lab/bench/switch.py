@@ -1,7 +1,7 @@
 """Switches between the variants on both hosts within milliseconds, so that turns can be short and many.
 
-HawkWing's agents keep running; only their programs are detached and attached again, with the clsact. The
-wired floor's programs are attached in the same way.
+HawkWing's agents fill the tables and end: running agents would put their filters back. Their programs, which
+keep the tables, are attached and detached with the clsact, and the wired floor's in the same way.
 """
 
 import os
@@ -45,13 +45,11 @@ def switchable(lab: Lab) -> Iterator[Callable[[str], None]]:
         floors = {here: Floor(lab, here, there) for here, there in _HOSTS.items()}
         for one in floors.values():
             stack.callback(one.close)
-        stack.enter_context(agents(lab))
-        ours = {host: {way: attached(lab, host, way) for way in PARENTS} for host in _HOSTS}
+        with agents(lab):
+            ours = {host: {way: attached(lab, host, way) for way in PARENTS} for host in _HOSTS}
         for programs in ours.values():
             for fd in programs.values():
                 stack.callback(os.close, fd)
-        for host in _HOSTS:
-            lab.inside(host, take_off)
         wired = {host: {way: one.programs[f"wired_{way}"] for way in PARENTS} for host, one in floors.items()}
         ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
             UNSTEERED: nullcontext,
