@@ -27,7 +27,7 @@ class RunFile:
 
     def write(self, text: str) -> None:
         """Others see the old text or the new one."""
-        temporary = self.path.with_name(f"{self.path.name}.new")
+        temporary = self._temporary
         try:
             with os.fdopen(
                 os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, _MODE), "w"
@@ -40,8 +40,13 @@ class RunFile:
             raise DataplaneError(f"can't write {self.path}: {error.strerror}") from None
 
     def remove(self) -> None:
-        """Already gone is fine."""
+        """Already gone is fine; with what a process that was killed in the middle of writing has left."""
+        _remove(self._temporary)
         _remove(self.path)
+
+    @property
+    def _temporary(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.new")
 
 
 def _remove(path: Path) -> None:

@@ -55,3 +55,12 @@ def test_a_full_file_system_leaves_the_old_text(tmp_path: Path) -> None:
             file.remove()
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_what_was_half_written_goes_with_the_file(tmp_path: Path) -> None:
+    """Its writer was killed."""
+    file = RunFile(tmp_path / "client-eth0.state")
+    file.write("whole")
+    (tmp_path / "client-eth0.state.new").write_text("ha")
+    file.remove()
+    assert list(tmp_path.iterdir()) == []
