@@ -41,8 +41,8 @@ class RunFile:
 
     def remove(self) -> None:
         """Already gone is fine; with what a process that was killed in the middle of writing has left."""
-        _remove(self._temporary)
         _remove(self.path)
+        _remove(self._temporary)
 
     @property
     def _temporary(self) -> Path:
