@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
-from hawkwing import explain
-from hawkwing.csid import pack
+from hawkwing import explain, status
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.queries import Binding
 from hawkwing.steering import Steering
@@ -47,16 +46,8 @@ def _described(
 ) -> dict[str, Any]:
     slot = steering.slot_of(binding)
     return {
-        "service": binding.service,
-        "address": str(binding.address),
-        "port": binding.application.port,
-        "intents": [str(intent) for intent in binding.application.intents],
-        "origin": binding.origin,
-        "sids": [str(sid) for sid in binding.path],
-        "segments": [str(segment) for segment in pack(binding.path, plane.csid)],
+        **status.of_binding(plane, binding),
         "why": explain.why(binding, stream),
-        "source": str(binding.query.source) if binding.query is not None else None,
-        "since": binding.since,
         "packets": plane.path_count(slot).packets if slot else 0,
         "candidates": list(_candidates(binding, stream)),
     }

@@ -62,6 +62,8 @@ def block_of(address: IPv6Address, blocks: Iterable[Block]) -> Block | None:
 
 def pack(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
     """The list with neighbouring SIDs of one block in containers; other SIDs stay as they are."""
+    if not blocks:
+        return tuple(sids)
     packed: list[IPv6Address] = []
     open_block: Block | None = None
     carried: list[int] = []
@@ -84,21 +86,3 @@ def unpack(sids: Iterable[IPv6Address], blocks: Sequence[Block]) -> SidList:
         block = block_of(sid, blocks)
         found += [sid] if block is None else [block.container([csid]) for csid in block.csids(sid)]
     return tuple(found)
-
-
-def back(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList | None:
-    """The way back over a list with containers: entries and C-SIDs in reverse order.
-
-    None where a C-SID names one direction only.
-    """
-    reverse: list[IPv6Address] = []
-    for sid in reversed(sids):
-        block = block_of(sid, blocks)
-        if block is None:
-            reverse.append(sid)
-            continue
-        csids = block.csids(sid)
-        if any(csid >= block.local for csid in csids):
-            return None
-        reverse.append(block.container(csids[::-1]))
-    return tuple(reverse)

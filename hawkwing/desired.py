@@ -107,8 +107,9 @@ class Desired:
 
     def lists(self) -> set[SidList]:
         """All configured segment lists, as packets carry them."""
-        lists = {one.sid for ports in self.ports.values() for one in ports.values() if one.sid}
-        return {pack(sids, self.blocks) for sids in lists} if self.blocks else lists
+        return {
+            pack(one.sid, self.blocks) for ports in self.ports.values() for one in ports.values() if one.sid
+        }
 
     def services_at(self, address: IPv6Address, names: Collection[str]) -> Iterator[str]:
         """The services of an address, which these domain names have; those configured with it come first."""

@@ -9,6 +9,7 @@ from hawkwing import status_model as model
 from hawkwing.csid import pack, unpack
 from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, Count, DataPlane
+from hawkwing.queries import Binding
 from hawkwing.steering import Steering
 from hawkwing.tasks import Supervisor, collected
 
@@ -68,26 +69,30 @@ async def of_learned_paths(plane: DataPlane) -> model.ServerPart:
     return {"paths": paths, "learned_paths": {"count": len(paths), "capacity": slots}}
 
 
+def of_binding(plane: DataPlane, binding: Binding) -> model.Steered:
+    """Where a binding's path comes from, the path, and since when."""
+    return {
+        "service": binding.service,
+        "address": str(binding.address),
+        "port": binding.application.port,
+        "intents": [str(intent) for intent in binding.application.intents],
+        "origin": binding.origin,
+        "sids": [str(sid) for sid in binding.path],
+        "segments": [str(segment) for segment in pack(binding.path, plane.csid)],
+        "source": str(binding.query.source) if binding.query is not None else None,
+        "since": binding.since,
+    }
+
+
 def of_steering(plane: DataPlane, steering: Steering) -> Iterator[model.Binding]:
-    """Every binding: where its path comes from, the path, since when, and what was sent over it."""
+    """Every binding, and what was sent over its path."""
     nothing = model.Count(packets=0, bytes=0)
     sent: dict[int, model.Count] = {}
     for binding in steering.bindings():
         slot = steering.slot_of(binding)
         if slot and slot not in sent:
             sent[slot] = _count(plane.path_count(slot))
-        yield {
-            "service": binding.service,
-            "address": str(binding.address),
-            "port": binding.application.port,
-            "intents": [str(intent) for intent in binding.application.intents],
-            "origin": binding.origin,
-            "sids": [str(sid) for sid in binding.path],
-            "segments": [str(segment) for segment in pack(binding.path, plane.csid)],
-            "source": str(binding.query.source) if binding.query is not None else None,
-            "since": binding.since,
-            "path_sent": sent[slot] if slot else nothing,
-        }
+        yield {**of_binding(plane, binding), "path_sent": sent[slot] if slot else nothing}
 
 
 def of_controller(stream: "ControllerStream", steering: Steering) -> model.Controller:

@@ -54,7 +54,7 @@ class LearnedPath(TypedDict):
     bytes: Annotated[int, "Their bytes."]
 
 
-class Binding(TypedDict):
+class Steered(TypedDict):
     """An application at one address of its service, and the path of its packets."""
 
     service: Annotated[str, "Name of the service in the configuration."]
@@ -69,6 +69,11 @@ class Binding(TypedDict):
     segments: Annotated[list[str], "The same as in the SRH: SIDs of a block are packed into containers."]
     source: Annotated[str | None, "Source address in the request to the controller; null without one."]
     since: Annotated[Time, "When this path came."]
+
+
+class Binding(Steered):
+    """An application at one address of its service, and the path of its packets."""
+
     path_sent: Annotated[Count, "What was sent over the path; bindings with the same path share it."]
 
 

@@ -425,7 +425,7 @@ class Steering:
 
     def _packed(self, sids: SidList) -> SidList:
         """The list as packets carry it."""
-        return pack(sids, self._desired.blocks) if self._desired.blocks else sids
+        return pack(sids, self._desired.blocks)
 
     def _set_path(self, group: Group, port: int, sids: SidList) -> None:
         """Sets the new path before the old one is released: no packet is without a path."""

@@ -6,6 +6,7 @@ from ipaddress import IPv6Address, IPv6Network
 import pytest
 
 from hawkwing.csid import Block
+from tests import csid
 from tests.dataplane import packets as p
 from tests.dataplane.packets import steered
 from tests.dataplane.scene import HOST_A, HOST_B, Host
@@ -51,6 +52,7 @@ LISTS = [
 
 @pytest.mark.parametrize(("there", "back"), LISTS)
 def test_the_way_back(packed: Host, there: list[str], back: list[str]) -> None:
+    assert csid.back(addresses(*there), [BLOCK, SHORT, LONG]) == tuple(addresses(*back))
     packet = request(addresses(*there))
     learn(packed, packet, "LEARNED")
     answer = reply()

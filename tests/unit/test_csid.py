@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from hawkwing.config import check_config
-from hawkwing.csid import Block, back, block_of, pack, unpack
+from hawkwing.csid import MAX_BLOCKS, Block, block_of, pack, unpack
+from hawkwing.dataplane.layout import limits
 from hawkwing.errors import ConfigError
+from tests.csid import back
 
 B32 = Block(IPv6Network("fcbb:bb00::/32"))
 B48 = Block(IPv6Network("fcbb:aa00:1::/48"))
@@ -80,6 +82,10 @@ def test_the_way_back() -> None:
 def test_a_csid_of_a_link_has_no_way_back() -> None:
     assert back(sids("fcbb:bb00:1:e001:2::"), BLOCKS) is None
     assert back(sids("fcbb:bb00:1:e001:2::"), [Block(B32.prefix, 0xF000)]) == sids("fcbb:bb00:2:e001:1::")
+
+
+def test_the_programs_have_room_for_as_many_blocks() -> None:
+    assert limits()["HW_MAX_CSID_BLOCKS"] == MAX_BLOCKS
 
 
 def test_an_address_outside_all_blocks_is_no_container() -> None:
