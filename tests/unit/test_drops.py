@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hawkwing import cli, control, drops, watch
-from hawkwing.control import ControlServer
 from hawkwing.dataplane.layout import reasons
-from hawkwing.tasks import in_thread
 from hawkwing.watch import Sample
-from lab.wait import PATIENCE
+from tests.agents import answering
 
 TEXTS = {reason.name: reason.text for reason in reasons()}
 
@@ -31,6 +27,11 @@ def agent(egress: dict[str, Any], ingress: dict[str, Any] | None = None, **more:
     """What an agent tells, as it comes through the socket."""
     told = {"role": "client", "interfaces": ["eth0"], "pid": 4711, "started": time.time() - 300}
     return {**told, "counters": {"egress": egress, "ingress": ingress or {}}, **more}
+
+
+def serving(handler: Callable[[Any], Any]) -> AbstractContextManager[None]:
+    """A client on eth0, as far as `drops` asks it."""
+    return answering(control.socket_path("client", "eth0"), "summary", handler)
 
 
 def shown(now: Sample, before: Sample | None = None) -> list[str]:
@@ -77,28 +78,6 @@ def test_a_restarted_agent_begins_anew() -> None:
 
 
 # --- the command, with a real control socket
-
-
-@contextmanager
-def serving(handler: Callable[[Any], Any]) -> Iterator[None]:
-    """A control socket of an agent, in another thread."""
-    there, over = threading.Event(), threading.Event()
-
-    async def main() -> None:
-        listening = ControlServer(control.socket_path("client", "eth0"), {"summary": handler})
-        await listening.start()
-        there.set()
-        await in_thread(over.wait)
-        listening.close()
-
-    thread = threading.Thread(target=asyncio.run, args=(main(),))
-    thread.start()
-    try:
-        assert there.wait(PATIENCE)
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -170,11 +149,6 @@ def test_it_goes_on_until_ctrl_c(
     ],
 )
 def test_no_agent_runs(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(lambda _request: agent({})) if words else _nothing():
+    with serving(lambda _request: agent({})) if words else nullcontext():
         assert cli.main(["drops", *words]) == 1
     assert capsys.readouterr().err == f"hawkwing: {sentence}\n"
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pty
@@ -10,22 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hawkwing import cli, control, watch
-from hawkwing.control import ControlServer
 from hawkwing.errors import HawkwingError
 from hawkwing.status import trust_sentence
-from hawkwing.tasks import in_thread
 from hawkwing.watch import Sample, fit, lines, packets_by_path, rates, sample
 from lab.wait import PATIENCE, wait_until
+from tests.agents import answering
 
 PROJECT = Path(__file__).resolve().parents[2]
 LONG, SHORT = ["fcbb::1", "fcbb::2"], ["fcbb::3"]
@@ -137,28 +134,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@contextmanager
-def serving(folder: Path, handler: Callable[[Any], Any]) -> Iterator[None]:
-    """A control socket of an agent, in another thread."""
-    there, over = threading.Event(), threading.Event()
-
-    async def main() -> None:
-        listening = ControlServer(folder / "server-eth0.sock", {"status": handler})
-        await listening.start()
-        there.set()
-        await in_thread(over.wait)
-        listening.close()
-
-    thread = threading.Thread(target=asyncio.run, args=(main(),))
-    thread.start()
-    try:
-        assert there.wait(PATIENCE)
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def test_a_killed_agent_is_a_problem(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "server-no-such-link.sock"))
@@ -185,7 +160,7 @@ def test_it_goes_on_until_ctrl_c(folder: Path, capsys: pytest.CaptureFixture[str
             raise KeyboardInterrupt
 
     handler = signal.getsignal(signal.SIGINT)
-    with serving(folder, answer):
+    with answering(folder / "server-eth0.sock", "status", answer):
         watch.watch(lambda: sample(cli.ROLES)._replace(at=now), pause)
     assert signal.getsignal(signal.SIGINT) is handler
     blocks = capsys.readouterr().out.split("\n\n")
@@ -202,13 +177,13 @@ def test_the_first_question_has_to_be_answered(folder: Path) -> None:
     def answer(_request: Mapping[str, Any]) -> dict[str, Any]:
         raise HawkwingError("busy")
 
-    with serving(folder, answer), pytest.raises(HawkwingError, match="busy"):
+    with answering(folder / "server-eth0.sock", "status", answer), pytest.raises(HawkwingError, match="busy"):
         watch.watch(lambda: sample(cli.ROLES))
 
 
 def test_json_is_what_the_agents_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = server(5)
-    with serving(folder, lambda _request: told):
+    with answering(folder / "server-eth0.sock", "status", lambda _request: told):
         assert cli.main(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [told]
 
