@@ -84,6 +84,12 @@ static __always_inline int do_insert(struct __sk_buff *skb, __u32 l3, struct pol
 	return redirect_neigh(link, NULL, 0, 0);
 }
 
+/* The first piece of a datagram that the stack has cut by itself. Read from memory each time. */
+static __always_inline bool is_cut_by_stack(const volatile struct walk *w)
+{
+	return w->fragment_at && !w->later_fragment;
+}
+
 /* A router's error about one of our fragments may quote the second one, which has no ports: whose it is is noted. */
 static __always_inline int note_fragments(struct __sk_buff *skb, __u32 l3, struct scratch *s)
 {
@@ -102,18 +108,16 @@ static __always_inline int note_fragments(struct __sk_buff *skb, __u32 l3, struc
  */
 static __always_inline int do_split(struct __sk_buff *skb, __u32 l3, struct policy *p, struct scratch *s)
 {
-	__u32 bytes = skb->len, tell = s->walk.fragment_at && !s->walk.later_fragment;
-	int failed;
+	__u32 bytes = skb->len;
+	bool failed;
 
 	if (*(volatile __u32 *)&s->decision.link)
 		write_next_hop(skb, p);
-	*(volatile __u32 *)&s->tell = tell;
 	*(volatile __u32 *)&s->cloning = 1;
-	failed = (!s->walk.fragment_at && note_fragments(skb, l3, s)) || (tell && icmp6_quote(skb, l3, s)) ||
-		 split_in_two(skb, l3, s->decision.next, s->walk.fragment_at, p, s);
-	tell = *(volatile __u32 *)&s->tell;
-	if (!failed && tell)
-		failed = bpf_clone_redirect(skb, skb->ifindex, 0);
+	failed = (!s->walk.fragment_at && note_fragments(skb, l3, s)) ||
+		 (is_cut_by_stack(&s->walk) && icmp6_quote(skb, l3, s)) ||
+		 split_in_two(skb, l3, s->decision.next, s->walk.fragment_at, p, s) ||
+		 (is_cut_by_stack(&s->walk) && bpf_clone_redirect(skb, skb->ifindex, 0));
 	*(volatile __u32 *)&s->cloning = 0;
 	if (failed) {
 		count(HW_EGRESS, HW_TOO_BIG_SILENT, bytes);
@@ -121,7 +125,7 @@ static __always_inline int do_split(struct __sk_buff *skb, __u32 l3, struct poli
 	}
 	count(HW_EGRESS, HW_SPLIT, bytes);
 	count_path(s->decision.slot, bytes);
-	if (!tell)
+	if (!is_cut_by_stack(&s->walk))
 		return TC_ACT_UNSPEC;
 	if (icmp6_too_big(skb, l3, s->decision.mtu - p->srh_length, true, s))
 		return TC_ACT_SHOT;

@@ -136,7 +136,6 @@ struct scratch {
 	__u8 dns[HW_MAX_DNS + 65];
 	__u32 position;
 	__u32 cloning;			/* a fragment that we have made is being sent */
-	__u32 tell;			/* the sender of the packet that is split how much fits */
 	__u32 redirected;		/* what was sent to another next hop comes by here once more */
 	struct dns_reading reading;
 	__u32 last_entry;		/* of the SRH that arrived */

@@ -1,4 +1,4 @@
-"""The lab's page: what it draws of a lab that is made up here, and whom its server lets in."""
+"""The lab's page: what it draws of a lab that is made up here, and which requests its server accepts."""
 
 import functools
 import json
