@@ -191,9 +191,7 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="FILE", help="file to write (default: standard output)"
     )
     explain = commands.add_parser("explain", help="show which path a packet takes, and why")
-    explain.add_argument(
-        "destination", metavar="DEST", help="address or configured name; also [ADDRESS]:PORT or NAME:PORT"
-    )
+    explain.add_argument("destination", metavar="DEST", help=probes.DESTINATION)
     explain.add_argument("port", metavar="PORT", nargs="?", help="destination port")
     probes.add_commands(commands, _block)
     check = commands.add_parser("check", help="report all errors in a configuration file")
@@ -384,8 +382,7 @@ def _roles(arguments: argparse.Namespace) -> tuple[str, ...]:
 def _explain(arguments: argparse.Namespace) -> int:
     from hawkwing.target import read_target
 
-    words = [arguments.destination, *([arguments.port] if arguments.port is not None else [])]
-    destination, port = read_target(words)
+    destination, port = read_target(probes.words(arguments))
     return _ask({"ask": "explain", "destination": destination, "port": port}, ("client",))
 
 

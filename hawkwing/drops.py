@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,9 +117,8 @@ def show_json(now: Sample) -> None:
 
 def follow(now: Sample, take: Callable[[], Sample], as_json: bool, pause: Callable[[], object]) -> None:
     """Prints what became of packets since the last lines, again and again, until Ctrl-C."""
-    restore = signal.signal(signal.SIGINT, signal.default_int_handler)
     write = _write_json if as_json else _write
-    try:
+    with watch.until_interrupted():
         write(reports(now))
         while True:
             pause()
@@ -135,11 +133,6 @@ def follow(now: Sample, take: Callable[[], Sample], as_json: bool, pause: Callab
             for told in before.statuses:
                 if watch.identity(told) not in gone:
                     print(f"hawkwing: the {_who(told)} has stopped", file=sys.stderr)
-    except KeyboardInterrupt:
-        if sys.stdout.isatty():
-            print()
-    finally:
-        signal.signal(signal.SIGINT, restore)
 
 
 def _write(found: Sequence[Report]) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from hawkwing import control, status
@@ -88,10 +89,22 @@ def pause() -> None:
     threading.Event().wait(INTERVAL)
 
 
-def watch(take: Callable[[], Sample], pause: Callable[[], object] = pause) -> None:
-    """Shows it until Ctrl-C, which is no failure; HawkwingError where an agent can't be asked at first."""
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Ctrl-C ends what is inside, which is no failure."""
     restore = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        yield
+    except KeyboardInterrupt:
+        if sys.stdout.isatty():
+            print()
+    finally:
+        signal.signal(signal.SIGINT, restore)
+
+
+def watch(take: Callable[[], Sample], pause: Callable[[], object] = pause) -> None:
+    """Shows it until Ctrl-C, which is no failure; HawkwingError where an agent can't be asked at first."""
+    with until_interrupted():
         now = take()
         _show([*now.problems, *lines(now)], first=True)
         while True:
@@ -103,11 +116,6 @@ def watch(take: Callable[[], Sample], pause: Callable[[], object] = pause) -> No
                 _show([f"hawkwing: {error}"], first=False)
             else:
                 _show([*now.problems, *lines(now, before)], first=False)
-    except KeyboardInterrupt:
-        if sys.stdout.isatty():
-            print()
-    finally:
-        signal.signal(signal.SIGINT, restore)
 
 
 def _show(shown: Sequence[str], first: bool) -> None:

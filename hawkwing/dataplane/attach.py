@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -196,11 +196,9 @@ class Hooks:
         kind = "raw" if is_raw(link.type) else "ethernet"
         if f"egress_{kind}" not in self._programs:
             raise DataplaneError(f"{link.name} has changed its type: restart the agent")
-        if first or unsure or maker is not None:
-            with _alone(link.index):
-                put = self._hold_filters(link, kind, first or unsure, maker)
-        else:
-            put = self._hold_filters(link, kind, False, None)
+        judging = first or unsure or maker is not None
+        with _alone(link.index) if judging else nullcontext():
+            put = self._hold_filters(link, kind, first or unsure, maker)
         changed, problem = self.hold_xdp(link, first)
         return Held((*put, *(["XDP"] if changed else [])), problem)
 

@@ -14,7 +14,7 @@ import struct
 import sys
 import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,29 +67,30 @@ def source_digest(folder: Path | None = None) -> str:
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:32]
 
 
+def _instructions(program: bytes) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
+    """Where each instruction is, and its operation, registers, offset and immediate value."""
+    position = 0
+    while position < len(program):
+        instruction = _INSTRUCTION.unpack_from(program, position)
+        yield position, instruction
+        position += 16 if instruction[0] == _LOAD_64 else 8
+
+
 def with_maps(program: bytes, replace: Mapping[int, int]) -> bytes:
     """The program with `replace[number]` in place of the number of each map it refers to."""
     code = bytearray(program)
-    position = 0
-    while position < len(code):
-        operation, registers, offset, immediate = _INSTRUCTION.unpack_from(code, position)
-        if operation == _LOAD_64:
-            if registers >> 4 == _PSEUDO_MAP_FD:
-                _INSTRUCTION.pack_into(code, position, operation, registers, offset, replace[immediate])
-            position += 8
-        position += 8
+    for position, (operation, registers, offset, immediate) in _instructions(program):
+        if operation == _LOAD_64 and registers >> 4 == _PSEUDO_MAP_FD:
+            _INSTRUCTION.pack_into(code, position, operation, registers, offset, replace[immediate])
     return bytes(code)
 
 
 def without_kernel_reads(program: bytes) -> bytes:
     """The program with each reading of the kernel's memory failing: for a kernel in lockdown mode."""
     code = bytearray(program)
-    position = 0
-    while position < len(code):
-        operation, registers, _offset, immediate = _INSTRUCTION.unpack_from(code, position)
+    for position, (operation, registers, _offset, immediate) in _instructions(program):
         if operation == _CALL and registers >> 4 == 0 and immediate == _PROBE_READ_KERNEL:
             _INSTRUCTION.pack_into(code, position, _MOVE_NUMBER, 0, 0, -1)
-        position += 16 if operation == _LOAD_64 else 8
     return bytes(code)
 
 

@@ -352,6 +352,7 @@ class Keeper:
 
     def _look_ahead(self, thorough: bool) -> None:
         seen = self._seen() if thorough else None
+        links = tc.links(self._ip) if any(place.attached for place in self._places) else []
         for place in self._places:
             warnings: list[str] = []
             if place.attached:
@@ -366,21 +367,17 @@ class Keeper:
                         f"{largest_index()}: packets go to the router of their destination, also where that "
                         "of their first segment is another one"
                     )
-                warnings += self._of_two_tags(place)
+                warnings += [
+                    f"{place.name}: packets of {name} have two VLAN tags here and are not steered: "
+                    f"give HawkWing {name}"
+                    for name in with_two_tags(links, place.index)
+                ]
             for warning in warnings:
                 if warning not in place.warnings:
                     log.warning("%s", warning)
             place.warnings = tuple(warnings)
         if seen is not None:
             self._seen_before = seen
-
-    def _of_two_tags(self, place: Place) -> list[str]:
-        names = with_two_tags(tc.links(self._ip), place.index)
-        return [
-            f"{place.name}: packets of {name} have two VLAN tags here and are not steered: "
-            f"give HawkWing {name}"
-            for name in names
-        ]
 
     def _starved(self, place: Place, seen: tuple[int, int], directions: Collection[str]) -> Iterator[str]:
         """Packets pass, and none of them gets to our programs."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hawkwing.probing.chosen import Chosen
     from hawkwing.sids import SidList
 
-_DESTINATION = "address or configured name; also [ADDRESS]:PORT or NAME:PORT"
+DESTINATION = "address or configured name; also [ADDRESS]:PORT or NAME:PORT"
 _ROUNDS = 3
 _LEAST_SECONDS, _MOST_SECONDS = 0.001, 3600.0
 _MOST_COUNT = 1 << 31
@@ -28,12 +28,12 @@ def add_commands(
 ) -> None:
     """Adds them to the parser; `block` reads a block of compressed SIDs."""
     paths = commands.add_parser("paths", help="show the paths of a destination, and which one is in use")
-    paths.add_argument("destination", metavar="DEST", help=_DESTINATION)
+    paths.add_argument("destination", metavar="DEST", help=DESTINATION)
     paths.add_argument("port", metavar="PORT", nargs="?", help="destination port (default: all)")
     ping = commands.add_parser("ping", help="measure the round trip along a path and back, with loss")
     trace = commands.add_parser("trace", help="measure the round trip to each segment of a path")
     for command in (ping, trace):
-        command.add_argument("destination", metavar="DEST", nargs="?", help=_DESTINATION)
+        command.add_argument("destination", metavar="DEST", nargs="?", help=DESTINATION)
         command.add_argument("port", metavar="PORT", nargs="?", help="destination port")
         command.add_argument(
             "--sid",
@@ -120,7 +120,7 @@ def _paths(arguments: argparse.Namespace) -> int:
     from hawkwing import paths
     from hawkwing.target import read_destination
 
-    found = paths.look(*read_destination(_words(arguments)))
+    found = paths.look(*read_destination(words(arguments)))
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(paths.lines(found)))
     return 0
 
@@ -154,10 +154,11 @@ def _chosen(arguments: argparse.Namespace) -> Chosen:
         raise HawkwingError("--csid needs --sid: with a destination the blocks of its client are used")
     from hawkwing.target import read_target
 
-    return chosen.by_destination(*read_target(_words(arguments), arguments.command), arguments.source)
+    return chosen.by_destination(*read_target(words(arguments), arguments.command), arguments.source)
 
 
-def _words(arguments: argparse.Namespace) -> list[str]:
+def words(arguments: argparse.Namespace) -> list[str]:
+    """Destination and port as they were written."""
     return [arguments.destination, *([arguments.port] if arguments.port is not None else [])]
 
 

@@ -6,7 +6,6 @@ back: an agent takes no SRH off behind a Hop-by-Hop header of this size, and the
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import socket
@@ -16,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from types import TracebackType
 
 from hawkwing.errors import HawkwingError
+from hawkwing.packet_ring import attach
 from hawkwing.probing import lists, problems
 from hawkwing.probing.problems import Problem
 
@@ -27,7 +26,6 @@ _IPV6_MTU_DISCOVER, _IPV6_RECVERR, _PMTUDISC_PROBE = 23, 25, 3
 _IPV6_HOPOPTS, _IPV6_RTHDR = 54, 57
 _MSG_ERRQUEUE = 0x2000
 _ETH_P_IPV6, _PACKET_OUTGOING = 0x86DD, 4
-_SO_ATTACH_FILTER, _PROGRAM = 26, struct.Struct("@HP")
 # Classic BPF: with a Hop-by-Hop header behind the IPv6 header (its next header, byte 6, is 0), else not.
 _WITH_OPTIONS = b"".join(
     struct.pack("=HBBI", *instruction)
@@ -60,12 +58,10 @@ Event = Arrival | Failure
 class Prober:
     """Probes from one source address and port, so that all of them are one flow."""
 
-    def __init__(
-        self, source: IPv6Address, size: int = lists.DEFAULT_SIZE, options: bytes | None = None
-    ) -> None:
+    def __init__(self, source: IPv6Address, size: int, options: bytes | None = None) -> None:
         """With Hop-by-Hop `options` each probe has these; HawkwingError where the kernel refuses."""
         self._token = os.urandom(lists.TOKEN_LENGTH)
-        self._size = max(size, lists.LEAST_SIZE)
+        self._size = size
         self._srh = b""
         self._sent: dict[int, tuple[float, int]] = {}
         self._waiting: list[Event] = []
@@ -194,19 +190,11 @@ class Prober:
                 if one is not None:
                     one.close()
 
-    def __enter__(self) -> Prober:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self.close()
-
 
 def _tap() -> socket.socket:
     """Hears packets with a Hop-by-Hop header on all interfaces."""
     made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IPV6))
-    program = ctypes.create_string_buffer(_WITH_OPTIONS, len(_WITH_OPTIONS))
-    instructions = len(_WITH_OPTIONS) // 8
-    made.setsockopt(_SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(instructions, ctypes.addressof(program)))
+    attach(made, _WITH_OPTIONS)
     made.setblocking(False)
     made.setsockopt(_SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     return made

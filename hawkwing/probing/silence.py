@@ -22,7 +22,7 @@ MAY_BE = (
 def reasons(chosen: Chosen) -> list[str]:
     """Sentences; the ones that are certain alone, if there are any."""
     try:
-        answers = control.answers({"ask": "status"}, ("client", "server"))
+        answers = control.answers({"ask": "summary"}, ("client", "server"))
         agents = [answer for _path, answer in answers if answer is not None]
     except HawkwingError:
         # Not root: what the agents accept stays unknown.
