@@ -204,7 +204,7 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
     for interface in _ends(link):
         _tc(lab, interface, "del", "root")
         parent = ["root"]
-        _solicit(lab, interface, metrics if netem else {})
+        _solicit(lab, interface, metrics)
         if netem:
             if _tc(lab, interface, "add", "root", "handle", "1:", "netem", *netem):
                 parent = ["parent", "1:1"]

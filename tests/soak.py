@@ -170,7 +170,7 @@ class Soak:
     def _start(self, role: str, *options: str) -> None:
         host = HOSTS[role]
         process = self._lab.start(host, role, [*HAWKWING, role, "-i", "eth0", *options])
-        process.wait_for("ready")
+        process.wait_for("ready: ")
         path = runtime_folder(netns.path(self._lab.namespace(host))) / f"{role}-eth0.sock"
         self.agents[role] = Agent(process, path, [])
 

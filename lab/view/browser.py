@@ -73,12 +73,10 @@ class Browser:
         page.wait_for_selector("html[data-live=yes]")
         return page
 
-    def picture(
-        self, url: str, file: Path, size: tuple[int, int] = DESKTOP, dark: bool = False, whole: bool = False
-    ) -> None:
-        """A PNG of what the window shows, or of the whole page."""
-        page = self.open(url, size, dark, calm=True)
+    def picture(self, url: str, file: Path) -> None:
+        """A PNG of what the window shows."""
+        page = self.open(url, calm=True)
         # Rates need two readings.
         page.locator("td.rate", has_text="?").first.wait_for(state="detached")
-        page.screenshot(path=str(file), full_page=whole)
+        page.screenshot(path=str(file))
         page.context.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import hypot
 
-from lab.graph import kinds_of, latency_text
+from lab.graph import bandwidth_text, kinds_of, latency_text
 from lab.topology import Host, Link
 from lab.view.layout import BOX_HEIGHT, BOX_WIDTH, CORRIDOR, Layout, Point
 from lab.view.markup import Markup, tag
@@ -25,7 +25,6 @@ class Lane:
     number: int
     reply: bool
     sender: str
-    receiver: str
 
 
 def draw(scene: Scene, layout: Layout, name: str) -> Markup:
@@ -57,7 +56,7 @@ def lanes_of(scene: Scene) -> dict[str, list[Lane]]:
     for number, application in enumerate(scene.applications):
         for reply, way in ((False, application.request), (True, application.reply)):
             for step in way.steps if way is not None else ():
-                found[step.link][Lane(number, reply, step.sender, step.receiver)] = None
+                found[step.link][Lane(number, reply, step.sender)] = None
     return {name: list(lanes) for name, lanes in found.items()}
 
 
@@ -124,10 +123,7 @@ def _label(scene: Scene, layout: Layout, link: Link) -> Markup:
 
 def _short(bandwidth: float) -> str:
     """As in 100M."""
-    for unit, size in (("G", 1_000_000), ("M", 1000)):
-        if bandwidth >= size:
-            return f"{bandwidth / size:g}{unit}"
-    return f"{bandwidth:g}k"
+    return bandwidth_text(bandwidth).removesuffix("bit/s").replace(" ", "")
 
 
 def _lanes(layout: Layout, link: Link, lanes: list[Lane]) -> Markup:

@@ -11,6 +11,7 @@ from itertools import count
 
 from scapy.layers.inet6 import IPv6
 
+from lab.capture import find_link
 from lab.errors import LabError
 from lab.network import Lab
 from lab.packets import Captured, segments, segments_left
@@ -80,7 +81,7 @@ def hops(lab: Lab, packets: Iterable[Captured]) -> tuple[Hop, ...]:
         Hop(
             packet.link,
             packet.sender,
-            next(node for node in _link_nodes(lab, packet.link) if node != packet.sender),
+            find_link(lab, packet.link).interface(packet.sender).peer_node,
             (packet.time - ordered[0].time) * 1e6,
             IPv6Address(packet[IPv6].dst),
             segments_left(packet),
@@ -95,10 +96,6 @@ def followed(
 ) -> Followed:
     """What the page shows of a packet and its reply."""
     return Followed(next(_runs), title, outcome, hops(lab, request), hops(lab, reply))
-
-
-def _link_nodes(lab: Lab, name: str) -> tuple[str, str]:
-    return next(link for link in lab.topology.links if link.name == name).nodes
 
 
 def _one(frames: list[Frame]) -> list[Captured]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.names import Names
 from lab.view.follow import Followed, Hop
 from lab.view.markup import Markup, tag
-from lab.view.parts import cell
+from lab.view.parts import cell, head
 
 
 def followed_packet(names: Names, followed: Followed | None) -> Markup:
@@ -32,7 +32,7 @@ def _hops(names: Names, title: str, hops: tuple[Hop, ...]) -> Markup:
     return tag(
         "table",
         tag("caption", title),
-        tag("thead", tag("tr", [tag("th", head, scope="col") for head in heads])),
+        head(heads),
         tag("tbody", [_hop(names, heads, hop) for hop in hops]),
         class_="hops",
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lab.graph import bandwidth_text, latency_text
 from lab.names import Names
+from lab.topology import Link
 from lab.view.reading import Agent, Snapshot
 
 Kind = Literal["link", "path", "agent", "packet", "you", "trouble"]
@@ -49,7 +50,7 @@ def changes(before: Snapshot, now: Snapshot) -> Iterator[tuple[Kind, str]]:
     """What is different in the lab."""
     names = Names(now.topology)
     for link in now.topology.links:
-        yield from _link_changes(before, now, link.name)
+        yield from _link_changes(before, now, link)
     yield from _agent_changes(before, now)
     if (before.controller is None) != (now.controller is None):
         yield "agent", "the controller has stopped" if now.controller is None else "the controller answers"
@@ -59,7 +60,7 @@ def changes(before: Snapshot, now: Snapshot) -> Iterator[tuple[Kind, str]]:
     for key in (key for key in old if key not in new):
         if any(one.node == key[0] and one.role == "client" for one in now.agents):
             yield "path", f"{_called(key)}: removed from the configuration"
-    known = learned(before)
+    known = set(learned(before))
     for agent, path in (one for one in learned(now) if one not in known):
         yield "path", f"{agent} learned the reverse path {names.path(path)}"
 
@@ -70,7 +71,8 @@ def moved(before: Snapshot, now: Snapshot) -> bool:
     return any(old[key]["sids"] and old[key]["sids"] != new[key]["sids"] for key in old.keys() & new.keys())
 
 
-def _link_changes(before: Snapshot, now: Snapshot, name: str) -> Iterator[tuple[Kind, str]]:
+def _link_changes(before: Snapshot, now: Snapshot, link: Link) -> Iterator[tuple[Kind, str]]:
+    name = link.name
     was, is_up = before.is_up(name), now.is_up(name)
     if was is not is_up and is_up is not None and was is not None:
         yield "link", f"{name} is {'up' if is_up else 'down'}"
@@ -82,7 +84,7 @@ def _link_changes(before: Snapshot, now: Snapshot, name: str) -> Iterator[tuple[
     ):
         if old is not None and new is not None and old[key] != new[key]:
             yield "link", f"{name}: {key} {shown(old[key])} → {shown(new[key])} (told to the controller)"
-    for node in next(link for link in now.topology.links if link.name == name).nodes:
+    for node in link.nodes:
         here, there = before.port(name, node), now.port(name, node)
         if here is not None and there is not None and here.shapers != there.shapers:
             what = " and ".join(there.shapers) or "no shaper any more"
@@ -115,7 +117,7 @@ BindingKey = tuple[str, str, str, int]
 
 
 def bindings(snapshot: Snapshot) -> dict[BindingKey, Mapping[str, Any]]:
-    """By node, service, address and port."""
+    """By node, service, address and port: an agent has one socket for each of its interfaces."""
     return {
         (agent.node, binding["service"], binding["address"], binding["port"]): binding
         for agent in snapshot.agents
@@ -124,14 +126,14 @@ def bindings(snapshot: Snapshot) -> dict[BindingKey, Mapping[str, Any]]:
     }
 
 
-def learned(snapshot: Snapshot) -> dict[tuple[str, tuple[str, ...]], int]:
-    """The packets over each path of each server."""
-    return {
-        (agent.node, tuple(path["sids"])): path["packets"]
+def learned(snapshot: Snapshot) -> list[tuple[str, tuple[str, ...]]]:
+    """The paths of each server, by its node."""
+    return [
+        (agent.node, tuple(path["sids"]))
         for agent in snapshot.agents
         if agent.role == "server" and agent.status is not None
         for path in agent.status.get("paths", ())
-    }
+    ]
 
 
 def _binding_changes(

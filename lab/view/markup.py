@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import TypeVar
 
 _EMPTY = {"input", "link", "meta"}
-T = TypeVar("T")
 
 
 class Markup(str):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lab.view.markup import Markup, tag
 
 
@@ -30,6 +32,12 @@ def button(
         aria_pressed=None if pressed is None else str(pressed).lower(),
         class_="undoes" if undoes else does,
     )
+
+
+def head(labels: Iterable[str]) -> Markup:
+    """A table's head; the column of buttons has its label for screen readers only."""
+    cells = [tag("th", one or tag("span", "change", class_="hidden"), scope="col") for one in labels]
+    return tag("thead", tag("tr", cells))
 
 
 def cell(label: str, content: object, class_: str | None = None) -> Markup:

@@ -19,7 +19,7 @@ from lab.impair import current
 from lab.network import Lab
 from lab.reroute import remaining_routes
 from lab.routing import Route
-from lab.topology import Topology
+from lab.topology import Link, Topology
 from lab.view.kernel import Kernel, Port, Routes
 
 _COUNTED_EVERY = 2.0
@@ -57,21 +57,21 @@ class Snapshot:
     """Packets whose SRH the agents have removed, read before `agents`; None where one does not answer."""
     controller: Mapping[str, Mapping[str, Any]] | None = None
     """The metrics of each link as the controller knows them; None: there is none, or it has no topology."""
-    failed: frozenset[str] = frozenset()
     impaired: frozenset[str] = frozenset()
 
     def port(self, link: str, node: str) -> Port | None:
         """A node's end of a link."""
-        found = next(one for one in self.topology.links if one.name == link)
-        return self.ports.get(node, {}).get(found.interface(node).name)
+        return self.ports.get(node, {}).get(self._link(link).interface(node).name)
 
     def is_up(self, link: str) -> bool | None:
         """Up at both ends; None where an end is unknown."""
-        found = next(one for one in self.topology.links if one.name == link)
-        ends = [self.port(link, node) for node in found.nodes]
+        ends = [self.port(link, node) for node in self._link(link).nodes]
         if any(end is not None and not end.up for end in ends):
             return False
         return None if None in ends else True
+
+    def _link(self, name: str) -> Link:
+        return next(one for one in self.topology.links if one.name == name)
 
 
 class Reader:
@@ -122,7 +122,6 @@ class Reader:
             tuple(agents_of(lab)),
             arrived,
             _network_of(lab),
-            frozenset(failed),
             frozenset(impaired),
         )
 

@@ -8,7 +8,7 @@ from lab.graph import bandwidth_text, latency_text
 from lab.topology import Host, Link, Router
 from lab.view.drawing import state_of
 from lab.view.markup import Markup, markup, tag
-from lab.view.parts import button, cell, known
+from lab.view.parts import button, cell, head, known
 from lab.view.reading import Snapshot
 from lab.view.scene import Scene, shown_rate
 
@@ -24,16 +24,7 @@ def links(scene: Scene, snapshot: Snapshot) -> Markup:
         tag("p", note, class_="muted"),
         tag(
             "table",
-            tag(
-                "thead",
-                tag(
-                    "tr",
-                    [
-                        tag("th", head or tag("span", "change", class_="hidden"), scope="col")
-                        for head in heads
-                    ],
-                ),
-            ),
+            head(heads),
             tag("tbody", [_link(scene, snapshot, link) for link in snapshot.topology.links]),
             aria_labelledby="links-title",
             class_="links",
@@ -113,13 +104,7 @@ def nodes(snapshot: Snapshot) -> Markup:
     heads = ("node", "kind", "address", "SIDs with their packets", "")
     return tag(
         "table",
-        tag(
-            "thead",
-            tag(
-                "tr",
-                [tag("th", head or tag("span", "change", class_="hidden"), scope="col") for head in heads],
-            ),
-        ),
+        head(heads),
         tag("tbody", [_node(snapshot, name) for name in snapshot.topology.nodes]),
         aria_labelledby="nodes-title",
         class_="nodes",

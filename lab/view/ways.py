@@ -9,7 +9,8 @@ from typing import Any
 
 from lab.names import Names
 from lab.topology import Host
-from lab.view.reading import Agent, Snapshot
+from lab.view.journal import bindings
+from lab.view.reading import Snapshot
 
 _MOST_HOPS = 64
 
@@ -95,7 +96,6 @@ class Application:
     """As they are sent."""
     packets: int
     """Sent over the path, by all applications that share it."""
-    since: float
     request: Way | None
     reply_sids: tuple[IPv6Address, ...] | None
     reply_segments: tuple[IPv6Address, ...]
@@ -118,25 +118,19 @@ class Application:
 def applications(snapshot: Snapshot) -> list[Application]:
     """Those of all clients, in a stable order."""
     names = Names(snapshot.topology)
-    found = [
-        _application(snapshot, names, agent, binding)
-        for agent in snapshot.agents
-        if agent.role == "client" and agent.status is not None
-        for binding in agent.status.get("bindings", ())
-    ]
-    # An agent has one socket for each of its interfaces.
-    return sorted({one.key: one for one in found}.values(), key=lambda one: one.key)
+    found = (_application(snapshot, names, key[0], binding) for key, binding in bindings(snapshot).items())
+    return sorted(found, key=lambda one: one.key)
 
 
-def _application(snapshot: Snapshot, names: Names, agent: Agent, binding: Mapping[str, Any]) -> Application:
+def _application(snapshot: Snapshot, names: Names, host: str, binding: Mapping[str, Any]) -> Application:
     address = IPv6Address(binding["address"])
     sids = names.each(binding["sids"])
-    request = way(snapshot, agent.node, [*sids, address]) if sids else None
+    request = way(snapshot, host, [*sids, address]) if sids else None
     learned, note = _learned(snapshot, names, address, sids)
     reply_sids, reply = None, None
     if learned is not None:
         reply_sids = names.each(learned["sids"])
-        server, client = _owner(snapshot, address), snapshot.topology.nodes[agent.node]
+        server, client = _owner(snapshot, address), snapshot.topology.nodes[host]
         assert server is not None
         source = binding["source"]
         target = (
@@ -144,7 +138,7 @@ def _application(snapshot: Snapshot, names: Names, agent: Agent, binding: Mappin
         )
         reply = way(snapshot, server, [*reply_sids, target])
     return Application(
-        agent.node,
+        host,
         binding["service"],
         address,
         binding["port"],
@@ -153,7 +147,6 @@ def _application(snapshot: Snapshot, names: Names, agent: Agent, binding: Mappin
         sids,
         _segments(binding),
         binding["path_sent"]["packets"],
-        binding["since"],
         request,
         reply_sids,
         _segments(learned) if learned is not None else (),

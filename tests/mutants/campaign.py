@@ -99,7 +99,7 @@ def trace(workers: Sequence[Copy], cache: Path, say: Callable[[str], None]) -> R
     """What each test reaches; kept in the cache as long as agent and test are the same."""
     reach, jobs = Reach(), []
     cache.mkdir(parents=True, exist_ok=True)
-    agent = _digest(sorted((PROJECT / "hawkwing").rglob("*.py")), Path(__file__).with_name("trace.py"))
+    agent = _digest([*sorted((PROJECT / "hawkwing").rglob("*.py")), Path(__file__).with_name("trace.py")])
     files = tests_asked()
 
     def keep(kept: Path, file: str) -> Callable[[dict[str, Any]], None]:
@@ -125,7 +125,7 @@ def trace(workers: Sequence[Copy], cache: Path, say: Callable[[str], None]) -> R
     return reach
 
 
-def _digest(files: Iterable[Path], more: object) -> str:
+def _digest(files: Iterable[Path], more: str = "") -> str:
     text = "\0".join(path.read_text() for path in files)
     return hashlib.sha256(f"{more}\0{text}".encode()).hexdigest()[:24]
 

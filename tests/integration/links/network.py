@@ -240,7 +240,7 @@ class Network:
             argv = ["nsenter", f"--net={netns.path(self.name(host))}", *HAWKWING, *role, *options]
             self._agents.append((host, Process("links", self._folder, f"{host}-{len(self._agents)}", argv)))
         for _host, process in self._agents:
-            process.wait_for("ready")
+            process.wait_for("ready: ")
 
     def stop(self) -> None:
         """Ends the agents; nothing of them may be left."""

@@ -11,7 +11,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrSegmentRoutin
 
 from lab.packets import assert_packet
 from lab.wait import patient, wait_until
-from lab.wire import Frame
+from lab.wire import Filter, Frame
 
 from .kinds import KINDS
 from .network import FAR, NEAR, OTHER_PORT, SRH, Line, Network, inner, shape
@@ -80,9 +80,8 @@ def ours(line: Line, frames: list[Frame]) -> list[Frame]:
     return [one for one in frames if one.ipv6[8:24] in sources and one.transport[0] in TRANSPORTS]
 
 
-def is_steered(frame: Frame) -> bool:
-    """Does its IPv6 header say that a routing header follows?"""
-    return frame.ipv6[6] == 43
+is_steered = Filter(steered=True)
+"""Does a frame's IPv6 header say that a routing header follows?"""
 
 
 def pattern(line: Line, source: str, link: str) -> IPv6:
