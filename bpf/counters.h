@@ -4,9 +4,11 @@
 
 static __always_inline void count(__u32 direction, __u32 reason, __u32 bytes)
 {
-	__u32 key = direction * HW_REASON_COUNT + reason;
-	struct tally *t = tallies.lookup(&key);
+	union stack_word key;
+	struct tally *t;
 
+	set_number(&key, direction * HW_REASON_COUNT + reason);
+	t = tallies.lookup(&key.number);
 	if (t) {
 		t->packets++;
 		t->bytes += bytes;
@@ -15,8 +17,11 @@ static __always_inline void count(__u32 direction, __u32 reason, __u32 bytes)
 
 static __always_inline void count_path(__u32 slot, __u32 bytes)
 {
-	struct tally *t = path_tallies.lookup(&slot);
+	union stack_word key;
+	struct tally *t;
 
+	set_number(&key, slot);
+	t = path_tallies.lookup(&key.number);
 	if (t) {
 		t->packets++;
 		t->bytes += bytes;
@@ -25,16 +30,26 @@ static __always_inline void count_path(__u32 slot, __u32 bytes)
 
 static __always_inline struct scratch *scratch_room(void)
 {
-	__u32 zero = 0;
+	union stack_word zero;
 
-	return scratches.lookup(&zero);
+	set_number(&zero, 0);
+	return scratches.lookup(&zero.number);
 }
 
 static __always_inline struct settings *get_settings(void)
 {
-	__u32 zero = 0;
+	union stack_word zero;
 
-	return settings.lookup(&zero);
+	set_number(&zero, 0);
+	return settings.lookup(&zero.number);
+}
+
+static __always_inline struct policy *get_policy(__u32 slot)
+{
+	union stack_word key;
+
+	set_number(&key, slot);
+	return policies.lookup(&key.number);
 }
 
 #endif

@@ -38,16 +38,13 @@ static __always_inline __u32 known_slot(struct ipv6_header *ip6, __u16 source_po
 #endif
 
 /*
- * Which path, if any: its slot, or the reason why there is none. `ip6` points
- * into the packet and `w` has what follows it.
+ * Which path, if any: the reason why there is none, or its slot in the decision. `ip6` points
+ * into the packet, and the walk has what follows it.
  */
-static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struct scratch *s, __u32 *slot)
+static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struct scratch *s)
 {
 	struct walk *w = &s->walk;
-	__u32 *found = NULL;
-#ifdef HW_CLIENT
-	struct route_key route = { .group = group, .port = w->destination_port, .protocol = w->protocol };
-#endif
+	__u32 *found = NULL, *slot = &s->decision.slot;
 	struct fragment_key *fragment = &s->fragment;
 
 	if (w->fragment_at) {
@@ -63,7 +60,7 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 		}
 	}
 #ifdef HW_CLIENT
-	found = routes.lookup(&route);
+	found = find_route(group, w->destination_port, w->protocol);
 	if (!found)
 		return HW_NO_APPLICATION;
 #endif
@@ -91,10 +88,10 @@ static __always_inline __u32 wire_length(struct __sk_buff *skb, __u32 l3, __u32 
 /* From the IPv6 header to the payload. */
 static __always_inline __u32 headers_length(struct __sk_buff *skb, __u32 l3, struct walk *w)
 {
-	__u8 offset;
+	union stack_word offset;
 
-	if (w->protocol == NEXT_TCP && !bpf_skb_load_bytes(skb, w->offset + 12, &offset, 1))
-		return w->offset - l3 + (offset >> 4) * 4;
+	if (w->protocol == NEXT_TCP && read_word(skb, w->offset + 12, 1, &offset))
+		return w->offset - l3 + (offset.bytes[0] >> 4) * 4;
 	return w->offset - l3 + 8;
 }
 
@@ -105,11 +102,12 @@ static __always_inline __u32 headers_length(struct __sk_buff *skb, __u32 l3, str
 /* A bit field of the kernel's memory at `base`; 0 where the kernel can't be asked. */
 static __always_inline __u32 kernel_field(__u64 base, const struct kernel_field *field)
 {
-	__u8 byte = 0;
+	union stack_word word;
 
-	if (!field->mask || read_kernel(&byte, 1, (void *)(base + field->at)))
+	clear_word(&word);
+	if (!field->mask || read_kernel(&word, 1, (void *)(base + field->at)))
 		return 0;
-	return byte >> (field->shift & 7) & field->mask;
+	return word.bytes[0] >> (field->shift & 7) & field->mask;
 }
 
 /*
@@ -165,7 +163,7 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l3, struct scratc
 {
 	struct decision *d = &s->decision;
 	struct walk *w = &s->walk;
-	__u32 bytes = skb->len, group = 0, link, mtu = 0, slot = HW_NO_SLOT, length;
+	__u32 bytes = skb->len, group = 0, link, mtu = 0, slot, length;
 	struct ipv6_header *ip6;
 	struct policy *p;
 #ifdef HW_CLIENT
@@ -173,7 +171,7 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l3, struct scratc
 	struct service *service;
 	__u64 generation;
 #endif
-	__u8 option[8];
+	union stack_word option;
 
 	d->reason = HW_NOT_IPV6;
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
@@ -197,7 +195,8 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l3, struct scratc
 		return PASS;
 	group = service->group;
 #endif
-	switch (walk(skb, l3 + IPV6_HEADER, d->next, w)) {
+	w->result = walk(skb, l3 + IPV6_HEADER, d->next, w);
+	switch (READ_BACK(w->result)) {
 	case WALK_OK:
 		break;
 	case WALK_ROUTING:
@@ -216,41 +215,41 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l3, struct scratc
 	/* The length of a jumbogram has to be found. */
 	if (unlikely(w->hop_by_hop && !ip6->payload_length)) {
 		d->reason = HW_EXTENSION_CHAIN;
-		if (bpf_skb_load_bytes(skb, l3 + IPV6_HEADER, option, 8) || !jumbo_length(option))
+		if (!read_word(skb, l3 + IPV6_HEADER, 8, &option) || !jumbo_length(option.bytes))
 			return PASS;
 		ip6 = packet_at(skb, l3, IPV6_HEADER);
 		if (!ip6)
 			return PASS;
 	}
-	d->reason = find_path(ip6, group, s, &slot);
-	if (d->reason != HW_STEERED)
+	d->reason = find_path(ip6, group, s);
+	if (READ_BACK(d->reason) != HW_STEERED)
 		return PASS;
-	d->slot = slot;
+	slot = d->slot;
 #ifdef HW_CLIENT
 	if (w->offset == l3 + IPV6_HEADER)
 		cache_route(ip6, w->destination_port, w->protocol, generation, slot);
 #endif
 	d->reason = HW_NO_PATH;
-	p = policies.lookup(&slot);
+	p = get_policy(slot);
 	if (!p || !p->srh_length)
 		return PASS;
 	link = goes_elsewhere(skb, l3, p) ? next_hop_link(skb, p) : 0;
 	/* The interface may have gone since. */
-	if (link && check_mtu(skb, link, &mtu, 0, 0) < 0)
+	if (link && !mtu_of(skb, link))
 		link = 0;
 	*(volatile __u32 *)&d->link = link;
 	link = *(volatile __u32 *)&d->link;
 
-	mtu = 0;
-	if (w->protocol == NEXT_TCP && !w->later_fragment && tcp_is_syn(skb, w->offset) &&
-	    !check_mtu(skb, link, &mtu, 0, 0))
-		d->mss = mtu - IPV6_HEADER - 20 - p->srh_length;
+	if (w->protocol == NEXT_TCP && !w->later_fragment && tcp_is_syn(skb, w->offset)) {
+		mtu = mtu_of(skb, link);
+		if (mtu > IPV6_HEADER + 20 + p->srh_length)
+			d->mss = mtu - IPV6_HEADER - 20 - p->srh_length;
+	}
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
 	if (bytes - l3 + p->srh_length <= IPV6_MIN_MTU)
 		return INSERT;
 	length = wire_length(skb, l3, headers_length(skb, l3, w)) + p->srh_length;
-	mtu = 0;
-	check_mtu(skb, link, &mtu, 0, 0);
+	mtu = mtu_of(skb, link);
 	if (p->path_mtu && p->path_mtu < mtu)
 		mtu = p->path_mtu;
 	d->mtu = mtu;

@@ -42,7 +42,7 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 	*slot = known_slot(ip6, ports[0], ports[1], next);
 	if (unlikely(*slot == HW_NO_SLOT))
 		return HW_NOT_KNOWN;
-	p = policies.lookup(slot);
+	p = get_policy(*slot);
 	if (unlikely(!p || !p->srh_length || goes_elsewhere(skb, l3, p)))
 		return HW_REASON_COUNT;
 	length = p->srh_length;
@@ -188,7 +188,7 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 	if (action == PASS)
 		return do_pass(*(volatile __u32 *)&d->reason, bytes, s);
 	slot = *(volatile __u32 *)&d->slot;
-	p = policies.lookup(&slot);
+	p = get_policy(slot);
 	if (!p)
 		return TC_ACT_UNSPEC;
 	switch (action) {

@@ -77,7 +77,7 @@ static __always_inline bool is_known_flow(struct ipv6_header *ip6, __u32 ports, 
 	if (unlikely(!word || flow_epoch(word) != (__u8)set->epoch || set->csid_blocks))
 		return false;
 	slot = word & HW_SLOT_MASK;
-	p = policies.lookup(&slot);
+	p = get_policy(slot);
 	if (unlikely(!p || !is_way_back(p, list, end, sids)))
 		return false;
 	if (is_short_srh(length)) {

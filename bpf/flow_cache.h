@@ -40,9 +40,10 @@ static __always_inline void invalidate_flow_cache(void)
 /* The place of a flow in the cache. */
 static __always_inline struct cached_flow *flow_cache_at(const __u32 *remote, __u32 ports)
 {
-	__u32 at = (__u32)((ports ^ remote[3]) * 0x9e3779b1) >> (32 - HW_CACHED_FLOW_BITS);
+	union stack_word at;
 
-	return cached_flows.lookup(&at);
+	set_number(&at, (__u32)((ports ^ remote[3]) * 0x9e3779b1) >> (32 - HW_CACHED_FLOW_BITS));
+	return cached_flows.lookup(&at.number);
 }
 
 /* 0: the cached flow has these ends and is valid. The protocol is left to the caller. */

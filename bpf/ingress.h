@@ -165,26 +165,24 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 static __always_inline __u32 overhead_towards(struct ipv6_header *ip6, __u16 port)
 {
 	struct service *service = services.lookup((struct address *)ip6->source);
-	struct route_key route = { .port = port, .protocol = NEXT_TCP };
 	struct policy *p;
 	__u32 *slot;
 
 	if (!service)
 		return 0;
-	route.group = service->group;
-	slot = routes.lookup(&route);
+	slot = find_route(service->group, port, NEXT_TCP);
 	if (!slot)
 		return 0;
-	p = policies.lookup(slot);
+	p = get_policy(*slot);
 	return p ? p->srh_length : 0;
 }
 #endif
 
 static __always_inline void clamp_incoming(struct __sk_buff *skb, __u32 tcp, __u32 overhead, struct scratch *s)
 {
-	__u32 mtu = 0;
+	__u32 mtu = overhead ? mtu_of(skb, 0) : 0;
 
-	if (overhead && !check_mtu(skb, 0, &mtu, 0, 0) && mtu > IPV6_HEADER + 20 + overhead &&
+	if (mtu > IPV6_HEADER + 20 + overhead &&
 	    tcp_clamp_mss(skb, tcp, mtu - IPV6_HEADER - 20 - overhead, &s->position))
 		count(HW_INGRESS, HW_MSS_CLAMPED, skb->len);
 }

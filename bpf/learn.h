@@ -93,7 +93,7 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 		return;
 	}
 	/* Until the agent has found the route. */
-	p = policies.lookup(&slot);
+	p = get_policy(slot);
 	if (p && p->next_hop & HW_CAME_FROM_THERE)
 		*(volatile __u64 *)&p->next_hop = next_hop;
 	count(HW_INGRESS, HW_LEARNED, skb->len);

@@ -69,11 +69,11 @@ static __always_inline __u32 find_dns(struct __sk_buff *skb, __u32 l3, struct sc
 /* Length of the DNS message behind a UDP header; 0: it says nonsense. */
 static __always_inline __u64 dns_length(struct __sk_buff *skb, __u32 udp)
 {
-	__u16 length;
+	union stack_word length;
 
-	if (bpf_skb_load_bytes(skb, udp + 4, &length, 2) || bpf_ntohs(length) <= 8)
+	if (!read_word(skb, udp + 4, 2, &length) || bpf_ntohs(length.halves[0]) <= 8)
 		return 0;
-	return bpf_ntohs(length) - 8;
+	return bpf_ntohs(length.halves[0]) - 8;
 }
 
 /* Notes a question that leaves, of a configured name and from an address of this host: its answer may teach. */

@@ -43,17 +43,15 @@ static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *so
 					  __u32 transport, __u8 next, __u32 *slot)
 {
 	struct service *service = services.lookup((struct address *)destination);
-	struct route_key route = {};
 	__u16 ports[2] = {};
 	__u32 *found;
+	__u8 protocol;
 
 	if (!service)
 		return false;
 	*slot = quoted_fragment(skb, transport, next, source, destination);
-	route.protocol = quoted_ports(skb, transport, next, ports);
-	route.group = service->group;
-	route.port = ports[1];
-	found = routes.lookup(&route);
+	protocol = quoted_ports(skb, transport, next, ports);
+	found = find_route(service->group, ports[1], protocol);
 	if (found)
 		*slot = *found;
 	return true;

@@ -5,13 +5,29 @@
 #ifndef HAWKWING_ROUTE_CACHE_H
 #define HAWKWING_ROUTE_CACHE_H
 
+/* The slot of the path that packets of a group to this port (wire order) have, or NULL. */
+static __always_inline __u32 *find_route(__u32 group, __u16 port, __u8 protocol)
+{
+	union {
+		struct route_key route;
+		union stack_word word;
+	} key;
+
+	clear_word(&key.word);
+	key.route.group = group;
+	key.route.port = port;
+	key.route.protocol = protocol;
+	return routes.lookup(&key.route);
+}
+
 /* The place of a destination and port in the cache. */
 static __always_inline struct cached_route *route_cache_at(const __u64 *destination, __u32 port_protocol)
 {
 	__u64 h = (destination[0] ^ destination[1] ^ port_protocol) * 0x9e3779b97f4a7c15ULL;
-	__u32 at = h >> (64 - HW_CACHED_ROUTE_BITS);
+	union stack_word at;
 
-	return cached_routes.lookup(&at);
+	set_number(&at, h >> (64 - HW_CACHED_ROUTE_BITS));
+	return cached_routes.lookup(&at.number);
 }
 
 static __always_inline __u32 port_and_protocol(__u16 port, __u8 protocol)

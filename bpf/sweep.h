@@ -32,7 +32,7 @@ static __always_inline bool sweep_way(const struct settings *set, volatile __u32
 /* No flow has the path any more, and none finds it: its slot is free, and its source has one path less. */
 static __always_inline void give_back(__u32 slot)
 {
-	struct policy *p = policies.lookup(&slot);
+	struct policy *p = get_policy(slot);
 	__u32 source, *theirs;
 
 	if (!p)

@@ -95,6 +95,7 @@ struct walk {
 	bool later_fragment;		/* has no transport header */
 	__u16 source_port;		/* wire order; 0 where the protocol has none */
 	__u16 destination_port;
+	__u32 result;			/* of the walk */
 };
 
 /* What is to be done with a packet that leaves (decide.h). */
@@ -199,6 +200,60 @@ static __always_inline void *packet_pull(struct __sk_buff *skb, __u32 offset, __
 		return NULL;
 	return packet_at(skb, offset, length);
 }
+
+/*
+ * A word of the stack for what a helper reads or writes. It is written as a whole first: what a place written in part
+ * held before counts for the verifier, which then goes through all that follows once for each of its contents.
+ */
+union stack_word {
+	__u64 whole;
+	__u32 number;
+	__u16 halves[4];
+	__u8 bytes[8];
+};
+
+static __always_inline void clear_word(union stack_word *word)
+{
+	*(volatile __u64 *)&word->whole = 0;
+}
+
+/* Its first four bytes become `number`, the others 0. */
+static __always_inline void set_number(union stack_word *word, __u64 number)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	*(volatile __u64 *)&word->whole = number;
+#else
+	*(volatile __u64 *)&word->whole = number << 32;
+#endif
+}
+
+/* `length` bytes of the packet into a word; false where it ends before. */
+static __always_inline bool read_word(struct __sk_buff *skb, __u32 offset, __u32 length, union stack_word *word)
+{
+	clear_word(word);
+	return !bpf_skb_load_bytes(skb, offset, word, length);
+}
+
+/* The MTU of an interface (0: the packet's own), or 0 where there is no such interface. */
+static __always_inline __u32 mtu_of(struct __sk_buff *skb, __u32 link)
+{
+	union stack_word mtu;
+
+	clear_word(&mtu);
+	/* Below 0: no such interface; above: this very packet is too long, which is no matter here. */
+	if (check_mtu(skb, link, &mtu.number, 0, 0) < 0)
+		return 0;
+	return mtu.number;
+}
+
+/*
+ * What `place`, in a map, holds, from memory: the compiler forgets what it knows of all memory, and to the verifier
+ * all ways that lead here look alike.
+ */
+#define READ_BACK(place) ({ \
+	asm volatile("" : : : "memory"); \
+	*(volatile typeof(place) *)&(place); \
+})
 
 static __always_inline void copy16(void *to, const void *from)
 {

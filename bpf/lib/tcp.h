@@ -7,14 +7,15 @@
 static __always_inline bool tcp_is_syn(struct __sk_buff *skb, __u32 tcp)
 {
 	__u64 at = tcp + 13;
-	__u8 *flags, far;
+	union stack_word far;
+	__u8 *flags;
 
 	if (!OUTSIDE(at, 1, 1023)) {
 		flags = packet_at(skb, at, 1);
 		if (flags)
 			return *flags & TCP_FLAG_SYN;
 	}
-	return !bpf_skb_load_bytes(skb, at, &far, 1) && (far & TCP_FLAG_SYN);
+	return read_word(skb, at, 1, &far) && (far.bytes[0] & TCP_FLAG_SYN);
 }
 
 /*
@@ -23,38 +24,39 @@ static __always_inline bool tcp_is_syn(struct __sk_buff *skb, __u32 tcp)
  */
 static __always_inline bool tcp_clamp_mss(struct __sk_buff *skb, __u32 tcp, __u32 limit, volatile __u32 *position)
 {
-	__u8 option[4], length;
-	__u16 old, new;
+	union stack_word length, option, new;
+	__u16 old;
 	__u32 end;
 	int i;
 
-	if (bpf_skb_load_bytes(skb, tcp + 12, &length, 1))
+	if (!read_word(skb, tcp + 12, 1, &length))
 		return false;
-	end = tcp + (length >> 4) * 4;
+	end = tcp + (length.bytes[0] >> 4) * 4;
 	*position = tcp + 20;
 	/* Forty bytes of options: at most 36 of one byte before an MSS. */
 	for (i = 0; i < 37; i++) {
 		__u32 offset = *position;
 
-		if (offset + 4 > end || bpf_skb_load_bytes(skb, offset, option, 4) || option[0] == 0)
+		if (offset + 4 > end || !read_word(skb, offset, 4, &option) || option.bytes[0] == 0)
 			return false;
-		if (option[0] == 2 && option[1] == 4)
+		if (option.bytes[0] == 2 && option.bytes[1] == 4)
 			break;
-		if (option[0] != 1 && option[1] < 2)
+		if (option.bytes[0] != 1 && option.bytes[1] < 2)
 			return false;
-		*position = offset + (option[0] == 1 ? 1 : option[1]);
+		*position = offset + (option.bytes[0] == 1 ? 1 : option.bytes[1]);
 	}
 	if (i == 37)
 		return false;
-	__builtin_memcpy(&old, option + 2, 2);
+	old = option.halves[1];
 	if (bpf_ntohs(old) <= limit)
 		return false;
-	new = bpf_htons(limit);
+	clear_word(&new);
+	new.halves[0] = bpf_htons(limit);
 	/* An odd place swaps the bytes' weights in the sum. */
 	if ((*position - tcp) & 1)
-		bpf_l4_csum_replace(skb, tcp + 16, __builtin_bswap16(old), __builtin_bswap16(new), 2);
+		bpf_l4_csum_replace(skb, tcp + 16, __builtin_bswap16(old), __builtin_bswap16(new.halves[0]), 2);
 	else
-		bpf_l4_csum_replace(skb, tcp + 16, old, new, 2);
+		bpf_l4_csum_replace(skb, tcp + 16, old, new.halves[0], 2);
 	bpf_skb_store_bytes(skb, *position + 2, &new, 2, 0);
 	return true;
 }

@@ -173,9 +173,7 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
         return out.count("NO_PATH")
     size = srh_size(found)
     if chain.protocol == p.TCP and not chain.later and is_syn(packet, chain.transport):
-        clamped = (
-            clamp(packet, chain.transport, tables.mtu - 60 - size) if len(packet) <= tables.mtu else None
-        )
+        clamped = clamp(packet, chain.transport, tables.mtu - 60 - size)
         if clamped:
             packet = clamped
             out.count("MSS_CLAMPED")
@@ -421,7 +419,7 @@ def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
             (port,) = struct.unpack_from("!H", packet, IPV6_HEADER)
             sids = tables.routes.get((group, port, p.TCP)) if group is not None else None
             overhead = max(overhead, srh_size(sids) if sids else 0)
-        if overhead and len(packet) <= tables.mtu:
+        if overhead:
             clamped = clamp(packet, IPV6_HEADER, tables.mtu - 60 - overhead)
             if clamped:
                 out.count("MSS_CLAMPED")

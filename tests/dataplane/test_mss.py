@@ -114,6 +114,18 @@ def test_clamped_when_it_arrives_with_an_srh(host: Host, count: int, before: byt
     host.bench.expect("ingress", again, "STRIPPED", out=host.arrived(p.TCP, body(100)), on_port=True)
 
 
+def test_a_syn_with_much_data_is_clamped_too(host: Host) -> None:
+    """TCP Fast Open: the device or GRO may have made one packet of several."""
+
+    def body(value: int) -> bytes:
+        return p.tcp(host.there, host.here, 50000, 8888, bytes(MTU), flags=p.SYN, option_bytes=p.mss(value))
+
+    packet = host.arrived(p.ROUTING, p.srh(p.TCP, [SIDS[0], host.here], body(1440), left=0))
+    learned = ["LEARNED"] if host.bench.role == "server" else []
+    out = host.arrived(p.TCP, body(fits(40)))
+    host.bench.expect("ingress", packet, "STRIPPED", "MSS_CLAMPED", *learned, out=out, on_port=True)
+
+
 def test_a_services_answer_is_clamped_without_an_srh(client: Host) -> None:
     def packet(sport: int, value: int, by: IPv6Address = client.there) -> bytes:
         body = p.tcp(by, client.here, sport, LOCAL_PORT, flags=p.SYN_ACK, option_bytes=p.mss(value))
