@@ -69,7 +69,9 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 	if (*slot == HW_NO_SLOT)
 		return HW_NO_FLOW;
 #else
-	*slot = *found;
+	s->decision.route = *found;
+	*slot = select_path(*found, ip6->version_class_label, ip6->source, ip6->destination, w->source_port,
+			    w->destination_port, w->protocol);
 #endif
 	if (w->fragment_at)
 		fragments.update(fragment, slot);
@@ -227,7 +229,7 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l3, struct scratc
 	slot = d->slot;
 #ifdef HW_CLIENT
 	if (w->offset == l3 + IPV6_HEADER)
-		cache_route(ip6, w->destination_port, w->protocol, generation, slot);
+		cache_route(ip6, w->destination_port, w->protocol, generation, d->route);
 #endif
 	d->reason = HW_NO_PATH;
 	p = get_policy(slot);
@@ -242,8 +244,13 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l3, struct scratc
 
 	if (w->protocol == NEXT_TCP && !w->later_fragment && tcp_is_syn(skb, w->offset)) {
 		mtu = mtu_of(skb, link);
-		if (mtu > IPV6_HEADER + 20 + p->srh_length)
-			d->mss = mtu - IPV6_HEADER - 20 - p->srh_length;
+#ifdef HW_CLIENT
+		length = longest_srh(d->route);
+#else
+		length = p->srh_length;
+#endif
+		if (mtu > IPV6_HEADER + 20 + length)
+			d->mss = mtu - IPV6_HEADER - 20 - length;
 	}
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
 	if (bytes - l3 + p->srh_length <= IPV6_MIN_MTU)

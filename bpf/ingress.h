@@ -165,16 +165,12 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 static __always_inline __u32 overhead_towards(struct ipv6_header *ip6, __u16 port)
 {
 	struct service *service = services.lookup((struct address *)ip6->source);
-	struct policy *p;
-	__u32 *slot;
+	__u32 *found;
 
 	if (!service)
 		return 0;
-	slot = find_route(service->group, port, NEXT_TCP);
-	if (!slot)
-		return 0;
-	p = get_policy(*slot);
-	return p ? p->srh_length : 0;
+	found = find_route(service->group, port, NEXT_TCP);
+	return found ? longest_srh(*found) : 0;
 }
 #endif
 

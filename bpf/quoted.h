@@ -39,8 +39,8 @@ static __always_inline __u8 quoted_ports(struct __sk_buff *skb, __u32 transport,
 }
 
 #ifdef HW_CLIENT
-static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *source, const __u32 *destination,
-					  __u32 transport, __u8 next, __u32 *slot)
+static __always_inline bool is_quote_ours(struct __sk_buff *skb, __u32 first_word, const __u32 *source,
+					  const __u32 *destination, __u32 transport, __u8 next, __u32 *slot)
 {
 	struct service *service = services.lookup((struct address *)destination);
 	__u16 ports[2] = {};
@@ -53,14 +53,14 @@ static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *so
 	protocol = quoted_ports(skb, transport, next, ports);
 	found = find_route(service->group, ports[1], protocol);
 	if (found)
-		*slot = *found;
+		*slot = select_path(*found, first_word, source, destination, ports[0], ports[1], protocol);
 	return true;
 }
 #endif
 
 #ifdef HW_SERVER
-static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *source, const __u32 *destination,
-					  __u32 transport, __u8 next, __u32 *slot)
+static __always_inline bool is_quote_ours(struct __sk_buff *skb, __u32 first_word, const __u32 *source,
+					  const __u32 *destination, __u32 transport, __u8 next, __u32 *slot)
 {
 	struct settings *set = get_settings();
 	__u16 ports[2] = {};

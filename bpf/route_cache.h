@@ -5,7 +5,7 @@
 #ifndef HAWKWING_ROUTE_CACHE_H
 #define HAWKWING_ROUTE_CACHE_H
 
-/* The slot of the path that packets of a group to this port (wire order) have, or NULL. */
+/* The slot (or selection) of the path that packets of a group to this port (wire order) have, or NULL. */
 static __always_inline __u32 *find_route(__u32 group, __u16 port, __u8 protocol)
 {
 	union {
@@ -35,7 +35,7 @@ static __always_inline __u32 port_and_protocol(__u16 port, __u8 protocol)
 	return port | (__u32)protocol << 16;
 }
 
-/* The cached slot of packets to this destination and port, or HW_NO_SLOT; ports in wire order. */
+/* The cached slot (or selection) of packets to this destination and port, or HW_NO_SLOT; ports in wire order. */
 static __always_inline __u32 known_slot(const struct ipv6_header *ip6, __u16 source_port, __u16 destination_port,
 					__u8 protocol)
 {

@@ -13,6 +13,9 @@
 #define HW_SRH_MAX 264
 #define HW_SRH_SHORT 72
 #define HW_NO_SLOT 0xffffffff
+#define HW_SELECTION 0x40000000
+#define HW_BUCKET_BITS 7
+#define HW_MAX_CANDIDATES 8
 #define HW_MAX_EXTENSIONS 6
 #define HW_MAX_HOP_BY_HOP 64
 #define HW_MAX_PREFIXES 8
@@ -81,7 +84,16 @@ struct route_key {
 };
 
 /*
- * A cached route: the slot of packets from this source to this destination and port, valid while nothing has
+ * Several paths of an application: each flow has one of them (bpf/select.h). A route whose slot has the bit
+ * HW_SELECTION means the selection with this number.
+ */
+struct selection {
+	__u32 longest;			/* bytes of the longest SRH */
+	__u32 slots[128];		/* one for each bucket; HW_NO_SLOT: none */
+};
+
+/*
+ * A cached route: the slot (or selection) of packets from this source to this destination and port, valid while nothing has
  * changed (settings.generation).
  */
 struct cached_route {

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +64,19 @@ class Client:
     """A client's parts, from a plan to the data plane's maps."""
 
     def __init__(
-        self, plane: DataPlane, interface: str, tasks: Supervisor, name_now: Callable[[], str] | None = None
+        self,
+        plane: DataPlane,
+        interface: str,
+        tasks: Supervisor,
+        name_now: Callable[[], str] | None = None,
+        reaches: Callable[[IPv6Address], bool] = lambda _segment: True,
     ) -> None:
-        """`interface` is what the first one was called at the start, `name_now` tells its name at present."""
+        """`interface` is what the first one was called at the start, `name_now` tells its name at present.
+
+        `reaches` tells whether there is a route to a segment.
+        """
         self.steering = Steering(plane)
+        self._reaches = reaches
         self._plane = plane
         self._interface = interface
         self._tasks = tasks
@@ -97,6 +107,8 @@ class Client:
 
     async def live(self, stack: ExitStack) -> None:
         """Follows names, answers and the controller until `close`."""
+        # When the data plane was filled, it was on no interface yet.
+        await self._follow_reachability()
         self._follow_answers(stack)
         self._follow_names()
         await self._start_stream()
@@ -122,6 +134,7 @@ class Client:
             names=tables["names"],
             applications=tables["routes"] // 2,
             lists=tables["policies"] - 1,
+            selections=tables["selections"] // 2,
         )
         learned, used = self.steering.needs_of_names(plan.desired), self.steering.lists_in_use()
         return await in_thread(lambda: plan.fitting(room, learned, used))
@@ -152,22 +165,37 @@ class Client:
     def sources_changed(self) -> None:
         """Addresses or routes of this host may have changed: looks soon which sources requests have now."""
         plan = self._plan
-        if self._sources_changed or plan is None or plan.config.client_ipv6_address is not None:
+        if self._sources_changed or plan is None:
             return
-        if plan.needs.queries or plan.config.hawkeye.enabled:
+        if plan.needs.selections or self._asks_by_route(plan):
             self._sources_changed = True
             self._tasks.once("source addresses", self._follow_sources())
+
+    def _asks_by_route(self, plan: Plan) -> bool:
+        """Does the source address in requests depend on routes?"""
+        config = plan.config
+        return config.client_ipv6_address is None and bool(plan.needs.queries or config.hawkeye.enabled)
 
     async def _follow_sources(self) -> None:
         await asyncio.sleep(self._settled)
         self._sources_changed = False
         async with self._changing:
             begun = time.monotonic()
+            await self._follow_reachability()
+            if self._plan is None or not self._asks_by_route(self._plan):
+                return
             await self._in_steps(self.steering.following_sources())
             # Where routes change all the time, others have half of it.
             self._settled = max(_SETTLED, time.monotonic() - begun)
             if sources := await self._want_all():
                 log.info("the controller is asked for paths from %s", ", ".join(map(str, sorted(sources))))
+
+    async def _follow_reachability(self) -> None:
+        """Takes paths to whose first SID there is a route now, and leaves those without."""
+        if self._plan is not None and self._plan.needs.selections:
+            known = cache(self._reaches)
+            self.steering.reachable = lambda sids: known(sids[0])
+            await self._in_steps(self.steering.following_reachability())
 
     def _follow_names(self) -> None:
         if self._names is None and self.steering.names:

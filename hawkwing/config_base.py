@@ -201,6 +201,7 @@ def _no_mapping(value: object, model: type[Mapped]) -> str:
 _ENTRIES = {
     "applications": "port: 80",
     "intents": "intent: low-latency",
+    "paths": "sid: [fcbb:bb00:1::2]",
     "sid": "fcbb:bb00:1::2",
     "ipv6_addresses": "fcbb:cc00:2::a",
     "sr_domain": "fcbb::/16",
@@ -210,6 +211,7 @@ _ENTRIES = {
 #: What a list has too many of.
 _TOO_MANY = {
     "sid": "SIDs, at most {} fit in a packet's segment list",
+    "paths": "paths, at most {} are possible",
     "sr_domain": "prefixes, at most {} are possible",
     "csid": "blocks, at most {} are possible",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -24,14 +25,17 @@ from hawkwing.config_types import (
     Limit,
     LocalCsid,
     Port,
+    Preference,
     Prefix,
     ServiceAddress,
     Sid,
     Text,
+    Weight,
 )
 from hawkwing.config_values import forget_values, shown
 from hawkwing.csid import BLOCK_LENGTHS, FIRST_LOCAL, LENGTH, MAX_BLOCKS, Block
 from hawkwing.intents import Intent, IntentType, order_problem
+from hawkwing.selections import MAX_CANDIDATES, PREFERENCE, WEIGHT, Candidate
 from hawkwing.sids import MAX_PREFIXES, MAX_SIDS
 from hawkwing.yaml_lines import Place
 
@@ -40,6 +44,7 @@ _limit: Callable[[object], int] = TypeAdapter(Limit).validate_python
 _port: Callable[[object], int] = TypeAdapter(Port).validate_python
 _prefix: Callable[[object], IPv6Network] = TypeAdapter(Prefix).validate_python
 _address: Callable[[object], object] = TypeAdapter(ServiceAddress).validate_python
+_sid: Callable[[object], object] = TypeAdapter(Sid).validate_python
 _name: Callable[[object], object] = TypeAdapter(DomainName).validate_python
 
 
@@ -132,6 +137,34 @@ def _type_of(raw: object) -> IntentType | None:
     return raw.type if isinstance(raw, Intent) else _try(IntentType, _get(raw, "intent"))
 
 
+class CandidatePath(Mapped):
+    """One of several paths of an application (RFC 9256, section 2)."""
+
+    title = "a path"
+    shape = "for example `- sid: [fcbb:bb00:1::2]`"
+
+    name: Text | None = Field(default=None, description="Name of the path, for `status` and `paths`.")
+    sid: tuple[Sid, ...] = Field(
+        max_length=MAX_SIDS,
+        description=f"Segment list: SIDs in travel order, without the destination; {MAX_SIDS} at most.",
+    )
+    preference: Preference = Field(
+        default=PREFERENCE,
+        description="Of the paths that can be used, those of the highest preference are. A path can be used "
+        "if there is a route to its first SID; if there is none to any, all count as usable. Default: 100.",
+    )
+    weight: Weight = Field(
+        default=WEIGHT,
+        description="Share of the flows among paths of the same preference. A change moves as few flows as "
+        "possible. Default: 1.",
+    )
+
+    @classmethod
+    def rules(cls, raw: Mapping[str, Any]) -> Rules:
+        if raw.get("sid") == []:
+            yield ("sid",), "is empty, a path needs at least one SID"
+
+
 class Application(Mapped):
     """What is sent to one port of a service: over which SIDs, in travel order, or by which intents."""
 
@@ -145,6 +178,13 @@ class Application(Mapped):
         description=f"Segment list: SIDs in travel order, without the destination; {MAX_SIDS} at most. With "
         "a controller it is the backup until the controller has sent a path.",
     )
+    paths: tuple[CandidatePath, ...] = Field(
+        default=(),
+        max_length=MAX_CANDIDATES,
+        description=f"Several paths instead of sid, {MAX_CANDIDATES} at most. Flows are divided among those "
+        "of the highest preference by weight. A flow keeps its path, but a TCP connection can get another "
+        "one after each time-out. A path from the controller is used before all of them.",
+    )
     intents: tuple[
         Annotated[Intent, PlainValidator(_read_intent, json_schema_input_type=IntentEntry)], ...
     ] = Field(
@@ -155,12 +195,43 @@ class Application(Mapped):
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
-        if _absent(raw, "sid") and _absent(raw, "intents"):
-            yield (), "needs sid or intents"
+        if all(_absent(raw, key) for key in ("sid", "paths", "intents")):
+            yield (), "needs sid, paths or intents"
+        if not _absent(raw, "sid") and not _absent(raw, "paths"):
+            yield ("paths",), "can't be given together with sid: write sid as one of the paths"
+        yield from _twice(_list(raw, "paths"))
         types = [_type_of(intent) for intent in _list(raw, "intents")]
         if problem := order_problem(types):
             culprit = next(index for index in range(len(types)) if order_problem(types[: index + 1]))
             yield ("intents", culprit), problem
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The configured paths; `sid` is a single one."""
+        if self.sid:
+            return (Candidate(self.sid),)
+        return tuple(
+            Candidate(path.sid, path.name or "", path.preference, path.weight) for path in self.paths
+        )
+
+
+def _twice(paths: Sequence[Any]) -> Rules:
+    """Names and segment lists that more than one of these paths has."""
+    for key in ("name", "sid"):
+        seen: dict[str, int] = {}
+        for index, path in enumerate(paths):
+            value = _get(path, key)
+            if value is None or (key == "sid" and not isinstance(value, (list, tuple))):
+                continue
+            first = seen.setdefault(_as_addresses(value) if key == "sid" else repr(value), index)
+            if first != index:
+                what = "the segment list" if key == "sid" else f"{shown(value)} is the name"
+                yield ("paths", index, key), f"{'is ' if key == 'sid' else ''}{what} of paths[{first}], too"
+
+
+def _as_addresses(sids: Sequence[Any]) -> str:
+    """Alike for the same addresses, however they are written."""
+    return repr([_try(_sid, sid) or sid for sid in sids])
 
 
 class Service(Mapped):

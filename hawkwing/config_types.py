@@ -100,6 +100,8 @@ ControllerPort = Annotated[
 ]
 CsidLength = Annotated[int, Number("a known length of C-SIDs", LENGTH, LENGTH), Field(title="bits")]
 LocalCsid = Annotated[int, Number("a first C-SID of links", 0x8000, 0xFFFF), Field(title="number")]
+Preference = Annotated[int, Number("a preference", 0, 2**32 - 1), Field(title="number")]
+Weight = Annotated[int, Number("a weight", 1, 2**32 - 1), Field(title="number")]
 FlexAlgo = Annotated[int, Number("a Flex-Algorithm", 1, 255), Field(title="number")]
 Limit = Annotated[
     int,

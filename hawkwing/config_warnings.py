@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv6Address, IPv6Network
+from itertools import pairwise
 from typing import Any
 
 from hawkwing.config_models import Config
@@ -39,7 +40,8 @@ def _sr_domain(config: Config) -> Warnings:
     from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN  # only `check` needs it
 
     services = config.services.values()
-    sids = (sid for service in services for application in service.applications for sid in application.sid)
+    applications = (application for service in services for application in service.applications)
+    sids = (sid for one in applications for candidate in one.candidates for sid in candidate.sids)
     addresses = (address for service in services for address in service.ipv6_addresses)
     if not domain:
         default = " or ".join(str(prefix) for prefix in DEFAULT_SR_DOMAIN)
@@ -79,10 +81,12 @@ def _given_twice(config: Config, written: Mapping[str, Any]) -> Warnings:
                     yield ("services", name, "ipv6_addresses", index), f"{address} is given twice"
                 seen.add(address)
         for number, application in enumerate(service.applications):
-            for index, (before, sid) in enumerate(zip(application.sid, application.sid[1:], strict=False), 1):
-                if sid == before:
-                    place = ("services", name, "applications", number, "sid", index)
-                    yield place, f"{sid} is given twice in a row"
+            place: Place = ("services", name, "applications", number)
+            for order, candidate in enumerate(application.candidates):
+                sids, key = candidate.sids, ("paths", order, "sid") if application.paths else ("sid",)
+                for index, (before, sid) in enumerate(pairwise(sids), 1):
+                    if sid == before:
+                        yield (*place, *key, index), f"{sid} is given twice in a row"
 
 
 def _intents(config: Config) -> Warnings:
@@ -92,8 +96,12 @@ def _intents(config: Config) -> Warnings:
             place: Place = ("services", name, "applications", index)
             if not application.intents:
                 continue
-            if not application.sid and not config.hawkeye.enabled:
-                yield place, "has intents but no sid, and hawkeye is not enabled: its packets are not steered"
+            if not application.candidates and not config.hawkeye.enabled:
+                yield (
+                    place,
+                    "has intents but neither sid nor paths, and hawkeye is not enabled: its packets "
+                    "are not steered",
+                )
             refused += [(place, text) for text in hawkeye_refusals(application.intents)]
             if config.hawkeye.enabled:
                 refused += [(place, text) for text in hawkeye_faults(application.intents)]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from hawkwing.config_models import Application, Config
 from hawkwing.csid import Block, pack
 from hawkwing.room import MOST, Room
+from hawkwing.selections import Candidate
 from hawkwing.sids import SidList
 from hawkwing.yaml_lines import Place
 
@@ -21,6 +22,7 @@ _KINDS = {
     "names": "domain names",
     "applications": "applications at addresses and names",
     "lists": "different segment lists",
+    "selections": "different sets of several paths",
 }
 
 
@@ -36,6 +38,7 @@ def _parts(config: Config) -> Iterator[Part]:
     addresses: set[IPv6Address] = set()
     names: set[str] = set()
     lists: set[SidList] = set()
+    selections: set[tuple[Candidate, ...]] = set()
     for name, service in config.services.items():
         place: Place = ("services", name)
         before = len(addresses)
@@ -48,9 +51,15 @@ def _parts(config: Config) -> Iterator[Part]:
             names.add(service.domain_name)
         yield Part("applications", targets * len(service.applications), (*place, "applications"))
         for index, application in enumerate(service.applications):
-            if application.sid and application.sid not in lists:
-                lists.add(application.sid)
-                yield Part("lists", 1, (*place, "applications", index, "sid"))
+            several = bool(application.paths)
+            for number, candidate in enumerate(application.candidates):
+                if candidate.sids not in lists:
+                    lists.add(candidate.sids)
+                    key: Place = ("paths", number, "sid") if several else ("sid",)
+                    yield Part("lists", 1, (*place, "applications", index, *key))
+            if several and application.candidates not in selections:
+                selections.add(application.candidates)
+                yield Part("selections", 1, (*place, "applications", index, "paths"))
             if application.intents and config.hawkeye.enabled:
                 yield Part("queries", targets, (*place, "applications", index, "intents"))
 
@@ -108,7 +117,10 @@ class Desired:
     def lists(self) -> set[SidList]:
         """All configured segment lists, as packets carry them."""
         return {
-            pack(one.sid, self.blocks) for ports in self.ports.values() for one in ports.values() if one.sid
+            pack(candidate.sids, self.blocks)
+            for ports in self.ports.values()
+            for one in ports.values()
+            for candidate in one.candidates
         }
 
     def services_at(self, address: IPv6Address, names: Collection[str]) -> Iterator[str]:

@@ -76,6 +76,14 @@ class NextHops:
             return None
         return self._next_hop(segment)
 
+    def reaches(self, segment: IPv6Address) -> bool:
+        """Does a route lead to this segment on our interfaces, of whatever kind?"""
+        links = self._links_now()
+        leg = self._kernel.route(segment)
+        if leg is None:
+            return False
+        return leg.link in links or any(self._kernel.route(segment, link) is not None for link in links)
+
     def look_again(self) -> None:
         """Routes have changed, or our interfaces: nothing that is known holds any more."""
         self._routes_changed = True

@@ -85,6 +85,7 @@ class Plan:
             names=room.names,
             applications=room.applications - learned.applications,
             lists=room.lists - leaving,
+            selections=room.selections,
         )
         found = excess(self.config, Room(*(max(number, 0) for number in left)), _RESTART)
         if found and self._reading is not None:

@@ -10,6 +10,7 @@ from ipaddress import IPv6Address
 
 from hawkwing.config_models import Application
 from hawkwing.intents import PathQuery
+from hawkwing.selections import Candidate, Shares
 from hawkwing.sids import SidList
 from hawkwing.status_model import Origin
 
@@ -27,18 +28,27 @@ class Binding:
     query: PathQuery | None = None
     controller_path: SidList = ()
     since: float = field(default_factory=time.time)
+    #: The configured paths that are active, were it not for the controller's.
+    configured: tuple[Candidate, ...] = ()
+
+    @property
+    def shares(self) -> Shares:
+        """The lists in use with their weights: the controller's path, else the configured ones."""
+        if self.controller_path:
+            return ((self.controller_path, 1),)
+        return tuple((one.sids, one.weight) for one in self.configured)
 
     @property
     def path(self) -> SidList:
-        """The SIDs in use, in travel order; empty where there are none."""
-        return self.controller_path or self.application.sid
+        """The SIDs in use, in travel order, of the first path of several; empty where there are none."""
+        return self.controller_path or (self.configured[0].sids if self.configured else ())
 
     @property
     def origin(self) -> Origin:
         """Where the path comes from: controller, backup or none."""
         if self.controller_path:
             return "controller"
-        return "backup" if self.application.sid else "none"
+        return "backup" if self.configured else "none"
 
 
 @dataclass(slots=True)

@@ -11,12 +11,13 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
-from hawkwing.config import Config
+from hawkwing.config_models import Application, Config
 from hawkwing.csid import pack
+from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.plane import DataPlane, name_key
 from hawkwing.desired import Desired
 from hawkwing.errors import DataplaneError
@@ -24,6 +25,7 @@ from hawkwing.intents import PathQuery
 from hawkwing.policies import EMPTY_SLOT, PolicyTable
 from hawkwing.queries import Binding, Queries
 from hawkwing.room import Room
+from hawkwing.selections import Candidate, Selection, SelectionTable, Shares, active
 from hawkwing.sids import SidList
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,8 @@ class Group:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.paths: dict[int, SidList] = {}
+        #: By port: a list as packets carry it, or several.
+        self.paths: dict[int, SidList | Selection] = {}
 
 
 @dataclass(slots=True)
@@ -78,6 +81,14 @@ class Steering:
         self._desired = Desired()
         self._source_of: SourceOf | None = None
         self._policies = PolicyTable(plane.maps["policies"].info.max_entries, plane.set_policy)
+        self._selections = SelectionTable(
+            plane.maps["selections"].info.max_entries,
+            1 << limits()["HW_BUCKET_BITS"],
+            self._policies,
+            plane.set_selection,
+        )
+        #: Whether a path can be used at present, as far as this host knows.
+        self.reachable: Callable[[SidList], bool] = lambda _sids: True
         self._numbers = itertools.count(1)
         self._names: dict[str, _Name] = {}
         self._names_by_number: dict[int, str] = {}
@@ -144,6 +155,18 @@ class Steering:
             if place is not None and any(one.application.intents for one in place.bindings.values()):
                 yield from self._syncing_address(address)
             yield
+
+    def following_reachability(self) -> Iterator[None]:
+        """Takes paths that can be used again, and leaves those that can't, in steps as `applying` does it."""
+        for name in list(self._names):
+            if name in self._desired.by_name:
+                yield from self._syncing_name(name)
+        for address in list(self._destinations):
+            place = self._destinations.get(address)
+            for port, binding in list(place.bindings.items()) if place is not None else ():
+                if len(binding.application.candidates) > 1:
+                    self._sync_port(address, port)
+                    yield
 
     def needs_of_names(self, desired: Desired) -> Room:
         """What addresses need that were learned from names which stay."""
@@ -297,8 +320,18 @@ class Steering:
         return address in self._destinations
 
     def slot_of(self, binding: Binding) -> int | None:
-        """The slot of the binding's path in the policy table; 0 where it has none."""
-        return self._policies.slot_of(self._packed(binding.path))
+        """The slot of the binding's path in the policy table, of the first of several; 0: it has none."""
+        return self.slot_of_path(binding.path)
+
+    def slot_of_path(self, sids: SidList) -> int | None:
+        """The slot of a path in the policy table; 0 of none, None where it isn't in use."""
+        return self._policies.slot_of(self._packed(sids))
+
+    def buckets_of(self, binding: Binding) -> Sequence[SidList]:
+        """Of a binding with several paths: the list of each bucket, as packets carry it; else none."""
+        place = self._destinations.get(binding.address)
+        held = place.group.paths.get(binding.application.port, ()) if place is not None else ()
+        return held.buckets if isinstance(held, Selection) else ()
 
     # --- the steps. Between two of them the wanted state may become another one: each looks at it anew.
 
@@ -327,7 +360,7 @@ class Steering:
             if found is None:
                 self._clear(record.group, port)
             else:
-                self._set_path(record.group, port, found[1].sid)
+                self._set_paths(record.group, port, _shares(self._active(found[1])))
             yield
         if not record.known and self._names.get(name) is record:
             self._plane.maps["names"].set(name_key(name), record.group.number.to_bytes(4, "little"))
@@ -385,18 +418,33 @@ class Steering:
         query = None
         if place.source is not None and application.intents:
             query = PathQuery(place.source, address, application.intents)
+        configured = self._active(application)
         if (
             old is None
             or (old.service, old.query) != (service, query)
             or (old.application is not application and old.application != application)
         ):
-            place.bindings[port] = self._new_binding(Binding(service, application, address, query), old)
+            binding = Binding(service, application, address, query, configured=configured)
+            place.bindings[port] = self._new_binding(binding, old)
+        elif old.configured != configured:
+            before, old.configured = old.shares, configured
+            if old.shares != before:
+                old.since = time.time()
+                log.info(
+                    "%s port %d at %s: routes have changed, paths in use now: %s",
+                    *(
+                        service,
+                        port,
+                        address,
+                        "; ".join(" > ".join(map(str, one.sids)) for one in configured),
+                    ),
+                )
         self._set_route(place.group, place.bindings[port])
 
     def _new_binding(self, binding: Binding, old: Binding | None) -> Binding:
         self._asked.add(binding)
         if old is not None:
-            if old.path == binding.path:
+            if old.shares == binding.shares:
                 binding.since = old.since
             self._asked.remove(old)
         return binding
@@ -418,30 +466,61 @@ class Steering:
     def _clear(self, group: Group, port: int) -> None:
         if port in group.paths:
             self._plane.remove_route(group.number, port, _PROTOCOLS)
-            self._policies.release(group.paths.pop(port))
+            self._release(group.paths.pop(port))
 
     def _set_route(self, group: Group, binding: Binding) -> None:
-        self._set_path(group, binding.application.port, binding.path)
+        self._set_paths(group, binding.application.port, binding.shares)
+
+    def _active(self, application: Application) -> tuple[Candidate, ...]:
+        """The configured paths that are active at present."""
+        candidates = application.candidates
+        return active(candidates, self.reachable) if len(candidates) > 1 else candidates
 
     def _packed(self, sids: SidList) -> SidList:
         """The list as packets carry it."""
         return pack(sids, self._desired.blocks)
 
-    def _set_path(self, group: Group, port: int, sids: SidList) -> None:
-        """Sets the new path before the old one is released: no packet is without a path."""
-        sids = self._packed(sids)
+    def _set_paths(self, group: Group, port: int, wanted: Shares) -> None:
+        """Sets the new paths before the old ones are released: no packet is without a path."""
+        alone = len(wanted) == 1
+        shares = tuple((self._packed(sids), 1 if alone else weight) for sids, weight in wanted)
         old = group.paths.get(port)
-        if old == sids:
+        if old is not None and shares == (old.shares if isinstance(old, Selection) else _alone(old)):
             return
-        slot = self._policies.acquire(sids) if sids else EMPTY_SLOT
+        new = self._acquire(shares, old)
         try:
-            self._plane.set_route(group.number, port, _PROTOCOLS, slot)
+            if isinstance(new, Selection):
+                self._plane.select_route(group.number, port, _PROTOCOLS, new.number)
+            else:
+                slot = self._policies.slot_of(new)
+                self._plane.set_route(group.number, port, _PROTOCOLS, EMPTY_SLOT if slot is None else slot)
         except OSError:
-            self._policies.release(sids)
+            self._release(new)
             if old is None:
                 # That of one protocol may be there.
                 self._plane.remove_route(group.number, port, _PROTOCOLS)
             raise
-        group.paths[port] = sids
-        if old:
-            self._policies.release(old)
+        group.paths[port] = new
+        if old is not None:
+            self._release(old)
+
+    def _acquire(self, shares: Shares, before: SidList | Selection | None) -> SidList | Selection:
+        if len(shares) > 1:
+            return self._selections.acquire(shares, before if isinstance(before, Selection) else None)
+        sids = shares[0][0] if shares else ()
+        self._policies.acquire(sids)
+        return sids
+
+    def _release(self, held: SidList | Selection) -> None:
+        if isinstance(held, Selection):
+            self._selections.release(held)
+        else:
+            self._policies.release(held)
+
+
+def _alone(sids: SidList) -> Shares:
+    return ((sids, 1),) if sids else ()
+
+
+def _shares(candidates: Iterable[Candidate]) -> Shares:
+    return tuple((one.sids, one.weight) for one in candidates)

@@ -87,8 +87,8 @@ static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 
  * Have we sent a packet from `source` to `destination`, of kind `next` from `transport` on, with an SRH? Errors about
  * others are none of our business (bpf/quoted.h).
  */
-static __always_inline bool is_quote_ours(struct __sk_buff *skb, const __u32 *source, const __u32 *destination,
-					  __u32 transport, __u8 next, __u32 *slot);
+static __always_inline bool is_quote_ours(struct __sk_buff *skb, __u32 first_word, const __u32 *source,
+					  const __u32 *destination, __u32 transport, __u8 next, __u32 *slot);
 
 /*
  * A router on the path carries less than 1280 bytes and the SRH, of `length` bytes; a Packet Too Big can't tell the
@@ -155,8 +155,8 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 		return 0;
 	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) || bpf_skb_load_bytes(skb, behind, s->head, length))
 		return 0;
-	if (!is_quote_ours(skb, old.ip6.source, (void *)(s->head + HW_SRH_FIXED), behind + length, srh->next_header,
-			   &slot))
+	if (!is_quote_ours(skb, old.ip6.version_class_label, old.ip6.source, (void *)(s->head + HW_SRH_FIXED),
+			   behind + length, srh->next_header, &slot))
 		return 0;
 
 	new = old;

@@ -31,6 +31,7 @@ _PER_ENTRY, _PER_BUCKET = 64, 16
 """Bytes of a hash map's entry besides key and value, and of a bucket."""
 _MOST_PATHS = 1 << 18
 _MOST_SERVICES, _MOST_ROUTES, _MOST_NAMES = 1 << 20, 1 << 21, 1 << 17
+_MOST_SELECTIONS = 1 << 16
 _ADDRESSES_OF_A_NAME = 4
 """For which there is room at least, on average; a large file's names have 64 at most."""
 
@@ -44,6 +45,7 @@ class Capacities:
     routes: int = 65536
     names: int = 16384
     flows: int = 65536
+    selections: int = 64
     local_addresses: int = 4096
 
     def with_room_for(self, needs: Room, local_addresses: int = 0) -> Capacities:
@@ -56,6 +58,7 @@ class Capacities:
             services=_enough(self.services, needs.addresses * 2 + learned, _MOST_SERVICES),
             routes=_enough(self.routes, (needs.applications * 2 + learned * per_name) * 2, _MOST_ROUTES),
             names=_enough(self.names, needs.names * 2, _MOST_NAMES),
+            selections=_enough(self.selections, needs.selections * 2, _MOST_SELECTIONS),
             local_addresses=_enough(self.local_addresses, local_addresses * 2, 1 << 20),
         )
 
@@ -78,6 +81,7 @@ class Capacities:
             "services": self.services,
             "routes": self.routes,
             "names": self.names,
+            "selections": self.selections,
             "flows": self.buckets,
         }
 
@@ -103,7 +107,8 @@ def memory_for(needs: Room) -> int:
         )
     )
     buckets = (made.services + made.routes + made.names) * _PER_BUCKET
-    return made.policies * (ctypes.sizeof(form["policy"]) + bpf.possible_cpus() * tally) + buckets + filled
+    paths = made.policies * (ctypes.sizeof(form["policy"]) + bpf.possible_cpus() * tally)
+    return paths + made.selections * ctypes.sizeof(form["selection"]) + buckets + filled
 
 
 class Loaded(NamedTuple):

@@ -308,6 +308,17 @@ class DataPlane:
             self.maps["routes"].set(route_key(group, port, protocol), _U32.pack(slot))
         self.forget()
 
+    def set_selection(self, number: int, slots: Sequence[int], most_sids: int) -> None:
+        """Writes the slot of each bucket into a selection that no route points at."""
+        selection = structures()["selection"]()
+        selection.longest = 8 + 16 * (most_sids + 1)
+        selection.slots[:] = slots
+        self.maps["selections"].set(_U32.pack(number), bytes(selection))
+
+    def select_route(self, group: int, port: int, protocols: Iterable[int], selection: int) -> None:
+        """As `set_route`, with one of the paths of a selection for each flow."""
+        self.set_route(group, port, protocols, limits()["HW_SELECTION"] | selection)
+
     def remove_route(self, group: int, port: int, protocols: Iterable[int]) -> None:
         """Leaves a group's packets to a port alone."""
         for protocol in protocols:

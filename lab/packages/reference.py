@@ -10,7 +10,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from hawkwing.config import ENVIRONMENT
-from hawkwing.config_models import Application, Config, CsidBlock, Hawkeye, IntentEntry, Service, Tls
+from hawkwing.config_models import (
+    Application,
+    CandidatePath,
+    Config,
+    CsidBlock,
+    Hawkeye,
+    IntentEntry,
+    Service,
+    Tls,
+)
 from hawkwing.config_schema import properties
 from hawkwing.room import MOST
 from lab.packages.manual import EXAMPLE, WITH_CONTROLLER
@@ -22,6 +31,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     Tls: "hawkeye.tls",
     Service: "services.NAME",
     Application: "services.NAME.applications",
+    CandidatePath: "services.NAME.applications.paths",
     IntentEntry: "services.NAME.applications.intents",
     CsidBlock: "csid",
 }
@@ -50,7 +60,14 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
     Application: {
         "port": "80",
         "sid": "[fcbb:bb00:1::2, fcbb:bb00:6::2]",
+        "paths": "[{sid: [fcbb:bb00:1::2], weight: 2}, {sid: [fcbb:bb00:6::2]}]",
         "intents": "[{intent: low-latency}]",
+    },
+    CandidatePath: {
+        "name": "upper",
+        "sid": "[fcbb:bb00:1::2, fcbb:bb00:6::2]",
+        "preference": "200",
+        "weight": "3",
     },
     IntentEntry: {
         "intent": "low-latency",
@@ -77,9 +94,11 @@ RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
         "Each port is used once in a service.",
     ),
     Application: (
-        "An application needs `sid`, `intents`, or both.",
+        "An application needs `sid`, `paths` or `intents`.",
+        "`sid` and `paths` exclude each other.",
         "`sfc` is the first intent. `flex-algo` is the first, or the second after `sfc`.",
     ),
+    CandidatePath: ("No two paths of an application have the same name or segment list.",),
     IntentEntry: (
         "`sfc` needs `functions`; other intents don't take them.",
         "`flex-algo` needs `flex_algo_number`; other intents don't take it.",
@@ -128,7 +147,8 @@ def _parts() -> Iterator[str]:
         f"| names in `domain_name` | {MOST.names:,} |\n"
         f"| applications, each counted once per address of its service, and once for its name "
         f"| {MOST.applications:,} |\n"
-        f"| different segment lists in `sid` | {MOST.lists:,} |\n"
+        f"| different segment lists in `sid` and `paths` | {MOST.lists:,} |\n"
+        f"| different sets of `paths` | {MOST.selections:,} |\n"
         "\nThe agent makes its tables for twice what the file has at the start. A `reload` that needs more\n"
         "is refused as a whole; a restart makes room.\n"
     )

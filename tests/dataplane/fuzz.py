@@ -23,7 +23,17 @@ from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
 from tests.dataplane import plain as p
 from tests.dataplane.bench import MTU, REDIRECT, Bench, Namespace
 from tests.dataplane.fuzz_packets import LINK_LAYER, PORTS, Maker
-from tests.dataplane.model import SHOT, Outcome, Tables, egress, end_flow, ingress, is_ipv6, ordinary
+from tests.dataplane.model import (
+    SHOT,
+    Outcome,
+    Selected,
+    Tables,
+    egress,
+    end_flow,
+    ingress,
+    is_ipv6,
+    ordinary,
+)
 from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, NAME, OWN_IPV4, SIDS
 
 ROUND = 250
@@ -100,7 +110,22 @@ class Round:
                 for group in (GROUP, GROUP + 1):
                     bench.route(group, protocol, port, self._slot(port), sids)
                     tables.routes[group, port, protocol] = self.slots[port]
+        for port in sorted(self.slots):
+            if self.random.random() < 0.25:
+                self._select(port)
         self._set_next_hops()
+
+    def _select(self, port: int) -> None:
+        """Several paths for a port, one for each bucket of flows."""
+        lists = self.random.choices(sorted(self.slots), k=self.random.randint(1, 4))
+        buckets = tuple(self.random.choice(lists) for _ in range(1 << limits()["HW_BUCKET_BITS"]))
+        selected = Selected(tuple(self.slots[one] for one in buckets))
+        number, plane = sorted(self.slots).index(port), self.bench.plane
+        plane.set_selection(number, [self._slot(one) for one in buckets], len(selected.longest))
+        for group in (GROUP, GROUP + 1):
+            for protocol in (p.TCP, p.UDP, p.SCTP):
+                plane.select_route(group, port, [protocol], number)
+                self.tables.routes[group, port, protocol] = selected
 
     def _slot(self, port: int) -> int:
         """One for each list, as the agent does it."""
@@ -167,6 +192,8 @@ class Round:
             if chance < 0.2:
                 plane.remove_route(group, port, [protocol])
                 del tables.routes[group, port, protocol]
+            elif chance < 0.25 and protocol == p.TCP and group == GROUP:
+                self._select(port)
             elif chance < 0.7:
                 plane.set_route(group, port, [protocol], self._slot(other))
                 tables.routes[group, port, protocol] = self.slots[other]

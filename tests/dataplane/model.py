@@ -60,6 +60,34 @@ class Flow(NamedTuple):
         return mark ^ mark >> 32, (first ^ second) % 2**20 << 16 | source
 
 
+@dataclass(frozen=True)
+class Selected:
+    """Several paths: one of them for each of 128 buckets of flows."""
+
+    buckets: tuple[Sids, ...]
+
+    @property
+    def longest(self) -> Sids:
+        """The path whose SRH takes most room."""
+        return max(self.buckets, key=len)
+
+    def of(self, label: int, source: bytes, target: bytes, ports: tuple[int, int], protocol: int) -> Sids:
+        """The path of a flow: by flow label, addresses, ports and protocol."""
+        words = struct.unpack("=4Q", source + target)
+        wire = struct.unpack("=2H", struct.pack("!2H", *ports))
+        mixed = wire[1] << 48 | wire[0] << 32 | label
+        for word in (*words, protocol << 20):
+            mixed ^= word
+        for _ in range(2):
+            mixed = (mixed ^ (mixed >> 32 if _ else 0)) * 0x9E3779B97F4A7C15 % 2**64
+        return self.buckets[mixed >> 57]
+
+
+def label_of(packet: bytes) -> int:
+    """The flow label of an IPv6 packet."""
+    return int.from_bytes(packet[:4], "big") & 0xFFFFF
+
+
 @dataclass
 class Tables:
     """What one role knows. Paths are in the order of travel; an empty one is no path at present.
@@ -76,7 +104,7 @@ class Tables:
     xdp: bool = False
     hmac: bool = False
     services: dict[bytes, int] = field(default_factory=dict)
-    routes: dict[tuple[int, int, int], Sids] = field(default_factory=dict)
+    routes: dict[tuple[int, int, int], Sids | Selected] = field(default_factory=dict)
     names: dict[bytes, int] = field(default_factory=dict)
     questions: dict[tuple[bytes, bytes, bytes, bytes], int] = field(default_factory=dict)
     flows: dict[Flow, Sids] = field(default_factory=dict)
@@ -173,7 +201,11 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
         return out.count("NO_PATH")
     size = srh_size(found)
     if chain.protocol == p.TCP and not chain.later and is_syn(packet, chain.transport):
-        clamped = clamp(packet, chain.transport, tables.mtu - 60 - size)
+        room = size
+        if tables.role == "client":
+            key = tables.services[packet[24:40]], chain.destination_port, chain.protocol
+            room = srh_size(longest(tables.routes[key]))
+        clamped = clamp(packet, chain.transport, tables.mtu - 60 - room)
         if clamped:
             packet = clamped
             out.count("MSS_CLAMPED")
@@ -198,7 +230,10 @@ def path_of(tables: Tables, packet: bytes, chain: Chain) -> Sids | str:
     ports = chain.source_port, chain.destination_port
     found: Sids | None
     if tables.role == "client":
-        found = tables.routes.get((tables.services[target], ports[1], chain.protocol))
+        found = one_of(
+            tables.routes.get((tables.services[target], ports[1], chain.protocol)),
+            *(packet, target, ports, chain.protocol),
+        )
         reason = "NO_APPLICATION"
     else:
         found = tables.flows.get(Flow(target, source, chain.protocol, ports[1], ports[0]))
@@ -208,6 +243,20 @@ def path_of(tables: Tables, packet: bytes, chain: Chain) -> Sids | str:
     if chain.fragment:
         tables.fragments[key] = found
     return found
+
+
+def one_of(
+    route: Sids | Selected | None, packet: bytes, target: bytes, ports: tuple[int, int], protocol: int
+) -> Sids | None:
+    """The path that a packet to this target has, where there are several."""
+    if isinstance(route, Selected):
+        return route.of(label_of(packet), packet[8:24], target, ports, protocol)
+    return route
+
+
+def longest(route: Sids | Selected | None) -> Sids:
+    """The path that the MSS has to leave room for."""
+    return route.longest if isinstance(route, Selected) else route or ()
 
 
 def too_big(
@@ -417,7 +466,7 @@ def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
         if tables.role == "client":
             group = tables.services.get(packet[8:24])
             (port,) = struct.unpack_from("!H", packet, IPV6_HEADER)
-            sids = tables.routes.get((group, port, p.TCP)) if group is not None else None
+            sids = longest(tables.routes.get((group, port, p.TCP)) if group is not None else None)
             overhead = max(overhead, srh_size(sids) if sids else 0)
         if overhead:
             clamped = clamp(packet, IPV6_HEADER, tables.mtu - 60 - overhead)
@@ -443,7 +492,10 @@ def sent_by_us(tables: Tables, quoted: bytes, srh: Srh, at: int) -> tuple[bool, 
         path = tables.fragments.get((quoted[8:24], srh.segments[0], quoted[at + 4 : at + 8]))
     if tables.role == "client":
         group = tables.services.get(srh.segments[0])
-        return group is not None, path or tables.routes.get((group or 0, ports[1], kind))
+        route = tables.routes.get((group or 0, ports[1], kind))
+        if route is None:
+            return group is not None, path
+        return group is not None, one_of(route, quoted, srh.segments[0], ports, kind)
     if path is not None:
         return True, path
     flow = Flow(srh.segments[0], quoted[8:24], kind, ports[1], ports[0])

@@ -263,6 +263,7 @@ def test_idle_flows_keep_no_path_where_paths_are_scarce(server: Host) -> None:
     bench.expect("egress", known, "STEERED", out=steered(known, [SIDS[1], SIDS[0]]))
 
 
+@pytest.mark.measures_time
 def test_letting_go_of_many_paths_keeps_nobody_waiting(server: Host) -> None:
     """All paths that there is room for, with a flow each, and then none."""
     bench = server.bench

@@ -169,6 +169,7 @@ async def longest_turn(work: Awaitable[None]) -> float:
     return longest
 
 
+@pytest.mark.measures_time
 def test_many_segments_behind_a_router_whose_address_changes(kept: Kept) -> None:
     """However many they are, others have their turns meanwhile."""
     slots = range(1, 3001)

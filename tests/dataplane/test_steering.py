@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from hawkwing.config import Config, load_config
-from hawkwing.dataplane.layout import structures
+from hawkwing.dataplane.layout import limits, structures
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.plane import DataPlane, name_key, route_key, service_value
-from hawkwing.desired import Desired
+from hawkwing.desired import Desired, needs_of
 from hawkwing.room import Room
 from hawkwing.steering import GRACE, LONGEST_TTL, MOST_ADDRESSES, Steering
 
+SELECTION = limits()["HW_SELECTION"]
 SOURCE, ONE, TWO = (IPv6Address(f"fd00::{n}") for n in (1, 0x11, 0x12))
 SID_A, SID_B, SID_C = (IPv6Address(f"fcbb:bb00:{n}::2") for n in (1, 2, 3))
 NAMED = f"""
@@ -48,6 +49,21 @@ class Maps:
         self.clock = Clock()
         self.plane = DataPlane("client", Loading("client", capacities or Capacities()).result())
         self.steering = Steering(self.plane, self.clock)
+
+    def paths(self, address: IPv6Address, port: int) -> list[list[IPv6Address]]:
+        """The list of each bucket of flows, where an application has several; else none."""
+        service = self.plane.maps["services"].get(address.packed) or b""
+        (group,) = struct.unpack_from("=I", service)
+        (value,) = struct.unpack("=I", self.plane.maps["routes"].get(route_key(group, port, 17)) or b"")
+        if not value & SELECTION:
+            return []
+        raw = self.plane.maps["selections"].get(struct.pack("=I", value & ~SELECTION))
+        return [self._list(slot) for slot in structures()["selection"].from_buffer_copy(raw or b"").slots]
+
+    def _list(self, slot: int) -> list[IPv6Address]:
+        policy = self.plane.maps["policies"].get(struct.pack("=I", slot)) or b""
+        (length,) = struct.unpack_from("=I", policy)
+        return [IPv6Address(policy[40 + at : 56 + at]) for at in range(24, length, 16)][::-1]
 
     def path(self, address: IPv6Address, port: int, protocol: int = 17) -> list[IPv6Address] | None:
         """The SIDs that a packet would take; None where it leaves plain."""
@@ -338,3 +354,81 @@ def test_names_and_answers_may_come_between_the_steps_of_a_change(
         assert maps.path(TWO, 80) is None
         assert maps.entries() == (3, 2 * (2 + 2 + 4), 1)
         assert maps.steering.queries() == [query]
+
+
+def several(*paths: str, more: str = "") -> str:
+    """A service with these paths."""
+    return (
+        f"services:\n  web:\n    domain_name: a.example\n    ipv6_addresses: [{ONE}]\n{more}"
+        f"    applications: [{{port: 80, paths: [{', '.join(paths)}]}}]\n"
+    )
+
+
+UPPER = f"{{name: upper, sid: [{SID_A}, {SID_B}], weight: 3}}"
+LOWER = f"{{name: lower, sid: [{SID_C}]}}"
+
+
+def test_flows_are_divided_by_weight(maps: Maps, tmp_path: Path) -> None:
+    maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
+    listed = maps.paths(ONE, 80)
+    assert (listed.count([SID_A, SID_B]), listed.count([SID_C]), len(listed)) == (96, 32, 128)
+    # Also for addresses that the data plane learns by name.
+    assert maps.steering.learn("a.example", [TWO], ttl=10)
+    assert maps.paths(TWO, 80) == listed
+
+
+def test_other_weights_move_as_few_as_they_can(maps: Maps, tmp_path: Path) -> None:
+    maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
+    before = maps.paths(ONE, 80)
+    maps.steering.apply(configured(tmp_path, several(UPPER, LOWER.replace("}", ", weight: 3}"))), None)
+    after = maps.paths(ONE, 80)
+    assert after.count([SID_C]) == 64
+    assert sum(one != other for one, other in zip(before, after, strict=True)) == 32
+
+
+def test_the_highest_preference_that_can_be_reached(maps: Maps, tmp_path: Path) -> None:
+    best = f"{{sid: [{SID_B}], preference: 200}}"
+    maps.steering.apply(configured(tmp_path, several(UPPER, best, LOWER)), None)
+    assert maps.paths(ONE, 80) == [] and maps.path(ONE, 80) == [SID_B]
+    (binding,) = maps.steering.bindings()
+    since = binding.since
+
+    def settle(*unreachable: IPv6Address) -> None:
+        maps.steering.reachable = lambda sids: sids[0] not in unreachable
+        maps.steering.finish(maps.steering.following_reachability())
+
+    settle(SID_B)
+    assert len(maps.paths(ONE, 80)) == 128 and binding.since > since
+    settle(SID_B, SID_A)
+    assert maps.paths(ONE, 80) == [] and maps.path(ONE, 80) == [SID_C]
+    settle(SID_A, SID_B, SID_C)
+    assert maps.path(ONE, 80) == [SID_B]
+    settle()
+    assert maps.path(ONE, 80) == [SID_B] and maps.steering.lists_in_use() == [(SID_B,)]
+
+
+def test_a_path_of_the_controller_is_used_before_all(maps: Maps, tmp_path: Path) -> None:
+    text = several(UPPER, LOWER).replace("80,", "80, intents: [{intent: low-latency}],")
+    text = 'hawkeye: {enabled: true, address: "fd00::9", port: 5001}\n' + text
+    maps.steering.apply(configured(tmp_path, text), SOURCE)
+    assert len(maps.paths(ONE, 80)) == 128
+    (query,) = maps.steering.queries()
+    maps.steering.set_controller_path(query, (SID_C, SID_B))
+    assert maps.paths(ONE, 80) == [] and maps.path(ONE, 80) == [SID_C, SID_B]
+
+
+def test_what_is_not_configured_any_more_leaves_nothing(maps: Maps, tmp_path: Path) -> None:
+    maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
+    maps.steering.apply(configured(tmp_path, several(UPPER)), None)
+    assert maps.paths(ONE, 80) == [] and maps.path(ONE, 80) == [SID_A, SID_B]
+    assert maps.steering.lists_in_use() == [(SID_A, SID_B)]
+    maps.steering.apply(Config(), None)
+    assert maps.steering.lists_in_use() == [] and maps.entries() == (0, 0, 0)
+
+
+def test_a_reload_with_more_sets_of_paths_than_there_is_room_for(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("loading BPF programs needs root")
+    needs = needs_of(configured(tmp_path, several(UPPER, LOWER)))
+    assert (needs.lists, needs.selections) == (2, 1)
+    assert Capacities().with_room_for(Room(selections=50)).selections == 128

@@ -302,7 +302,9 @@ def test_warnings_of_the_check_are_in_the_agents_log(lab: Lab, agents: Agents, t
     file = tmp_path / "warned.yaml"
     file.write_text(warned.replace("PORT", "80"))
     client = agents.run("host-a", "client", "--config", str(file))
-    warning = f"hawkwing: warning: {file}:1: services.w.applications[0]: has intents but no sid"
+    warning = (
+        f"hawkwing: warning: {file}:1: services.w.applications[0]: has intents but neither sid nor paths"
+    )
     assert client.output().count(warning) == 1
     file.write_text(warned.replace("PORT", "81"))
     lab.execute("host-a", [*HAWKWING, "reload"])

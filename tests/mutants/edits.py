@@ -352,8 +352,8 @@ _OF_THE_DATA_PLANE = (
     Edit(
         "errors about packets of others are restored",
         "bpf/lib/icmp6.h",
-        "behind + length, srh->next_header,\n\t\t\t   &slot))\n\t\treturn 0;",
-        "behind + length, srh->next_header,\n\t\t\t   &slot) && !length)\n\t\treturn 0;",
+        "behind + length, srh->next_header, &slot))\n\t\treturn 0;",
+        "behind + length, srh->next_header, &slot) && !length)\n\t\treturn 0;",
         (_DATAPLANE + "test_errors.py::test_about_nobodys_packet",),
     ),
     Edit(

@@ -38,7 +38,7 @@ class Plane:
     """A data plane without a kernel: what is done to it, by name, in order."""
 
     def __init__(self) -> None:
-        self.maps = {"policies": Table(), "names": Table()}
+        self.maps = {"policies": Table(), "selections": Table(), "names": Table()}
         self.done: list[str] = []
 
     def __getattr__(self, name: str) -> Callable[..., None]:

@@ -57,7 +57,7 @@ def test_several_errors_are_counted(file: Path, capsys: pytest.CaptureFixture[st
     status, _out, said = check(file, HEAD + "      - {port: 0}\n", capsys)
     assert status == 1
     assert said.splitlines() == [
-        "hawk.yaml:5: services.web.applications[0]: needs sid or intents",
+        "hawk.yaml:5: services.web.applications[0]: needs sid, paths or intents",
         "hawk.yaml:5: services.web.applications[0].port: 0 is not a port a packet can have, use 1 to 65535",
         "2 errors",
     ]

@@ -15,6 +15,7 @@ from hawkwing.config import Application, Config, Service, check_config, load_con
 from hawkwing.dataplane.layout import limits
 from hawkwing.errors import ConfigError
 from hawkwing.intents import Intent, IntentType
+from hawkwing.selections import Candidate
 from hawkwing.sids import MAX_PREFIXES
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example.yaml"
@@ -266,7 +267,7 @@ def test_a_missing_key_has_the_line_of_its_parent(here: Path) -> None:
 
 def test_an_application_needs_sid_or_intents(here: Path) -> None:
     assert problems(here, APPLICATION + "      - port: 80\n        sid: []\n") == [
-        f"hawk.yaml:5: {APP}: needs sid or intents"
+        f"hawk.yaml:5: {APP}: needs sid, paths or intents"
     ]
 
 
@@ -311,6 +312,69 @@ def test_too_many_sids(here: Path) -> None:
     sids = ", ".join(f"fcbb::{n}" for n in range(1, 17))
     assert problems(here, APPLICATION + f"      - port: 80\n        sid: [{sids}]\n") == [
         f"hawk.yaml:6: {APP}.sid: has 16 SIDs, at most 15 fit in a packet's segment list"
+    ]
+
+
+def paths(*entries: str) -> str:
+    return (
+        APPLICATION
+        + "      - port: 80\n        paths:\n"
+        + "".join(f"          - {one}\n" for one in entries)
+    )
+
+
+def test_several_paths(here: Path) -> None:
+    text = paths("{name: upper, sid: [fcbb::1, fcbb::2], preference: 200}", "{sid: [fcbb::3], weight: 4}")
+    (application,) = load(here, text).services["web"].applications
+    first, second = (tuple(map(IPv6Address, sids)) for sids in (("fcbb::1", "fcbb::2"), ("fcbb::3",)))
+    assert application.candidates == (Candidate(first, "upper", 200, 1), Candidate(second, "", 100, 4))
+
+
+def test_sid_is_a_single_path(here: Path) -> None:
+    (application,) = (
+        load(here, APPLICATION + "      - {port: 80, sid: [fcbb::1]}\n").services["web"].applications
+    )
+    assert application.candidates == (Candidate((IPv6Address("fcbb::1"),)),)
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentences"),
+    [
+        (["{sid: []}"], ["7: {}.paths[0].sid: is empty, a path needs at least one SID"]),
+        (["{name: a}"], ["7: {}.paths[0].sid: is missing"]),
+        (
+            ["{sid: [fcbb::1]}", "{sid: [fcbb:0::1]}"],
+            ["8: {}.paths[1].sid: is the segment list of paths[0], too"],
+        ),
+        (
+            ["{name: a, sid: [fcbb::1]}", "{name: a, sid: [fcbb::2]}"],
+            ["8: {}.paths[1].name: a is the name of paths[0], too"],
+        ),
+        (
+            ["{sid: [fcbb::1], weight: 0}", "{sid: [fcbb::2], preference: -1}"],
+            [
+                "7: {}.paths[0].weight: 0 is not a weight, use 1 to 4294967295",
+                "8: {}.paths[1].preference: -1 is not a preference, use 0 to 4294967295",
+            ],
+        ),
+        (
+            ["{sid: [fcbb::1], wieght: 2}"],
+            ["7: {}.paths[0].wieght: is not a known key, did you mean weight?"],
+        ),
+        (["fcbb::1"], ["7: {}.paths[0]: must be a mapping, for example `- sid: [fcbb:bb00:1::2]`"]),
+        (
+            [f"{{sid: [fcbb::{number}]}}" for number in range(1, 10)],
+            ["6: {}.paths: has 9 paths, at most 8 are possible"],
+        ),
+    ],
+)
+def test_mistakes_in_paths(here: Path, entries: list[str], sentences: list[str]) -> None:
+    assert problems(here, paths(*entries)) == [f"hawk.yaml:{one.format(APP)}" for one in sentences]
+
+
+def test_paths_beside_sid(here: Path) -> None:
+    assert problems(here, paths("{sid: [fcbb::1]}") + "        sid: [fcbb::2]\n") == [
+        f"hawk.yaml:6: {APP}.paths: can't be given together with sid: write sid as one of the paths"
     ]
 
 
@@ -660,7 +724,7 @@ surprise: 1
             "1: hawkeye.port: is missing, it is needed when hawkeye.enabled is true",
             "3: hawkeye.address: 10.0.0.1 is an IPv4 address, only IPv6 can be used",
             "6: services.one.domian_name: is not a known key, did you mean domain_name?",
-            f"9: {one}[0]: needs sid or intents",
+            f"9: {one}[0]: needs sid, paths or intents",
             f"9: {one}[0].port: 99999 is not a port, use 1 to 65535",
             f"13: {one}[1].sid[1]: ff02::1 is a multicast address, which can't be used here",
             f"16: {one}[1].intents[0].min_value: 3 is above the max_value 2",
@@ -838,7 +902,8 @@ def test_warnings_without_a_controller(here: Path) -> None:
     text = INTENTS + "          - {intent: low-latency, min_value: 1}\n      - {port: 81, sid: [fcbb::1]}\n"
     assert warnings(here, text) == [
         "1: hawkeye: is not enabled: what HawkEye refuses matters only once it is",
-        f"5: {APP}: has intents but no sid, and hawkeye is not enabled: its packets are not steered",
+        f"5: {APP}: has intents but neither sid nor paths, and hawkeye is not enabled: its packets "
+        "are not steered",
         f"5: {APP}: HawkEye refuses min_value on low-latency, it takes it only on high-bandwidth",
     ]
     assert warnings(here, APPLICATION + "      - {port: 81, sid: [fcbb::1]}\n") == []

@@ -352,8 +352,8 @@ ERRORS = [
         "key of a level below",
         lines(*HEAD.splitlines(), "      - port: 80", "    sid: [fcbb::1]"),
         [
-            f"5: {APP}: needs sid or intents",
-            "6: services.web.sid: belongs to an application, check the indentation",
+            f"5: {APP}: needs sid, paths or intents",
+            "6: services.web.sid: belongs to an application or a path, check the indentation",
         ],
         sid("[fcbb::1]"),
     ),
@@ -476,8 +476,8 @@ WARNINGS = [
         "intents without a controller",
         app("port: 80", "intents: [{intent: low-latency}]"),
         [
-            f"5: warning: {APP}: has intents but no sid, and hawkeye is not enabled: its packets are "
-            "not steered"
+            f"5: warning: {APP}: has intents but neither sid nor paths, and hawkeye is not enabled: "
+            "its packets are not steered"
         ],
         hawkeye(*ON).replace("sid: [fcbb::1]", "intents: [{intent: low-latency}]"),
     ),

@@ -11,7 +11,16 @@ import yaml
 from pydantic import BaseModel
 
 from hawkwing.config import load_config
-from hawkwing.config_models import Application, Config, CsidBlock, Hawkeye, IntentEntry, Service, Tls
+from hawkwing.config_models import (
+    Application,
+    CandidatePath,
+    Config,
+    CsidBlock,
+    Hawkeye,
+    IntentEntry,
+    Service,
+    Tls,
+)
 from hawkwing.errors import ConfigError
 from lab.packages import reference
 
@@ -28,6 +37,7 @@ BESIDE: dict[type[BaseModel], Keys] = {
     Application: PATH,
     IntentEntry: {"intent": "low-latency"},
     CsidBlock: {"block": "fcbb:bb00::/32"},
+    CandidatePath: {"sid": ["fcbb:bb00:1::2"]},
 }
 INTENTS = {"functions": "sfc", "flex_algo_number": "flex-algo"}
 #: Breaks a rule: the mapping of its section.
@@ -49,7 +59,12 @@ BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
     "A service needs `domain_name`, `ipv6_addresses`, or both.": (Service, {"applications": [PATH]}),
     "A service needs at least one application.": (Service, {"domain_name": "wb.hawk.net"}),
     "Each port is used once in a service.": (Service, {**WEB, "applications": [PATH, PATH]}),
-    "An application needs `sid`, `intents`, or both.": (Application, {"port": 80}),
+    "An application needs `sid`, `paths` or `intents`.": (Application, {"port": 80}),
+    "`sid` and `paths` exclude each other.": (Application, {**PATH, "paths": [{"sid": ["fcbb:bb00:2::2"]}]}),
+    "No two paths of an application have the same name or segment list.": (
+        CandidatePath,
+        {"sid": ["fcbb:bb00:9:0::2"]},
+    ),
     "`sfc` is the first intent. `flex-algo` is the first, or the second after `sfc`.": (
         Application,
         {
@@ -84,6 +99,14 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
         Application: {"services": {"web": {**WEB, "applications": [keys]}}},
         CsidBlock: {"sr_domain": ["fcbb::/16"], "csid": keys},
         IntentEntry: {"services": {"web": {**WEB, "applications": [{"port": 80, "intents": [keys]}]}}},
+        CandidatePath: {
+            "services": {
+                "web": {
+                    **WEB,
+                    "applications": [{"port": 80, "paths": [{"sid": ["fcbb:bb00:9::2"]}, keys]}],
+                }
+            }
+        },
     }
     return around.get(model, keys)
 
@@ -110,6 +133,8 @@ def test_it_is_complete() -> None:
 def test_examples_are_accepted(tmp_path: Path, model: type[BaseModel], key: str) -> None:
     example = yaml.safe_load(reference.EXAMPLES[model][key])
     beside = {**BESIDE[model], **({"intent": INTENTS[key]} if key in INTENTS else {})}
+    if key == "paths":
+        del beside["sid"]
     load(tmp_path, model, {**beside, key: example})
 
 
@@ -149,7 +174,7 @@ def test_these_addresses_are_refused(tmp_path: Path, address: str) -> None:
 
 @pytest.mark.parametrize(("model", "key"), [(Config, "sr_domain"), (Application, "sid")])
 def test_the_number_of_entries_is_limited(tmp_path: Path, model: type[BaseModel], key: str) -> None:
-    (row,) = re.findall(rf"^\| `{key}` \|.*?; (\d+) at most \|", reference.text(), re.MULTILINE)
+    row, *_others = re.findall(rf"^\| `{key}` \|.*?; (\d+) at most \|", reference.text(), re.MULTILINE)
     end = "/64" if key == "sr_domain" else "1"
     listed = [f"fcbb:{number:x}::{end}" for number in range(int(row) + 1)]
     load(tmp_path, model, {**BESIDE[model], key: listed[1:]})

@@ -9,6 +9,7 @@ import pytest
 from hawkwing.config import Application
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.queries import FORMER_ANSWERS, Binding, Queries
+from hawkwing.selections import Candidate
 
 SOURCE, THERE = IPv6Address("fd00::1"), IPv6Address("fd00::2")
 PATH, OTHER = (IPv6Address("fcbb:bb00:1::2"),), (IPv6Address("fcbb:bb00:2::2"),)
@@ -139,8 +140,9 @@ def test_a_query_is_told_as_an_operator_knows_it(queries: Asked) -> None:
 
 
 def test_where_a_path_comes_from() -> None:
-    one = binding(query(), sid=PATH)
-    assert (one.origin, one.path) == ("backup", PATH)
+    one = binding(query())
+    one.configured = (Candidate(PATH, weight=2), Candidate(OTHER))
+    assert (one.origin, one.path, one.shares) == ("backup", PATH, ((PATH, 2), (OTHER, 1)))
     one.controller_path = OTHER
-    assert (one.origin, one.path) == ("controller", OTHER)
+    assert (one.origin, one.path, one.shares) == ("controller", OTHER, ((OTHER, 1),))
     assert (binding(query()).origin, binding(query()).path) == ("none", ())

@@ -1,0 +1,66 @@
+/*
+ * Which of several paths a flow has. TCP gives a connection another flow label after each retransmission time-out: where
+ * the path is dead, the next attempt has another one.
+ */
+#ifndef HAWKWING_SELECT_H
+#define HAWKWING_SELECT_H
+
+#define FLOW_LABEL 0x000fffff
+#define GOLDEN 0x9e3779b97f4a7c15ULL
+
+/* Of a packet, by flow label (in the first word of the IPv6 header), addresses, ports (wire order) and protocol. */
+static __always_inline __u32 bucket_of(__u32 first_word, const __u64 *source, const __u64 *destination,
+				       __u16 source_port, __u16 destination_port, __u8 protocol)
+{
+	__u64 h = (__u64)destination_port << 48 | (__u64)source_port << 32 | (bpf_ntohl(first_word) & FLOW_LABEL);
+
+	h ^= source[0] ^ source[1] ^ destination[0] ^ destination[1] ^ (__u64)protocol << 20;
+	h *= GOLDEN;
+	h ^= h >> 32;
+	h *= GOLDEN;
+	return h >> (64 - HW_BUCKET_BITS);
+}
+
+static __always_inline struct selection *get_selection(__u32 number)
+{
+	union stack_word key;
+
+	set_number(&key, number & ~HW_SELECTION);
+	return selections.lookup(&key.number);
+}
+
+static __always_inline __u32 slot_in(const volatile struct selection *s, __u64 bucket)
+{
+	BARRIER(bucket);
+	return s->slots[bucket & ((1 << HW_BUCKET_BITS) - 1)];
+}
+
+/* The slot that a packet has: the one found for it, or one of the selection that was found; or HW_NO_SLOT. */
+static __always_inline __u32 select_path(__u32 found, __u32 first_word, const void *source, const void *destination,
+					 __u16 source_port, __u16 destination_port, __u8 protocol)
+{
+	struct selection *s;
+
+	if (likely(!(found & HW_SELECTION)))
+		return found;
+	s = get_selection(found);
+	if (!s)
+		return HW_NO_SLOT;
+	return slot_in(s, bucket_of(first_word, source, destination, source_port, destination_port, protocol));
+}
+
+/* Bytes of the SRH that a connection of this route may get; it may change its path at any time. */
+static __always_inline __u32 longest_srh(__u32 found)
+{
+	struct selection *s;
+	struct policy *p;
+
+	if (found & HW_SELECTION) {
+		s = get_selection(found);
+		return s ? s->longest : 0;
+	}
+	p = get_policy(found);
+	return p ? p->srh_length : 0;
+}
+
+#endif

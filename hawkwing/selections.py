@@ -1,0 +1,175 @@
+"""Several paths for one application: which are active, and which share of the flows each has. Pure.
+
+The terms are those of RFC 9256: of the valid candidate paths those of the highest preference are active,
+and flows are divided among them by weight. The data plane picks a path by the flow's bucket (bpf/select.h).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from hawkwing.errors import DataplaneError
+from hawkwing.policies import PolicyTable
+from hawkwing.sids import SidList
+
+PREFERENCE, WEIGHT = 100, 1
+"""The defaults of RFC 9256, sections 2.7 and 2.11."""
+MAX_CANDIDATES = 8
+_GRACE = 1.0
+"""Seconds before a number is used again: a packet on another CPU may still read the old paths."""
+
+Shares = tuple[tuple[SidList, int], ...]
+"""Segment lists with their weights; none of the lists is empty, or there twice."""
+
+
+class Candidate(NamedTuple):
+    """A path that an application may have."""
+
+    sids: SidList
+    name: str = ""
+    preference: int = PREFERENCE
+    weight: int = WEIGHT
+
+
+def active(candidates: Iterable[Candidate], valid: Callable[[SidList], bool]) -> tuple[Candidate, ...]:
+    """The valid ones of the highest preference; where none is valid, all count as valid.
+
+    What is known of the network may be wrong: a packet on a path that seems dead may arrive, one without a
+    path goes where nobody asked for.
+    """
+    listed = list(candidates)
+    usable = [one for one in listed if valid(one.sids)] or listed
+    best = max((one.preference for one in usable), default=0)
+    return tuple(one for one in usable if one.preference == best)
+
+
+def quotas(weights: Mapping[SidList, int], buckets: int) -> dict[SidList, int]:
+    """So many buckets for each list, by the largest remainder; one at least."""
+    total = sum(weights.values())
+    exact = {sids: weight * buckets / total for sids, weight in weights.items()}
+    found = {sids: max(1, int(share)) for sids, share in exact.items()}
+    by_remainder = sorted(found, key=lambda sids: found[sids] - exact[sids])
+    at = 0
+    while (missing := buckets - sum(found.values())) > 0:
+        found[by_remainder[at % len(by_remainder)]] += 1
+        at += 1
+    while missing < 0:
+        # Lists with tiny weights have got one each.
+        found[max(found, key=lambda sids: found[sids])] -= 1
+        missing += 1
+    return found
+
+
+def spread(
+    weights: Mapping[SidList, int], buckets: int, before: Sequence[SidList] = ()
+) -> tuple[SidList, ...]:
+    """The list of each bucket. Buckets keep what they had `before`, but for as many as have to move."""
+    left = Counter(quotas(weights, buckets))
+    result: list[SidList] = [()] * buckets
+    for bucket, sids in enumerate(before):
+        if left[sids] > 0:
+            left[sids] -= 1
+            result[bucket] = sids
+    for bucket, sids in enumerate(result):
+        if not sids:
+            # The one that lacks most: buckets of the same list don't stand side by side.
+            lacking = max(left, key=lambda one: left[one])
+            left[lacking] -= 1
+            result[bucket] = lacking
+    return tuple(result)
+
+
+class Selection:
+    """Several lists in use at once: their shares, and the list of each bucket."""
+
+    __slots__ = ("buckets", "number", "shares", "users")
+
+    def __init__(self, number: int, shares: Shares, buckets: tuple[SidList, ...]) -> None:
+        self.number = number
+        self.shares = shares
+        self.buckets = buckets
+        self.users = 0
+
+
+Write = Callable[[int, Sequence[int], int], None]
+"""Writes a selection to the data plane: its number, the slot of each bucket, the SIDs of the longest list."""
+
+
+class SelectionTable:
+    """The selections in use; applications with the same lists and weights share one."""
+
+    def __init__(
+        self,
+        capacity: int,
+        buckets: int,
+        policies: PolicyTable,
+        write: Write,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._capacity = capacity
+        self._buckets = buckets
+        self._policies = policies
+        self._write = write
+        self._now = now
+        self._known: dict[tuple[SidList, ...], Selection] = {}
+        self._fresh = iter(range(capacity))
+        self._released: deque[tuple[float, int]] = deque()
+
+    def acquire(self, shares: Shares, before: Selection | None = None) -> Selection:
+        """The selection with these shares, written if it is new; flows that had `before` stay if they can."""
+        if before is not None:
+            buckets = spread(dict(shares), self._buckets, before.buckets)
+            found = self._known.get(buckets)
+        else:
+            found = self._alike(shares)
+            buckets = () if found is not None else spread(dict(shares), self._buckets)
+            found = found or self._known.get(buckets)
+        if found is None:
+            found = self._alike(shares) if self._full() else None
+        if found is None:
+            found = self._new(shares, buckets)
+        found.users += 1
+        return found
+
+    def _alike(self, shares: Shares) -> Selection | None:
+        return next((one for one in self._known.values() if one.shares == shares), None)
+
+    def _full(self) -> bool:
+        return len(self._known) + len(self._released) >= self._capacity
+
+    def _new(self, shares: Shares, buckets: tuple[SidList, ...]) -> Selection:
+        slots: dict[SidList, int] = {}
+        number = self._free_number()
+        try:
+            for sids, _weight in shares:
+                slots[sids] = self._policies.acquire(sids)
+            self._write(number, [slots[sids] for sids in buckets], max(len(sids) for sids in slots))
+        except (OSError, DataplaneError):
+            for sids in slots:
+                self._policies.release(sids)
+            self._released.appendleft((float("-inf"), number))
+            raise
+        made = self._known[buckets] = Selection(number, shares, buckets)
+        return made
+
+    def release(self, selection: Selection) -> None:
+        """One user less; without users its lists are released, and its number is free after a grace time."""
+        selection.users -= 1
+        if not selection.users:
+            del self._known[selection.buckets]
+            for sids, _weight in selection.shares:
+                self._policies.release(sids)
+            self._released.append((self._now(), selection.number))
+
+    def _free_number(self) -> int:
+        if self._released and self._now() - self._released[0][0] >= _GRACE:
+            return self._released.popleft()[1]
+        number = next(self._fresh, None)
+        if number is None and self._released:
+            return self._released.popleft()[1]
+        if number is None:
+            raise DataplaneError(f"more than {self._capacity} different sets of paths are in use")
+        return number

@@ -1,0 +1,183 @@
+"""Several paths for one application, on the wire: flows are divided, and connections leave a dead path."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from scapy.layers.inet import TCP, UDP
+from scapy.layers.inet6 import IPv6ExtHdrSegmentRouting
+
+from lab.network import Lab
+from lab.wait import patient
+from lab.wire import Capture, tcp_port, udp_port
+
+from .conftest import Agents, Endpoint, on_vpp
+from .onwire import R1, R2, R3, R4, R5, R6, B, assert_steered
+
+UPPER, LOWER = [R1, R2, R4, R6], [R1, R3, R5, R6]
+PORT = 5000
+FLOWS = 60
+SPREAD = (8, 52)
+"""Of 60 flows so many are on either path, but for one run in a thousand million."""
+
+
+def config(*paths: str, more: str = "") -> str:
+    """One service at host-b with these paths."""
+    text = f"services:\n  b:\n    ipv6_addresses: ['{B}']\n    applications:\n"
+    return text + f"      - port: {PORT}\n        paths: [{', '.join(paths)}]\n{more}"
+
+
+def path(sids: list[str], **keys: object) -> str:
+    listed = ", ".join(f"'{sid}'" for sid in sids)
+    return f"{{sid: [{listed}]" + "".join(f", {key}: {value}" for key, value in keys.items()) + "}"
+
+
+def lists_sent(capture: Capture, kind: type) -> dict[int, list[str]]:
+    """By source port, the segment list (as it was put in) that the last packet from host-a left with."""
+    wanted = udp_port(PORT, "host-a-site-a") if kind is UDP else tcp_port(PORT, "host-a-site-a")
+    packets = [packet for packet in capture.settled(wanted) if packet.sender == "host-a"]
+    assert_steered(packets)
+    return {packet[kind].sport: packet[IPv6ExtHdrSegmentRouting].addresses[:0:-1] for packet in packets}
+
+
+@contextmanager
+def black_hole(lab: Lab, router: str, sid: str) -> Iterator[None]:
+    """The router drops packets to its SID, and says nothing."""
+    route = ["blackhole", f"{sid}/128", "metric", "1"]
+    lab.execute(router, ["ip", "-6", "route", "add", *route])
+    try:
+        yield
+    finally:
+        lab.execute(router, ["ip", "-6", "route", "del", *route])
+
+
+def send_many(lab: Lab, udp: Callable[..., Endpoint], count: int = FLOWS) -> None:
+    """One datagram from each of so many ports."""
+    for _ in range(count):
+        udp("host-a").socket.sendto(b"hello", (B, PORT))
+
+
+def test_flows_are_divided_among_paths(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    udp("host-b", PORT)
+    agents.client(config(path(UPPER), path(LOWER)))
+    capture.forget()
+    send_many(lab, udp)
+    sent = lists_sent(capture, UDP)
+    assert len(sent) == FLOWS
+    counts = [sum(one == sids for one in sent.values()) for sids in (UPPER, LOWER)]
+    assert sum(counts) == FLOWS and SPREAD[0] <= counts[0] <= SPREAD[1], counts
+    arrived = {packet[UDP].sport for packet in capture.packets(udp_port(PORT, "site-b-host-b"))}
+    assert arrived == sent.keys()
+
+
+def test_the_preferred_path_alone(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    udp("host-b", PORT)
+    agents.client(config(path(UPPER), path(LOWER, preference=200)))
+    capture.forget()
+    send_many(lab, udp, 20)
+    assert all(sids == LOWER for sids in lists_sent(capture, UDP).values())
+
+
+class Connections:
+    """TCP connections from host-a to host-b; what is sent on one comes back on it."""
+
+    def __init__(self, lab: Lab, stack: ExitStack, count: int) -> None:
+        listening = Endpoint(lab, "host-b", socket.SOCK_STREAM, PORT)
+        stack.enter_context(listening.socket)
+        listening.socket.listen(count)
+        self.pairs: dict[int, tuple[socket.socket, socket.socket]] = {}
+        for _ in range(count):
+            one = Endpoint(lab, "host-a", socket.SOCK_STREAM)
+            stack.enter_context(one.socket).connect((B, PORT))
+            other, _address = listening.socket.accept()
+            stack.enter_context(other)
+            for end in (one.socket, other):
+                end.setblocking(False)
+            self.pairs[one.port] = one.socket, other
+
+    def echo(self, seconds: float) -> set[int]:
+        """Sends one byte on each, and echoes it; the ports of those that have got it back in time."""
+        for here, _there in self.pairs.values():
+            here.send(b"x")
+        done: set[int] = set()
+        end = time.monotonic() + seconds
+        while len(done) < len(self.pairs) and time.monotonic() < end:
+            for port, (here, there) in self.pairs.items():
+                if port not in done:
+                    if _received(there):
+                        there.send(b"y")
+                    if _received(here):
+                        done.add(port)
+            time.sleep(0.005)
+        return done
+
+
+def _received(end: socket.socket) -> bool:
+    try:
+        return bool(end.recv(1))
+    except BlockingIOError:
+        return False
+
+
+def test_connections_leave_a_dead_path_by_themselves(lab: Lab, agents: Agents, capture: Capture) -> None:
+    if on_vpp(lab):
+        pytest.skip("VPP's routers have no black holes here")
+    agents.server("host-b")
+    agents.client(config(path(UPPER), path(LOWER)))
+    with ExitStack() as stack:
+        connections = Connections(lab, stack, 16)
+        assert connections.echo(patient(5)) == connections.pairs.keys()
+        before = lists_sent(capture, TCP)
+        on_upper = {port for port, sids in before.items() if sids == UPPER}
+        assert on_upper and before.keys() - on_upper, "all connections have the same path"
+        with black_hole(lab, "vpp4", R4):
+            capture.forget()
+            begun = time.monotonic()
+            assert connections.echo(patient(20)) == connections.pairs.keys()
+            print(f"all {len(on_upper)} connections had moved after {time.monotonic() - begun:.2f} s")
+            after = lists_sent(capture, TCP)
+        assert all(after[port] == LOWER for port in on_upper)
+        moved = [port for port in before.keys() - on_upper if after[port] != LOWER]
+        assert not moved, "connections on the good path have left it"
+
+
+def test_with_one_path_they_stay_where_they_are(lab: Lab, agents: Agents, capture: Capture) -> None:
+    """The control: nothing else in this network heals the path."""
+    if on_vpp(lab):
+        pytest.skip("VPP's routers have no black holes here")
+    agents.server("host-b")
+    agents.client(config(path(UPPER)))
+    with ExitStack() as stack:
+        connections = Connections(lab, stack, 4)
+        assert connections.echo(patient(5)) == connections.pairs.keys()
+        with black_hole(lab, "vpp4", R4):
+            assert not connections.echo(3)
+            assert all(sids == UPPER for sids in lists_sent(capture, TCP).values())
+        assert connections.echo(patient(20)) == connections.pairs.keys()
+
+
+def test_a_path_without_a_route_is_not_used(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    """The highest preference counts among those that can be reached, and again once it can be."""
+    udp("host-b", PORT)
+    nowhere = "fcbb:bb00:77::2"
+    unreachable = ["unreachable", "fcbb:bb00:77::/48", "metric", "1"]
+    lab.execute("host-a", ["ip", "-6", "route", "add", *unreachable])
+    try:
+        client = agents.client(config(path([nowhere, R6], preference=200), path(LOWER)))
+        capture.forget()
+        send_many(lab, udp, 5)
+        assert all(sids == LOWER for sids in lists_sent(capture, UDP).values())
+    finally:
+        lab.execute("host-a", ["ip", "-6", "route", "del", *unreachable])
+    client.wait_for(f"routes have changed, paths in use now: {nowhere} > {R6}")
+    capture.forget()
+    send_many(lab, udp, 5)
+    assert all(sids == [nowhere, R6] for sids in lists_sent(capture, UDP).values())
