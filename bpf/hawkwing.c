@@ -39,6 +39,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #endif
 #ifdef HW_CLIENT
 #include "route_cache.h"
+#include "health.h"
 #include "select.h"
 #include "names.h"
 #endif

@@ -214,6 +214,12 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 			}
 		}
 	}
+#ifdef HW_CLIENT
+	if (ip6_next == NEXT_ROUTING && take_probe(skb, at, s)) {
+		count(HW_INGRESS, HW_PROBE, bytes);
+		return TC_ACT_SHOT;
+	}
+#endif
 	if (next == NEXT_ROUTING) {
 		reason = strip_srh(skb, l3, hop_by_hop, &removed);
 		if (reason != HW_STRIPPED) {

@@ -17,6 +17,8 @@ BPF_PERCPU_ARRAY(cached_routes, struct cached_route, 1 << HW_CACHED_ROUTE_BITS);
 BPF_F_TABLE("hash", struct address, struct service, services, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct route_key, u32, routes, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("array", u32, struct selection, selections, HW_SIZED, BPF_F_MMAPABLE);
+BPF_ARRAY(probers, struct prober, 1);
+BPF_F_TABLE("array", u32, struct path_health, health, HW_SIZED, BPF_F_MMAPABLE);
 BPF_F_TABLE("hash", struct name_key, u32, names, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct question_key, struct question, questions, 1024);
 BPF_RINGBUF_OUTPUT(learned_names, 16);

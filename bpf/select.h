@@ -39,14 +39,34 @@ static __always_inline __u32 slot_in(const volatile struct selection *s, __u64 b
 static __always_inline __u32 select_path(__u32 found, __u32 first_word, const void *source, const void *destination,
 					 __u16 source_port, __u16 destination_port, __u8 protocol)
 {
+	__u32 bucket, slot, other;
+	struct prober *prober;
 	struct selection *s;
+	struct scratch *room;
+	__u64 now;
 
 	if (likely(!(found & HW_SELECTION)))
 		return found;
 	s = get_selection(found);
 	if (!s)
 		return HW_NO_SLOT;
-	return slot_in(s, bucket_of(first_word, source, destination, source_port, destination_port, protocol));
+	bucket = bucket_of(first_word, source, destination, source_port, destination_port, protocol);
+	slot = slot_in(s, bucket);
+	prober = get_prober();
+	if (!prober || !prober->silence)
+		return slot;
+	now = bpf_ktime_get_ns();
+	/* A prober that has stopped must not make all paths look dead. */
+	if (now > prober->beat && now - prober->beat > prober->silence)
+		return slot;
+	if (likely(!is_dead(slot, prober, now)))
+		return slot;
+	room = scratch_room();
+	if (!room)
+		return slot;
+	other = living_path(s, prober, now, bucket, room);
+	/* The last one is never given up: what is known of it may be wrong. */
+	return other == HW_NO_SLOT ? slot : other;
 }
 
 /* Bytes of the SRH that a connection of this route may get; it may change its path at any time. */

@@ -16,6 +16,9 @@
 #define HW_SELECTION 0x40000000
 #define HW_BUCKET_BITS 7
 #define HW_MAX_CANDIDATES 8
+#define HW_PROBE_TAG 0x4857
+#define HW_GOOD_PROBES 5
+#define HW_MOST_GOOD_PROBES 320
 #define HW_MAX_EXTENSIONS 6
 #define HW_MAX_HOP_BY_HOP 64
 #define HW_MAX_PREFIXES 8
@@ -89,7 +92,37 @@ struct route_key {
  */
 struct selection {
 	__u32 longest;			/* bytes of the longest SRH */
+	__u32 active;			/* how many of `candidates` are of the highest preference */
+	__u32 count;			/* how many of `candidates` are in use */
+	__u32 candidates[8];		/* slots, those of higher preference first: instead of a dead path */
 	__u32 slots[128];		/* one for each bucket; HW_NO_SLOT: none */
+};
+
+/* The agent's prober. Times are nanoseconds of CLOCK_MONOTONIC. */
+struct prober {
+	__u64 key;			/* in each of its probes: a secret */
+	__u64 beat;			/* when it sent last */
+	__u64 since;			/* since when it has sent without a pause */
+	__u64 silence;			/* so long without an answer, and a path is dead; 0: no probes are sent */
+};
+
+/* What is known of a path by its probes. */
+struct path_health {
+	__u64 seen;			/* when the last probe came back; 0: none has */
+	__u64 sent;			/* when that was sent */
+	__u64 round_trip;		/* nanoseconds, smoothed as TCP does it */
+	__u64 received;			/* probes */
+	__u64 recovered;		/* when it was last found alive again */
+	__u32 good;			/* probes in a row, at most `needed` */
+	__u32 needed;			/* so many in a row, and it is alive again; 0: it is alive */
+};
+
+/* A probe's payload, in the host's order: nobody else reads it. */
+struct probe {
+	__u64 key;
+	__u64 sent;
+	__u32 slot;
+	__u32 zero;
 };
 
 /*

@@ -28,6 +28,7 @@ from hawkwing.tasks import SLICE, Supervisor, collected, in_thread
 
 if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream
+    from hawkwing.path_probes import PathProber
     from hawkwing.resolver import Follower
 
 log = logging.getLogger("hawkwing")
@@ -77,6 +78,9 @@ class Client:
         """
         self.steering = Steering(plane)
         self._reaches = reaches
+        self._prober: PathProber | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._interval: int | None = None
         self._plane = plane
         self._interface = interface
         self._tasks = tasks
@@ -111,6 +115,7 @@ class Client:
         await self._follow_reachability()
         self._follow_answers(stack)
         self._follow_names()
+        self._follow_probes()
         await self._start_stream()
         self._tasks.keep("expiry of addresses", self._expire)
 
@@ -152,6 +157,7 @@ class Client:
                 raise DataplaneError(f"the data plane's tables refuse the change: {reason}") from None
             self._plan = plan
             self._follow_names()
+            self._follow_probes()
             if plan.config.hawkeye != before.config.hawkeye or plan.pem != before.pem:
                 await self._start_stream()
             else:
@@ -165,6 +171,8 @@ class Client:
     def sources_changed(self) -> None:
         """Addresses or routes of this host may have changed: looks soon which sources requests have now."""
         plan = self._plan
+        if self._prober is not None:
+            self._prober.look_again()
         if self._sources_changed or plan is None:
             return
         if plan.needs.selections or self._asks_by_route(plan):
@@ -196,6 +204,21 @@ class Client:
             known = cache(self._reaches)
             self.steering.reachable = lambda sids: known(sids[0])
             await self._in_steps(self.steering.following_reachability())
+
+    def _follow_probes(self) -> None:
+        """Probes are sent while the configuration asks for them."""
+        interval = self._plan.desired.probes if self._plan is not None else None
+        if interval == self._interval:
+            return
+        self._interval = interval
+        if self._probing is not None:
+            self._probing.cancel()
+            self._probing = None
+        if interval is not None:
+            from hawkwing.path_probes import PathProber
+
+            self._prober = prober = PathProber(self._plane, self.steering, self._sources.of)
+            self._probing = self._tasks.keep("probes along paths", lambda: prober.run(interval))
 
     def _follow_names(self) -> None:
         if self._names is None and self.steering.names:

@@ -27,6 +27,7 @@ from hawkwing.config_types import (
     Port,
     Preference,
     Prefix,
+    ProbeInterval,
     ServiceAddress,
     Sid,
     Text,
@@ -39,6 +40,7 @@ from hawkwing.selections import MAX_CANDIDATES, PREFERENCE, WEIGHT, Candidate
 from hawkwing.sids import MAX_PREFIXES, MAX_SIDS
 from hawkwing.yaml_lines import Place
 
+PROBE_INTERVAL = 100
 _T = TypeVar("_T")
 _limit: Callable[[object], int] = TypeAdapter(Limit).validate_python
 _port: Callable[[object], int] = TypeAdapter(Port).validate_python
@@ -349,6 +351,19 @@ class CsidBlock(Mapped):
         return Block(self.block, self.local)
 
 
+class Probes(Mapped):
+    """Probes along all paths of applications that have several."""
+
+    title = "probes"
+    shape = "for example `interval: 100`"
+
+    interval: ProbeInterval = Field(
+        default=PROBE_INTERVAL,
+        description="Milliseconds between two probes of a path. A path is dead when no probe has come back "
+        "for three intervals. Default: 100.",
+    )
+
+
 def csid_faults(
     blocks: Sequence[IPv6Network | None], domain: Sequence[IPv6Network]
 ) -> Iterator[tuple[int, str]]:
@@ -397,6 +412,13 @@ class Config(Mapped):
         description="Blocks of compressed SIDs (RFC 9800, NEXT-C-SID); one, or a list. A client packs the "
         "SIDs of a block into containers, a server reverses containers that it receives. Other addresses are "
         "never taken for containers.",
+    )
+
+    probes: Probes | None = Field(
+        default=None,
+        description="Whether to send probes along the `paths` of applications, and back to this host. Flows "
+        "leave a path that is dead for another one at once, and return after five probes in a row. Routers "
+        "have to forward packets whose source is this host. An empty mapping is enough.",
     )
 
     @classmethod

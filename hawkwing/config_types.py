@@ -102,6 +102,11 @@ CsidLength = Annotated[int, Number("a known length of C-SIDs", LENGTH, LENGTH), 
 LocalCsid = Annotated[int, Number("a first C-SID of links", 0x8000, 0xFFFF), Field(title="number")]
 Preference = Annotated[int, Number("a preference", 0, 2**32 - 1), Field(title="number")]
 Weight = Annotated[int, Number("a weight", 1, 2**32 - 1), Field(title="number")]
+ProbeInterval = Annotated[
+    int,
+    Number("an interval in milliseconds", 10, 60_000),
+    Field(title="milliseconds"),
+]
 FlexAlgo = Annotated[int, Number("a Flex-Algorithm", 1, 255), Field(title="number")]
 Limit = Annotated[
     int,

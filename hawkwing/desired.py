@@ -101,11 +101,16 @@ class Desired:
     by_address: dict[IPv6Address, list[str]] = field(default_factory=dict)
     #: Of compressed SIDs.
     blocks: tuple[Block, ...] = ()
+    #: Between two probes of a path, in milliseconds; None: none are sent.
+    probes: int | None = None
 
     @classmethod
     def of(cls, config: Config) -> Desired:
         """Arranges it; takes long for a large one."""
-        made = cls(blocks=tuple(block.read for block in config.csid))
+        made = cls(
+            blocks=tuple(block.read for block in config.csid),
+            probes=config.probes.interval if config.probes is not None else None,
+        )
         for name, service in config.services.items():
             made.ports[name] = {application.port: application for application in service.applications}
             if service.domain_name:

@@ -39,6 +39,13 @@ class Binding:
         return tuple((one.sids, one.weight) for one in self.configured)
 
     @property
+    def standby(self) -> tuple[SidList, ...]:
+        """The other paths, the preferred ones first: for when those in use are dead."""
+        used = {sids for sids, _weight in self.shares}
+        others = sorted(self.application.candidates, key=lambda one: -one.preference)
+        return tuple(one.sids for one in others if one.sids not in used)
+
+    @property
     def path(self) -> SidList:
         """The SIDs in use, in travel order, of the first path of several; empty where there are none."""
         return self.controller_path or (self.configured[0].sids if self.configured else ())

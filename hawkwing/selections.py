@@ -82,20 +82,40 @@ def spread(
     return tuple(result)
 
 
+class Wanted(NamedTuple):
+    """The lists that flows are divided among, and those that take their place when they are dead."""
+
+    shares: Shares = ()
+    standby: tuple[SidList, ...] = ()
+
+    @property
+    def lists(self) -> tuple[SidList, ...]:
+        """All of them, the preferred ones first."""
+        return (*(sids for sids, _weight in self.shares), *self.standby)
+
+
 class Selection:
-    """Several lists in use at once: their shares, and the list of each bucket."""
+    """Several lists in use at once, and the list of each bucket."""
 
-    __slots__ = ("buckets", "number", "shares", "users")
+    __slots__ = ("buckets", "number", "users", "wanted")
 
-    def __init__(self, number: int, shares: Shares, buckets: tuple[SidList, ...]) -> None:
+    def __init__(self, number: int, wanted: Wanted, buckets: tuple[SidList, ...]) -> None:
         self.number = number
-        self.shares = shares
+        self.wanted = wanted
         self.buckets = buckets
         self.users = 0
 
 
-Write = Callable[[int, Sequence[int], int], None]
-"""Writes a selection to the data plane: its number, the slot of each bucket, the SIDs of the longest list."""
+class Contents(NamedTuple):
+    """A selection as it is written: slots of buckets and candidates, SIDs of the longest list."""
+
+    buckets: Sequence[int]
+    candidates: Sequence[int]
+    active: int
+    longest: int
+
+
+Write = Callable[[int, Contents], None]
 
 
 class SelectionTable:
@@ -114,53 +134,63 @@ class SelectionTable:
         self._policies = policies
         self._write = write
         self._now = now
-        self._known: dict[tuple[SidList, ...], Selection] = {}
+        self._known: dict[tuple[Wanted, tuple[SidList, ...]], Selection] = {}
+        #: Grows when a selection comes or goes.
+        self.changes = 0
         self._fresh = iter(range(capacity))
         self._released: deque[tuple[float, int]] = deque()
 
-    def acquire(self, shares: Shares, before: Selection | None = None) -> Selection:
-        """The selection with these shares, written if it is new; flows that had `before` stay if they can."""
-        if before is not None:
-            buckets = spread(dict(shares), self._buckets, before.buckets)
-            found = self._known.get(buckets)
-        else:
-            found = self._alike(shares)
-            buckets = () if found is not None else spread(dict(shares), self._buckets)
-            found = found or self._known.get(buckets)
+    def acquire(self, wanted: Wanted, before: Selection | None = None) -> Selection:
+        """The selection of these lists, written if it is new; flows that had `before` stay if they can."""
+        found = self._alike(wanted) if before is None or self._full() else None
         if found is None:
-            found = self._alike(shares) if self._full() else None
-        if found is None:
-            found = self._new(shares, buckets)
+            former = before.buckets if before is not None else ()
+            buckets = spread(dict(wanted.shares), self._buckets, former)
+            found = self._known.get((wanted, buckets)) or self._new(wanted, buckets)
         found.users += 1
         return found
 
-    def _alike(self, shares: Shares) -> Selection | None:
-        return next((one for one in self._known.values() if one.shares == shares), None)
+    def lists(self) -> dict[SidList, int]:
+        """All lists in a selection, with their slots."""
+        found = {sids for one in self._known.values() for sids in one.wanted.lists}
+        slots = {sids: self._policies.slot_of(sids) for sids in found}
+        return {sids: slot for sids, slot in slots.items() if slot is not None}
+
+    def _alike(self, wanted: Wanted) -> Selection | None:
+        return next((one for one in self._known.values() if one.wanted == wanted), None)
 
     def _full(self) -> bool:
         return len(self._known) + len(self._released) >= self._capacity
 
-    def _new(self, shares: Shares, buckets: tuple[SidList, ...]) -> Selection:
+    def _new(self, wanted: Wanted, buckets: tuple[SidList, ...]) -> Selection:
         slots: dict[SidList, int] = {}
         number = self._free_number()
         try:
-            for sids, _weight in shares:
+            for sids in wanted.lists:
                 slots[sids] = self._policies.acquire(sids)
-            self._write(number, [slots[sids] for sids in buckets], max(len(sids) for sids in slots))
+            contents = Contents(
+                [slots[sids] for sids in buckets],
+                [slots[sids] for sids in wanted.lists[:MAX_CANDIDATES]],
+                len(wanted.shares),
+                max(len(sids) for sids in slots),
+            )
+            self._write(number, contents)
         except (OSError, DataplaneError):
             for sids in slots:
                 self._policies.release(sids)
             self._released.appendleft((float("-inf"), number))
             raise
-        made = self._known[buckets] = Selection(number, shares, buckets)
+        made = self._known[wanted, buckets] = Selection(number, wanted, buckets)
+        self.changes += 1
         return made
 
     def release(self, selection: Selection) -> None:
         """One user less; without users its lists are released, and its number is free after a grace time."""
         selection.users -= 1
         if not selection.users:
-            del self._known[selection.buckets]
-            for sids, _weight in selection.shares:
+            del self._known[selection.wanted, selection.buckets]
+            self.changes += 1
+            for sids in selection.wanted.lists:
                 self._policies.release(sids)
             self._released.append((self._now(), selection.number))
 

@@ -25,7 +25,7 @@ from hawkwing.intents import PathQuery
 from hawkwing.policies import EMPTY_SLOT, PolicyTable
 from hawkwing.queries import Binding, Queries
 from hawkwing.room import Room
-from hawkwing.selections import Candidate, Selection, SelectionTable, Shares, active
+from hawkwing.selections import Candidate, Selection, SelectionTable, Wanted, active
 from hawkwing.sids import SidList
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ LONGEST_TTL = 300.0
 GRACE = 30.0
 """Seconds that an address is kept after the TTL of the last answer with it."""
 
+_NO_ADDRESS = IPv6Address(0)
 SourceOf = Callable[[IPv6Address], IPv6Address | None]
 """The source address in requests for a destination; None: there can't be one at present."""
 
@@ -327,6 +328,15 @@ class Steering:
         """The slot of a path in the policy table; 0 of none, None where it isn't in use."""
         return self._policies.slot_of(self._packed(sids))
 
+    @property
+    def selection_changes(self) -> int:
+        """Grows when the lists to be probed may be others."""
+        return self._selections.changes
+
+    def probed_lists(self) -> dict[SidList, int]:
+        """The lists of applications with several, as packets carry them, with their slots."""
+        return self._selections.lists()
+
     def buckets_of(self, binding: Binding) -> Sequence[SidList]:
         """Of a binding with several paths: the list of each bucket, as packets carry it; else none."""
         place = self._destinations.get(binding.address)
@@ -360,7 +370,8 @@ class Steering:
             if found is None:
                 self._clear(record.group, port)
             else:
-                self._set_paths(record.group, port, _shares(self._active(found[1])))
+                standin = Binding(found[0], found[1], _NO_ADDRESS, configured=self._active(found[1]))
+                self._set_paths(record.group, port, standin)
             yield
         if not record.known and self._names.get(name) is record:
             self._plane.maps["names"].set(name_key(name), record.group.number.to_bytes(4, "little"))
@@ -469,7 +480,7 @@ class Steering:
             self._release(group.paths.pop(port))
 
     def _set_route(self, group: Group, binding: Binding) -> None:
-        self._set_paths(group, binding.application.port, binding.shares)
+        self._set_paths(group, binding.application.port, binding)
 
     def _active(self, application: Application) -> tuple[Candidate, ...]:
         """The configured paths that are active at present."""
@@ -480,14 +491,13 @@ class Steering:
         """The list as packets carry it."""
         return pack(sids, self._desired.blocks)
 
-    def _set_paths(self, group: Group, port: int, wanted: Shares) -> None:
+    def _set_paths(self, group: Group, port: int, binding: Binding) -> None:
         """Sets the new paths before the old ones are released: no packet is without a path."""
-        alone = len(wanted) == 1
-        shares = tuple((self._packed(sids), 1 if alone else weight) for sids, weight in wanted)
+        wanted = self._wanted(binding)
         old = group.paths.get(port)
-        if old is not None and shares == (old.shares if isinstance(old, Selection) else _alone(old)):
+        if old is not None and wanted == (old.wanted if isinstance(old, Selection) else _alone(old)):
             return
-        new = self._acquire(shares, old)
+        new = self._acquire(wanted, old)
         try:
             if isinstance(new, Selection):
                 self._plane.select_route(group.number, port, _PROTOCOLS, new.number)
@@ -504,10 +514,20 @@ class Steering:
         if old is not None:
             self._release(old)
 
-    def _acquire(self, shares: Shares, before: SidList | Selection | None) -> SidList | Selection:
-        if len(shares) > 1:
-            return self._selections.acquire(shares, before if isinstance(before, Selection) else None)
-        sids = shares[0][0] if shares else ()
+    def _wanted(self, binding: Binding) -> Wanted:
+        """What a binding's packets need, as they carry it; others stand by only where paths are probed."""
+        shares = binding.shares
+        alone = len(shares) == 1
+        standby = binding.standby if shares and self._desired.probes is not None else ()
+        return Wanted(
+            tuple((self._packed(sids), 1 if alone else weight) for sids, weight in shares),
+            tuple(self._packed(sids) for sids in standby),
+        )
+
+    def _acquire(self, wanted: Wanted, before: SidList | Selection | None) -> SidList | Selection:
+        if len(wanted.lists) > 1:
+            return self._selections.acquire(wanted, before if isinstance(before, Selection) else None)
+        sids = wanted.lists[0] if wanted.lists else ()
         self._policies.acquire(sids)
         return sids
 
@@ -518,9 +538,5 @@ class Steering:
             self._policies.release(held)
 
 
-def _alone(sids: SidList) -> Shares:
-    return ((sids, 1),) if sids else ()
-
-
-def _shares(candidates: Iterable[Candidate]) -> Shares:
-    return tuple((one.sids, one.weight) for one in candidates)
+def _alone(sids: SidList) -> Wanted:
+    return Wanted(((sids, 1),) if sids else ())

@@ -82,6 +82,7 @@ class Capacities:
             "routes": self.routes,
             "names": self.names,
             "selections": self.selections,
+            "health": self.policies,
             "flows": self.buckets,
         }
 

@@ -7,7 +7,7 @@ import secrets
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hawkwing.csid import Block
 from hawkwing.dataplane.bpf import Map, program_info
@@ -18,10 +18,13 @@ from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
 from hawkwing.dataplane.next_hop import NextHop, PolicyNextHops, pack
 from hawkwing.errors import DataplaneError
+from hawkwing.selections import Contents
 from hawkwing.sids import ready_srh, sids_in_srh
 
 log = logging.getLogger("hawkwing")
 DIRECTIONS = ("egress", "ingress")
+_PROBER = struct.Struct("=4Q")
+_FAR_FUTURE = (1 << 63) - 1
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _ROUTE = struct.Struct("=IHBx")
 _SERVICE = struct.Struct("=II")
@@ -37,6 +40,17 @@ class Count(NamedTuple):
 
     packets: int
     bytes: int
+
+
+HealthState = Literal["unknown", "alive", "dead"]
+
+
+class Health(NamedTuple):
+    """What probes tell of a path: whether it is alive, how many came back, round trip in seconds."""
+
+    state: HealthState
+    received: int
+    round_trip: float | None
 
 
 class LearnedPath(NamedTuple):
@@ -290,7 +304,30 @@ class DataPlane:
         next_hop = self.next_hop_of(sids[0]) if sids else None
         if sids:
             clear_tally(self.maps["path_tallies"], slot)
+            if "health" in self.maps:
+                self.set_probed(slot, True)
         self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids, next_hop))
+
+    def set_probed(self, slot: int, probed: bool) -> None:
+        """Forgets what probes have told of a path; one that can't be probed never counts as dead."""
+        health = structures()["path_health"]()
+        health.seen = 0 if probed else _FAR_FUTURE
+        self.maps["health"].set(_U32.pack(slot), bytes(health))
+
+    def set_prober(self, key: int, beat: int, since: int, silence: int) -> None:
+        """Tells the programs of the probes that are sent now; times in nanoseconds."""
+        self.maps["probers"].set(_U32.pack(0), _PROBER.pack(key, beat, since, silence))
+
+    def health(self, slot: int, now: int) -> Health:
+        """What the probes of a path have told; `now` in nanoseconds of CLOCK_MONOTONIC."""
+        told = structures()["path_health"].from_buffer_copy(self.maps["health"].get(_U32.pack(slot)) or b"")
+        _key, beat, since, silence = _PROBER.unpack(self.maps["probers"].get(_U32.pack(0)) or b"")
+        state: HealthState = "unknown"
+        if silence and now - beat <= silence and told.seen != _FAR_FUTURE:
+            last = max(told.seen, since + told.round_trip)
+            silent = now - last > silence
+            state = "dead" if silent or told.needed else "alive" if told.received else "unknown"
+        return Health(state, told.received, told.round_trip / 1e9 if told.received else None)
 
     def add_service(self, address: IPv6Address, group: int) -> None:
         """Makes an address a known destination, whoever knew it before."""
@@ -308,11 +345,14 @@ class DataPlane:
             self.maps["routes"].set(route_key(group, port, protocol), _U32.pack(slot))
         self.forget()
 
-    def set_selection(self, number: int, slots: Sequence[int], most_sids: int) -> None:
-        """Writes the slot of each bucket into a selection that no route points at."""
+    def set_selection(self, number: int, contents: Contents) -> None:
+        """Writes several paths into a selection that no route points at."""
         selection = structures()["selection"]()
-        selection.longest = 8 + 16 * (most_sids + 1)
-        selection.slots[:] = slots
+        selection.longest = 8 + 16 * (contents.longest + 1)
+        selection.active = contents.active
+        selection.count = len(contents.candidates)
+        selection.candidates[: len(contents.candidates)] = contents.candidates
+        selection.slots[:] = contents.buckets
         self.maps["selections"].set(_U32.pack(number), bytes(selection))
 
     def select_route(self, group: int, port: int, protocols: Iterable[int], selection: int) -> None:

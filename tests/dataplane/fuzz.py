@@ -20,6 +20,7 @@ from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.next_hop import NextHop
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
+from hawkwing.selections import Contents
 from tests.dataplane import plain as p
 from tests.dataplane.bench import MTU, REDIRECT, Bench, Namespace
 from tests.dataplane.fuzz_packets import LINK_LAYER, PORTS, Maker
@@ -121,7 +122,9 @@ class Round:
         buckets = tuple(self.random.choice(lists) for _ in range(1 << limits()["HW_BUCKET_BITS"]))
         selected = Selected(tuple(self.slots[one] for one in buckets))
         number, plane = sorted(self.slots).index(port), self.bench.plane
-        plane.set_selection(number, [self._slot(one) for one in buckets], len(selected.longest))
+        slots = [self._slot(one) for one in buckets]
+        candidates = [*dict.fromkeys(slots)]
+        plane.set_selection(number, Contents(slots, candidates, len(candidates), len(selected.longest)))
         for group in (GROUP, GROUP + 1):
             for protocol in (p.TCP, p.UDP, p.SCTP):
                 plane.select_route(group, port, [protocol], number)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from hawkwing.dataplane.layout import limits
-from hawkwing.selections import spread
+from hawkwing.selections import Contents, spread
 from hawkwing.sids import SidList, srh_length
 from tests.dataplane import packets as p
 from tests.dataplane.bench import MTU, Bench
@@ -26,7 +26,8 @@ def select(bench: Bench, weights: dict[SidList, int], number: int = 3, port: int
     for sids, slot in slots.items():
         bench.plane.set_policy(slot, sids)
     buckets = [slots[sids] for sids in spread(weights, BUCKETS)]
-    bench.plane.set_selection(number, buckets, max(len(sids) for sids in weights))
+    longest = max(len(sids) for sids in weights)
+    bench.plane.set_selection(number, Contents(buckets, list(slots.values()), len(slots), longest))
     bench.plane.select_route(GROUP, port, (p.TCP, p.UDP), number)
 
 
@@ -139,7 +140,7 @@ def test_a_known_flow_moves_when_the_selection_does(several: Host) -> None:
 
 def test_a_bucket_without_a_path_and_a_selection_that_is_none(client: Host) -> None:
     bench = client.bench
-    bench.plane.set_selection(5, [limits()["HW_NO_SLOT"]] * BUCKETS, 1)
+    bench.plane.set_selection(5, Contents([limits()["HW_NO_SLOT"]] * BUCKETS, [], 0, 1))
     bench.plane.select_route(GROUP, SEVERAL, (p.UDP,), 5)
     bench.expect("egress", sent(client, 7), "NO_PATH")
     bench.expect("egress", sent(client, 7), "NO_PATH")

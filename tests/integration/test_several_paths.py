@@ -181,3 +181,33 @@ def test_a_path_without_a_route_is_not_used(
     capture.forget()
     send_many(lab, udp, 5)
     assert all(sids == [nowhere, R6] for sids in lists_sent(capture, UDP).values())
+
+
+PROBED = "probes: {interval: 20}\n"
+
+
+def test_flows_leave_a_dead_path_within_three_probes(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    """UDP, which nothing else would move; and back once the path answers again."""
+    if on_vpp(lab):
+        pytest.skip("VPP's routers have no black holes here")
+    udp("host-b", PORT)
+    agents.client(config(path(UPPER, preference=200), path(LOWER), more=PROBED))
+    sender = udp("host-a").socket
+
+    def until(sids: list[str]) -> float:
+        begun = time.monotonic()
+        capture.forget()
+        while True:
+            sender.sendto(b"hello", (B, PORT))
+            time.sleep(0.005)
+            sent = lists_sent(capture, UDP)
+            if list(sent.values()) == [sids]:
+                return time.monotonic() - begun
+            assert time.monotonic() < begun + patient(10), sent
+
+    until(UPPER)
+    with black_hole(lab, "vpp4", R4):
+        print(f"left after {until(LOWER):.3f} s")
+    print(f"back after {until(UPPER):.3f} s")

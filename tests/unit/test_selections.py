@@ -8,7 +8,16 @@ import pytest
 
 from hawkwing.errors import DataplaneError
 from hawkwing.policies import PolicyTable
-from hawkwing.selections import Candidate, Selection, SelectionTable, Shares, active, quotas, spread
+from hawkwing.selections import (
+    Candidate,
+    Contents,
+    Selection,
+    SelectionTable,
+    Wanted,
+    active,
+    quotas,
+    spread,
+)
 from hawkwing.sids import SidList
 
 A, B, C = ((IPv6Address(f"fcbb:bb00:{number}::2"),) for number in (1, 2, 3))
@@ -85,7 +94,7 @@ class Plane:
 
     def __init__(self, policies: int = 16, selections: int = 4) -> None:
         self.time = 0.0
-        self.written: dict[int, tuple[tuple[int, ...], int]] = {}
+        self.written: dict[int, Contents] = {}
         self.lists: dict[int, SidList] = {}
         self.refuses = False
         self.policies = PolicyTable(policies, self._set_policy, lambda: self.time)
@@ -94,18 +103,18 @@ class Plane:
     def _set_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         self.lists[slot] = tuple(sids)
 
-    def _write(self, number: int, slots: Sequence[int], most: int) -> None:
+    def _write(self, number: int, contents: Contents) -> None:
         if self.refuses:
             raise OSError(7, "no room")
-        self.written[number] = tuple(slots), most
+        self.written[number] = contents
 
     def shown(self, selection: Selection) -> list[SidList]:
         """The lists of its buckets, as they were written."""
-        return [self.lists[slot] for slot in self.written[selection.number][0]]
+        return [self.lists[slot] for slot in self.written[selection.number].buckets]
 
 
-def shares(*pairs: tuple[SidList, int]) -> Shares:
-    return pairs
+def shares(*pairs: tuple[SidList, int], standby: tuple[SidList, ...] = ()) -> Wanted:
+    return Wanted(pairs, standby)
 
 
 class TestTable:
@@ -113,7 +122,7 @@ class TestTable:
         plane = Plane()
         made = plane.table.acquire(shares((A, 1), ((*B, *C), 3)))
         assert Counter(plane.shown(made)) == {A: 32, (*B, *C): 96}
-        assert plane.written[made.number][1] == 2
+        assert plane.written[made.number].longest == 2
 
     def test_the_same_shares_are_there_once(self) -> None:
         plane = Plane()
@@ -163,3 +172,23 @@ class TestTable:
         with pytest.raises(DataplaneError, match="segment lists"):
             plane.table.acquire(shares((A, 1), (B, 1)))
         assert not plane.policies.lists()
+
+    def test_those_that_stand_by_come_after_the_active_ones(self) -> None:
+        plane = Plane()
+        made = plane.table.acquire(shares((A, 1), standby=(C, B)))
+        written = plane.written[made.number]
+        assert [plane.lists[slot] for slot in written.candidates] == [A, C, B]
+        assert written.active == 1 and set(plane.shown(made)) == {A}
+        assert plane.table.lists() == {sids: slot for slot, sids in plane.lists.items()}
+        assert plane.table.acquire(shares((A, 1), standby=(B, C))).number != made.number
+
+    def test_it_tells_that_lists_have_come_or_gone(self) -> None:
+        plane = Plane()
+        before = plane.table.changes
+        made = plane.table.acquire(shares((A, 1), (B, 1)))
+        come = plane.table.changes
+        plane.table.acquire(shares((A, 1), (B, 1)))
+        assert before < come == plane.table.changes
+        plane.table.release(made)
+        plane.table.release(made)
+        assert plane.table.changes > come and plane.table.lists() == {}

@@ -1,0 +1,150 @@
+"""Probes along the paths of applications that have several: which are alive is found in the data plane.
+
+    IPv6(A, S1) SRH(A, S1, ..., Sk, ..., S1; SL=2k-1, tag) UDP(p, p) probe
+
+They go to the last SID and back to this host, as those of `hawkwing ping` do, so that nobody has to answer.
+What comes back is taken by the ingress program (bpf/health.h), and egress leaves paths whose probes don't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ipaddress import IPv6Address
+
+from hawkwing.csid import Block, unpack
+from hawkwing.dataplane.layout import limits
+from hawkwing.dataplane.plane import DataPlane
+from hawkwing.errors import HawkwingError
+from hawkwing.probing import lists
+from hawkwing.sids import SidList
+from hawkwing.steering import Steering
+
+log = logging.getLogger("hawkwing")
+SILENT_INTERVALS = 3
+_IPV6_RTHDR = 57
+_PAYLOAD = struct.Struct("=QQII")
+_PAUSE = 1.5
+"""Intervals without a probe after which it has been a pause."""
+_LOOK = 1.0
+"""Seconds after which source addresses are looked up again."""
+
+
+class _Probed:
+    """A path that is probed: a socket of its own, because the SRH is an option of the socket."""
+
+    def __init__(self, sids: SidList, slot: int, source: IPv6Address, blocks: Sequence[Block]) -> None:
+        self.slot = slot
+        self.source = source
+        self.sent = 0
+        srh = bytearray(lists.probe_srh(lists.single(unpack(sids, blocks), blocks), blocks))
+        struct.pack_into("!H", srh, 6, limits()["HW_PROBE_TAG"])
+        self.socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        try:
+            self.socket.setblocking(False)
+            # What comes back is for the ingress program; nobody reads here.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+            self.socket.bind((str(source), 0))
+            self.socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RTHDR, bytes(srh))
+            self._own = str(source), self.socket.getsockname()[1]
+        except OSError:
+            self.socket.close()
+            raise
+
+    def send(self, key: int) -> None:
+        """What the kernel refuses is as good as lost."""
+        with suppress(OSError):
+            self.socket.sendto(_PAYLOAD.pack(key, time.monotonic_ns(), self.slot, 0), self._own)
+        self.sent += 1
+
+
+class PathProber:
+    """Sends a probe along each path, once in an interval."""
+
+    def __init__(
+        self, plane: DataPlane, steering: Steering, source_of: Callable[[IPv6Address], IPv6Address | None]
+    ) -> None:
+        self._plane = plane
+        self._steering = steering
+        self._source_of = source_of
+        self._key = secrets.randbits(64)
+        self._probed: dict[tuple[SidList, int], _Probed] = {}
+        self._left_out: dict[tuple[SidList, int], str] = {}
+        self._seen = -1
+        self._looked = 0.0
+        self._since = self._beat = 0
+
+    def look_again(self) -> None:
+        """Addresses or routes have changed."""
+        self._looked = 0.0
+
+    def sent(self, slot: int) -> int:
+        """How many probes were sent along the path in a slot."""
+        return next((one.sent for one in self._probed.values() if one.slot == slot), 0)
+
+    async def run(self, interval: int) -> None:
+        """Sends probes every so many milliseconds, until it is cancelled; then no path counts as dead."""
+        seconds = interval / 1000
+        silence = SILENT_INTERVALS * interval * 1_000_000
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        try:
+            while True:
+                self._follow()
+                now = time.monotonic_ns()
+                if now - self._beat > _PAUSE * interval * 1_000_000:
+                    self._since = now
+                self._beat = now
+                self._plane.set_prober(self._key, now, self._since, silence if self._probed else 0)
+                for one in self._probed.values():
+                    one.send(self._key)
+                due = max(due + seconds, loop.time())
+                await asyncio.sleep(due - loop.time())
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Closes all sockets."""
+        self._plane.set_prober(0, 0, 0, 0)
+        for one in self._probed.values():
+            one.socket.close()
+        self._probed.clear()
+        self._seen = -1
+
+    def _follow(self) -> None:
+        """Paths that are new, or have another source address now."""
+        if self._seen == self._steering.selection_changes and time.monotonic() - self._looked < _LOOK:
+            return
+        self._seen, self._looked = self._steering.selection_changes, time.monotonic()
+        wanted = {(sids, slot) for sids, slot in self._steering.probed_lists().items()}
+        for gone in self._probed.keys() - wanted:
+            self._probed.pop(gone).socket.close()
+        self._left_out = {path: why for path, why in self._left_out.items() if path in wanted}
+        for path in wanted:
+            source, known = self._source_of(path[0][0]), self._probed.get(path)
+            if known is not None and known.source == source:
+                continue
+            if known is not None:
+                self._probed.pop(path).socket.close()
+            try:
+                if source is None:
+                    raise HawkwingError("this host has no global IPv6 address")
+                self._probed[path] = _Probed(*path, source, self._plane.csid)
+            except (OSError, HawkwingError) as error:
+                self._leave_out(path, error.strerror or "" if isinstance(error, OSError) else str(error))
+            else:
+                if self._left_out.pop(path, None) is not None:
+                    self._plane.set_probed(path[1], True)
+
+    def _leave_out(self, path: tuple[SidList, int], why: str) -> None:
+        """A path without probes never counts as dead."""
+        if self._left_out.get(path) != why:
+            self._left_out[path] = why
+            self._plane.set_probed(path[1], False)
+            log.warning("path %s is not probed: %s", " > ".join(map(str, path[0])), why)

@@ -1,0 +1,247 @@
+"""Probes that come back are noted, and packets leave paths whose probes don't."""
+
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from hawkwing.dataplane.layout import limits, structures
+from hawkwing.selections import Contents
+from tests.dataplane import packets as p
+from tests.dataplane.bench import SHOT, Bench
+from tests.dataplane.packets import steered
+from tests.dataplane.scene import GROUP, HOST_A, SIDS, Host
+
+BUCKETS = 1 << limits()["HW_BUCKET_BITS"]
+TAG = limits()["HW_PROBE_TAG"]
+PORT = 8100
+PATHS = {200 + number: SIDS[number : number + 2] for number in range(4)}
+BEST, SECOND, THIRD, FOURTH = PATHS
+KEY = 0x1122334455667788
+SECOND_NS = 10**9
+SILENCE = 60 * SECOND_NS
+"""So long that nothing happens by itself while a test runs."""
+
+
+@dataclass
+class Scene:
+    """A port with two paths of the highest preference and two lower ones, which are probed."""
+
+    host: Host
+    bench: Bench = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bench = self.host.bench
+        for slot, sids in PATHS.items():
+            self.bench.plane.set_policy(slot, sids)
+        buckets = [(BEST, SECOND)[bucket % 2] for bucket in range(BUCKETS)]
+        contents = Contents(buckets, list(PATHS), active=2, longest=2)
+        self.bench.plane.set_selection(9, contents)
+        self.bench.plane.select_route(GROUP, PORT, (p.TCP, p.UDP), 9)
+
+    def prober(self, beat: float = 0, since: float = 1000, silence: int = SILENCE) -> None:
+        """The prober sent last, and began, so many seconds ago."""
+        now = time.monotonic_ns()
+        times = (now - round(ago * SECOND_NS) for ago in (beat, since))
+        self.bench.plane.set_prober(KEY, *times, silence)
+
+    def seen(self, slot: int, ago: float, **more: int) -> None:
+        """The last probe of a path came back so many seconds ago."""
+        health = structures()["path_health"]()
+        health.seen = time.monotonic_ns() - round(ago * SECOND_NS)
+        health.received = 1
+        for name, value in more.items():
+            setattr(health, name, value)
+        self.bench.plane.maps["health"].set(struct.pack("=I", slot), bytes(health))
+
+    def health(self, slot: int) -> Any:
+        raw = self.bench.plane.maps["health"].get(struct.pack("=I", slot))
+        return structures()["path_health"].from_buffer_copy(raw or b"")
+
+    def used(self) -> set[int]:
+        """The paths of 40 flows."""
+        found = set()
+        for label in range(1, 41):
+            packet = self.host.out(p.UDP, self.host.udp(PORT), label=label)
+            out = self.bench.run("egress", packet).packet
+            found |= {slot for slot, sids in PATHS.items() if out == steered(packet, sids)}
+        return found
+
+    def probe(self, slot: int = BEST, ago: float = 0.01, key: int = KEY, **fields: Any) -> bytes:
+        """A probe that comes back, sent so many seconds ago."""
+        sent = time.monotonic_ns() - round(ago * SECOND_NS)
+        body = p.udp(HOST_A, HOST_A, 40000, 40000, struct.pack("=QQII", key, sent, slot, 0))
+        srh = bytearray(p.srh(p.UDP, [*PATHS[BEST], HOST_A], body, left=fields.pop("left", 0)))
+        struct.pack_into("!H", srh, 6, fields.pop("tag", TAG))
+        return p.ipv6(HOST_A, HOST_A, p.ROUTING, bytes(srh))
+
+    def arrives(self, packet: bytes) -> bool:
+        """Runs a probe that comes back; whether it was taken."""
+        outcome = self.bench.run("ingress", packet)
+        taken = outcome.counted == {"PROBE": 1}
+        assert taken is (outcome.verdict == SHOT)
+        return taken
+
+
+@pytest.fixture
+def scene(client: Host) -> Iterator[Scene]:
+    yield Scene(client)
+    client.bench.plane.set_prober(0, 0, 0, 0)
+
+
+def test_without_a_prober_nothing_is_dead(scene: Scene) -> None:
+    assert scene.used() == {BEST, SECOND}
+    scene.seen(BEST, 1000)
+    assert scene.used() == {BEST, SECOND}
+
+
+def test_a_silent_path_is_left_for_one_of_its_preference(scene: Scene) -> None:
+    scene.prober()
+    for slot in PATHS:
+        scene.seen(slot, 1)
+    assert scene.used() == {BEST, SECOND}
+    scene.seen(BEST, 61)
+    assert scene.used() == {SECOND}
+    scene.seen(BEST, 59)
+    assert scene.used() == {BEST, SECOND}
+
+
+def test_then_for_the_next_preference_in_order(scene: Scene) -> None:
+    scene.prober()
+    scene.seen(FOURTH, 1)
+    assert scene.used() == {FOURTH}
+    scene.seen(THIRD, 1)
+    assert scene.used() == {THIRD}
+    scene.seen(SECOND, 1)
+    assert scene.used() == {SECOND}
+
+
+def test_the_last_one_is_never_left(scene: Scene) -> None:
+    scene.prober()
+    for slot in PATHS:
+        scene.seen(slot, 500)
+    assert scene.used() == {BEST, SECOND}
+
+
+def test_a_prober_that_has_stopped_makes_nothing_dead(scene: Scene) -> None:
+    scene.prober(beat=61)
+    scene.seen(BEST, 100)
+    scene.seen(SECOND, 1)
+    assert scene.used() == {BEST, SECOND}
+    scene.prober(beat=59)
+    assert scene.used() == {SECOND}
+
+
+def test_after_a_pause_probes_have_their_round_trip_to_come_back(scene: Scene) -> None:
+    for slot in PATHS:
+        scene.seen(slot, 100, round_trip=10 * SECOND_NS)
+    scene.seen(SECOND, 1)
+    scene.prober(since=65)
+    assert scene.used() == {BEST, SECOND}
+    scene.prober(since=75)
+    assert scene.used() == {SECOND}
+
+
+def test_a_probe_is_taken_and_measured(scene: Scene) -> None:
+    scene.prober()
+    assert scene.arrives(scene.probe(ago=0.5))
+    first = scene.health(BEST)
+    assert first.received == 1 and 0.5 <= first.round_trip / SECOND_NS < 0.6
+    assert abs(time.monotonic_ns() - first.seen) < SECOND_NS
+    assert scene.arrives(scene.probe(ago=0.1))
+    second = scene.health(BEST)
+    assert second.received == 2 and 0.44 < second.round_trip / SECOND_NS < 0.56
+    assert scene.health(SECOND).received == 0
+
+
+def test_one_that_was_sent_before_the_last_proves_nothing(scene: Scene) -> None:
+    scene.prober()
+    probe = scene.probe()
+    assert scene.arrives(probe)
+    seen = scene.health(BEST).seen
+    for old in (probe, scene.probe(ago=1), scene.probe(ago=-5), scene.probe(ago=11)):
+        assert scene.arrives(old)
+    assert (scene.health(BEST).received, scene.health(BEST).seen) == (1, seen)
+
+
+@pytest.mark.parametrize("field", ["key", "tag", "left"])
+def test_what_is_none_of_ours_is_treated_as_ever(scene: Scene, field: str) -> None:
+    scene.prober()
+    wrong = {"key": KEY + 1, "tag": TAG + 1, "left": 1}[field]
+    assert not scene.arrives(scene.probe(**{field: wrong}))
+    assert scene.health(BEST).received == 0
+    scene.bench.plane.set_prober(KEY, 0, 0, 0)
+    assert not scene.arrives(scene.probe())
+
+
+def test_a_slot_that_is_none(scene: Scene) -> None:
+    scene.prober()
+    assert scene.arrives(scene.probe(slot=1 << 24))
+
+
+def test_a_path_returns_after_five_probes_in_a_row(scene: Scene) -> None:
+    scene.prober()
+    scene.seen(SECOND, 1)
+    scene.seen(BEST, 100)
+    for number in range(5):
+        assert scene.used() == {SECOND}, f"after {number} probes"
+        scene.arrives(scene.probe(ago=0.01))
+    assert scene.used() == {BEST, SECOND}
+
+
+def test_a_gap_in_between_begins_anew(scene: Scene) -> None:
+    scene.prober()
+    scene.seen(BEST, 100, needed=5, good=4)
+    scene.seen(SECOND, 1)
+    for _ in range(4):
+        scene.arrives(scene.probe())
+        assert scene.used() == {SECOND}
+    scene.arrives(scene.probe())
+    assert scene.used() == {BEST, SECOND}
+
+
+def test_a_path_that_dies_again_soon_has_to_prove_itself_for_longer(scene: Scene) -> None:
+    scene.prober()
+
+    def probes_needed(recovered: float, good: int) -> int:
+        now = time.monotonic_ns()
+        scene.seen(BEST, 100, recovered=now - round(recovered * SECOND_NS), good=good)
+        scene.arrives(scene.probe())
+        return int(scene.health(BEST).needed)
+
+    assert probes_needed(101, 5) == 5
+    assert probes_needed(1, 5) == 10
+    assert probes_needed(1, 10) == 20
+    assert probes_needed(1, 320) == 320
+
+
+def test_a_path_that_is_not_probed_never_counts_as_dead(scene: Scene) -> None:
+    scene.prober()
+    scene.bench.plane.set_probed(BEST, False)
+    scene.seen(SECOND, 100)
+    assert scene.used() == {BEST}
+    scene.bench.plane.set_probed(BEST, True)
+    assert scene.used() == {BEST, SECOND}
+
+
+def test_what_the_agent_says_of_it(scene: Scene) -> None:
+    plane = scene.bench.plane
+
+    def state(slot: int) -> str:
+        return plane.health(slot, time.monotonic_ns()).state
+
+    assert state(BEST) == "unknown"
+    scene.prober(since=1)
+    assert state(BEST) == "unknown"
+    scene.arrives(scene.probe())
+    assert state(BEST) == "alive" and plane.health(BEST, time.monotonic_ns()).received == 1
+    scene.prober()
+    scene.seen(BEST, 100)
+    assert state(BEST) == "dead"
+    scene.seen(BEST, 1, needed=5)
+    assert state(BEST) == "dead"
+    scene.prober(beat=100)
+    assert state(BEST) == "unknown"
