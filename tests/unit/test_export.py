@@ -46,6 +46,15 @@ def test_containerlab_takes_it(made: dict[str, Any]) -> None:
     assert [one.message for one in validators.validator_for(schema)(schema).iter_errors(made)] == []
 
 
+def test_the_clients_labels_are_the_nodes_names(tmp_path: Path) -> None:
+    names = {sid: router.name for router in TOPOLOGY.routers for sid in router.sids}
+    file = tmp_path / "client.yaml"
+    file.write_text(export.client_config(TOPOLOGY, CONFIG))
+    for one in (CONFIG, file):
+        labels = load_config(one).labels
+        assert len(labels) == 6 and labels.items() <= names.items()
+
+
 def test_all_nodes_and_links(made: dict[str, Any]) -> None:
     nodes, links = made["topology"]["nodes"], made["topology"]["links"]
     assert made["name"] == TOPOLOGY.name
