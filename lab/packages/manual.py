@@ -214,6 +214,7 @@ def _keys(title: str, model: type[BaseModel]) -> Iterator[str]:
 
 def _type(property_: dict[str, Any]) -> str:
     """In a word or two."""
+    property_ = property_.get("anyOf", [property_])[0]
     if "enum" in property_:
         return escaped(", ".join(value for value in property_["enum"] if value is not None))
     kind = property_.get("type", "object")
