@@ -213,6 +213,7 @@ class Agent:
                     "reload": self._reload,
                     "explain": self._explain,
                     "paths": self._paths,
+                    "labels": self._labels,
                 },
                 self._tasks.note,
             )
@@ -307,7 +308,9 @@ class Agent:
         self._warn()
 
     def _apply_sr_domain(self, plan: Plan) -> None:
-        self._plane.set_sr_domain(plan.config.sr_domain or None)
+        domain = plan.config.sr_domain or None
+        if domain != self._plane.sr_domain:
+            self._plane.set_sr_domain(domain)
         self._plane.set_csid(plan.desired.blocks)
 
     def _warn(self) -> None:
@@ -343,7 +346,7 @@ class Agent:
         if self._client is not None:
             more = await self._client.status()
         else:
-            more = await status.of_learned_paths(self._plane)
+            more = await status.of_learned_paths(self._plane, self._plan.labels)
         return {**self._summary(request), **work, **more}
 
     def _explain(self, request: Mapping[str, Any]) -> str:
@@ -362,3 +365,6 @@ class Agent:
             "problems": explain.attachment_problems(attachments),
             **self._client.paths(request),
         }
+
+    def _labels(self, request: Mapping[str, Any]) -> dict[str, str]:
+        return self._plan.labels.of_texts(request.get("sids"))

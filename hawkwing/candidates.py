@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hawkwing import explain, status
 from hawkwing.dataplane.plane import DataPlane
+from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.queries import Binding
+from hawkwing.sids import SidList
+from hawkwing.status_model import Candidate
 from hawkwing.steering import Steering
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ def of_destination(
     stream: "ControllerStream | None",
     destination: str,
     port: int | None,
+    labels: Labels = NO_LABELS,
 ) -> dict[str, Any]:
     """`bindings` of an address or name (and port), and `notes`: why there are none."""
     found = explain.targets(steering, destination)
@@ -27,7 +31,7 @@ def of_destination(
     bindings, notes = [], []
     for address in found:
         applying = _applying(steering, address, port)
-        bindings += [_described(plane, steering, stream, binding) for binding in applying]
+        bindings += [_described(plane, steering, stream, binding, labels) for binding in applying]
         if not applying:
             notes.append(explain.unsteered(steering, address, port))
     blocks = [{"block": str(block.prefix), "local": block.local} for block in plane.csid]
@@ -42,27 +46,36 @@ def _applying(steering: Steering, address: IPv6Address, port: int | None) -> lis
 
 
 def _described(
-    plane: DataPlane, steering: Steering, stream: "ControllerStream | None", binding: Binding
+    plane: DataPlane,
+    steering: Steering,
+    stream: "ControllerStream | None",
+    binding: Binding,
+    labels: Labels,
 ) -> dict[str, Any]:
     slot = steering.slot_of(binding)
     return {
-        **status.of_binding(plane, binding),
+        **status.of_binding(plane, binding, labels),
         "why": explain.why(binding, stream),
         "packets": plane.path_count(slot).packets if slot else 0,
-        "candidates": list(_candidates(binding, stream)),
+        "candidates": list(_candidates(binding, stream, labels)),
     }
 
 
-def _candidates(binding: Binding, stream: "ControllerStream | None") -> Iterator[dict[str, Any]]:
+def _candidates(binding: Binding, stream: "ControllerStream | None", labels: Labels) -> Iterator[Candidate]:
     """All paths that there could be, the preferred one first; `state` says why one is not in use."""
     if binding.controller_path:
-        yield _candidate("controller", binding.controller_path, True, "in use")
+        yield _candidate("controller", binding.controller_path, True, "in use", labels)
     elif binding.query is not None:
-        yield _candidate("controller", (), False, explain.controllers_state(binding.query, stream))
+        yield _candidate("controller", (), False, explain.controllers_state(binding.query, stream), labels)
     if binding.application.sid:
         used = binding.origin == "backup"
-        yield _candidate("backup", binding.application.sid, used, "in use" if used else "backup")
+        yield _candidate("backup", binding.application.sid, used, "in use" if used else "backup", labels)
 
 
-def _candidate(origin: str, sids: tuple[IPv6Address, ...], used: bool, state: str) -> dict[str, Any]:
-    return {"origin": origin, "sids": [str(sid) for sid in sids], "in_use": used, "state": state}
+def _candidate(
+    origin: Literal["controller", "backup"], sids: SidList, used: bool, state: str, labels: Labels
+) -> Candidate:
+    told: Candidate = {"origin": origin, "sids": [str(sid) for sid in sids], "in_use": used, "state": state}
+    if labels:
+        told["nodes"] = labels.nodes(sids)
+    return told

@@ -20,6 +20,7 @@ from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.intents import PathQuery
+from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.plan import Plan
 from hawkwing.room import Room
 from hawkwing.status_model import ClientPart
@@ -323,7 +324,7 @@ class Client:
         names = self._names
         why_not: Callable[[str], str | None] = names.why_not if names is not None else lambda _name: None
         told = ClientPart(
-            bindings=await collected(status.of_steering(self._plane, self.steering)),
+            bindings=await collected(status.of_steering(self._plane, self.steering, self._labels)),
             unresolved=status.of_names(self.steering, why_not),
         )
         if self._stream is not None:
@@ -335,12 +336,18 @@ class Client:
         destination, port = _target(request)
         if port is None:
             raise HawkwingError("a destination and a port are needed")
-        return explain.sentence(self.steering, self._stream, destination, port)
+        return explain.sentence(self.steering, self._stream, destination, port, self._labels)
 
     def paths(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """All paths of a destination."""
         destination, port = _target(request)
-        return candidates.of_destination(self._plane, self.steering, self._stream, destination, port)
+        return candidates.of_destination(
+            self._plane, self.steering, self._stream, destination, port, self._labels
+        )
+
+    @property
+    def _labels(self) -> Labels:
+        return self._plan.labels if self._plan is not None else NO_LABELS
 
 
 def _target(request: Mapping[str, Any]) -> tuple[str, int | None]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, TypeAdapter
 
 from hawkwing.config_base import Mapped, Rules
+from hawkwing.config_labels import label_faults
 from hawkwing.config_types import (
     ClientAddress,
     ControllerAddress,
@@ -24,6 +25,7 @@ from hawkwing.config_types import (
     Kind,
     Limit,
     LocalCsid,
+    NodeLabels,
     Port,
     Preference,
     Prefix,
@@ -413,6 +415,11 @@ class Config(Mapped):
         "SIDs of a block into containers, a server reverses containers that it receives. Other addresses are "
         "never taken for containers.",
     )
+    labels: NodeLabels = Field(
+        default={},
+        description="Names of nodes by SID, for the paths that people read: status, paths, explain, ping and "
+        "trace. Of a block of compressed SIDs each C-SID, behind the block, has a label of its own.",
+    )
 
     probes: Probes | None = Field(
         default=None,
@@ -438,6 +445,9 @@ class Config(Mapped):
         domain = [prefix for prefix in prefixes if prefix is not None]
         for index, fault in csid_faults(blocks, domain):
             yield ("csid", index, "block"), fault
+        yield from label_faults(
+            raw.get("labels"), [one for one in blocks if one is not None and one.prefixlen in BLOCK_LENGTHS]
+        )
         taken: dict[tuple[object, int], str] = {}
         services = raw.get("services")
         for name, service in services.items() if isinstance(services, dict) else ():

@@ -44,7 +44,15 @@ class _Generate(GenerateJsonSchema):
         described = super().model_schema(schema)
         for name in ("title", "description"):
             described.pop(name, None)
+        if schema["cls"] is Config:
+            described["properties"]["csid"] = _one_or_a_list(described["properties"]["csid"])
         return {**described, "patternProperties": {"^x-": True}, **_RULES.get(schema["cls"], {})}
+
+
+def _one_or_a_list(listed: Schema) -> Schema:
+    """A single entry counts as a list with this one."""
+    either = {name: value for name, value in listed.items() if name not in ("description", "default")}
+    return {"anyOf": [either, listed["items"]], "description": listed["description"]}
 
 
 def schema() -> Schema:

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from hawkwing import config_values as values
+from hawkwing.config_labels import LONGEST, MOST_LABELS, NAME, read_labels
 from hawkwing.csid import LENGTH
 from hawkwing.intents import IntentType
 
@@ -80,6 +81,22 @@ Prefix = Annotated[
     IPv6Network,
     PlainValidator(values.read_prefix),
     _text("IPv6 prefix with length", f"^{_ipv6()}/(?:12[0-8]|1[01][0-9]|[1-9]?[0-9])$"),
+]
+NodeLabels = Annotated[
+    dict[IPv6Address, str],
+    PlainValidator(read_labels),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"title": "IPv6 address", "pattern": f"^{_NOT_ROUTED}{_NOT_LOOPBACK}{_ipv6()}$"},
+            "additionalProperties": {
+                "title": f"name of 1 to {LONGEST} letters (a to z), digits, `.`, `-` and `_`",
+                "type": "string",
+                "pattern": NAME,
+            },
+            "maxProperties": MOST_LABELS,
+        }
+    ),
 ]
 Text = Annotated[str, AfterValidator(values.printable), _text("text, not empty", r"\S")]
 DomainName = Annotated[

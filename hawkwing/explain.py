@@ -5,6 +5,7 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from hawkwing.intents import PathQuery
+from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.queries import Binding
 from hawkwing.steering import Steering
 
@@ -26,12 +27,18 @@ def targets(steering: Steering, destination: str) -> list[IPv6Address] | str:
         return steering.learned().get(name) or f"{name} is configured, but has not been resolved yet"
 
 
-def sentence(steering: Steering, stream: "ControllerStream | None", destination: str, port: int) -> str:
+def sentence(
+    steering: Steering,
+    stream: "ControllerStream | None",
+    destination: str,
+    port: int,
+    labels: Labels = NO_LABELS,
+) -> str:
     """The answer for packets to a port of an address, or of each address of a name (one line each)."""
     found = targets(steering, destination)
     if isinstance(found, str):
         return found
-    return "\n".join(_one(steering, stream, address, port) for address in found)
+    return "\n".join(_one(steering, stream, address, port, labels) for address in found)
 
 
 def where_attached(answer: str, attachments: Sequence[Mapping[str, Any]]) -> str:
@@ -49,11 +56,17 @@ def attachment_problems(attachments: Sequence[Mapping[str, Any]]) -> list[str]:
     return told + [f"warning: {warning}" for one in attachments for warning in one["warnings"]]
 
 
-def _one(steering: Steering, stream: "ControllerStream | None", address: IPv6Address, port: int) -> str:
+def _one(
+    steering: Steering,
+    stream: "ControllerStream | None",
+    address: IPv6Address,
+    port: int,
+    labels: Labels,
+) -> str:
     binding = steering.binding(address, port)
     if binding is None:
         return unsteered(steering, address, port)
-    how = f"use {' > '.join(map(str, binding.path))}" if binding.path else "are sent without an SRH"
+    how = f"use {labels.path(binding.path)}" if binding.path else "are sent without an SRH"
     return f"packets to [{address}]:{port} (service {binding.service}) {how}: {why(binding, stream)}"
 
 

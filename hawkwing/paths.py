@@ -5,11 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hawkwing import control
 from hawkwing.errors import HawkwingError
-from hawkwing.status import path_text, rate_behind
+from hawkwing.labels import path_of
+from hawkwing.probing.rtt import shown
+from hawkwing.status import rate_behind
+
+if TYPE_CHECKING:
+    from hawkwing.probing.measure import Key
 
 Answer = Mapping[str, Any]
 BETWEEN = 1.0
@@ -33,16 +38,30 @@ def ask(destination: str, port: int | None) -> Sample:
     return Sample(time.monotonic(), found)
 
 
-def _pause() -> None:
-    threading.Event().wait(BETWEEN)
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
 
 
-def look(destination: str, port: int | None, pause: Callable[[], object] = _pause) -> list[dict[str, Any]]:
-    """What each client answers, with `packets_per_second` of each path in use."""
+def look(
+    destination: str,
+    port: int | None,
+    probes: tuple[int, int] | None = None,
+    pause: Callable[[float], object] = _pause,
+) -> list[dict[str, Any]]:
+    """What each client answers, with `packets_per_second` of each path in use.
+
+    With `probes`, their number and size, also what became of these along each candidate: `measured`.
+    """
     before = ask(destination, port)
+    found: dict[Key, dict[str, Any]] = {}
     if any(answer["bindings"] for answer in before.answers):
-        pause()
-    return with_rates(before, ask(destination, port))
+        if probes is not None:
+            from hawkwing.probing.measure import measure
+
+            found = measure(before.answers, *probes)
+        pause(max(0.0, before.at + BETWEEN - time.monotonic()))
+    rated = with_rates(before, ask(destination, port))
+    return rated if probes is None else with_measured(rated, found)
 
 
 def with_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
@@ -68,6 +87,24 @@ def with_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
     ]
 
 
+def with_measured(answers: Sequence[Answer], found: Mapping[Key, Any]) -> list[dict[str, Any]]:
+    """The answers with what was measured of each candidate; None: it has no SIDs, or has come since then."""
+    from hawkwing.probing.measure import key_of
+
+    def measured(answer: Answer, binding: Answer) -> list[dict[str, Any]]:
+        return [{**one, "measured": found.get(key_of(answer, binding, one))} for one in binding["candidates"]]
+
+    return [
+        {
+            **answer,
+            "bindings": [
+                {**binding, "candidates": measured(answer, binding)} for binding in answer["bindings"]
+            ],
+        }
+        for answer in answers
+    ]
+
+
 def lines(answers: Sequence[Answer]) -> Iterator[str]:
     """As text; the interfaces of an agent only where there are several agents."""
     for answer in answers:
@@ -89,9 +126,26 @@ def _binding(binding: Answer) -> Iterator[str]:
         else:
             state = f"not in use: {one['state']}"
         mark = "*" if one["in_use"] else " "
-        path = path_text(one["sids"])
+        path = path_of(one)
         yield f"  {mark} {_NAMES[one['origin']]:<10}  {path + '  ' if path else ''}({state})"
+        if "measured" in one:
+            yield f"{'':<16}{_measured(one['measured'])}"
     if binding["sids"]:
         yield f"    {binding['why']}"
     else:
         yield f"    packets are sent without an SRH: {binding['why']}"
+
+
+def _measured(measured: Answer | None) -> str:
+    """Round trips and loss in one line, with the reason why probes are lost."""
+    if measured is None or not measured["sent"]:
+        why = f": {measured['problem']['text']}" if measured is not None and measured["problem"] else ""
+        return f"rtt min/avg/max -, loss -{why}"
+    times = measured["rtt_ms"]
+    rtt = "/".join(shown(times[name] / 1000) for name in ("min", "avg", "max")) + " ms" if times else "-"
+    told = f"rtt min/avg/max {rtt}, {measured['loss_percent']:.4g}% loss of {measured['sent']} probes"
+    problem = measured["problem"]
+    if problem is None:
+        return told
+    reporter = f"{problem['reporter']} reports: " if problem["reporter"] else ""
+    return f"{told}: {reporter}{problem['text']}"

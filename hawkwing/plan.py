@@ -13,11 +13,13 @@ from ipaddress import IPv6Network
 from pathlib import Path
 
 from hawkwing.config import Config, Reading, read_config
+from hawkwing.config_labels import container_faults
 from hawkwing.config_models import CsidBlock, csid_faults
 from hawkwing.dataplane.interfaces import Asked, requiring_hmac
 from hawkwing.dataplane.plane import require_hmac_links_fit
 from hawkwing.desired import Desired, excess, needs_of
 from hawkwing.errors import ConfigError, HawkwingError
+from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.pem import Contents, folder_of, read_contents
 from hawkwing.room import Room
 from hawkwing.sids import MAX_PREFIXES, SidList
@@ -54,6 +56,7 @@ class Plan:
     config: Config
     desired: Desired
     needs: Room
+    labels: Labels = NO_LABELS
     #: Lines `FILE:LINE: warning: ...`.
     warnings: Sequence[str] = ()
     #: Of the files for TLS with the controller.
@@ -64,10 +67,12 @@ class Plan:
     def of(cls, config: Config, reading: Reading | None = None) -> Plan:
         """Without a look at anything else; takes long for a large configuration."""
         tls = config.hawkeye.tls if config.hawkeye.enabled else None
+        desired = Desired.of(config)
         return cls(
             config,
-            Desired.of(config),
+            desired,
             needs_of(config),
+            Labels(config.labels, desired.blocks),
             reading.warnings() if reading is not None else (),
             read_contents(tls) if tls is not None else None,
             reading,
@@ -107,9 +112,8 @@ def make_plan(options: Options) -> Plan:
     if client:
         return Plan.of(_with_options(reading.config, options), reading)
     # A server needs no services, controller or warnings.
-    return Plan.of(
-        _with_options(Config(sr_domain=reading.config.sr_domain, csid=reading.config.csid), options)
-    )
+    config = Config(sr_domain=reading.config.sr_domain, csid=reading.config.csid)
+    return Plan.of(_with_options(config.model_copy(update={"labels": reading.config.labels}), options))
 
 
 def _with_options(config: Config, options: Options) -> Config:
@@ -124,4 +128,8 @@ def _with_options(config: Config, options: Options) -> Config:
     merged = config.model_copy(update=changes) if changes else config
     for _index, fault in csid_faults([one.block for one in merged.csid], merged.sr_domain):
         raise HawkwingError(f"csid: {fault}")
+    if options.csid:
+        # The blocks of the file, if it has any, are another matter.
+        for fault in container_faults(merged.labels, options.csid):
+            raise HawkwingError(f"labels: {fault}")
     return merged

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hawkwing import status_model as model
 from hawkwing.csid import pack, unpack
 from hawkwing.dataplane.layout import limits, reasons
-from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, Count, DataPlane
+from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, Count, DataPlane, LearnedPath
+from hawkwing.labels import Labels, path_of, path_text
 from hawkwing.queries import Binding
 from hawkwing.steering import Steering
 from hawkwing.tasks import Supervisor, collected
@@ -54,24 +55,30 @@ def _count(count: Count) -> model.Count:
     return model.Count(packets=count.packets, bytes=count.bytes)
 
 
-async def of_learned_paths(plane: DataPlane) -> model.ServerPart:
+async def of_learned_paths(plane: DataPlane, labels: Labels) -> model.ServerPart:
     """A server's reverse paths with what was sent over each, and how many there may be."""
-    paths = await collected(
-        model.LearnedPath(
-            sids=[str(sid) for sid in unpack(path.sids, plane.csid)],
-            segments=[str(segment) for segment in path.sids],
-            **_count(plane.path_count(path.slot)),
-        )
-        for path in plane.learned_paths()
-    )
+    paths = await collected(_learned(plane, path, labels) for path in plane.learned_paths())
     # Slot 0 is no path.
     slots = plane.maps["free_slots"].info.max_entries - 1
     return {"paths": paths, "learned_paths": {"count": len(paths), "capacity": slots}}
 
 
-def of_binding(plane: DataPlane, binding: Binding) -> model.Steered:
+def _learned(plane: DataPlane, path: LearnedPath, labels: Labels) -> model.LearnedPath:
+    sent = plane.path_count(path.slot)
+    told = model.LearnedPath(
+        sids=[str(sid) for sid in unpack(path.sids, plane.csid)],
+        segments=[str(segment) for segment in path.sids],
+        packets=sent.packets,
+        bytes=sent.bytes,
+    )
+    if labels:
+        told["nodes"] = labels.nodes(path.sids)
+    return told
+
+
+def of_binding(plane: DataPlane, binding: Binding, labels: Labels) -> model.Steered:
     """Where a binding's path comes from, the path, and since when."""
-    return {
+    told: model.Steered = {
         "service": binding.service,
         "address": str(binding.address),
         "port": binding.application.port,
@@ -82,9 +89,12 @@ def of_binding(plane: DataPlane, binding: Binding) -> model.Steered:
         "source": str(binding.query.source) if binding.query is not None else None,
         "since": binding.since,
     }
+    if labels:
+        told["nodes"] = labels.nodes(binding.path)
+    return told
 
 
-def of_steering(plane: DataPlane, steering: Steering) -> Iterator[model.Binding]:
+def of_steering(plane: DataPlane, steering: Steering, labels: Labels) -> Iterator[model.Binding]:
     """Every binding, and what was sent over its path."""
     nothing = model.Count(packets=0, bytes=0)
     sent: dict[int, model.Count] = {}
@@ -92,7 +102,7 @@ def of_steering(plane: DataPlane, steering: Steering) -> Iterator[model.Binding]
         slot = steering.slot_of(binding)
         if slot and slot not in sent:
             sent[slot] = _count(plane.path_count(slot))
-        yield {**of_binding(plane, binding), "path_sent": sent[slot] if slot else nothing}
+        yield {**of_binding(plane, binding, labels), "path_sent": sent[slot] if slot else nothing}
 
 
 def of_controller(stream: "ControllerStream", steering: Steering) -> model.Controller:
@@ -158,13 +168,8 @@ def of_tasks(tasks: Supervisor) -> list[model.Trouble]:
     ]
 
 
-def path_text(sids: Sequence[str]) -> str:
-    """A path as it is shown; empty where there is none."""
-    return " > ".join(sids)
-
-
 def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Iterator[str]:
-    """One agent's status as text; `rates` are packets/s by the text of the path."""
+    """One agent's status as text; `rates` are packets/s by the SIDs of the path as text."""
     yield (
         f"hawkwing {status['role']} on {', '.join(status['interfaces'])}, PID {status['pid']}, "
         f"up {duration(time.time() - status['started'])}{'' if status.get('ready', True) else ', starting'}"
@@ -176,11 +181,11 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
         yield f"  controller {controller['target']}: {_controller_state(controller)}{_queries(controller)}"
         yield from _held_back(controller)
     for binding in status.get("bindings", ()):
-        path = path_text(binding["sids"])
+        rate = _rate(rates, path_text(binding["sids"]))
         yield (
             f"  {binding['service']} [{binding['address']}]:{binding['port']}  {binding['origin']}: "
-            f"{path or 'no path'}  "
-            f"({binding['path_sent']['packets']} packets over this path{_rate(rates, path)}, "
+            f"{path_of(binding) or 'no path'}  "
+            f"({binding['path_sent']['packets']} packets over this path{rate}, "
             f"{duration(time.time() - binding['since'])} old)"
         )
     for waiting in status.get("unresolved", ()):
@@ -192,8 +197,8 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
         flows = status["flows"]
         yield f"  learned flows: {flows['count']} of {flows['capacity']}"
     for path in status.get("paths", ()):
-        text = path_text(path["sids"])
-        yield f"  learned path {text}: {path['packets']} packets{_rate(rates, text)}"
+        rate = _rate(rates, path_text(path["sids"]))
+        yield f"  learned path {path_of(path)}: {path['packets']} packets{rate}"
     texts = {reason.name: reason for reason in reasons()}
     if any(status["counters"].values()):
         yield "  counters (ok: steered, or SRH removed; info: in addition; unchanged: passed as it was)"

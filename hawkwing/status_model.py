@@ -1,5 +1,7 @@
 """What an agent tells about itself: the keys of `hawkwing status --json`, with their types and meanings.
 
+Those of `drops --json` and `paths --json` are at the end.
+
 The JSON schema and docs/status.md are made from it. Programs read these keys: they stay. New ones may come.
 """
 
@@ -9,6 +11,11 @@ Role = Literal["client", "server"]
 Hook = Literal["tc", "xdp", "xdp-generic"]
 Origin = Literal["controller", "backup", "none"]
 Time = Annotated[float, "in Unix seconds"]
+_Nodes = Annotated[
+    list[str],
+    "The path by names: the label of each SID, else the SID; containers are unpacked. Only with `labels` in "
+    "the configuration.",
+]
 
 
 class Count(TypedDict):
@@ -49,6 +56,7 @@ class LearnedPath(TypedDict):
     """A reverse path that a server has learned."""
 
     sids: Annotated[list[str], "SIDs in travel order."]
+    nodes: NotRequired[_Nodes]
     segments: Annotated[list[str], "The same as in the SRH: SIDs of a block are packed into containers."]
     packets: Annotated[int, "Packets sent over it."]
     bytes: Annotated[int, "Their bytes."]
@@ -66,6 +74,7 @@ class Steered(TypedDict):
         "Where the path comes from: the controller, `sid` in the configuration, or there is no path.",
     ]
     sids: Annotated[list[str], "SIDs in travel order; empty without a path."]
+    nodes: NotRequired[_Nodes]
     segments: Annotated[list[str], "The same as in the SRH: SIDs of a block are packed into containers."]
     source: Annotated[str | None, "Source address in the request to the controller; null without one."]
     since: Annotated[Time, "When this path came."]
@@ -221,3 +230,78 @@ class Drops(TypedDict):
     pid: Annotated[int, "Process ID."]
     seconds: Annotated[float | None, "Time that the counts are for; null: since the agent's start."]
     reasons: Annotated[list[ReasonCount], "Reasons with packets in this time, drops first."]
+
+
+class RoundTrips(TypedDict):
+    """Round trips of probes, in milliseconds."""
+
+    last: Annotated[float, "The last one."]
+    min: Annotated[float, "The shortest one."]
+    avg: Annotated[float, "Their mean."]
+    max: Annotated[float, "The longest one."]
+    mdev: Annotated[float, "Their standard deviation."]
+
+
+class Problem(TypedDict):
+    """Why a probe did not come back."""
+
+    text: Annotated[str, "The reason, in a few words."]
+    reporter: Annotated[str | None, "Who sent the ICMPv6 error; null: this host says it, or nobody."]
+    active_segment: Annotated[str | None, "Where the probe was sent to at that time; null: not known."]
+    mtu: Annotated[int | None, "What the next link carries, if the probe was too large for it; else null."]
+
+
+class Measured(TypedDict):
+    """What became of the probes along a path and back."""
+
+    sent: Annotated[int, "Probes sent."]
+    received: Annotated[int, "Those that came back."]
+    duplicates: Annotated[int, "Those that came back once more."]
+    loss_percent: Annotated[float, "Those that did not come back, in percent."]
+    rtt_ms: Annotated[RoundTrips | None, "Round trips; null if none came back."]
+    problem: Annotated[
+        Problem | None,
+        "The last reason why one did not come back; `no answer` if none did and nobody says why; else null.",
+    ]
+
+
+class Candidate(TypedDict):
+    """A path that packets could take."""
+
+    origin: Annotated[
+        Literal["controller", "backup"], "Where it comes from: the controller, or `sid` in the configuration."
+    ]
+    sids: Annotated[list[str], "SIDs in travel order; empty: there is no such path at present."]
+    nodes: NotRequired[_Nodes]
+    in_use: Annotated[bool, "Whether packets take it."]
+    state: Annotated[str, "Why they do not, as a sentence."]
+    measured: NotRequired[
+        Annotated[Measured | None, "With `--measure`; null without SIDs, or if it is newer than the probes."]
+    ]
+
+
+class Choice(Steered):
+    """An application at one address of its service, and all paths of its packets."""
+
+    why: Annotated[str, "Why the path is in use, as a sentence."]
+    packets: Annotated[int, "Packets sent over the path in use."]
+    packets_per_second: Annotated[float | None, "Rate over this path; null if it is newer than a second."]
+    candidates: Annotated[list[Candidate], "All paths, the preferred one first."]
+
+
+class CsidBlock(TypedDict):
+    """A block of compressed SIDs (RFC 9800)."""
+
+    block: Annotated[str, "Its prefix."]
+    local: Annotated[int, "C-SIDs from this one on name a link."]
+
+
+class Paths(TypedDict):
+    """The paths of a destination, of one client."""
+
+    interfaces: Annotated[list[str], "Interfaces of the client."]
+    pid: Annotated[int, "Its process ID."]
+    problems: Annotated[list[str], "What is wrong with its interfaces, as sentences."]
+    bindings: Annotated[list[Choice], "Each application and address."]
+    notes: Annotated[list[str], "Why there are none, as sentences."]
+    csid: Annotated[list[CsidBlock], "Blocks of compressed SIDs."]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from hawkwing import control, status
 from hawkwing.dataplane import attach
 from hawkwing.errors import HawkwingError
+from hawkwing.labels import path_text
 
 Status = Mapping[str, Any]
 INTERVAL = 2.0
@@ -49,9 +50,9 @@ def packets_by_path(told: Status) -> Counter[str]:
     counts: Counter[str] = Counter()
     for binding in told.get("bindings", ()):
         if binding["sids"]:
-            counts[status.path_text(binding["sids"])] = binding["path_sent"]["packets"]
+            counts[path_text(binding["sids"])] = binding["path_sent"]["packets"]
     for path in told.get("paths", ()):
-        counts[status.path_text(path["sids"])] += path["packets"]
+        counts[path_text(path["sids"])] += path["packets"]
     return counts
 
 

@@ -1,1 +1,1 @@
-"""Probes that travel a segment list and come back: `hawkwing ping` and `hawkwing trace`."""
+"""Probes that travel a segment list and come back: `hawkwing ping`, `trace` and `paths --measure`."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
-from hawkwing import paths
+from hawkwing import control, paths
 from hawkwing.addresses import source_to
 from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
@@ -17,7 +18,10 @@ from hawkwing.sids import SidList
 
 @dataclass(frozen=True)
 class Chosen:
-    """A list to probe, SID by SID; `origin` says where it comes from, `destination` whose packets take it."""
+    """A list to probe, SID by SID; `origin` says where it comes from, `destination` whose packets take it.
+
+    `nodes` has a name for each SID, or the SID, where there are labels.
+    """
 
     sids: SidList
     source: IPv6Address
@@ -26,12 +30,19 @@ class Chosen:
     why: str | None = None
     notes: tuple[str, ...] = ()
     blocks: tuple[Block, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> list[str]:
+        """The list by names of nodes, if there are labels."""
+        return list(self.nodes) or [str(sid) for sid in self.sids]
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
         return {
             "source": str(self.source),
             "sids": [str(sid) for sid in self.sids],
+            **({"nodes": list(self.nodes)} if self.nodes else {}),
             "origin": self.origin,
             "destination": self.destination,
         }
@@ -40,7 +51,20 @@ class Chosen:
 def by_list(sids: SidList, source: IPv6Address | None, csid: Sequence[IPv6Network] = ()) -> Chosen:
     """A list that was given, with the blocks of its compressed SIDs."""
     blocks = tuple(Block(prefix) for prefix in csid)
-    return Chosen(single(sids, blocks), source or _source(sids[0]), "given", blocks=blocks)
+    found = single(sids, blocks)
+    nodes = nodes_of(found)
+    return Chosen(found, source or _source(sids[0]), "given", blocks=blocks, nodes=nodes)
+
+
+def nodes_of(sids: SidList) -> tuple[str, ...]:
+    """The list by the labels of the agents on this host; empty without labels, or rights to ask."""
+    request = {"ask": "labels", "sids": [str(sid) for sid in sids]}
+    labels: dict[str, str] = {}
+    # An agent of an earlier version does not know the request.
+    with suppress(HawkwingError, OSError):
+        for _path, answer in control.answers(request, ("client", "server")):
+            labels = {**(answer or {}), **labels}
+    return tuple(labels.get(str(sid), str(sid)) for sid in sids) if labels else ()
 
 
 def by_destination(destination: str, port: int, source: IPv6Address | None) -> Chosen:
@@ -51,7 +75,7 @@ def by_destination(destination: str, port: int, source: IPv6Address | None) -> C
 def from_answers(answers: Sequence[Mapping[str, Any]], source: IPv6Address | None) -> Chosen:
     """The first path in use; HawkwingError says why there is none."""
     in_use = [binding for answer in answers for binding in answer["bindings"] if binding["sids"]]
-    blocks = next((_blocks(answer) for answer in answers if in_use and in_use[0] in answer["bindings"]), ())
+    blocks = next((blocks_of(answer) for answer in answers if in_use and in_use[0] in answer["bindings"]), ())
     notes = tuple(problem for answer in answers for problem in answer["problems"])
     if not in_use:
         raise HawkwingError("\n".join(_why_none(answers)))
@@ -68,10 +92,12 @@ def from_answers(answers: Sequence[Mapping[str, Any]], source: IPv6Address | Non
         first["why"],
         notes,
         blocks,
+        tuple(first.get("nodes", ())),
     )
 
 
-def _blocks(answer: Mapping[str, Any]) -> tuple[Block, ...]:
+def blocks_of(answer: Mapping[str, Any]) -> tuple[Block, ...]:
+    """The client's blocks of compressed SIDs."""
     return tuple(Block(IPv6Network(one["block"]), one["local"]) for one in answer["csid"])
 
 

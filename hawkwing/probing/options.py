@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DESTINATION = "address or configured name; also [ADDRESS]:PORT or NAME:PORT"
 _ROUNDS = 3
+_MEASURED = 5
+_SIZE = 56
 _LEAST_SECONDS, _MOST_SECONDS = 0.001, 3600.0
 _MOST_COUNT = 1 << 31
 COMMANDS = ("paths", "ping", "trace")
@@ -30,6 +32,21 @@ def add_commands(
     paths = commands.add_parser("paths", help="show the paths of a destination, and which one is in use")
     paths.add_argument("destination", metavar="DEST", help=DESTINATION)
     paths.add_argument("port", metavar="PORT", nargs="?", help="destination port (default: all)")
+    paths.add_argument(
+        "--measure",
+        type=_probes,
+        nargs="?",
+        const=_MEASURED,
+        metavar="N",
+        help="also measure round trips and loss of each path, with N probes along it and back "
+        f"(default: {_MEASURED})",
+    )
+    paths.add_argument(
+        "--size",
+        type=_size,
+        metavar="BYTES",
+        help=f"with --measure: payload of a probe (default: {_SIZE})",
+    )
     ping = commands.add_parser("ping", help="measure the round trip along a path and back, with loss")
     trace = commands.add_parser("trace", help="measure the round trip to each segment of a path")
     for command in (ping, trace):
@@ -83,7 +100,7 @@ def add_commands(
         command.add_argument(
             "--size",
             type=_size,
-            default=56,
+            default=_SIZE,
             metavar="BYTES",
             help="payload of a probe (default: %(default)s)",
         )
@@ -104,12 +121,12 @@ def add_commands(
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit status; Ctrl-C ends ping and trace with what they have so far."""
-    if arguments.command == "paths":
+    """The exit status; Ctrl-C ends those that send probes with what they have so far."""
+    if arguments.command == "paths" and arguments.measure is None:
         return _paths(arguments)
     restore = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return _probe(arguments)
+        return _paths(arguments) if arguments.command == "paths" else _probe(arguments)
     except KeyboardInterrupt:
         return 130
     finally:
@@ -120,7 +137,12 @@ def _paths(arguments: argparse.Namespace) -> int:
     from hawkwing import paths
     from hawkwing.target import read_destination
 
-    found = paths.look(*read_destination(words(arguments)))
+    probes = None
+    if arguments.measure is not None:
+        probes = arguments.measure, arguments.size or _SIZE
+    elif arguments.size is not None:
+        raise HawkwingError("--size needs --measure")
+    found = paths.look(*read_destination(words(arguments)), probes)
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(paths.lines(found)))
     return 0
 
@@ -196,6 +218,14 @@ def _seconds(text: str) -> float:
 
 def _count(text: str) -> int:
     return _number(text, "number of probes", 1, _MOST_COUNT)
+
+
+def _probes(text: str) -> int:
+    if not re.fullmatch("[0-9]+", text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a number of probes: write DEST before --measure, or --measure=N"
+        )
+    return _count(text)
 
 
 def _size(text: str) -> int:

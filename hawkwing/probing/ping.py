@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+from hawkwing.labels import path_text
 from hawkwing.probing import lists, silence
 from hawkwing.probing.chosen import Chosen
 from hawkwing.probing.prober import Prober
 from hawkwing.probing.rtt import Tally, milliseconds, shown
 from hawkwing.probing.run import Lane, Outcome, Pace, Run
-from hawkwing.status import path_text
 
 
 def ping(chosen: Chosen, pace: Pace, size: int, as_json: bool) -> int:
@@ -45,7 +45,7 @@ def ping(chosen: Chosen, pace: Pace, size: int, as_json: bool) -> int:
 
 def head(chosen: Chosen, size: int) -> str:
     """What is probed."""
-    there = path_text([str(sid) for sid in chosen.sids])
+    there = path_text(chosen.shown)
     of = f", the path to {chosen.destination} ({chosen.why})" if chosen.destination else ""
     return f"ping {there} and back{of}, from {chosen.source}, {size} bytes"
 
@@ -60,7 +60,7 @@ def line(outcome: Outcome) -> str:
 
 def summary(chosen: Chosen, tally: Tally, seconds: float) -> Iterator[str]:
     """As ping(8) has it."""
-    yield f"--- {path_text([str(sid) for sid in chosen.sids])} and back ---"
+    yield f"--- {path_text(chosen.shown)} and back ---"
     more = f", {tally.duplicates} duplicates" if tally.duplicates else ""
     yield (
         f"{tally.sent} probes sent, {tally.received} came back{more}, {tally.loss:.4g}% loss, "

@@ -183,6 +183,10 @@ class Prober:
         # The clock of the time stamps may have been set in between.
         yield Arrival(number, seconds if 0 < seconds <= most else most, options)
 
+    def fileno(self) -> int:
+        """The socket's, for those who wait for several."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Closes the sockets."""
         for one in (self._socket, self._tap):

@@ -21,13 +21,18 @@ MAY_BE = (
 
 def reasons(chosen: Chosen) -> list[str]:
     """Sentences; the ones that are certain alone, if there are any."""
+    return known(chosen) or [MAY_BE]
+
+
+def known(chosen: Chosen) -> list[str]:
+    """Sentences that are certain."""
     try:
         answers = control.answers({"ask": "summary"}, ("client", "server"))
         agents = [answer for _path, answer in answers if answer is not None]
     except HawkwingError:
         # Not root: what the agents accept stays unknown.
-        return [MAY_BE]
-    return certain(chosen, agents, kernel_accepts()) or [MAY_BE]
+        return []
+    return certain(chosen, agents, kernel_accepts())
 
 
 def certain(chosen: Chosen, agents: Sequence[Mapping[str, Any]], kernel: bool) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from ipaddress import IPv6Address
 from typing import Any
 
 from hawkwing.probing import ioam, lists, silence
@@ -56,11 +57,12 @@ def first_failed(lanes: Sequence[Lane]) -> int | None:
 
 def table(chosen: Chosen, lanes: Sequence[Lane]) -> Iterator[str]:
     """A segment a line; `adds` is what the mean grows by from the segment before."""
-    width = max(len("segment"), *(len(str(sid)) for sid in chosen.sids))
+    segments = [_segment(sid, node) for sid, node in zip(chosen.sids, chosen.shown, strict=True)]
+    width = max(len("segment"), *map(len, segments))
     heads = ("loss", "last", "avg", "min", "max", "mdev", "adds")
     yield f"  #  {'segment':<{width}}  " + " ".join(f"{name:>8}" for name in heads)
     before: float | None = 0.0
-    for number, (sid, lane) in enumerate(zip(chosen.sids, lanes, strict=True), 1):
+    for number, (segment, lane) in enumerate(zip(segments, lanes, strict=True), 1):
         tally = lane.tally
         cells = [f"{tally.loss:.3g}%" if tally.sent else "-"]
         if tally.received:
@@ -68,10 +70,14 @@ def table(chosen: Chosen, lanes: Sequence[Lane]) -> Iterator[str]:
             cells += [shown(value) for value in times]
             cells.append("-" if before is None else _difference(tally.mean - before))
         before = tally.mean if tally.received else None
-        row = f"{number:>3}  {sid!s:<{width}}  " + " ".join(f"{cell:>8}" for cell in cells)
+        row = f"{number:>3}  {segment:<{width}}  " + " ".join(f"{cell:>8}" for cell in cells)
         if tally.sent and not tally.received:
             row += f"  {lane.problem if lane.problem is not None else _NO_ANSWER}"
         yield row
+
+
+def _segment(sid: IPv6Address, node: str) -> str:
+    return node if node == str(sid) else f"{node} ({sid})"
 
 
 def _difference(seconds: float) -> str:
@@ -89,13 +95,14 @@ def verdict(chosen: Chosen, lanes: Sequence[Lane], failed: int | None) -> str:
         if not lost:
             return "all segments answer; round trips in ms"
         return f"all segments answer, with loss at segment {', '.join(map(str, lost))}; round trips in ms"
-    lane, sid = lanes[failed], chosen.sids[failed]
-    before = f", segment {failed} ({chosen.sids[failed - 1]}) answers" if failed else ""
+    lane, node = lanes[failed], chosen.shown[failed]
+    former = chosen.shown[failed - 1]
+    before = f", segment {failed} ({former}) answers" if failed else ""
     if lane.problem is not None:
-        return f"the path fails at segment {failed + 1} ({sid}): {lane.problem}{before}"
-    way = f"the way between {chosen.sids[failed - 1]} and {sid}" if failed else f"the way to {sid} and back"
+        return f"the path fails at segment {failed + 1} ({node}): {lane.problem}{before}"
+    way = f"the way between {former} and {node}" if failed else f"the way to {node} and back"
     return (
-        f"the path fails at segment {failed + 1} ({sid}): no answer{before}; "
+        f"the path fails at segment {failed + 1} ({node}): no answer{before}; "
         f"the router is down or has no such SID, or {way} is broken"
     )
 

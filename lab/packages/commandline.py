@@ -13,13 +13,17 @@ _SHOWN_IN_HELP = "-h"
 
 @dataclass(frozen=True)
 class Argument:
-    """An option with its flags, or a word in its place; `metavar` is empty where it takes no value."""
+    """An option with its flags, or a word in its place; `metavar` is empty where it takes no value.
+
+    With `value_optional` it can also be without its value.
+    """
 
     flags: tuple[str, ...]
     metavar: str
     choices: tuple[str, ...]
     help: str
     optional: bool = True
+    value_optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,4 +70,5 @@ def _arguments(sub: argparse.ArgumentParser) -> Iterator[Argument]:
             tuple(str(choice) for choice in action.choices or ()),
             (action.help or "").replace("%(default)s", str(action.default)),
             optional=not action.required,
+            value_optional=bool(action.option_strings) and action.nargs == "?",
         )

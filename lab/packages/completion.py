@@ -33,7 +33,7 @@ def _distinct(found: list[Command]) -> Iterator[tuple[Argument, list[str]]]:
     having: dict[tuple[tuple[str, ...], str], tuple[Argument, list[str]]] = {}
     for command in found:
         for option in command.options:
-            if option.metavar:
+            if option.metavar and not option.value_optional:
                 having.setdefault((option.flags, _kind(option)), (option, []))[1].append(command.name)
                 for flag in option.flags:
                     kinds.setdefault(flag, set()).add(_kind(option))
@@ -88,7 +88,8 @@ def _zsh_action(argument: Argument) -> str:
     if not kind:
         return ""
     action = {"choices": f"({' '.join(argument.choices)})", "IF": "_net_interfaces", "FILE": "_files"}
-    return f":{_zsh_text(argument.metavar) if kind != 'choices' else 'value'}:{action.get(kind, '')}"
+    begin = "::" if argument.value_optional else ":"
+    return f"{begin}{_zsh_text(argument.metavar) if kind != 'choices' else 'value'}:{action.get(kind, '')}"
 
 
 def _zsh(found: list[Command]) -> Iterator[str]:
@@ -119,7 +120,7 @@ def _fish_text(text: str) -> str:
 
 
 def _fish_values(argument: Argument) -> str:
-    kind = _kind(argument)
+    kind = "" if argument.value_optional else _kind(argument)
     if kind == "choices":
         return f" -x -a '{' '.join(argument.choices)}'"
     return {"": "", "IF": f" -x -a '({_INTERFACES})'", "FILE": " -r -F"}.get(kind, " -x")

@@ -65,6 +65,7 @@ def _written(argument: Argument) -> str:
     shown = _bold(value) if argument.choices and argument.flags else _values(value)
     if not argument.flags:
         return shown
+    shown = f"[{shown}]" if argument.value_optional else shown
     return ", ".join(_bold(flag) for flag in argument.flags) + (f" {shown}" if value else "")
 
 
@@ -188,7 +189,7 @@ def _configuration() -> Iterator[str]:
         + "\\fBhawkwing check\\fR"
         + escaped(
             " reports all errors, with line and key. A client needs services; a server needs nothing, and "
-            "uses sr_domain."
+            "uses sr_domain, csid and labels."
         ),
     )
     yield from _keys("KEYS", Config)
@@ -213,6 +214,7 @@ def _keys(title: str, model: type[BaseModel]) -> Iterator[str]:
 
 def _type(property_: dict[str, Any]) -> str:
     """In a word or two."""
+    property_ = property_.get("anyOf", [property_])[0]
     if "enum" in property_:
         return escaped(", ".join(value for value in property_["enum"] if value is not None))
     kind = property_.get("type", "object")

@@ -43,6 +43,7 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "services": "{web: {domain_name: wb.hawk.net, applications: [{port: 80, sid: [fcbb:bb00:1::2]}]}}",
         "sr_domain": "[fcbb::/16]",
         "csid": "{block: fcbb:bb00::/32}",
+        "labels": '{fcbb:bb00:1::2: r1, "fcbb:bb00:3::": r3}',
     },
     CsidBlock: {"block": "fcbb:bb00::/32", "length": "16", "local": "57344"},
     Hawkeye: {
@@ -80,8 +81,10 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
 #: Rules between the keys of a mapping; what breaks them is refused.
 RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
     Config: (
-        "A client needs at least one service. A server needs nothing, and uses `sr_domain` and `csid` only.",
+        "A client needs at least one service. A server needs nothing, and uses `sr_domain`, `csid` and "
+        "`labels` only.",
         "Two services with the same address or name can't have the same port.",
+        "A SID has one label; several SIDs can have the same one. A container of several SIDs has none.",
     ),
     CsidBlock: (
         "Blocks don't overlap. There are four at most. With `sr_domain`, each is inside one of its prefixes.",
@@ -179,7 +182,10 @@ def _form(schema: Mapping[str, Any]) -> str:
         most = f"; {schema['maxItems']} at most" if "maxItems" in schema else ""
         return f"list, each: {_form(schema['items'])}{most}"
     if "additionalProperties" in schema:
-        return f"mapping, each under a name: {_form(schema['additionalProperties'])}"
+        key = schema.get("propertyNames", {}).get("title")
+        most = f"; {schema['maxProperties']:,} at most" if "maxProperties" in schema else ""
+        under = f"an {key}" if key else "a name"
+        return f"mapping, each under {under}: {_form(schema['additionalProperties'])}{most}"
     form: str = schema["title"]
     return f"{form}, {schema['minimum']} to {schema['maximum']}" if "minimum" in schema else form
 

@@ -1,4 +1,4 @@
-"""docs/status.md: the keys that `status` and `drops` print as JSON, made from hawkwing/status_model.py."""
+"""docs/status.md: what `status`, `drops` and `paths` print as JSON, made from hawkwing/status_model.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import (
     is_typeddict,
 )
 
-from hawkwing.status_model import Drops
+from hawkwing.status_model import Drops, Paths
 from hawkwing.status_schema import AGENTS, meaning, models
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "status.md"
@@ -30,21 +30,22 @@ _HEAD = """\
 [client](#client) or a [server](#server). [status.schema.json](status.schema.json) is its JSON schema
 (draft 7); the Debian package has it as `/usr/share/hawkwing/status.schema.json`. The keys below stay as they
 are within a major version. New keys may come: ignore those that you don't know. Texts that are sentences
-(`problem`, `error`, `warnings`, `trusted`, `reason`) may change.
+(`problem`, `error`, `warnings`, `trusted`, `reason`, `why`, `state` of a candidate, `notes`) may change.
 
 ```
 sudo hawkwing status --json
 sudo hawkwing drops --json
+sudo hawkwing paths --json --measure=5 wb.hawk.net 80
 ```
 
 `hawkwing drops --json` prints a list of [drops](#drops); `hawkwing drops --follow --json` prints one such
-object a line.
+object a line. `hawkwing paths --json` prints a list of [paths](#paths), one for each client.
 """
 
 
 def text() -> str:
     """The whole file."""
-    return _HEAD + "".join(_section(model) for model in models(*AGENTS, Drops))
+    return _HEAD + "".join(_section(model) for model in models(*AGENTS, Drops, Paths))
 
 
 def _section(model: type) -> str:

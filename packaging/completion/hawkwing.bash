@@ -42,6 +42,9 @@ _hawkwing() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
+      *" --size")
+        return
+        ;;
       *" --sid")
         return
         ;;
@@ -57,9 +60,6 @@ _hawkwing() {
       *" --source")
         return
         ;;
-      *" --size")
-        return
-        ;;
       *" --ioam-namespace")
         return
         ;;
@@ -73,7 +73,7 @@ _hawkwing() {
           drops) words="-i --interface --follow --json client server --help" ;;
           capture) words="-i --interface --count --output --help" ;;
           explain) words="--help" ;;
-          paths) words="--json --help" ;;
+          paths) words="--measure --size --json --help" ;;
           ping) words="--sid --csid -c --count -i --interval -W --wait --source --size --json --help" ;;
           trace) words="--sid --csid -c --count -i --interval -W --wait --source --size --ioam --ioam-namespace --json --help" ;;
           check) words="-c --config --json --help" ;;

@@ -20,6 +20,7 @@ import pytest
 from hawkwing import control
 from hawkwing.agent import Agent
 from hawkwing.client import Client
+from hawkwing.dataplane.bpf import Map
 from hawkwing.dataplane.interfaces import Asked
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Capacities, Loading
@@ -344,6 +345,40 @@ def test_what_is_refused_is_one_sentence_and_changes_nothing(
     assert agent.run(work) == [sentence.format(file=agent.file)]
     assert (agent.entries(), agent.client.steering.queries(), agent.plane.sr_domain) == before
     assert agent.path(SMALL) == SID
+
+
+def test_a_reload_of_labels_writes_no_map(
+    running: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names are shown at once; the control is a reload with another segment list."""
+    agent = running(HEAD)
+    written: list[str] = []
+    for name in ("set", "delete", "push"):
+        real = getattr(Map, name)
+
+        def note(table: Map, *words: Any, name: str = name, real: Callable[..., Any] = real) -> Any:
+            written.append(name)
+            return real(table, *words)
+
+        monkeypatch.setattr(Map, name, note)
+
+    def explained() -> str:
+        return agent.client.explain({"destination": str(SMALL), "port": 80})
+
+    async def work() -> None:
+        assert f"use {SID}: " in explained()
+        for names, shown in (
+            (f"labels: {{'{SID}': r1}}\n", "r1"),
+            (f"labels: {{'{SID}': r2}}\n", "r2"),
+            ("", SID),
+        ):
+            await agent.reload(HEAD + names)
+            assert f"use {shown}: " in explained()
+        assert written == []
+        await agent.reload(HEAD.replace(str(SID), str(sid(7))))
+        assert "set" in written
+
+    agent.run(work)
 
 
 def test_a_reload_changes_the_sr_domain(running: Callable[..., Running]) -> None:

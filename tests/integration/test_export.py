@@ -131,6 +131,7 @@ def test_the_agents_steer_and_reply(containers: Containers, tmp_path: Path) -> N
     assert lists == {((SERVER, *reversed(SIDS)), CLIENT), ((CLIENT, *SIDS), SERVER)}
     (told,) = json.loads(containers.sh("host-a", *HAWKWING, "status", "--json"))
     assert {binding["origin"] for binding in told["bindings"]} == {"backup"}
+    assert "vpp1 > vpp3 > vpp5 > vpp6" in containers.sh("host-a", *HAWKWING, "status")
 
 
 def test_each_host_reaches_each_other(containers: Containers) -> None:

@@ -102,8 +102,8 @@ _OF_THE_AGENT = (
     Edit(
         "reload ignores sr_domain",
         "hawkwing/agent.py",
-        "        self._plane.set_sr_domain(plan.config.sr_domain or None)\n",
-        "",
+        "            self._plane.set_sr_domain(domain)\n",
+        "            pass\n",
         (_DATAPLANE + "test_reload.py::test_a_reload_changes_the_sr_domain",),
     ),
     Edit(

@@ -44,6 +44,12 @@ def test_examples_are_right(file: Path) -> None:
     load_config(file, require_services=False)
 
 
+@pytest.mark.parametrize("blocks", ["{block: 'fcbb:bb00::/32'}", "[{block: 'fcbb:bb00::/32'}]", "[]", ""])
+def test_one_block_of_compressed_sids_or_a_list(blocks: str) -> None:
+    assert faults(f"csid: {blocks}\n") == []
+    assert faults("csid: 5\n") and faults("csid: {blok: 'fcbb:bb00::/32'}\n") and faults("csid: [5]\n")
+
+
 @pytest.mark.parametrize("row", ERRORS, ids=lambda row: row.what)
 def test_mistakes_are_refused(row: Row) -> None:
     assert bool(faults(row.wrong)) != (row.what in BEYOND)

@@ -46,6 +46,14 @@ def test_containerlab_takes_it(made: dict[str, Any]) -> None:
     assert [one.message for one in validators.validator_for(schema)(schema).iter_errors(made)] == []
 
 
+def test_the_clients_labels_are_the_nodes_names(tmp_path: Path) -> None:
+    names = {router.sid: router.name for router in TOPOLOGY.routers}
+    file = tmp_path / "client.yaml"
+    file.write_text(export.client_config(TOPOLOGY, CONFIG))
+    for one in (CONFIG, file):
+        assert load_config(one).labels == names
+
+
 def test_all_nodes_and_links(made: dict[str, Any]) -> None:
     nodes, links = made["topology"]["nodes"], made["topology"]["links"]
     assert made["name"] == TOPOLOGY.name

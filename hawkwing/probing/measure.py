@@ -1,0 +1,118 @@
+"""`hawkwing paths --measure`: probes along all candidates of a destination at the same time.
+
+One loop sends the probes of all lists in turn, and one socket for each source address hears what becomes of
+them. Candidates with the same list and source share its probes.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from ipaddress import IPv6Address
+from typing import Any
+
+from hawkwing.addresses import source_to
+from hawkwing.csid import Block
+from hawkwing.errors import HawkwingError
+from hawkwing.probing import lists, silence
+from hawkwing.probing.chosen import Chosen, blocks_of
+from hawkwing.probing.prober import Event, Prober
+from hawkwing.probing.problems import Problem
+from hawkwing.probing.run import Lane, Pace, Run
+
+INTERVAL, WAIT = 0.2, 1.0
+"""Seconds from probe to probe over one list, and seconds that one has to come back."""
+NO_ANSWER = Problem("no answer")
+Answer = Mapping[str, Any]
+Key = tuple[int, str, tuple[str, ...]]
+"""A candidate: the process ID of its client, the destination's address, and the SIDs."""
+
+
+def key_of(answer: Answer, binding: Answer, candidate: Answer) -> Key:
+    """What a candidate is known by in two answers."""
+    return answer["pid"], binding["address"], tuple(candidate["sids"])
+
+
+def measure(answers: Sequence[Answer], count: int, size: int) -> dict[Key, dict[str, Any]]:
+    """What becomes of `count` probes over each candidate that has SIDs, each with a payload of `size` bytes.
+
+    Ctrl-C ends it with what there is.
+    """
+    lanes: dict[tuple[IPv6Address, bytes], Lane] = {}
+    probed: dict[Key, tuple[Chosen, Lane]] = {}
+    told: dict[Key, dict[str, Any]] = {}
+    for key, blocks in _candidates(answers):
+        try:
+            chosen = _chosen(key, blocks)
+            srh = lists.probe_srh(chosen.sids, blocks)
+        except HawkwingError as error:
+            told[key] = _told(Lane(b"", problem=Problem(str(error))))
+            continue
+        probed[key] = chosen, lanes.setdefault((chosen.source, srh), Lane(srh))
+    if lanes:
+        with closing(Probers([source for source, _srh in lanes], size)) as probers:
+            Run(probers, list(lanes.values()), Pace(count, INTERVAL, WAIT)).run()
+    for chosen, lane in probed.values():
+        if lane.problem is None and lane.tally.sent and not lane.tally.received:
+            why = silence.known(chosen)
+            lane.problem = Problem(why[0]) if why else NO_ANSWER
+    return told | {key: _told(lane) for key, (_chosen, lane) in probed.items()}
+
+
+def _candidates(answers: Sequence[Answer]) -> Iterator[tuple[Key, tuple[Block, ...]]]:
+    for answer in answers:
+        for binding in answer["bindings"]:
+            for candidate in binding["candidates"]:
+                if candidate["sids"]:
+                    yield key_of(answer, binding, candidate), blocks_of(answer)
+
+
+def _chosen(key: Key, blocks: tuple[Block, ...]) -> Chosen:
+    _pid, destination, sids = key
+    source = source_to(IPv6Address(destination))
+    if source is None:
+        raise HawkwingError(f"this host has no route and global address to {destination}")
+    return Chosen(
+        lists.single([IPv6Address(sid) for sid in sids], blocks), source, "candidate", blocks=blocks
+    )
+
+
+def _told(lane: Lane) -> dict[str, Any]:
+    problem = lane.problem.as_json() if lane.problem is not None else None
+    return {**lane.tally.as_json(), "problem": problem}
+
+
+class Probers:
+    """A prober for each source address, used as one; `sources` has that of each list, in the run's order."""
+
+    def __init__(self, sources: Sequence[IPv6Address], size: int) -> None:
+        """HawkwingError where a source is not (any more) an address of this host."""
+        self._by_source: dict[IPv6Address, Prober] = {}
+        self._poll = select.poll()
+        with ExitStack() as stack:
+            for source in dict.fromkeys(sources):
+                self._by_source[source] = prober = Prober(source, size)
+                stack.callback(prober.close)
+                self._poll.register(prober, select.POLLIN)
+            self._closing = stack.pop_all()
+        self._of_list = [self._by_source[source] for source in sources]
+
+    def send(self, number: int, srh: bytes) -> None:
+        """Sends one, from the source of its list."""
+        self._of_list[number % len(self._of_list)].send(number, srh)
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """What has come to any of them within so many seconds."""
+        found = self._come()
+        if not found:
+            self._poll.poll(max(0, -(-seconds * 1000 // 1)))
+            found = self._come()
+        yield from found
+
+    def _come(self) -> list[Event]:
+        return [event for prober in self._by_source.values() for event in prober.events(0)]
+
+    def close(self) -> None:
+        """Closes all sockets."""
+        self._closing.close()
