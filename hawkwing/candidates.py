@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from hawkwing import explain, status
+from hawkwing import explain, status, usage
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.queries import Binding
@@ -57,19 +57,41 @@ def _described(
         **status.of_binding(plane, binding, labels),
         "why": explain.why(binding, stream),
         "packets": plane.path_count(slot).packets if slot else 0,
-        "candidates": list(_candidates(binding, stream, labels)),
+        "candidates": list(_candidates(plane, steering, stream, binding, labels)),
     }
 
 
-def _candidates(binding: Binding, stream: "ControllerStream | None", labels: Labels) -> Iterator[Candidate]:
+def _candidates(
+    plane: DataPlane,
+    steering: Steering,
+    stream: "ControllerStream | None",
+    binding: Binding,
+    labels: Labels,
+) -> Iterator[Candidate]:
     """All paths that there could be, the preferred one first; `state` says why one is not in use."""
-    if binding.controller_path:
-        yield _candidate("controller", binding.controller_path, True, "in use", labels)
-    elif binding.query is not None:
+    if not binding.controller_path and binding.query is not None:
         yield _candidate("controller", (), False, explain.controllers_state(binding.query, stream), labels)
-    if binding.application.sid:
-        used = binding.origin == "backup"
-        yield _candidate("backup", binding.application.sid, used, "in use" if used else "backup", labels)
+    uses = usage.of_binding(steering, binding)
+    plain = usage.is_plain(uses)
+    for use in uses:
+        told = _candidate(use.origin, use.candidate.sids, use.share > 0, use.state, labels)
+        if not plain:
+            told |= _more(plane, use)
+        yield told
+
+
+def _more(plane: DataPlane, use: usage.Use) -> Candidate:
+    """What matters where there are several paths."""
+    told: dict[str, Any] = {
+        "share_percent": round(100 * use.share, 1),
+        "packets": plane.path_count(use.slot).packets if use.slot else 0,
+        "health": status.health_of(use.health),
+    }
+    if use.origin == "backup":
+        told |= {"preference": use.candidate.preference, "weight": use.candidate.weight}
+    if use.candidate.name:
+        told["name"] = use.candidate.name
+    return cast(Candidate, told)
 
 
 def _candidate(

@@ -423,9 +423,9 @@ class Config(Mapped):
 
     probes: Probes | None = Field(
         default=None,
-        description="Whether to send probes along the `paths` of applications, and back to this host. Flows "
-        "leave a path that is dead for another one at once, and return after five probes in a row. Routers "
-        "have to forward packets whose source is this host. An empty mapping is enough.",
+        description="Whether to send probes along the paths of applications with several, and back to this "
+        "host. Flows leave a path that is dead for another one at once, and return after five probes in a "
+        "row. Routers have to forward packets whose source is this host. An empty mapping is enough.",
     )
 
     @classmethod

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
+from hawkwing import usage
 from hawkwing.intents import PathQuery
 from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.queries import Binding
@@ -66,8 +67,18 @@ def _one(
     binding = steering.binding(address, port)
     if binding is None:
         return unsteered(steering, address, port)
-    how = f"use {labels.path(binding.path)}" if binding.path else "are sent without an SRH"
+    how = f"use {_used(steering, binding, labels)}" if binding.path else "are sent without an SRH"
     return f"packets to [{address}]:{port} (service {binding.service}) {how}: {why(binding, stream)}"
+
+
+def _used(steering: Steering, binding: Binding, labels: Labels) -> str:
+    """The path, or the paths with the share of each, and what probes say against one."""
+    if not steering.buckets_of(binding):
+        return labels.path(binding.path)
+    uses = [use for use in usage.of_binding(steering, binding) if use.share]
+    poor = [use for use in uses if use.health.state == "dead"]
+    told = " or ".join(f"{labels.path(use.candidate.sids)} ({100 * use.share:.0f} %)" for use in uses)
+    return f"{told} by flow{', though no probe comes back over any path' if poor else ''}"
 
 
 def unsteered(steering: Steering, address: IPv6Address, port: int | None) -> str:
@@ -88,16 +99,22 @@ def why(binding: Binding, stream: "ControllerStream | None") -> str:
     if binding.query is None and not (intents and stream is not None):
         if not binding.path:
             return f"no controller is asked for {intents}, and no sid is configured"
-        return "the configured sid; no controller is asked"
+        return f"{_configured(binding)}; no controller is asked"
     if binding.query is None:
         state = "the interface has no global IPv6 address yet"
         if binding.path:
-            return f"the configured sid, as backup for {intents}; {state}"
+            return f"{_configured(binding)}, as backup for {intents}; {state}"
         return f"the controller can't be asked for {intents}, {state}, and no sid is configured as backup"
     state = controllers_state(binding.query, stream)
     if binding.origin == "backup":
-        return f"the configured sid, as backup for {intents}; the controller was asked, {state}"
+        return f"{_configured(binding)}, as backup for {intents}; the controller was asked, {state}"
     return f"the controller was asked for {intents}, but {state}, and no sid is configured as backup"
+
+
+def _configured(binding: Binding) -> str:
+    if len(binding.application.candidates) < 2:
+        return "the configured sid"
+    return f"of {len(binding.application.candidates)} configured paths"
 
 
 def controllers_state(query: PathQuery, stream: "ControllerStream | None") -> str:

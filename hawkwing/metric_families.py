@@ -198,6 +198,8 @@ def _of_bindings(bindings: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
         addresses[binding["service"], str(binding["port"]), binding["origin"], path] += 1
         if path:
             sent[path] = binding["path_sent"]
+        for one in binding.get("active", ()):
+            sent[" > ".join(one["sids"])] = one["sent"]
     for labels, count in sorted(addresses.items())[:MOST_PATHS]:
         yield "hawkwing_bindings", labels, count
     for path, over_it in sorted(sent.items())[:MOST_PATHS]:

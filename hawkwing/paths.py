@@ -11,7 +11,7 @@ from hawkwing import control
 from hawkwing.errors import HawkwingError
 from hawkwing.labels import path_of
 from hawkwing.probing.rtt import shown
-from hawkwing.status import rate_behind
+from hawkwing.status import health_behind, rate_behind
 
 if TYPE_CHECKING:
     from hawkwing.probing.measure import Key
@@ -119,7 +119,13 @@ def lines(answers: Sequence[Answer]) -> Iterator[str]:
 def _binding(binding: Answer) -> Iterator[str]:
     yield f"[{binding['address']}]:{binding['port']} (service {binding['service']})"
     for one in binding["candidates"]:
-        if one["in_use"]:
+        if "share_percent" in one:
+            state = f"{one['share_percent']:.0f} % of flows, " if one["in_use"] else "not in use: "
+            state += one["state"] + health_behind(one["health"])
+            if "preference" in one:
+                state += f"; preference {one['preference']}, weight {one['weight']}"
+            state += f"; {one['packets']} packets"
+        elif one["in_use"]:
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(binding["since"]))
             state = f"in use since {since}"
             state += rate_behind(binding["packets_per_second"])
@@ -127,7 +133,8 @@ def _binding(binding: Answer) -> Iterator[str]:
             state = f"not in use: {one['state']}"
         mark = "*" if one["in_use"] else " "
         path = path_of(one)
-        yield f"  {mark} {_NAMES[one['origin']]:<10}  {path + '  ' if path else ''}({state})"
+        name = one.get("name") or _NAMES[one["origin"]]
+        yield f"  {mark} {name:<10}  {path + '  ' if path else ''}({state})"
         if "measured" in one:
             yield f"{'':<16}{_measured(one['measured'])}"
     if binding["sids"]:

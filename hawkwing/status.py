@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hawkwing import status_model as model
+from hawkwing import usage
 from hawkwing.csid import pack, unpack
 from hawkwing.dataplane.layout import limits, reasons
-from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, Count, DataPlane, LearnedPath
+from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, Count, DataPlane, Health, LearnedPath
 from hawkwing.labels import Labels, path_of, path_text
 from hawkwing.queries import Binding
 from hawkwing.steering import Steering
@@ -102,7 +103,36 @@ def of_steering(plane: DataPlane, steering: Steering, labels: Labels) -> Iterato
         slot = steering.slot_of(binding)
         if slot and slot not in sent:
             sent[slot] = _count(plane.path_count(slot))
-        yield {**of_binding(plane, binding, labels), "path_sent": sent[slot] if slot else nothing}
+        path_sent = sent[slot] if slot else nothing
+        if steering.buckets_of(binding):
+            uses = usage.of_binding(steering, binding)
+            active = [_active(plane, use, labels) for use in uses if use.share]
+            told = {**of_binding(plane, binding, labels), "path_sent": path_sent, "active": active}
+        else:
+            told = {**of_binding(plane, binding, labels), "path_sent": path_sent}
+        yield cast(model.Binding, told)
+
+
+def _active(plane: DataPlane, use: usage.Use, labels: Labels) -> model.ActivePath:
+    told: model.ActivePath = {
+        "sids": [str(sid) for sid in use.candidate.sids],
+        "share_percent": round(100 * use.share, 1),
+        "sent": _count(plane.path_count(use.slot)) if use.slot else model.Count(packets=0, bytes=0),
+        "health": health_of(use.health),
+    }
+    if labels:
+        told["nodes"] = labels.nodes(use.candidate.sids)
+    return told
+
+
+def health_of(health: Health) -> model.Health:
+    """What probes tell of a path."""
+    rtt = health.round_trip
+    return {
+        "state": health.state,
+        "probes_received": health.received,
+        "rtt_ms": None if rtt is None else round(rtt * 1000, 3),
+    }
 
 
 def of_controller(stream: "ControllerStream", steering: Steering) -> model.Controller:
@@ -181,13 +211,7 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
         yield f"  controller {controller['target']}: {_controller_state(controller)}{_queries(controller)}"
         yield from _held_back(controller)
     for binding in status.get("bindings", ()):
-        rate = _rate(rates, path_text(binding["sids"]))
-        yield (
-            f"  {binding['service']} [{binding['address']}]:{binding['port']}  {binding['origin']}: "
-            f"{path_of(binding) or 'no path'}  "
-            f"({binding['path_sent']['packets']} packets over this path{rate}, "
-            f"{duration(time.time() - binding['since'])} old)"
-        )
+        yield from _binding_lines(binding, rates)
     for waiting in status.get("unresolved", ()):
         why = f" ({waiting['error']})" if waiting["error"] else ""
         yield f"  {waiting['service']} {waiting['name']}: not resolved yet{why}"
@@ -206,6 +230,33 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
         for name, count in counts.items():
             reason = texts[name]
             yield f"  {direction:7} {reason.kind:9} {count['packets']:>10} packets  {name}: {reason.text}"
+
+
+def _binding_lines(binding: Mapping[str, Any], rates: Mapping[str, float] | None) -> Iterator[str]:
+    head = f"  {binding['service']} [{binding['address']}]:{binding['port']}  {binding['origin']}: "
+    age = f"{duration(time.time() - binding['since'])} old"
+    if "active" not in binding:
+        rate = _rate(rates, path_text(binding["sids"]))
+        sent = f"{binding['path_sent']['packets']} packets over this path{rate}"
+        yield f"{head}{path_of(binding) or 'no path'}  ({sent}, {age})"
+        return
+    count = len(binding["active"])
+    yield f"{head}{count} path{'' if count == 1 else 's'} in use  ({age})"
+    for one in binding["active"]:
+        rate = _rate(rates, path_text(one["sids"]))
+        yield (
+            f"    {one['share_percent']:3.0f} %  {path_of(one)}  "
+            f"({one['sent']['packets']} packets over this path{rate}{health_behind(one['health'])})"
+        )
+
+
+def health_behind(health: Mapping[str, Any]) -> str:
+    """What probes tell of a path, behind other text; empty where they tell nothing."""
+    if health["state"] == "unknown":
+        return ""
+    if health["state"] == "dead":
+        return ", no probe comes back"
+    return f", round trip {health['rtt_ms']:.3g} ms"
 
 
 def _rate(rates: Mapping[str, float] | None, path: str) -> str:

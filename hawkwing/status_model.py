@@ -80,10 +80,32 @@ class Steered(TypedDict):
     since: Annotated[Time, "When this path came."]
 
 
+class Health(TypedDict):
+    """What the agent's own probes tell of a path."""
+
+    state: Annotated[
+        Literal["unknown", "alive", "dead"],
+        "`unknown`: no probes are sent along it, or none has come back yet.",
+    ]
+    probes_received: Annotated[int, "Probes that came back."]
+    rtt_ms: Annotated[float | None, "Round trip in milliseconds, smoothed; null: not known."]
+
+
+class ActivePath(TypedDict):
+    """One of several paths that an application's flows are divided among."""
+
+    sids: Annotated[list[str], "SIDs in travel order."]
+    nodes: NotRequired[_Nodes]
+    share_percent: Annotated[float, "Share of the flows, in percent."]
+    sent: Annotated[Count, "What was sent over it; applications with the same path share it."]
+    health: Annotated[Health, "What probes tell of it."]
+
+
 class Binding(Steered):
     """An application at one address of its service, and the path of its packets."""
 
     path_sent: Annotated[Count, "What was sent over the path; bindings with the same path share it."]
+    active: NotRequired[Annotated[list[ActivePath], "With several paths only: those in use at present."]]
 
 
 class Queries(TypedDict):
@@ -275,6 +297,14 @@ class Candidate(TypedDict):
     nodes: NotRequired[_Nodes]
     in_use: Annotated[bool, "Whether packets take it."]
     state: Annotated[str, "Why they do not, as a sentence."]
+    name: NotRequired[Annotated[str, "Its name in the configuration."]]
+    preference: NotRequired[Annotated[int, "Its preference, where there are several paths."]]
+    weight: NotRequired[Annotated[int, "Its weight, where there are several paths."]]
+    share_percent: NotRequired[
+        Annotated[float, "Share of the flows that have it, in percent; where there are several paths."]
+    ]
+    packets: NotRequired[Annotated[int, "Packets sent over it; where there are several paths."]]
+    health: NotRequired[Annotated[Health, "What probes tell of it; where there are several paths."]]
     measured: NotRequired[
         Annotated[Measured | None, "With `--measure`; null without SIDs, or if it is newer than the probes."]
     ]

@@ -18,7 +18,7 @@ from ipaddress import IPv6Address
 from hawkwing.config_models import Application, Config
 from hawkwing.csid import pack
 from hawkwing.dataplane.layout import limits
-from hawkwing.dataplane.plane import DataPlane, name_key
+from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health, name_key
 from hawkwing.desired import Desired
 from hawkwing.errors import DataplaneError
 from hawkwing.intents import PathQuery
@@ -326,7 +326,7 @@ class Steering:
 
     def slot_of_path(self, sids: SidList) -> int | None:
         """The slot of a path in the policy table; 0 of none, None where it isn't in use."""
-        return self._policies.slot_of(self._packed(sids))
+        return self._policies.slot_of(self.packed(sids))
 
     @property
     def selection_changes(self) -> int:
@@ -336,6 +336,11 @@ class Steering:
     def probed_lists(self) -> dict[SidList, int]:
         """The lists of applications with several, as packets carry them, with their slots."""
         return self._selections.lists()
+
+    def health_of(self, sids: SidList) -> Health:
+        """What probes tell of a path."""
+        slot = self.slot_of_path(sids)
+        return self._plane.health(slot, time.monotonic_ns()) if slot else UNKNOWN
 
     def buckets_of(self, binding: Binding) -> Sequence[SidList]:
         """Of a binding with several paths: the list of each bucket, as packets carry it; else none."""
@@ -487,7 +492,7 @@ class Steering:
         candidates = application.candidates
         return active(candidates, self.reachable) if len(candidates) > 1 else candidates
 
-    def _packed(self, sids: SidList) -> SidList:
+    def packed(self, sids: SidList) -> SidList:
         """The list as packets carry it."""
         return pack(sids, self._desired.blocks)
 
@@ -520,8 +525,8 @@ class Steering:
         alone = len(shares) == 1
         standby = binding.standby if shares and self._desired.probes is not None else ()
         return Wanted(
-            tuple((self._packed(sids), 1 if alone else weight) for sids, weight in shares),
-            tuple(self._packed(sids) for sids in standby),
+            tuple((self.packed(sids), 1 if alone else weight) for sids, weight in shares),
+            tuple(self.packed(sids) for sids in standby),
         )
 
     def _acquire(self, wanted: Wanted, before: SidList | Selection | None) -> SidList | Selection:

@@ -51,6 +51,8 @@ def packets_by_path(told: Status) -> Counter[str]:
     for binding in told.get("bindings", ()):
         if binding["sids"]:
             counts[path_text(binding["sids"])] = binding["path_sent"]["packets"]
+        for one in binding.get("active", ()):
+            counts[path_text(one["sids"])] = one["sent"]["packets"]
     for path in told.get("paths", ()):
         counts[path_text(path["sids"])] += path["packets"]
     return counts

@@ -53,6 +53,9 @@ class Health(NamedTuple):
     round_trip: float | None
 
 
+UNKNOWN = Health("unknown", 0, None)
+
+
 class LearnedPath(NamedTuple):
     """A way back and its slot in the policy table."""
 

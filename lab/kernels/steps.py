@@ -26,8 +26,8 @@ _PYTEST = ("-m", "pytest", "-v", "--color=no", "-o", "cache_dir=/tmp/pytest")
 _PATIENCE = 10  # emulation is slow
 _SIZES = "tests/integration/test_sizes.py"
 #: Of the data plane all but tests that measure times, as those of large configurations do. In the lab, the
-#: demonstration, and tests that send datagrams of all sizes and large packets. For links, agents on each kind of
-#: interface.
+#: demonstration, and tests that send datagrams of all sizes and large packets. For links, agents on each kind
+#: of interface.
 _COMMANDS: dict[str, list[tuple[str, ...]]] = {
     DATAPLANE: [
         (*_PYTEST, "-m", "not measures_time", "--ignore", "tests/dataplane/test_reload.py", "tests/dataplane")

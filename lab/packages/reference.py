@@ -17,6 +17,7 @@ from hawkwing.config_models import (
     CsidBlock,
     Hawkeye,
     IntentEntry,
+    Probes,
     Service,
     Tls,
 )
@@ -34,6 +35,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     CandidatePath: "services.NAME.applications.paths",
     IntentEntry: "services.NAME.applications.intents",
     CsidBlock: "csid",
+    Probes: "probes",
 }
 #: A value of each key, as a file has it.
 EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
@@ -43,9 +45,11 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "services": "{web: {domain_name: wb.hawk.net, applications: [{port: 80, sid: [fcbb:bb00:1::2]}]}}",
         "sr_domain": "[fcbb::/16]",
         "csid": "{block: fcbb:bb00::/32}",
+        "probes": "{interval: 50}",
         "labels": '{fcbb:bb00:1::2: r1, "fcbb:bb00:3::": r3}',
     },
     CsidBlock: {"block": "fcbb:bb00::/32", "length": "16", "local": "57344"},
+    Probes: {"interval": "50"},
     Hawkeye: {
         "enabled": "true",
         "address": "fcbb:cc00:5::f",
@@ -86,6 +90,7 @@ RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
         "Two services with the same address or name can't have the same port.",
         "A SID has one label; several SIDs can have the same one. A container of several SIDs has none.",
     ),
+    Probes: (),
     CsidBlock: (
         "Blocks don't overlap. There are four at most. With `sr_domain`, each is inside one of its prefixes.",
     ),

@@ -1,20 +1,23 @@
 """Several paths for one application, on the wire: flows are divided, and connections leave a dead path."""
 
+import json
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import TCP, UDP
-from scapy.layers.inet6 import IPv6ExtHdrSegmentRouting
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
 
 from lab.network import Lab
-from lab.wait import patient
-from lab.wire import Capture, tcp_port, udp_port
+from lab.wait import patient, wait_until
+from lab.wire import Capture, Filter, tcp_port, udp_port
 
-from .conftest import Agents, Endpoint, on_vpp
-from .onwire import R1, R2, R3, R4, R5, R6, B, assert_steered
+from .conftest import HAWKWING, Agents, Endpoint, on_vpp
+from .onwire import R1, R2, R3, R4, R5, R6, A, B, assert_steered
 
 UPPER, LOWER = [R1, R2, R4, R6], [R1, R3, R5, R6]
 PORT = 5000
@@ -186,6 +189,10 @@ def test_a_path_without_a_route_is_not_used(
 PROBED = "probes: {interval: 20}\n"
 
 
+def told(lab: Lab, *command: str) -> str:
+    return lab.execute("host-a", [*HAWKWING, *command]).stdout
+
+
 def test_flows_leave_a_dead_path_within_three_probes(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
@@ -193,21 +200,63 @@ def test_flows_leave_a_dead_path_within_three_probes(
     if on_vpp(lab):
         pytest.skip("VPP's routers have no black holes here")
     udp("host-b", PORT)
-    agents.client(config(path(UPPER, preference=200), path(LOWER), more=PROBED))
+    agents.client(config(path(UPPER, preference=200, name="upper"), path(LOWER, name="lower"), more=PROBED))
     sender = udp("host-a").socket
 
-    def until(sids: list[str]) -> float:
-        begun = time.monotonic()
-        capture.forget()
-        while True:
+    def until(sids: list[str]) -> None:
+        def moved() -> bool:
+            capture.forget()
             sender.sendto(b"hello", (B, PORT))
-            time.sleep(0.005)
-            sent = lists_sent(capture, UDP)
-            if list(sent.values()) == [sids]:
-                return time.monotonic() - begun
-            assert time.monotonic() < begun + patient(10), sent
+            return list(lists_sent(capture, UDP).values()) == [sids]
+
+        wait_until(moved, patient(10), f"packets to be sent over {sids}")
 
     until(UPPER)
+    assert told(lab, "explain", B, str(PORT)).count("(100 %)") == 1
+    status = told(lab, "status")
+    assert f"100 %  {' > '.join(UPPER)}" in status and "round trip" in status, status
     with black_hole(lab, "vpp4", R4):
-        print(f"left after {until(LOWER):.3f} s")
-    print(f"back after {until(UPPER):.3f} s")
+        until(LOWER)
+        assert f"use {' > '.join(LOWER)} (100 %) by flow" in told(lab, "explain", B, str(PORT))
+        paths = told(lab, "paths", B, str(PORT))
+        assert "upper" in paths and "not in use: no probe comes back" in paths, paths
+        (binding,) = json.loads(told(lab, "status", "--json"))[0]["bindings"]
+        assert [one["sids"] for one in binding["active"]] == [LOWER]
+        assert binding["active"][0]["health"]["state"] == "alive"
+    until(UPPER)
+
+
+def test_probes_end_at_the_sender(lab: Lab, agents: Agents, capture: Capture, tmp_path: Path) -> None:
+    """Each goes along a path and back; without `probes` there are none."""
+    file = tmp_path / "probed.yaml"
+    file.write_text(config(path(UPPER), path(LOWER)))
+    agents.run("host-a", "client", "--config", str(file))
+    capture.forget()
+    capture.assert_nothing_captured()
+    file.write_text(file.read_text() + PROBED)
+    lab.execute("host-a", [*HAWKWING, "reload"])
+    wait_until(lambda: capture.count(Filter(link="host-a-site-a")) > 20, patient(10), "probes")
+    seen = [packet for packet in capture.packets() if packet.link == "host-a-site-a"]
+    assert {packet[IPv6].src for packet in seen} == {A}
+    back = [packet for packet in seen if packet[IPv6].dst == A]
+    assert {packet[IPv6ExtHdrSegmentRouting].segleft for packet in back} == {0}
+    assert {tuple(packet[IPv6ExtHdrSegmentRouting].addresses[:0:-1]) for packet in back} == {
+        tuple(sids + sids[-2::-1]) for sids in (UPPER, LOWER)
+    }
+    assert "ICMPv6" not in str([str(packet) for packet in seen])
+
+
+def test_no_path_counts_as_dead_without_an_agent(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    """A killed agent leaves its filters, which go on steering over the path of the highest preference."""
+    udp("host-b", PORT)
+    client = agents.client(config(path(UPPER, preference=200), path(LOWER), more=PROBED))
+    wait_until(lambda: "round trip" in told(lab, "status"), patient(10), "the first probe")
+    client.signal(signal.SIGKILL)
+    client.wait()
+    time.sleep(0.2)
+    capture.forget()
+    send_many(lab, udp, 10)
+    assert all(sids == UPPER for sids in lists_sent(capture, UDP).values())
+    lab.execute("host-a", [*HAWKWING, "detach"])

@@ -18,6 +18,7 @@ from hawkwing.config_models import (
     CsidBlock,
     Hawkeye,
     IntentEntry,
+    Probes,
     Service,
     Tls,
 )
@@ -37,6 +38,7 @@ BESIDE: dict[type[BaseModel], Keys] = {
     Application: PATH,
     IntentEntry: {"intent": "low-latency"},
     CsidBlock: {"block": "fcbb:bb00::/32"},
+    Probes: {},
     CandidatePath: {"sid": ["fcbb:bb00:1::2"]},
 }
 INTENTS = {"functions": "sfc", "flex_algo_number": "flex-algo"}
@@ -100,6 +102,7 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
         Service: {"services": {"web": keys}},
         Application: {"services": {"web": {**WEB, "applications": [keys]}}},
         CsidBlock: {"sr_domain": ["fcbb::/16"], "csid": keys},
+        Probes: {"probes": keys},
         IntentEntry: {"services": {"web": {**WEB, "applications": [{"port": 80, "intents": [keys]}]}}},
         CandidatePath: {
             "services": {

@@ -1,0 +1,94 @@
+"""Which of a binding's paths flows have at present, as the data plane chooses them, and why not others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple
+
+from hawkwing.dataplane.plane import UNKNOWN, Health
+from hawkwing.queries import Binding
+from hawkwing.selections import MAX_CANDIDATES, PREFERENCE, Candidate
+from hawkwing.sids import SidList
+from hawkwing.steering import Steering
+
+
+class Use(NamedTuple):
+    """A path of a binding: the share of the flows that have it, and why it has none, or is a poor choice."""
+
+    candidate: Candidate
+    origin: Literal["controller", "backup"]
+    share: float
+    state: str
+    slot: int | None
+    health: Health
+
+
+def chosen(
+    buckets: Sequence[SidList], candidates: Sequence[SidList], active: int, dead: Collection[SidList]
+) -> Counter[SidList]:
+    """How many buckets have each list, where some are dead: the rule of bpf/health.h."""
+    found: Counter[SidList] = Counter()
+    for bucket, sids in enumerate(buckets):
+        turned = [candidates[(bucket + number) % active] for number in range(active)]
+        living = (one for one in (sids, *turned, *candidates[active:]) if one not in dead)
+        found[next(living, sids)] += 1
+    return found
+
+
+def of_binding(steering: Steering, binding: Binding) -> list[Use]:
+    """All paths that there could be, but for a controller's that has not come; the preferred ones first."""
+    listed: list[tuple[Candidate, Literal["controller", "backup"]]] = []
+    if binding.controller_path:
+        listed.append((Candidate(binding.controller_path, preference=1 << 32), "controller"))
+    ordered = sorted(binding.application.candidates, key=lambda one: -one.preference)
+    taken = {binding.controller_path}
+    listed += [(one, "backup") for one in ordered if one.sids not in taken]
+    several = bool(steering.buckets_of(binding))
+    health = {one.sids: steering.health_of(one.sids) if several else UNKNOWN for one, _origin in listed}
+    dead = {sids for sids, known in health.items() if known.state == "dead"}
+    shares = _shares(steering, binding, dead)
+    return [
+        Use(
+            one,
+            origin,
+            shares.get(one.sids, 0.0),
+            _state(steering, binding, one, origin, shares.get(one.sids, 0.0), one.sids in dead),
+            steering.slot_of_path(one.sids),
+            health[one.sids],
+        )
+        for one, origin in listed
+    ]
+
+
+def _shares(steering: Steering, binding: Binding, dead: Collection[SidList]) -> dict[SidList, float]:
+    lists = [sids for sids, _weight in binding.shares]
+    if not lists:
+        return {}
+    buckets = steering.buckets_of(binding)
+    if not buckets:
+        return {lists[0]: 1.0}
+    # As they are configured, not as packets carry them.
+    named = {steering.packed(sids): sids for sids in (*lists, *binding.standby)}
+    candidates = list(named.values())[:MAX_CANDIDATES]
+    counts = chosen([named.get(sids, sids) for sids in buckets], candidates, len(lists), dead)
+    return {sids: count / len(buckets) for sids, count in counts.items()}
+
+
+def _state(
+    steering: Steering, binding: Binding, one: Candidate, origin: str, share: float, is_dead: bool
+) -> str:
+    if share:
+        return "in use" if not is_dead else "in use, but no probe comes back: no other path is better"
+    if is_dead:
+        return "no probe comes back"
+    if binding.controller_path and origin == "backup":
+        return "backup"
+    return "lower preference" if steering.reachable(one.sids) else "no route to its first SID"
+
+
+def is_plain(uses: Sequence[Use]) -> bool:
+    """Is there nothing to say of shares, preferences and probes?"""
+    configured = [use.candidate for use in uses if use.origin == "backup"]
+    probed = any(use.health.state != "unknown" for use in uses)
+    return not probed and len(configured) < 2 and all(one.preference == PREFERENCE for one in configured)
