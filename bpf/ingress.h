@@ -101,6 +101,11 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
 	if (!ip6)
 		return HW_TRUNCATED;
+#ifdef HW_SERVER
+	/* For a client's program behind this one. */
+	if (srh->tag == bpf_htons(HW_PROBE_TAG) && same16(ip6->source, ip6->destination))
+		return HW_PROBE;
+#endif
 	payload = bpf_ntohs(ip6->payload_length);
 	if (payload && payload < hop_by_hop + length)
 		return HW_SRH_MALFORMED;

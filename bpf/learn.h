@@ -145,7 +145,8 @@ static __always_inline void learn_from(struct __sk_buff *skb, const struct setti
 	__builtin_memset(w, 0, sizeof(*w));
 	ports = walk(skb, behind, next, w) == WALK_OK && w->source_port && !w->later_fragment;
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
-	if (ip6 && ports && last_entry > 0) {
+	/* A probe of this host's has its own address as source: nothing is sent back. */
+	if (ip6 && ports && last_entry > 0 && !same16(ip6->source, ip6->destination)) {
 		id = flow_identify(set, ip6->source, ip6->destination,
 				   flow_ports(w->source_port, w->destination_port), w->protocol);
 		learn(skb, l3, set, &id, s, list, last_entry);

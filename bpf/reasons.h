@@ -10,7 +10,7 @@
 	X(STEERED, ok, "SRH inserted") \
 	X(SPLIT, ok, "SRH inserted into each of two fragments, because the packet did not fit the MTU") \
 	X(STRIPPED, ok, "SRH removed") \
-	X(PROBE, ok, "probe of this agent that has come back; it ends here") \
+	X(PROBE, ok, "probe of a client that has come back to this host: its agent takes it") \
 	X(ERROR_RESTORED, info, "ICMPv6 error about a steered packet, passed to the stack without the SRH") \
 	X(MSS_CLAMPED, info, "TCP MSS lowered so that segments fit the MTU with their SRH") \
 	X(NEXT_HOP, info, "sent to the next hop of the first segment, which is not that of the destination") \

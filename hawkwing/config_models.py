@@ -425,7 +425,8 @@ class Config(Mapped):
         default=None,
         description="Whether to send probes along the paths of applications with several, and back to this "
         "host. Flows leave a path that is dead for another one at once, and return after five probes in a "
-        "row. Routers have to forward packets whose source is this host. An empty mapping is enough.",
+        "row. Routers have to forward packets whose source is this host, and probes have to return on an "
+        "interface of the agent. An empty mapping is enough.",
     )
 
     @classmethod

@@ -37,7 +37,7 @@ ADVICE: Mapping[str, Advice] = {
         "Nothing is lost. If this continues, raise the MTU of the link, or send smaller datagrams.",
     ),
     "STRIPPED": Advice(INGRESS, "Nothing."),
-    "PROBE": Advice(INGRESS, "Nothing. `hawkwing paths` shows what the probes have measured.", "client"),
+    "PROBE": Advice(INGRESS, "Nothing. `hawkwing paths` shows what the probes have measured."),
     "ERROR_RESTORED": Advice(
         INGRESS,
         "Capture the ICMPv6 errors to see which router sends them, and why: `tcpdump -ni eth0 icmp6`.",

@@ -420,7 +420,8 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> Non
     chain = read_chain(packet, at + srh.size, srh.next_header)
     if chain.later:
         return
-    if chain.problem or not chain.source_port or len(srh.segments) < 2:
+    to_itself = packet[8:24] == packet[24:40]
+    if chain.problem or not chain.source_port or len(srh.segments) < 2 or to_itself:
         out.count("NOTHING_TO_LEARN")
         return
     path = way_back(tables, srh.segments[1:])

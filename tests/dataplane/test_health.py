@@ -245,3 +245,23 @@ def test_what_the_agent_says_of_it(scene: Scene) -> None:
     assert state(BEST) == "dead"
     scene.prober(beat=100)
     assert state(BEST) == "unknown"
+
+
+def own_probe(here: Any, tag: int, left: int = 0) -> bytes:
+    """A probe of a client on this host, with a server's program before the client's."""
+    body = p.udp(here, here, 40000, 40000, bytes(24))
+    srh = bytearray(p.srh(p.UDP, [*SIDS[:2], here], body, left=left))
+    struct.pack_into("!H", srh, 6, tag)
+    return p.ipv6(here, here, p.ROUTING, bytes(srh))
+
+
+def test_a_server_leaves_probes_to_the_client(server: Host) -> None:
+    server.bench.expect("ingress", own_probe(server.here, TAG), "PROBE")
+    server.bench.expect("ingress", own_probe(server.here, TAG, left=1), "SEGMENTS_LEFT")
+
+
+def test_a_server_learns_nothing_from_what_this_host_sends_to_itself(server: Host) -> None:
+    """Probes of `hawkwing ping` lose their SRH, so that the kernel delivers them."""
+    body = p.udp(server.here, server.here, 40000, 40000, bytes(24))
+    out = p.ipv6(server.here, server.here, p.UDP, body)
+    server.bench.expect("ingress", own_probe(server.here, 0), "STRIPPED", "NOTHING_TO_LEARN", out=out)

@@ -51,7 +51,7 @@ class Plane:
         self.role = role
         self.sr_domain = None
         self.csid = ()
-        self.maps = dict.fromkeys(("policies", "names", "flows", "free_slots"), Table())
+        self.maps = dict.fromkeys(("policies", "selections", "names", "flows", "free_slots"), Table())
         self.flows: FlowTable | None = None
 
     def __getattr__(self, name: str) -> Callable[..., None]:
