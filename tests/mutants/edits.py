@@ -363,6 +363,55 @@ _OF_THE_DATA_PLANE = (
         "\tif (bpf_ntohs(old) <= limit || limit)",
         (_DATAPLANE + "test_mss.py::test_clamped_on_egress",),
     ),
+    Edit(
+        "another flow label changes no path",
+        "bpf/select.h",
+        "(bpf_ntohl(first_word) & FLOW_LABEL)",
+        "(bpf_ntohl(first_word) & 0)",
+        (_DATAPLANE + "test_select.py::test_a_flow_keeps_its_path_and_another_label_can_have_another",),
+    ),
+    Edit(
+        "the MSS leaves room for the present path only",
+        "bpf/decide.h",
+        "\t\tlength = longest_srh(d->route);",
+        "\t\tlength = p->srh_length;",
+        (_DATAPLANE + "test_select.py::test_the_mss_leaves_room_for_the_longest",),
+    ),
+    Edit(
+        "a path without answers is used all the same",
+        "bpf/select.h",
+        "\tif (likely(!is_dead(slot, prober, now)))",
+        "\tif (likely(!is_dead(slot, prober, now) || prober))",
+        (_DATAPLANE + "test_health.py::test_a_silent_path_is_left_for_one_of_its_preference",),
+    ),
+    Edit(
+        "a prober that has stopped makes all paths dead",
+        "bpf/select.h",
+        "\tif (now > prober->beat && now - prober->beat > prober->silence)\n\t\treturn slot;\n",
+        "",
+        (_DATAPLANE + "test_health.py::test_a_prober_that_has_stopped_makes_nothing_dead",),
+    ),
+    Edit(
+        "a probe that was kept proves that its path is alive",
+        "bpf/health.h",
+        "probe->sent <= h->sent || ",
+        "",
+        (_DATAPLANE + "test_health.py::test_one_that_was_sent_before_the_last_proves_nothing",),
+    ),
+    Edit(
+        "anybody's probe counts",
+        "bpf/health.h",
+        " || probe->key != prober->key)",
+        ")",
+        (_DATAPLANE + "test_health.py::test_what_is_none_of_ours_is_treated_as_ever",),
+    ),
+    Edit(
+        "one probe is enough for a path to return",
+        "bpf/types.h",
+        "#define HW_GOOD_PROBES 5",
+        "#define HW_GOOD_PROBES 1",
+        (_DATAPLANE + "test_health.py::test_a_path_returns_after_five_probes_in_a_row",),
+    ),
 )
 
 EDITS: tuple[Edit, ...] = (*_OF_THE_AGENT, *_OF_THE_DATA_PLANE)
