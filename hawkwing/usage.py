@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from hawkwing.dataplane.plane import UNKNOWN, Health
@@ -25,11 +25,11 @@ class Use(NamedTuple):
 
 
 def chosen(
-    buckets: Sequence[SidList], candidates: Sequence[SidList], active: int, dead: Collection[SidList]
+    buckets: Mapping[int, SidList], candidates: Sequence[SidList], active: int, dead: Collection[SidList]
 ) -> Counter[SidList]:
     """How many buckets have each list, where some are dead: the rule of bpf/health.h."""
     found: Counter[SidList] = Counter()
-    for bucket, sids in enumerate(buckets):
+    for bucket, sids in buckets.items():
         turned = [candidates[(bucket + number) % active] for number in range(active)]
         living = (one for one in (sids, *turned, *candidates[active:]) if one not in dead)
         found[next(living, sids)] += 1
@@ -71,7 +71,9 @@ def _shares(steering: Steering, binding: Binding, dead: Collection[SidList]) -> 
     # As they are configured, not as packets carry them.
     named = {steering.packed(sids): sids for sids in (*lists, *binding.standby)}
     candidates = list(named.values())[:MAX_CANDIDATES]
-    counts = chosen([named.get(sids, sids) for sids in buckets], candidates, len(lists), dead)
+    counts = chosen(
+        {bucket: named.get(sids, sids) for bucket, sids in enumerate(buckets)}, candidates, len(lists), dead
+    )
     return {sids: count / len(buckets) for sids, count in counts.items()}
 
 

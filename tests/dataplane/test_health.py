@@ -10,10 +10,12 @@ import pytest
 
 from hawkwing.dataplane.layout import limits, structures
 from hawkwing.selections import Contents
+from hawkwing.usage import chosen
 from tests.dataplane import packets as p
 from tests.dataplane.bench import SHOT, Bench
+from tests.dataplane.model import Selected
 from tests.dataplane.packets import steered
-from tests.dataplane.scene import GROUP, HOST_A, SIDS, Host
+from tests.dataplane.scene import GROUP, HOST_A, LOCAL_PORT, SIDS, Host
 
 BUCKETS = 1 << limits()["HW_BUCKET_BITS"]
 TAG = limits()["HW_PROBE_TAG"]
@@ -265,3 +267,22 @@ def test_a_server_learns_nothing_from_what_this_host_sends_to_itself(server: Hos
     body = p.udp(server.here, server.here, 40000, 40000, bytes(24))
     out = p.ipv6(server.here, server.here, p.UDP, body)
     server.bench.expect("ingress", own_probe(server.here, 0), "STRIPPED", "NOTHING_TO_LEARN", out=out)
+
+
+@pytest.mark.parametrize(
+    "dead", [(), (BEST,), (SECOND,), (BEST, SECOND), (BEST, THIRD), (BEST, SECOND, THIRD), tuple(PATHS)]
+)
+def test_what_the_agent_says_of_shares_is_what_the_programs_do(scene: Scene, dead: tuple[int, ...]) -> None:
+    scene.prober()
+    for slot in PATHS:
+        scene.seen(slot, 100 if slot in dead else 1)
+    lists = [tuple(sids) for sids in PATHS.values()]
+    buckets = [lists[bucket % 2] for bucket in range(BUCKETS)]
+    numbers = Selected(tuple((bytes([bucket]),) for bucket in range(BUCKETS)))
+    host = scene.host
+    for label in range(1, 60):
+        packet = host.out(p.UDP, host.udp(PORT), label=label)
+        ends = host.here.packed, host.there.packed, (LOCAL_PORT, PORT)
+        ((number,),) = (path[0] for path in [numbers.of(label, *ends, p.UDP)])
+        (sids,) = chosen({number: buckets[number]}, lists, 2, {tuple(PATHS[slot]) for slot in dead})
+        assert scene.bench.run("egress", packet).packet == steered(packet, sids)

@@ -1,0 +1,157 @@
+"""Which paths are probed, from which address, and what is said of those that can't be."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any, cast
+
+import pytest
+
+from hawkwing.csid import Block
+from hawkwing.dataplane.plane import DataPlane
+from hawkwing.path_probes import PathProber
+from hawkwing.sids import SidList
+from hawkwing.steering import Steering
+
+LOOPBACK = IPv6Address("::1")
+A, B = ((IPv6Address(f"fcbb:bb00:{number}::2"),) for number in (1, 2))
+LINK = (IPv6Address("fcbb:bb00:e001::"),)
+BLOCK = Block(IPv6Network("fcbb:bb00::/32"))
+
+
+class Plane:
+    """What is told to the programs."""
+
+    csid = (BLOCK,)
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int, int, int]] = []
+        self.probed: list[tuple[int, bool]] = []
+
+    def set_prober(self, *values: int) -> None:
+        self.told.append(cast(Any, values))
+
+    def set_probed(self, slot: int, probed: bool) -> None:
+        self.probed.append((slot, probed))
+
+
+class Paths:
+    """The paths to probe, with their slots."""
+
+    def __init__(self, **slots: int) -> None:
+        self.selection_changes = 0
+        self.slots: dict[SidList, int] = {}
+
+    def set(self, slots: dict[SidList, int]) -> None:
+        self.slots = slots
+        self.selection_changes += 1
+
+    def probed_lists(self) -> dict[SidList, int]:
+        return self.slots
+
+
+def prober(
+    plane: Plane, paths: Paths, source: Callable[[IPv6Address], IPv6Address | None] = lambda _sid: LOOPBACK
+) -> PathProber:
+    return PathProber(cast(DataPlane, plane), cast(Steering, paths), source)
+
+
+def run(made: PathProber, until: Callable[[], bool], interval: int = 10) -> None:
+    """Runs it until this is so."""
+
+    async def main() -> None:
+        task = asyncio.create_task(made.run(interval))
+        async with asyncio.timeout(20):
+            while not until():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_the_programs_know_when_it_sent_last_and_since_when() -> None:
+    plane, paths = Plane(), Paths()
+    paths.set({A: 1, B: 2})
+    made = prober(plane, paths)
+    begun = time.monotonic_ns()
+    run(made, lambda: len(plane.told) >= 5)
+    keys = {key for key, *_rest in plane.told[:-1]}
+    assert len(keys) == 1 and keys != {0}
+    for _key, beat, since, silence in plane.told[:-1]:
+        assert begun <= since <= beat <= time.monotonic_ns() and silence == 30_000_000
+    # Nothing counts as dead any more.
+    assert plane.told[-1] == (0, 0, 0, 0)
+
+
+def test_without_a_path_nothing_can_be_dead() -> None:
+    plane = Plane()
+    run(prober(plane, Paths()), lambda: bool(plane.told))
+    assert plane.told[0][3] == 0
+
+
+def test_a_pause_is_told() -> None:
+    plane, paths = Plane(), Paths()
+    paths.set({A: 1})
+    made = prober(plane, paths)
+
+    def busy() -> bool:
+        if len(plane.told) == 3:
+            time.sleep(0.1)
+        return len(plane.told) >= 6
+
+    run(made, busy)
+    sinces = [since for _key, _beat, since, _silence in plane.told[:-1]]
+    assert sinces[-1] > sinces[0]
+
+
+def test_each_path_is_probed_and_those_that_are_gone_no_more() -> None:
+    plane, paths = Plane(), Paths()
+    paths.set({A: 1, B: 2})
+    made = prober(plane, paths)
+
+    def moved() -> bool:
+        if made.sent(1) > 2 and made.sent(2) > 2 and B in paths.slots:
+            paths.set({A: 3})
+        return made.sent(3) > 2
+
+    run(made, moved)
+    assert plane.probed == []
+
+
+def test_a_path_with_a_link_in_one_direction_is_left_out_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plane, paths = Plane(), Paths()
+    paths.set({A: 1, LINK: 2})
+    made = prober(plane, paths)
+    with caplog.at_level(logging.WARNING):
+
+        def looked_twice() -> bool:
+            made.look_again()
+            return made.sent(1) > 5
+
+        run(made, looked_twice)
+    assert plane.probed == [(2, False)]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "path fcbb:bb00:e001:: is not probed: fcbb:bb00:e001:: names a link in one direction: "
+        "no probe can return over it"
+    ]
+
+
+def test_without_a_source_address_it_is_left_out_until_there_is_one() -> None:
+    plane, paths, sources = Plane(), Paths(), {A[0]: None, B[0]: LOOPBACK}
+    paths.set({A: 1, B: 2})
+    made = prober(plane, paths, lambda sid: cast(IPv6Address | None, sources[sid]))
+
+    def found() -> bool:
+        if made.sent(2) > 2:
+            sources[A[0]] = LOOPBACK
+            made.look_again()
+        return made.sent(1) > 2
+
+    run(made, found)
+    assert plane.probed == [(1, False), (1, True)]
