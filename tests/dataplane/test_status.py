@@ -6,11 +6,8 @@ import asyncio
 import time
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Any
 
-from jsonschema import Draft7Validator
-
-from hawkwing import status, status_schema
+from hawkwing import status
 from hawkwing.config import load_config
 from hawkwing.csid import Block
 from hawkwing.dataplane.layout import limits
@@ -18,7 +15,7 @@ from hawkwing.dataplane.loader import Capacities
 from hawkwing.steering import Steering
 from tests.dataplane import packets as p
 from tests.dataplane.scene import HOST_A, HOST_B, LOCAL_PORT, SIDS, Host
-from tests.schemas import closed
+from tests.schemas import assert_as_described
 
 OTHER = IPv6Address("fcbb:cc00:2::b")
 SERVICES = f"""
@@ -41,13 +38,6 @@ services:
     applications:
       - {{port: 119, sid: ["fcbb:bb00:3::"]}}
 """
-
-
-def assert_as_described(told: Any, model: str) -> None:
-    """It has the keys of the schema, and no others."""
-    whole = closed(status_schema.schema())
-    described = {"$ref": f"#/definitions/{model}", "definitions": whole["definitions"]}
-    assert [one.message for one in Draft7Validator(described).iter_errors(told)] == []
 
 
 def steering_of(client: Host, folder: Path) -> Steering:

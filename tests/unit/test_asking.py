@@ -19,6 +19,7 @@ from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.queries import FORMER_ANSWERS
 from hawkwing.steering import GRACE, Steering
 from hawkwing.tasks import Supervisor
+from tests.schemas import assert_as_described
 
 SOURCE, CONTROLLER, SID = IPv6Address("fd00::1"), IPv6Address("fd00::9"), IPv6Address("fcbb:bb00:1::2")
 LATENCY = (Intent(IntentType.LOW_LATENCY),)
@@ -335,6 +336,14 @@ def test_status_and_explain_tell_what_became_of_each_query() -> None:
         assert (held["intents"], held["requests"]) == (["low-latency"], 1)
         assert (held["held_back"], held["reason"]) == (True, "connection lost")
         assert 4 < held["next_request"] - time.time() < 6
+        assert held["source"] == str(SOURCE)
+        waiting = told["unanswered"][1]
+        assert (waiting["held_back"], waiting["reason"]) == (False, "")
+        assert (told["target"], told["state"]) == ("[fd00::9]:5001", "connected")
+        assert (told["retry_at"], told["error"]) == (None, "")
+        assert abs(told["since"] - time.time()) < 60
+        assert told["counters"] == stream.counters
+        assert (told["counters"]["results"], told["counters"]["empty"]) == (2, 1)
         ends = [
             "the controller's path for low-latency",
             "the controller was asked, it returned no path",
@@ -345,6 +354,12 @@ def test_status_and_explain_tell_what_became_of_each_query() -> None:
             assert explain.sentence(steering, stream, name(number), 80).endswith(end)
         stream._enter("connecting")
         assert explain.sentence(steering, stream, name(3), 80).endswith("asked, it is not connected")
+        told = status.of_controller(stream, steering)
+        assert told["state"] == "connecting"
+        assert [one["next_request"] for one in told["unanswered"]] == [None, None], (
+            "not before it is connected"
+        )
+        assert_as_described(told, "Controller")
 
     asyncio.run(look())
 
