@@ -87,7 +87,7 @@ class ControllerStream:
         self._name = name
         self._describe = describe
         self._backoff = backoff or Backoff()
-        self._after_cancelled = Backoff(first=0.1, cap=1.0)
+        self._after_cancelled = Backoff(first=0.1)
         self._cancelled = 0
         self._changed = asyncio.Event()
         self._state: State = "connecting"
@@ -145,7 +145,6 @@ class ControllerStream:
 
     async def _connect_and_converse(self) -> None:
         """Always ends with an exception."""
-        self._enter("connecting")
         channel = self._open_channel()
         try:
             await settle(channel)
@@ -178,7 +177,6 @@ class ControllerStream:
     async def _leave(self, call: grpc.aio.StreamStreamCall, tasks: Collection[asyncio.Task[None]]) -> None:
         """Closes our half of the stream and gives the controller a moment to notice."""
         self._leaving = True
-        self._changed.set()
         # A stream that has ended, or is in the middle of a write, is left as it is.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(FAREWELL):

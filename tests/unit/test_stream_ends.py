@@ -125,6 +125,11 @@ def test_a_controller_that_accepts_and_hangs_up_is_told_once_and_connected_when_
     assert told.notes[2:] == [f"connected to {WHERE}"]
 
 
+def test_before_the_first_attempt_nothing_is_wrong(told: Told) -> None:
+    assert (told.stream.state, told.stream.error, told.stream.retry_at) == ("connecting", "", None)
+    told.counts()
+
+
 def test_an_answer_shows_that_it_is_connected(told: Told) -> None:
     told.stream.change([LATENCY], [])
     told.answer(LATENCY, SID_1)
@@ -334,6 +339,16 @@ async def test_it_is_connected_before_there_is_anything_to_ask() -> None:
 
 
 @in_loop
+async def test_a_query_is_asked_at_once_when_nothing_else_was_due() -> None:
+    table = entry(LATENCY, SID_1), entry(JITTER, SID_1)
+    async with controller(*table) as (_, _, port), agent(port, LATENCY) as host_a:
+        await host_a.until((LATENCY, (SID_1,)))
+        await wait_until(lambda: not host_a.stream._changed.is_set(), "the stream to have nothing to do")
+        host_a.stream.change([JITTER], [])
+        await host_a.until((LATENCY, (SID_1,)), (JITTER, (SID_1,)))
+
+
+@in_loop
 async def test_the_controller_sees_the_end_of_our_half_and_may_end_its_own_in_peace() -> None:
     ends: list[str] = []
 
@@ -342,6 +357,7 @@ async def test_the_controller_sees_the_end_of_our_half_and_may_end_its_own_in_pe
             while await context.read() is not grpc.aio.EOF:
                 pass
             ends.append("our half is closed")
+            await context.write(to_result(to_request(LATENCY), [SID_1]))
             await asyncio.sleep(0.03)
             ends.append("it ends its half")
         except asyncio.CancelledError:
@@ -353,6 +369,7 @@ async def test_the_controller_sees_the_end_of_our_half_and_may_end_its_own_in_pe
             await host_a.counts("requests", 1)
         await wait_until(lambda: len(ends) == 2, "the end of the stream")
     assert ends == ["our half is closed", "it ends its half"]
+    assert host_a.paths == [], "what comes now is not wanted any more"
 
 
 @in_loop
