@@ -180,6 +180,14 @@ def test_pushes_leave_nothing_behind() -> None:
     assert len(asker.questions._schedule) < 5
 
 
+def test_streams_that_are_over_leave_nothing_behind() -> None:
+    asker = Asker(3)
+    for _ in range(100):
+        asker.send()
+        asker.questions.begin(asker.now)
+    assert len(asker.questions._schedule) < 5
+
+
 def test_a_new_stream_asks_all_again_and_what_was_dropped_is_gone() -> None:
     asker = Asker(3)
     asker.send()
@@ -430,3 +438,56 @@ def test_after_an_answer_it_is_asked_as_rarely_as_at_first() -> None:
     asker.run(2.5 * AGAIN_FIRST)
     times = [time for time in asker.times(0) if time > 1120]
     assert len(times) >= 2 and times[1] - times[0] <= 1.2 * AGAIN_FIRST + 1e-6
+
+
+def suspected(asker: Asker, *numbers: int) -> None:
+    """Begins a stream on which these are suspects, and the others are not."""
+    for number in numbers:
+        question = asker.questions.get(query(number))
+        assert question is not None
+        question.suspect = True
+    asker.questions.begin(asker.now)
+
+
+def test_a_suspect_has_its_turn_although_others_are_due_all_the_time() -> None:
+    asker = Asker(300)
+    suspected(asker, 0)
+    asker.run(6 * PATIENCE)
+    assert asker.times(0)
+
+
+def test_others_have_their_turn_although_there_are_many_suspects() -> None:
+    asker = Asker(20)
+    suspected(asker, *range(1, 20))
+    asker.run(15 * PATIENCE)
+    assert len(asker.times(0)) >= 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_looked_again_when_the_suspect_is_due_or_another_one_before(seed: int) -> None:
+    random.seed(seed)
+    asker = Asker(1)
+    suspected(asker, 0)
+    asker.questions.change([query(7)], [])
+    assert asker.send() == [7]
+    asker.now += STEP
+    due, pause = asker.questions.due(asker.now)
+    (last,) = asker.questions.open
+    assert due == [] and pause == pytest.approx(min(PATIENCE - STEP, last.due - asker.now))
+    asker.questions.answered(query(7), asker.now)
+    asker.now += PATIENCE - STEP - 0.1
+    assert asker.send() == [0], "with the answer there is nothing to wait for"
+
+
+def test_a_suspect_is_not_asked_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hawkwing.controller.questions.jittered", lambda seconds: 1.2 * seconds)
+    asker = Asker(2)
+    suspected(asker, 0, 1)
+    assert asker.send() == [0]
+    asker.now += PATIENCE - 0.1
+    asker.questions.change([query(7)], [query(0)])
+    assert asker.send() == [7]
+    asker.now += PATIENCE - 0.1
+    assert asker.send() == []
+    asker.now += 0.2
+    assert asker.send() == [1]
