@@ -491,3 +491,49 @@ def test_a_suspect_is_not_asked_before_its_time(monkeypatch: pytest.MonkeyPatch)
     assert asker.send() == []
     asker.now += 0.2
     assert asker.send() == [1]
+
+
+@pytest.mark.parametrize(
+    ("how", "waits"),
+    [
+        (Break.REFUSED, [5, 10, 20, 40, 80, 160, 320, 600, 600]),
+        (Break.BROKEN, [0, 5, 10, 20, 40, 60, 60, 60, 60]),
+    ],
+)
+def test_how_long_one_is_held_back_where_nothing_else_was_answered(how: Break, waits: list[float]) -> None:
+    """A refusal is the query's fault; a stream that breaks may be the controller's."""
+    asker = Asker(1)
+    found = []
+    for _ in waits:
+        assert asker.send() == [0]
+        held = asker.questions.broke(how, asker.now, "")
+        found.append(held.hold if held is not None else 0)
+        asker.now += found[-1] + 1
+        asker.questions.begin(asker.now)
+    assert found == waits
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_that_was_dropped_does_not_keep_others_from_their_turn(seed: int) -> None:
+    random.seed(seed)
+    asker = Asker(5)
+    asker.send()
+    asker.questions.change([], [query(0), query(2)])
+    asker.now += 3
+    assert sorted(asker.send()) == [1, 3, 4]
+
+
+def test_an_answer_comes_before_its_question_was_asked_again() -> None:
+    asker = Asker(1)
+    asker.send()
+    asker.now += 3
+    assert asker.questions.due(asker.now)[0]
+    asker.answer(0)
+    assert asker.send() == []
+
+
+def test_a_new_one_that_was_answered_on_the_stream_before_is_not_waited_for() -> None:
+    asker = Asker(2, new=True)
+    asker.answer(0)
+    assert asker.send() == [0]
+    assert asker.send() == [1]
