@@ -211,19 +211,47 @@ def test_sources_that_change_are_asked_from(maps: Maps, tmp_path: Path) -> None:
     assert maps.steering.queries() == [] and maps.path(ONE, 80) == [SID_A]
 
 
+def generation(maps: Maps) -> int:
+    """Rises when the programs have to look up anew what they remember."""
+    settings = structures()["settings"].from_buffer_copy(maps.plane.maps["settings"].get(bytes(4)) or b"")
+    return int(settings.generation)
+
+
+def test_a_whole_configuration_is_one_change_for_the_programs(maps: Maps, named: Config) -> None:
+    before = generation(maps)
+    maps.steering.apply(named, SOURCE)
+    assert generation(maps) == before + 1
+    maps.steering.apply(named, SOURCE)
+    assert generation(maps) == before + 1, "nothing has changed"
+
+
+def test_without_a_configuration_there_is_nothing_to_steer(maps: Maps) -> None:
+    assert maps.steering.names == [] and list(maps.steering.named_services()) == []
+    assert not maps.steering.learn("a.example", [ONE], ttl=10)
+    assert maps.steering.queries() == [] and list(maps.steering.bindings()) == []
+    assert maps.steering.paths_left_out == 0
+
+
+def test_an_address_stays_half_a_minute_longer_than_its_answer_and_at_most_five_minutes_and_a_half(
+    maps: Maps, named: Config
+) -> None:
+    maps.steering.apply(named, SOURCE)
+    for ttl, kept in ((10, 40), (299, 329), (4000, 330)):
+        maps.steering.learn("a.example", [ONE], ttl=ttl)
+        maps.clock.now += kept - 1
+        assert not maps.steering.expire(lambda _name: True) and maps.path(ONE, 80) == [SID_A]
+        maps.clock.now += 2
+        assert maps.steering.expire(lambda _name: True) and maps.path(ONE, 80) is None
+
+
 def test_a_change_is_made_in_steps_and_seen_at_its_end(maps: Maps, named: Config) -> None:
     """As long as it goes on the programs may use what they remember; then they look up anew."""
-
-    def generation() -> int:
-        settings = structures()["settings"].from_buffer_copy(maps.plane.maps["settings"].get(bytes(4)) or b"")
-        return int(settings.generation)
-
     steps = maps.steering.applying(Desired.of(named), lambda _: SOURCE)
-    turns, before = 1, generation()
+    turns, before = 1, generation(maps)
     while not maps.steering.finish(steps, seconds=-1):
-        assert generation() <= before + turns
+        assert generation(maps) <= before + turns
         turns += 1
-    assert turns > 2 and generation() > before
+    assert turns > 2 and generation(maps) > before
     assert maps.entries() == (0, 4, 1)
     assert maps.steering.finish(iter(()))
 
