@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -169,8 +170,11 @@ def test_names_are_known_by_the_number_of_their_group(maps: Maps, named: Config)
     (group,) = struct.unpack("=I", maps.plane.maps["names"].get(name_key("a.example")) or b"")
     assert maps.steering.name_of_group(group) == "a.example"
     assert maps.steering.name_of_group(group + 1) is None
+    assert list(maps.steering.named_services()) == [("web", "a.example")]
     assert not maps.steering.learn("other.example", [ONE], ttl=10)
     assert not maps.steering.knows(ONE) and maps.steering.learned() == {}
+    maps.steering.apply(Config(), None)
+    assert maps.steering.name_of_group(group) is None
 
 
 def test_sources_that_change_are_asked_from(maps: Maps, tmp_path: Path) -> None:
@@ -238,9 +242,9 @@ def test_an_address_stays_half_a_minute_longer_than_its_answer_and_at_most_five_
     maps.steering.apply(named, SOURCE)
     for ttl, kept in ((10, 40), (299, 329), (4000, 330)):
         maps.steering.learn("a.example", [ONE], ttl=ttl)
-        maps.clock.now += kept - 1
+        maps.clock.now += kept
         assert not maps.steering.expire(lambda _name: True) and maps.path(ONE, 80) == [SID_A]
-        maps.clock.now += 2
+        maps.clock.now += 1
         assert maps.steering.expire(lambda _name: True) and maps.path(ONE, 80) is None
 
 
@@ -314,9 +318,58 @@ def test_no_room_for_an_address(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert maps.steering.learned()["a.example"] == [ONE, TWO]
     assert maps.entries()[:2] == (2, routes)
     assert not maps.steering.knows(IPv6Address("fd00::13"))
-    assert "the data plane's tables have no room" in caplog.text
+    told = [message for message in caplog.messages if "are not steered" in message]
+    assert told == [
+        "packets to fd00::13 (a.example) are not steered: "
+        "the data plane's tables have no room (Argument list too long)"
+    ]
+    maps.clock.now += 50
+    assert not maps.steering.learn("a.example", [IPv6Address("fd00::13"), ONE], 60.0)
+    assert maps.steering.left_out == {"a.example": 2} and len(caplog.messages) == len(set(caplog.messages))
+    maps.clock.now += 50
+    assert maps.steering.expire(lambda _name: True)
+    assert maps.steering.learned()["a.example"] == [ONE], "what there was room for is good for longer"
+    maps.steering.learn("a.example", [TWO], 60.0)
     assert [query.destination for query in maps.steering.queries()] == [ONE, TWO]
     assert maps.path(ONE, 80) == [SID_A]
+
+
+def test_where_a_controllers_path_finds_no_room_all_that_need_it_keep_their_own(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("loading BPF programs needs root")
+    maps = Maps(Capacities(policies=3))
+    text = NAMED.replace(f'sid: ["{SID_B}"]', f'sid: ["{SID_B}"]\n        intents: [{{intent: low-latency}}]')
+    maps.steering.apply(configured(tmp_path, text), SOURCE)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    (query,) = maps.steering.queries()
+    maps.steering.set_controller_path(query, (SID_C,))
+    assert maps.steering.paths_left_out == 2
+    assert [binding.origin for binding in maps.steering.bindings_at(ONE)] == ["backup", "backup"]
+    assert maps.path(ONE, 80) == [SID_A] and maps.path(ONE, 81) == [SID_B]
+
+
+def test_a_path_is_as_old_as_its_last_change(maps: Maps, named: Config) -> None:
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    (query,) = maps.steering.queries()
+    binding = maps.steering.binding(ONE, 80)
+    assert binding is not None
+    binding.since = 0.0
+    maps.steering.set_controller_path(query, (SID_C,))
+    assert abs(binding.since - time.time()) < 60
+    binding.since = 0.0
+    maps.steering.set_controller_path(query, (SID_C,))
+    maps.steering.apply(named, SOURCE)
+    assert binding.since == 0.0, "the same path"
+
+
+def test_what_there_is_at_an_address(maps: Maps, named: Config) -> None:
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    assert [binding.application.port for binding in maps.steering.bindings_at(ONE)] == [80, 81]
+    assert maps.steering.bindings_at(TWO) == [] and maps.steering.binding(TWO, 80) is None
+    assert maps.steering.binding(ONE, 82) is None
+    assert maps.steering.knows(ONE) and not maps.steering.knows(TWO)
 
 
 def test_no_answer_is_good_for_longer_than_names_are_asked(maps: Maps, tmp_path: Path) -> None:
@@ -336,8 +389,9 @@ def test_no_room_for_a_path_of_the_controller(tmp_path: Path, caplog: pytest.Log
     maps = Maps(Capacities(policies=3))
     maps.steering.apply(configured(tmp_path, NAMED), SOURCE)
     maps.steering.learn("a.example", [ONE, TWO], 60.0)
-    for query in maps.steering.queries():
+    for count, query in enumerate(maps.steering.queries(), 1):
         maps.steering.set_controller_path(query, (SID_C,))
+        assert caplog.text.count("restart to make room") == 1, f"told at the first, not after {count}"
     assert maps.path(ONE, 80) == maps.path(TWO, 80) == [SID_A]
     binding = maps.steering.binding(ONE, 80)
     assert binding is not None and binding.origin == "backup"
