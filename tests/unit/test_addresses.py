@@ -37,6 +37,9 @@ fe800000000000000000000000000001 02 40 20 80     eth0
 20010db8000000000000000000000000 02 40 00 88     eth0
 20010db7000000000000000000000009 02 40 00 01     eth0
 20010db8000100000000000000000001 03 40 00 20     eth1
+20010db8000200000000000000000001 04 40 00 20     eth3
+20010db8000200000000000000000002 04 40 00 01     eth3
+20010db8000300000000000000000001 05 40 00 48     eth4
 00000000000000000000000000000001 01 80 10 80       lo
 """
 
@@ -45,7 +48,7 @@ def test_the_kernels_table() -> None:
     found = parse_table(TABLE)
     assert found[0] == HostAddress(IPv6Address("fe80::1"), "eth0", False, 0x80)
     assert found[1] == HostAddress(IPv6Address("2001:db8::1"), "eth0", True, 0x20)
-    assert len(found) == 9
+    assert len(found) == 12
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,9 @@ def test_the_kernels_table() -> None:
         ("eth0", "2001:db8::2"),
         # Better than nothing.
         ("eth1", "2001:db8:1::1"),
+        # Temporary ones are better than deprecated ones.
+        ("eth3", "2001:db8:2::2"),
+        ("eth4", None),
         ("lo", None),
         ("eth2", None),
     ],
@@ -126,9 +132,9 @@ def test_all_addresses_are_of_both_families(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(addresses, "_TABLE", tmp_path / "table")
     monkeypatch.setattr(addresses, "_IPV4_ROUTES", tmp_path / "trie")
     found = addresses.all_addresses()
-    assert len(found) == 10 and IPv6Address("::ffff:192.0.2.1") in found
+    assert len(found) == 13 and IPv6Address("::ffff:192.0.2.1") in found
     monkeypatch.setattr(addresses, "_IPV4_ROUTES", tmp_path / "none")
-    assert len(addresses.all_addresses()) == 9
+    assert len(addresses.all_addresses()) == 12
 
 
 def inside(work: Callable[[], T]) -> T:

@@ -118,3 +118,23 @@ def test_a_key_of_another_place_is_sent_there(tmp_path: Path, line: str, where: 
     text = RIGHT.replace("    domain_name: wb.hawk.net\n", f"    domain_name: wb.hawk.net\n    {line}\n")
     said = said_of(tmp_path, text)
     assert said == [f"13: {where}: belongs to {homes}, check the indentation"]
+
+
+def test_addresses_at_the_top_level_belong_to_a_service(tmp_path: Path) -> None:
+    """Although another key there has nearly the same name."""
+    said = said_of(tmp_path, f"ipv6_addresses: [fcbb:cc00:2::a]\n{RIGHT}")
+    assert said == ["1: ipv6_addresses: belongs to a service, check the indentation"]
+
+
+def test_an_intent_in_an_application_is_one_of_its_intents(tmp_path: Path) -> None:
+    said = said_of(tmp_path, RIGHT + "        intent: low-latency\n")
+    assert said[0] == "27: services.mail.applications[0].intent: is not a known key, did you mean intents?"
+
+
+def test_a_long_value_behind_a_missing_space_does_not_hide_the_key(tmp_path: Path) -> None:
+    wrong = RIGHT.replace(
+        "      - port: 25\n        sid: [fcbb:bb00:1::2]", "      - {port: 25, sid:fcbb:bb00:1::2}"
+    )
+    where = "services.mail.applications[0]"
+    said = said_of(tmp_path, wrong)
+    assert said[0] == f"25: {where}['sid:fcbb:bb00:1::2']: a space is missing after sid:"
