@@ -272,11 +272,12 @@ def test_what_names_and_lists_take_now(maps: Maps, named: Config, tmp_path: Path
     assert maps.steering.lists_in_use() == [(SID_A,), (SID_B,)]
 
 
-def test_a_route_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("routes", [2, 3])
+def test_a_route_that_finds_no_room_leaves_nothing(tmp_path: Path, routes: int) -> None:
     """Both protocols or none, and the slot of its list is free again."""
     if os.geteuid() != 0:
         pytest.skip("loading BPF programs needs root")
-    maps = Maps(Capacities(routes=2, policies=3))
+    maps = Maps(Capacities(routes=routes, policies=3))
     text = f"services: {{x: {{ipv6_addresses: ['{ONE}'], applications: [{{port: 1, sid: ['{SID_A}']}}]}}}}\n"
     maps.steering.apply(configured(tmp_path, text), None)
     assert maps.entries() == (1, 2, 0)
@@ -348,7 +349,7 @@ def test_where_a_controllers_path_finds_no_room_all_that_need_it_keep_their_own(
     assert maps.path(ONE, 80) == [SID_A] and maps.path(ONE, 81) == [SID_B]
 
 
-def test_a_path_is_as_old_as_its_last_change(maps: Maps, named: Config) -> None:
+def test_a_path_is_as_old_as_its_last_change(maps: Maps, named: Config, tmp_path: Path) -> None:
     maps.steering.apply(named, SOURCE)
     maps.steering.learn("a.example", [ONE], 60.0)
     (query,) = maps.steering.queries()
@@ -361,6 +362,34 @@ def test_a_path_is_as_old_as_its_last_change(maps: Maps, named: Config) -> None:
     maps.steering.set_controller_path(query, (SID_C,))
     maps.steering.apply(named, SOURCE)
     assert binding.since == 0.0, "the same path"
+    maps.steering.apply(configured(tmp_path, NAMED.replace(str(SID_A), str(SID_B))), SOURCE)
+    after = maps.steering.binding(ONE, 80)
+    assert after is not None and after.application.sid == (SID_B,)
+    assert (after.path, after.since) == ((SID_C,), 0.0), "only its backup is another one"
+    maps.steering.apply(configured(tmp_path, NAMED.replace("low-latency", "low-jitter")), SOURCE)
+    other = maps.steering.binding(ONE, 80)
+    assert other is not None and abs(other.since - time.time()) < 60
+
+
+def test_other_sids_and_another_service_take_over(maps: Maps, tmp_path: Path) -> None:
+    text = f"services: {{x: {{ipv6_addresses: ['{ONE}'], applications: [{{port: 1, sid: ['{SID_A}']}}]}}}}\n"
+    maps.steering.apply(configured(tmp_path, text), None)
+    maps.steering.apply(configured(tmp_path, text.replace(str(SID_A), str(SID_B))), None)
+    assert maps.path(ONE, 1) == [SID_B] and maps.steering.lists_in_use() == [(SID_B,)]
+    maps.steering.apply(configured(tmp_path, text.replace("{x:", "{y:")), None)
+    binding = maps.steering.binding(ONE, 1)
+    assert binding is not None and binding.service == "y"
+    assert maps.path(ONE, 1) == [SID_A]
+
+
+def test_without_a_controller_nothing_is_asked_any_more(maps: Maps, named: Config) -> None:
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    (query,) = maps.steering.queries()
+    maps.steering.set_controller_path(query, (SID_C,))
+    maps.steering.apply(named, None)
+    assert maps.steering.queries() == [] and maps.path(ONE, 80) == [SID_A]
+    assert (SID_C,) not in maps.steering.lists_in_use()
 
 
 def test_what_there_is_at_an_address(maps: Maps, named: Config) -> None:
