@@ -268,6 +268,19 @@ def test_spaces_of_an_answer_are_not_signs_of_life(tmp_path: Path) -> None:
     assert answer == text
 
 
+def test_question_and_answer_are_a_line_each(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    answer = serving(path, {"status": lambda _request: "well"}, lambda: raw(path, b'{"ask": "status"}\n'))
+    assert answer == b'{"answer": "well"}\n'
+
+
+def test_the_socket_of_a_killed_agent_is_not_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert serving(path, {"status": lambda _request: "well"}, lambda: ask(path, {"ask": "status"})) == "well"
+
+
 def test_signs_of_life_come_in_time() -> None:
     assert control._SIGN_OF_LIFE < control._TIMEOUT / 2
 

@@ -164,3 +164,17 @@ def test_one_block_or_several(tmp_path: Path) -> None:
         file.write_text(f"{HEAD}{text}\n")
         config, _warnings = check_config(file, {})
         assert [one.read for one in config.csid] == [Block(B32.prefix, 0xF000)]
+
+
+def test_each_block_is_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(
+        f"{HEAD}sr_domain: ['fcbb::/16', 'fc00::/16']\n"
+        "csid: [{block: 1}, {block: 'fcbb:bb00::/32'}, {block: 'fd00::/16'}, {block: 'fc00::/32'}]\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        check_config(file, {})
+    assert raised.value.problems == [
+        f"{file}:3: csid[0].block: 1 is not an IPv6 prefix such as fcbb:bb00::/32",
+        f"{file}:3: csid[2].block: fd00::/16 is not inside the SR domain, which has to contain the whole block",
+    ]
