@@ -885,6 +885,36 @@ def test_a_bad_variable_is_named(here: Path, name: str, text: str, problem: str)
     assert found == [f"HAWKWING_{name}: {problem}"]
 
 
+def test_what_is_missing_for_a_variable_names_the_variable(here: Path) -> None:
+    found = problems(
+        here, "sr_domain: ['fcbb::/16']\n", {"HAWKWING_HAWKEYE_ENABLED": "1"}, require_services=False
+    )
+    needed = "is missing, it is needed when hawkeye.enabled is true"
+    assert found == [
+        f"HAWKWING_HAWKEYE_ENABLED: hawkeye.address: {needed}",
+        f"HAWKWING_HAWKEYE_ENABLED: hawkeye.port: {needed}",
+    ]
+
+
+def test_a_port_of_a_variable_is_a_number_only_if_it_looks_like_one(here: Path) -> None:
+    said = "is not a port, use 1 to 65535"
+    for text, shown in (("9" * 18, "9" * 18), ("9" * 19, "9" * 19), ("80x", "80x")):
+        environ = {"HAWKWING_HAWKEYE_PORT": text}
+        found = problems(here, "hawkeye: {}\n", environ, require_services=False)
+        assert found == [f"HAWKWING_HAWKEYE_PORT: hawkeye.port: {shown} {said}"]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_reading_leaves_the_search_for_garbage_as_it_was(here: Path, collecting: bool) -> None:
+    if not collecting:
+        gc.disable()
+    try:
+        load(here, APPLICATION + "      - {port: 81, sid: [fcbb::1]}\n")
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
+
+
 # --- warnings --------------------------------------------------------------------------------------
 
 
