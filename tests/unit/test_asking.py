@@ -352,16 +352,31 @@ def test_status_and_explain_tell_what_became_of_each_query() -> None:
         ]
         for number, end in enumerate(ends):
             assert explain.sentence(steering, stream, name(number), 80).endswith(end)
+        unusable = to_result(stream.questions.get(asked(3)).request, [IPv6Address("::1")])  # type: ignore[union-attr]
+        stream._take(unusable)
+        assert explain.sentence(steering, stream, name(3), 80).endswith("asked, its path can't be used")
         stream._enter("connecting")
         assert explain.sentence(steering, stream, name(3), 80).endswith("asked, it is not connected")
         told = status.of_controller(stream, steering)
         assert told["state"] == "connecting"
-        assert [one["next_request"] for one in told["unanswered"]] == [None, None], (
-            "not before it is connected"
-        )
+        assert [one["next_request"] for one in told["unanswered"]] == [None], "not before it is connected"
         assert_as_described(told, "Controller")
 
     asyncio.run(look())
+
+
+def test_all_intents_of_an_application_are_told() -> None:
+    both = (Intent(IntentType.SFC, functions=("fw",)), Intent(IntentType.LOW_LATENCY, max_value=20))
+    service = Service(ipv6_addresses=(address(0),), applications=(Application(port=80, intents=both),))
+    steering = Steering(Plane())  # type: ignore[arg-type]
+    steering.apply(Config(services={"web": service}), None)
+    assert explain.sentence(steering, None, str(address(0)), 80) == (
+        f"packets to [{address(0)}]:80 (service web) are sent without an SRH: "
+        "no controller is asked for sfc(fw), low-latency(max 20), and no sid is configured"
+    )
+    assert explain.unsteered(steering, address(1), None) == (
+        f"packets to {address(1)} are sent without an SRH: destination matches no service"
+    )
 
 
 def test_leaving_with_queries_still_to_be_sent_ends_at_once() -> None:
