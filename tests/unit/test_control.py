@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,34 @@ def test_question_and_answer_are_a_line_each(tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
     answer = serving(path, {"status": lambda _request: "well"}, lambda: raw(path, b'{"ask": "status"}\n'))
     assert answer == b'{"answer": "well"}\n'
+
+
+@pytest.mark.parametrize("size", [0, 1, 499, 500, 501, 1000, 1001])
+def test_an_answer_is_the_same_behind_the_socket(tmp_path: Path, size: int) -> None:
+    path, listed = tmp_path / "agent.sock", list(range(size))
+    for answer in (listed, {"a": listed, "b": {}}, {"a": {"b": listed}}, {}, None, True, "é"):
+        served = serving(path, {"ask": lambda _request, it=answer: it}, lambda: ask(path, {"ask": "ask"}))
+        assert served == answer
+
+
+def test_an_answer_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_MOST", 1 << 20)
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as connection, suppress(OSError):
+                while True:
+                    connection.sendall(b"x" * 10_000)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(HawkwingError, match="is not an agent's"):
+            ask(path, {"ask": "status"})
+        thread.join(10)
+        assert not thread.is_alive(), "it is not read any more"
 
 
 def test_the_socket_of_a_killed_agent_is_not_in_the_way(tmp_path: Path) -> None:
