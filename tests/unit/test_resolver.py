@@ -142,6 +142,17 @@ def test_no_address_is_an_answer_with_a_ttl(
     run(work())
 
 
+@pytest.mark.parametrize(("ttl", "minimum"), [(60, 120), (120, 60)])
+def test_the_lesser_number_of_the_soa_record_holds(with_dns: Any, ttl: int, minimum: int) -> None:
+    async def work() -> None:
+        async with with_dns(ttl=ttl, minimum=minimum):
+            with pytest.raises(LookUpError) as caught:
+                await resolve("v4.example")
+            assert caught.value.ttl == 60.0
+
+    run(work())
+
+
 def test_a_name_without_aaaa_is_not_asked_for_again_before_its_time(
     with_dns: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,12 +311,24 @@ def test_the_end_may_come_together_with_an_answer(with_dns: Any) -> None:
         ("192.0.2.1 web.example", []),
         ("2001:db8::x web.example", []),
         ("2001:db8::1%", []),
+        ("2001:db8::1 other # web.example", []),
+        ("2001:db8::x web.example\n2001:db8::1 web.example", ["2001:db8::1"]),
+        ("2001:db8::1 a web.example b\n2001:db8::2 web.example", ["2001:db8::1", "2001:db8::2"]),
         ("", []),
     ],
 )
 def test_hosts(line: str, found: list[str]) -> None:
     text = f"127.0.0.1 localhost\n{line}\n"
     assert list(map(str, addresses_in_hosts("web.example", text))) == found
+
+
+def test_hosts_with_bytes_that_are_no_text_are_read(with_dns: Any, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with with_dns():
+            (tmp_path / "hosts").write_bytes(b"# b\xfccher\n2001:db8::9 web.example\n")
+            assert (await resolve("web.example"))[0] == [IPv6Address("2001:db8::9")]
+
+    run(work())
 
 
 def test_hosts_come_before_dns(with_dns: Any, tmp_path: Path) -> None:
