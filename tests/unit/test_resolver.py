@@ -351,7 +351,7 @@ FOUND = [IPv6Address("2001:db8::1")]
 def pauses(
     monkeypatch: pytest.MonkeyPatch, outcomes: list[Outcome]
 ) -> tuple[list[float], list[float], list[bool]]:
-    """After each of these (an error, or the TTL of an answer): the pause, what is learned, does it resolve."""
+    """After each of these (an error, or the TTL of an answer): the pause, what is learned, if it resolves."""
     left = iter(outcomes)
     waited: list[float] = []
     learned: list[float] = []

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hawkwing.yaml_lines import Fault, YamlError, dotted, problem_lines, read_yaml
+from hawkwing.errors import ConfigError
+from hawkwing.yaml_lines import Fault, YamlError, dotted, problem_lines, read_yaml, read_yaml_file
 
 FILE = Path("hawk.yaml")
 
@@ -170,3 +171,40 @@ def test_a_large_file_is_read_and_a_few_lines_of_aliases_are_not() -> None:
 def test_files_with_hardly_anything(text: str, data: object) -> None:
     document = read_yaml(text)
     assert document.data == data and document.line_of(("services",)) == 1
+
+
+def test_a_file_may_be_as_large_as_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hawkwing.yaml_lines.MAX_FILE_BYTES", 1 << 20)
+    file, text = tmp_path / "hawk.yaml", "a: 1\n#"
+    file.write_text(text + "x" * ((1 << 20) - len(text)))
+    assert read_yaml_file(file).data == {"a": 1}
+    with file.open("a") as more:
+        more.write("x")
+    with pytest.raises(ConfigError) as caught:
+        read_yaml_file(file)
+    assert caught.value.problems == [f"{file}: is larger than 1 MiB"]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"\xff", 1), (b"\na: \xff", 2), (b"a: 1\n\n\xfcb", 3), (b"\xef\xbb\xbfa: \xff", 1)]
+)
+def test_the_line_of_bytes_that_are_no_text(tmp_path: Path, content: bytes, line: int) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml_file(file)
+    assert caught.value.problems[0].startswith(f"{file}:{line}: is not text in UTF-8")
+
+
+def test_names_of_files_that_cannot_be_read(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path, said in (
+        (tmp_path / "none", "no such file"),
+        (tmp_path, "is a directory, a file is needed"),
+        (Path("a\0b"), "can't be read: embedded null byte"),
+        (loop, "can't be read: Too many levels of symbolic links"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read_yaml_file(path)
+        assert caught.value.problems == [f"{path}: {said}"]
