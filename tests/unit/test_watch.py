@@ -209,10 +209,15 @@ def test_it_goes_on_until_ctrl_c(folder: Path, capsys: pytest.CaptureFixture[str
         if now > 106:
             raise KeyboardInterrupt
 
-    handler = signal.getsignal(signal.SIGINT)
-    with answering(folder / "server-eth0.sock", "status", answer):
-        watch.watch(lambda: sample(cli.ROLES)._replace(at=now), pause)
-    assert signal.getsignal(signal.SIGINT) is handler
+    def handler(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with answering(folder / "server-eth0.sock", "status", answer):
+            watch.watch(lambda: sample(cli.ROLES)._replace(at=now), pause)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     blocks = capsys.readouterr().out.split("\n\n")
     told = [block.rstrip("\n").splitlines()[-1].strip() for block in blocks]
     assert told == [
@@ -221,6 +226,17 @@ def test_it_goes_on_until_ctrl_c(folder: Path, capsys: pytest.CaptureFixture[str
         "hawkwing: busy",
         "learned path fcbb::3: 90 packets, 15 packets/s",
     ]
+
+
+def test_each_agent_is_asked(folder: Path) -> None:
+    with (
+        answering(folder / "client-eth0.sock", "status", lambda _request: client(long=1)),
+        answering(folder / "server-eth0.sock", "status", lambda _request: server(2)),
+    ):
+        found = sample(cli.ROLES)
+        assert [told["role"] for told in found.statuses] == ["client", "server"] and found.problems == []
+        assert [told["role"] for told in sample(("server",)).statuses] == ["server"]
+        assert sample(cli.ROLES, ["eth1"]).statuses == []
 
 
 def test_the_first_question_has_to_be_answered(folder: Path) -> None:
