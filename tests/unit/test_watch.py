@@ -142,12 +142,16 @@ def test_on_a_terminal_a_screen_takes_the_place_of_the_one_before(monkeypatch: p
             raise end
 
     ours, theirs = pty.openpty()
-    with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(theirs, "w") as terminal:
+    with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
         watch.watch(lambda: Sample(0.0, [server(7)], ["hawkwing: a problem"]), pause)
         monkeypatch.undo()
-        terminal.flush()
-        text = screen.read(65536).decode().replace("\r\n", "\n")
+    screen = b""
+    # Until there is nothing more: the other end is closed.
+    with os.fdopen(ours, "rb", buffering=0) as shown_there, suppress(OSError):
+        while piece := shown_there.read(65536):
+            screen += piece
+    text = screen.decode().replace("\r\n", "\n")
     first, second = text.removeprefix("\x1b[H").split("\x1b[H")
     assert first.endswith("\x1b[J") and second.endswith("\x1b[J\n"), "the prompt begins on a line of its own"
     head, *shown = first.removesuffix("\x1b[J").split("\n")
