@@ -173,13 +173,19 @@ def test_the_source_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     assert inside(work) == [None, own, own, least, own, None]
 
 
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
 def test_changes_of_addresses_are_heard_of_until_it_is_enough() -> None:
     def work() -> list[int]:
         heard: list[int] = []
 
         async def listen() -> None:
             told = asyncio.Event()
+            before = descriptors()
             stop = addresses.watch(told.set)
+            assert descriptors() > before
             for number, words in enumerate(
                 (
                     "-6 addr add fd00::1/64 dev w0 nodad",
@@ -196,6 +202,7 @@ def test_changes_of_addresses_are_heard_of_until_it_is_enough() -> None:
                     await told.wait()
                 heard.append(number)
             stop()
+            assert descriptors() == before
             await asyncio.sleep(0.1)
             told.clear()
             ip("-4 addr add 192.0.2.2/24 dev w0")

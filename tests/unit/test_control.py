@@ -77,7 +77,12 @@ def test_garbage_gets_one_sentence(tmp_path: Path, data: bytes, caplog: pytest.L
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 200_000, b"x" * 200_000 + b"\n"])
+def test_a_question_may_have_64_kib(tmp_path: Path) -> None:
+    path, question = tmp_path / "agent.sock", {"ask": "echo", "more": "x" * 65_000}
+    assert serving(path, {"echo": lambda request: request}, lambda: ask(path, question)) == question
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 100_000, b"x" * 100_000 + b"\n"])
 def test_no_line_gets_no_answer(tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "agent.sock"
 
