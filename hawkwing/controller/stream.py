@@ -41,6 +41,9 @@ SILENCE = 60.0
 CANCELLED_MOST = 3
 """How many streams in a row may end without an answer and without a reason before it counts as a failure."""
 
+_CANCELLED_AGAIN = 0.2
+"""Seconds."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -164,9 +167,7 @@ class ControllerStream:
             await self._leave(call, tasks)
             raise
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _end(tasks)
         try:
             for task in done:
                 task.result()
@@ -323,3 +324,12 @@ class ControllerStream:
                 self._on_note(sentence)
             except Exception:
                 _log.exception("passing on a note failed")
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancels them; again where one has missed it, as gRPC's `read` does while a request is being written."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCELLED_AGAIN)

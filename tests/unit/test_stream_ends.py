@@ -389,6 +389,34 @@ async def test_a_controller_that_is_stuck_does_not_keep_the_agent() -> None:
 
 
 @in_loop
+async def test_what_misses_its_end_is_ended_again() -> None:
+    """As gRPC's read does where the end comes while a request is being written."""
+    heard: list[str] = []
+
+    class Deaf:
+        async def read(self) -> Any:
+            for number in range(3):
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    heard.append(f"cancelled {number}")
+            raise asyncio.CancelledError
+
+        async def write(self, request: Any) -> None: ...
+
+        async def done_writing(self) -> None: ...
+
+    stream = ControllerStream(LOOPBACK, PORT, lambda asked, sids: None)
+    talk = asyncio.create_task(stream._converse(Deaf()))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    talk.cancel()
+    done, _ = await asyncio.wait({talk}, timeout=5)
+    assert done and talk.cancelled()
+    assert heard == ["cancelled 0", "cancelled 1", "cancelled 2"]
+
+
+@in_loop
 async def test_the_next_query_follows_at_once_when_the_one_before_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
