@@ -11,7 +11,7 @@ import pytest
 
 from hawkwing.config import Config, load_config
 from hawkwing.dataplane.layout import limits, structures
-from hawkwing.dataplane.loader import Capacities, Loading
+from hawkwing.dataplane.loader import Capacities, Loaded, Loading
 from hawkwing.dataplane.plane import DataPlane, name_key, route_key, service_value
 from hawkwing.desired import Desired, needs_of
 from hawkwing.room import Room
@@ -46,9 +46,10 @@ class Clock:
 class Maps:
     """A client's data plane, its steering, and a reader of both."""
 
-    def __init__(self, capacities: Capacities | None = None) -> None:
+    def __init__(self, capacities: Capacities | None = None, loaded: Loaded | None = None) -> None:
         self.clock = Clock()
-        self.plane = DataPlane("client", Loading("client", capacities or Capacities()).result())
+        made = loaded or Loading("client", capacities or Capacities()).result()
+        self.plane = DataPlane("client", made)
         self.steering = Steering(self.plane, self.clock)
 
     def paths(self, address: IPv6Address, port: int) -> list[list[IPv6Address]]:
@@ -85,15 +86,22 @@ class Maps:
         return tuple(sum(1 for _ in self.plane.maps[n].each_key()) for n in ("services", "routes", "names"))  # type: ignore[return-value]
 
 
-@pytest.fixture
-def maps() -> Iterator[Maps]:
-    """A fresh client's; the kernel frees it with its descriptors."""
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    """A client's programs and maps, loaded once; the kernel frees them with their descriptors."""
     if os.geteuid() != 0:
         pytest.skip("loading BPF programs needs root")
-    made = Maps()
+    return Loading("client", Capacities()).result()
+
+
+@pytest.fixture
+def maps(loaded: Loaded) -> Iterator[Maps]:
+    """A client that has steered nothing yet."""
+    made = Maps(loaded=loaded)
     yield made
-    for table in made.plane.maps.values():
-        table.close()
+    for name in ("services", "routes", "names"):
+        for key in list(made.plane.maps[name].each_key()):
+            made.plane.maps[name].delete(key)
 
 
 @pytest.fixture

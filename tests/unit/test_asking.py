@@ -151,6 +151,13 @@ def test_names_one_after_the_other_cost_as_much_each_as_the_first_few(
     assert many <= 11 * few
 
 
+def test_without_a_configuration_there_is_nothing_to_ask() -> None:
+    steering = Steering(Plane())  # type: ignore[arg-type]
+    assert steering.names == [] and list(steering.named_services()) == [] and steering.queries() == []
+    assert not steering.learn(name(0), [address(0)], 10.0)
+    assert steering.query_changes() == ([], []) and steering.paths_left_out == 0
+
+
 def test_changes_of_queries_are_told_once_and_net() -> None:
     steering = Steering(Plane())  # type: ignore[arg-type]
     steering.apply(named(3), SOURCE)

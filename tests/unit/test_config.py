@@ -980,3 +980,27 @@ def test_a_file_that_is_refused_leaves_nothing_in_memory(tmp_path: Path, mistake
         assert len(gc.get_objects()) - before < 1000
     finally:
         gc.enable()
+
+
+def test_each_application_is_looked_at_for_what_hawkeye_refuses(here: Path) -> None:
+    text = (
+        "hawkeye: {enabled: true, address: 'fc00::9', port: 5001}\n"
+        "services:\n"
+        "  web:\n"
+        "    ipv6_addresses: ['fc00::1']\n"
+        "    applications:\n"
+        "      - {port: 80, sid: ['fc00:1::']}\n"
+        "      - {port: 81, sid: ['fc00:1::'], intents: [{intent: low-latency, min_value: 1}]}\n"
+        "      - {port: 82, intents: [{intent: low-jitter, min_value: 1}]}\n"
+    )
+    said = "it takes it only on high-bandwidth"
+    assert warnings(here, text) == [
+        f"7: services.web.applications[1]: HawkEye refuses min_value on low-latency, {said}",
+        f"8: services.web.applications[2]: HawkEye refuses min_value on low-jitter, {said}",
+    ]
+
+
+def test_a_lower_limit_may_be_the_upper_one(here: Path) -> None:
+    assert load(here, INTENTS + "          - {intent: high-bandwidth, min_value: 5, max_value: 5}\n")
+    found = problems(here, INTENTS + "          - {intent: high-bandwidth, min_value: 6, max_value: 5}\n")
+    assert len(found) == 1 and found[0].endswith("min_value: 6 is above the max_value 5")
