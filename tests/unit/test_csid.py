@@ -179,3 +179,26 @@ def test_each_block_is_looked_at(tmp_path: Path) -> None:
         f"{file}:3: csid[0].block: 1 is not an IPv6 prefix such as fcbb:bb00::/32",
         f"{file}:3: csid[2].block: {outside}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "is_block"),
+    [
+        ("fcbb::/16", True),
+        ("fcbb:bb00::/32", True),
+        ("fcbb:bb00:1::/48", True),
+        ("fcbb::/17", False),
+        ("fcbb:bb00::/33", False),
+        ("fcbb:bb00:1::/49", False),
+        ("fcbb:bb00:1:1::/64", False),
+    ],
+)
+def test_blocks_have_16_32_or_48_bits(tmp_path: Path, prefix: str, is_block: bool) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(f"{HEAD}csid: {{block: '{prefix}'}}\n")
+    try:
+        config, _ = check_config(file, {})
+    except ConfigError as error:
+        assert not is_block and "a block of C-SIDs has 16, 32 or 48" in error.problems[0]
+    else:
+        assert is_block and config.csid[0].read == Block(IPv6Network(prefix), 0xE000)
