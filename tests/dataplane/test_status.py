@@ -12,6 +12,7 @@ from hawkwing.config import load_config
 from hawkwing.csid import Block
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.loader import Capacities
+from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.steering import Steering
 from tests.dataplane import packets as p
 from tests.dataplane.scene import HOST_A, HOST_B, LOCAL_PORT, SIDS, Host
@@ -61,7 +62,7 @@ def test_a_client_tells_each_application_with_its_path_and_what_was_sent_over_it
     try:
         for destination, port in ((HOST_B, 80), (OTHER, 80), (HOST_B, 81)):
             client.bench.run("egress", datagram(HOST_A, destination, port))
-        told = list(status.of_steering(client.bench.plane, steering))
+        told = list(status.of_steering(client.bench.plane, steering, NO_LABELS))
         for one in told:
             assert_as_described(one, "Binding")
         assert [(one["address"], one["port"]) for one in told] == [
@@ -87,6 +88,17 @@ def test_a_client_tells_each_application_with_its_path_and_what_was_sent_over_it
         client.bench.plane.set_csid([])
 
 
+def test_where_there_are_labels_paths_are_told_by_names_too(client: Host, tmp_path: Path) -> None:
+    labels = Labels({IPv6Address("fcbb:bb00:1::"): "vpp1"}, [Block(IPv6Network("fcbb:bb00::/32"))])
+    steering = steering_of(client, tmp_path)
+    try:
+        told = next(iter(status.of_steering(client.bench.plane, steering, labels)))
+    finally:
+        client.bench.plane.set_csid([])
+    assert_as_described(told, "Binding")
+    assert told["nodes"] == ["vpp1", "fcbb:bb00:2::"]
+
+
 def test_a_client_tells_which_names_have_no_address_yet(client: Host, tmp_path: Path) -> None:
     steering = steering_of(client, tmp_path)
     try:
@@ -99,7 +111,9 @@ def test_a_client_tells_which_names_have_no_address_yet(client: Host, tmp_path: 
         found = status.of_names(steering, failed.get)
         assert [one["name"] for one in found] == ["news.example"]
         (mail,) = (
-            one for one in status.of_steering(client.bench.plane, steering) if one["service"] == "mail"
+            one
+            for one in status.of_steering(client.bench.plane, steering, NO_LABELS)
+            if one["service"] == "mail"
         )
         assert mail["source"] is None, "no controller is asked without intents"
     finally:
@@ -140,11 +154,16 @@ def test_a_server_tells_its_flows_and_its_reverse_paths_with_what_was_sent_over_
     try:
         frame = datagram(HOST_B, HOST_A, 81)
         assert bench.run("egress", frame).counted == {"STEERED": 1}
-        told = asyncio.run(status.of_learned_paths(plane))
+        told = asyncio.run(status.of_learned_paths(plane, NO_LABELS))
+        labels = Labels({IPv6Address("fcbb:bb00:1::"): "vpp1"}, plane.csid)
+        named = asyncio.run(status.of_learned_paths(plane, labels))
     finally:
         plane.set_csid([])
     for one in told["paths"]:
         assert_as_described(one, "LearnedPath")
+    (by_name,) = (one for one in named["paths"] if one["segments"] == [str(packed)])
+    assert_as_described(by_name, "LearnedPath")
+    assert by_name["nodes"] == ["vpp1", "fcbb:bb00:2::"]
     paths = {tuple(one["segments"]): one for one in told["paths"]}
     assert set(paths) == {(str(packed),), tuple(map(str, SIDS[:2]))}
     assert paths[str(packed),]["sids"] == ["fcbb:bb00:1::", "fcbb:bb00:2::"]
