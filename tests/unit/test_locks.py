@@ -1,5 +1,6 @@
 """Lock files that are removed by whoever has the lock: never two inside, and no file left in the end."""
 
+import gc
 import os
 import socket
 import stat
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -174,20 +176,26 @@ def descriptors() -> int:
 
 
 def test_a_lock_leaves_no_descriptor(tmp_path: Path) -> None:
+    """Each is closed by itself: where only the interpreter closes one, it warns."""
     path, before = tmp_path / "folder" / "lock", descriptors()
-    lock = Lock(path)
-    held = descriptors()
-    assert held > before and holder_of(path) == os.getpid()
-    for _ in range(3):
-        with pytest.raises(BlockingIOError):
-            Lock(path, wait=False)
-    path.unlink()
-    for _ in range(3):
-        with pytest.raises(BlockingIOError, match=f"^{path} is locked$"):
-            Lock(path, wait=False)
-    assert descriptors() == held
-    lock.release()
-    assert descriptors() == before
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        lock = Lock(path)
+        held = descriptors()
+        assert held > before and holder_of(path) == os.getpid()
+        for _ in range(3):
+            with pytest.raises(BlockingIOError):
+                Lock(path, wait=False)
+        path.unlink()
+        for _ in range(3):
+            with pytest.raises(BlockingIOError, match=f"^{path} is locked$"):
+                Lock(path, wait=False)
+        assert descriptors() == held
+        lock.release()
+        assert descriptors() == before
+        del lock
+        gc.collect()
+    assert [str(one.message) for one in told] == []
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
 
 
