@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import socket
 import stat
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -205,8 +207,12 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     async def start() -> None:
         await ControlServer(path, {}).start()
 
-    with pytest.raises(HawkwingError, match=f"^can't listen on {path}: No such file or directory$"):
-        asyncio.run(start())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(HawkwingError, match=f"^can't listen on {path}: No such file or directory$"):
+            asyncio.run(start())
+        gc.collect()
+    assert [str(one.message) for one in told] == [], "a socket is left to the interpreter"
 
 
 def test_each_role_and_interface_has_its_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
