@@ -100,6 +100,7 @@ def test_a_clients_metrics() -> None:
     assert found["hawkwing_bindings", labels] == 2
     assert found["hawkwing_path_packets_total", (("path", path),)] == 7, "once, however many addresses"
     assert found["hawkwing_unresolved_names", ()] == 1
+    assert found["hawkwing_metrics_left_out", ()] == 0
     assert found["hawkwing_controller_state", (("state", "connected"),)] == 1
     assert found["hawkwing_controller_state", (("state", "connecting"),)] == 0
     assert found["hawkwing_controller_state_timestamp_seconds", ()] == 1001
