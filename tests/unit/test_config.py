@@ -37,7 +37,9 @@ LEAST = """at least this is needed:
       applications: [{port: 80, sid: [fcbb:bb00:1::2]}]"""
 APP = "services.web.applications[0]"
 INTENT = f"{APP}.intents"
-TOP_KEYS = "is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, labels"
+TOP_KEYS = (
+    "is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, labels, probes"
+)
 NOTHING: Mapping[str, str] = {}
 
 
