@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
 from hawkwing import status
-from hawkwing.config import load_config
+from hawkwing.config import Config, load_config
 from hawkwing.csid import Block
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.loader import Capacities
@@ -97,6 +97,33 @@ def test_where_there_are_labels_paths_are_told_by_names_too(client: Host, tmp_pa
         client.bench.plane.set_csid([])
     assert_as_described(told, "Binding")
     assert told["nodes"] == ["vpp1", "fcbb:bb00:2::"]
+
+
+def test_a_client_tells_each_path_that_flows_of_an_application_have(client: Host, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    upper, lower = SIDS[:2], SIDS[2:3]
+    paths = f"{{sid: ['{upper[0]}', '{upper[1]}'], weight: 3}}, {{sid: ['{lower[0]}']}}"
+    web = f"{{ipv6_addresses: ['{HOST_B}'], applications: [{{port: 80, paths: [{paths}]}}]}}"
+    file.write_text(f"services: {{web: {web}}}\n")
+    bench = client.bench
+    steering = Steering(bench.plane)
+    steering.apply(load_config(file), None)
+    frames = [p.ipv6(HOST_A, HOST_B, p.UDP, p.udp(HOST_A, HOST_B, port, 80)) for port in range(4000, 4020)]
+    for frame in frames:
+        assert "STEERED" in bench.run("egress", frame).counted
+    (told,) = status.of_steering(bench.plane, steering, NO_LABELS)
+    assert_as_described(told, "Binding")
+    active = told["active"]
+    assert [(one["sids"], one["share_percent"]) for one in active] == [
+        ([str(sid) for sid in upper], 75.0),
+        ([str(sid) for sid in lower], 25.0),
+    ]
+    assert sum(one["sent"]["packets"] for one in active) == len(frames)
+    assert sum(one["sent"]["bytes"] for one in active) == len(frames) * len(frames[0])
+    assert [one["health"]["state"] for one in active] == ["unknown", "unknown"]
+    (named,) = status.of_steering(bench.plane, steering, Labels({lower[0]: "vpp3"}))
+    assert named["active"][1]["nodes"] == ["vpp3"]
+    steering.apply(Config(), None)
 
 
 def test_a_client_tells_which_names_have_no_address_yet(client: Host, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hawkwing.dataplane.layout import reasons
-from hawkwing.status import lines, of_tasks, rate_text, trust_sentence
+from hawkwing.dataplane.plane import Health
+from hawkwing.status import health_behind, health_of, lines, of_tasks, rate_text, trust_sentence
 from hawkwing.tasks import Supervisor
 
 CLIENT: dict[str, Any] = {
@@ -280,3 +281,45 @@ def test_where_packets_of_an_application_go() -> None:
 )
 def test_a_slow_rate_has_a_decimal(rate: float, shown: str) -> None:
     assert rate_text(rate) == shown
+
+
+@pytest.mark.parametrize(
+    ("state", "rtt", "shown"),
+    [
+        ("unknown", None, ""),
+        ("dead", None, ", no probe comes back"),
+        ("alive", 12.345, ", round trip 12.3 ms"),
+    ],
+)
+def test_what_probes_tell_of_a_path(state: Any, rtt: float | None, shown: str) -> None:
+    health = health_of(Health(state, 7, None if rtt is None else rtt / 1000))
+    assert health == {"state": state, "probes_received": 7, "rtt_ms": rtt}
+    assert health_behind(health) == shown
+
+
+def test_paths_that_share_the_flows_of_an_application_have_a_line_each() -> None:
+    first: dict[str, Any] = {
+        "sids": ["fcbb::1", "fcbb::2"],
+        "share_percent": 75.0,
+        "sent": {"packets": 3, "bytes": 300},
+        "health": {"state": "alive", "probes_received": 5, "rtt_ms": 1.5},
+    }
+    unknown = {"state": "unknown", "probes_received": 0, "rtt_ms": None}
+    second = {**first, "sids": ["fcbb::3"], "share_percent": 5.0, "nodes": ["vpp3"], "health": unknown}
+    binding = {
+        "service": "web",
+        "address": "fcbb:cc00:2::a",
+        "port": 80,
+        "origin": "backup",
+        "sids": first["sids"],
+        "since": time.time() - 300,
+        "path_sent": {"packets": 3, "bytes": 300},
+    }
+    agent = CLIENT | {"started": time.time(), "bindings": [{**binding, "active": [first, second]}]}
+    assert list(lines(agent, {"fcbb::1 > fcbb::2": 2.0}))[2:] == [
+        "  web [fcbb:cc00:2::a]:80  backup: 2 paths in use  (5 min old)",
+        "     75 %  fcbb::1 > fcbb::2  (3 packets over this path, 2.0 packets/s, round trip 1.5 ms)",
+        "      5 %  vpp3  (3 packets over this path)",
+    ]
+    agent = CLIENT | {"started": time.time(), "bindings": [{**binding, "active": [first]}]}
+    assert list(lines(agent))[2] == "  web [fcbb:cc00:2::a]:80  backup: 1 path in use  (5 min old)"
