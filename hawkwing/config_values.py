@@ -341,7 +341,7 @@ def no_intent(value: object) -> str:
 
 def close_match(word: str, known: Sequence[str]) -> str | None:
     """The known word that was probably meant."""
-    close = difflib.get_close_matches(word.lower().replace(" ", "_"), known, n=1)
+    close = difflib.get_close_matches(word.lower().replace(" ", "_"), known)
     return close[0] if close else None
 
 

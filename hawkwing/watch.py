@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from hawkwing import control, status
@@ -139,9 +140,5 @@ def fit(shown: Sequence[str], columns: int, rows: int) -> list[str]:
     heights = [max(1, -(-len(line) // columns)) for line in shown]
     if sum(heights) <= rows:
         return list(shown)
-    used = 0
-    for number, height in enumerate(heights):
-        used += height
-        if used > rows - 1:
-            return [*shown[:number], f"... and {len(shown) - number} more lines"]
-    return list(shown)
+    fitting = sum(used < rows for used in accumulate(heights))
+    return [*shown[:fitting], f"... and {len(shown) - fitting} more lines"]

@@ -43,7 +43,7 @@ def odd_character(text: str) -> str | None:
         code = f"U+{ord(character):04X}"
         if kind == "Cs":
             return f"has half a character ({code}) in it"
-        if kind in ("Zs", "Cf") and character != " ":
+        if kind in ("Zs", "Cf"):
             return f"has a {unicodedata.name(character).lower()} ({code}) in it, use plain spaces only"
     for character in (text.strip()[:1], text.strip()[-1:]):
         if character and character in _QUOTES:
@@ -114,7 +114,7 @@ def diagnose(text: str, error: yaml.MarkedYAMLError) -> Finding:
         if found is not None:
             return found
     where = f" (column {spot.column + 1})" if error.problem_mark else ""
-    return spot.row + 1, f"is not valid YAML: {spot.problem or 'the cause is unknown'}{where}"
+    return spot.row + 1, f"is not valid YAML: {spot.problem}{where}"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class _Spot:
     def line(self, row: int) -> str:
         """A row without its comment."""
         line = self.lines[row] if 0 <= row < len(self.lines) else ""
-        return re.split(r"(?:^|\s)#", line, maxsplit=1)[0].rstrip()
+        return re.split(r"(?:^|\s)#", line)[0].rstrip()
 
     @property
     def rest(self) -> str:
@@ -268,8 +268,11 @@ def _quotes(spot: _Spot) -> Finding | None:
     if "unexpected end of stream" in spot.problem and spot.begin:
         row, column = spot.begin
         return row + 1, f"{spot.lines[row][column]} is never closed"
-    if "expected ':'" in spot.problem and spot.begin and spot.lines[spot.begin[0]][spot.begin[1]] in "'\"":
-        return spot.begin[0] + 1, f"{spot.lines[spot.begin[0]][spot.begin[1]]} is never closed"
+    if "expected ':'" in spot.problem and spot.begin:
+        row, column = spot.begin
+        quote, behind = spot.lines[row][column], spot.lines[row][column + 1 :]
+        if quote in "'\"" and quote not in behind:
+            return row + 1, f"{quote} is never closed"
     if "escape" in spot.problem:
         return spot.row + 1, "a backslash in double quotes starts an escape, use single quotes"
     before = spot.token_before() if "expected key" in spot.problem else None

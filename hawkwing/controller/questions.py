@@ -84,11 +84,7 @@ class Questions:
         self._open: dict[Question, None] = {}  # without an answer, the one that was asked last at the end
         self._schedule: list[tuple[float, int, Question]] = []
         self._numbers = itertools.count()
-        self._probe: Question | None = None  # the one that was asked by itself last
-        self._turn_of_alone = False
-        self._progress = 0.0
-        self.answers = 0
-        """Answers on this stream."""
+        self.begin(0.0)
 
     def __contains__(self, query: PathQuery) -> bool:
         return query in self._wanted
@@ -126,10 +122,11 @@ class Questions:
         for waiting in (self._new, self._fresh, self._again, self._alone, self._open):
             waiting.clear()
         self._schedule.clear()
-        self._probe = None
+        self._probe: Question | None = None  # the one that was asked by itself last
         self._turn_of_alone = False
         self._progress = 0.0
         self.answers = 0
+        """Answers on this stream."""
         for question in self:
             question.asked, question.times, question.answered = None, 0, False
             question.entry = None

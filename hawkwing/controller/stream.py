@@ -41,6 +41,9 @@ SILENCE = 60.0
 CANCELLED_MOST = 3
 """How many streams in a row may end without an answer and without a reason before it counts as a failure."""
 
+_CANCELLED_AGAIN = 0.2
+"""Seconds."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +90,7 @@ class ControllerStream:
         self._name = name
         self._describe = describe
         self._backoff = backoff or Backoff()
-        self._after_cancelled = Backoff(first=0.1, cap=1.0)
+        self._after_cancelled = Backoff(first=0.1)
         self._cancelled = 0
         self._changed = asyncio.Event()
         self._state: State = "connecting"
@@ -145,7 +148,6 @@ class ControllerStream:
 
     async def _connect_and_converse(self) -> None:
         """Always ends with an exception."""
-        self._enter("connecting")
         channel = self._open_channel()
         try:
             await settle(channel)
@@ -165,9 +167,7 @@ class ControllerStream:
             await self._leave(call, tasks)
             raise
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _end(tasks)
         try:
             for task in done:
                 task.result()
@@ -178,7 +178,6 @@ class ControllerStream:
     async def _leave(self, call: grpc.aio.StreamStreamCall, tasks: Collection[asyncio.Task[None]]) -> None:
         """Closes our half of the stream and gives the controller a moment to notice."""
         self._leaving = True
-        self._changed.set()
         # A stream that has ended, or is in the middle of a write, is left as it is.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(FAREWELL):
@@ -325,3 +324,12 @@ class ControllerStream:
                 self._on_note(sentence)
             except Exception:
                 _log.exception("passing on a note failed")
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancels them; again where one has missed it, as gRPC's `read` does while a request is being written."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCELLED_AGAIN)

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from hawkwing.config import Config, load_config
 from hawkwing.dataplane.layout import limits, structures
-from hawkwing.dataplane.loader import Capacities, Loading
+from hawkwing.dataplane.loader import Capacities, Loaded, Loading
 from hawkwing.dataplane.plane import DataPlane, name_key, route_key, service_value
 from hawkwing.desired import Desired, needs_of
 from hawkwing.room import Room
@@ -45,9 +46,10 @@ class Clock:
 class Maps:
     """A client's data plane, its steering, and a reader of both."""
 
-    def __init__(self, capacities: Capacities | None = None) -> None:
+    def __init__(self, capacities: Capacities | None = None, loaded: Loaded | None = None) -> None:
         self.clock = Clock()
-        self.plane = DataPlane("client", Loading("client", capacities or Capacities()).result())
+        made = loaded or Loading("client", capacities or Capacities()).result()
+        self.plane = DataPlane("client", made)
         self.steering = Steering(self.plane, self.clock)
 
     def paths(self, address: IPv6Address, port: int) -> list[list[IPv6Address]]:
@@ -84,15 +86,22 @@ class Maps:
         return tuple(sum(1 for _ in self.plane.maps[n].each_key()) for n in ("services", "routes", "names"))  # type: ignore[return-value]
 
 
-@pytest.fixture
-def maps() -> Iterator[Maps]:
-    """A fresh client's; the kernel frees it with its descriptors."""
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    """A client's programs and maps, loaded once; the kernel frees them with their descriptors."""
     if os.geteuid() != 0:
         pytest.skip("loading BPF programs needs root")
-    made = Maps()
+    return Loading("client", Capacities()).result()
+
+
+@pytest.fixture
+def maps(loaded: Loaded) -> Iterator[Maps]:
+    """A client that has steered nothing yet."""
+    made = Maps(loaded=loaded)
     yield made
-    for table in made.plane.maps.values():
-        table.close()
+    for name in ("services", "routes", "names"):
+        for key in list(made.plane.maps[name].each_key()):
+            made.plane.maps[name].delete(key)
 
 
 @pytest.fixture
@@ -169,8 +178,11 @@ def test_names_are_known_by_the_number_of_their_group(maps: Maps, named: Config)
     (group,) = struct.unpack("=I", maps.plane.maps["names"].get(name_key("a.example")) or b"")
     assert maps.steering.name_of_group(group) == "a.example"
     assert maps.steering.name_of_group(group + 1) is None
+    assert list(maps.steering.named_services()) == [("web", "a.example")]
     assert not maps.steering.learn("other.example", [ONE], ttl=10)
     assert not maps.steering.knows(ONE) and maps.steering.learned() == {}
+    maps.steering.apply(Config(), None)
+    assert maps.steering.name_of_group(group) is None
 
 
 def test_sources_that_change_are_asked_from(maps: Maps, tmp_path: Path) -> None:
@@ -211,19 +223,47 @@ def test_sources_that_change_are_asked_from(maps: Maps, tmp_path: Path) -> None:
     assert maps.steering.queries() == [] and maps.path(ONE, 80) == [SID_A]
 
 
+def generation(maps: Maps) -> int:
+    """Rises when the programs have to look up anew what they remember."""
+    settings = structures()["settings"].from_buffer_copy(maps.plane.maps["settings"].get(bytes(4)) or b"")
+    return int(settings.generation)
+
+
+def test_a_whole_configuration_is_one_change_for_the_programs(maps: Maps, named: Config) -> None:
+    before = generation(maps)
+    maps.steering.apply(named, SOURCE)
+    assert generation(maps) == before + 1
+    maps.steering.apply(named, SOURCE)
+    assert generation(maps) == before + 1, "nothing has changed"
+
+
+def test_without_a_configuration_there_is_nothing_to_steer(maps: Maps) -> None:
+    assert maps.steering.names == [] and list(maps.steering.named_services()) == []
+    assert not maps.steering.learn("a.example", [ONE], ttl=10)
+    assert maps.steering.queries() == [] and list(maps.steering.bindings()) == []
+    assert maps.steering.paths_left_out == 0
+
+
+def test_an_address_stays_half_a_minute_longer_than_its_answer_and_at_most_five_minutes_and_a_half(
+    maps: Maps, named: Config
+) -> None:
+    maps.steering.apply(named, SOURCE)
+    for ttl, kept in ((10, 40), (299, 329), (4000, 330)):
+        maps.steering.learn("a.example", [ONE], ttl=ttl)
+        maps.clock.now += kept
+        assert not maps.steering.expire(lambda _name: True) and maps.path(ONE, 80) == [SID_A]
+        maps.clock.now += 1
+        assert maps.steering.expire(lambda _name: True) and maps.path(ONE, 80) is None
+
+
 def test_a_change_is_made_in_steps_and_seen_at_its_end(maps: Maps, named: Config) -> None:
     """As long as it goes on the programs may use what they remember; then they look up anew."""
-
-    def generation() -> int:
-        settings = structures()["settings"].from_buffer_copy(maps.plane.maps["settings"].get(bytes(4)) or b"")
-        return int(settings.generation)
-
     steps = maps.steering.applying(Desired.of(named), lambda _: SOURCE)
-    turns, before = 1, generation()
+    turns, before = 1, generation(maps)
     while not maps.steering.finish(steps, seconds=-1):
-        assert generation() <= before + turns
+        assert generation(maps) <= before + turns
         turns += 1
-    assert turns > 2 and generation() > before
+    assert turns > 2 and generation(maps) > before
     assert maps.entries() == (0, 4, 1)
     assert maps.steering.finish(iter(()))
 
@@ -240,11 +280,12 @@ def test_what_names_and_lists_take_now(maps: Maps, named: Config, tmp_path: Path
     assert maps.steering.lists_in_use() == [(SID_A,), (SID_B,)]
 
 
-def test_a_route_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("routes", [2, 3])
+def test_a_route_that_finds_no_room_leaves_nothing(tmp_path: Path, routes: int) -> None:
     """Both protocols or none, and the slot of its list is free again."""
     if os.geteuid() != 0:
         pytest.skip("loading BPF programs needs root")
-    maps = Maps(Capacities(routes=2, policies=3))
+    maps = Maps(Capacities(routes=routes, policies=3))
     text = f"services: {{x: {{ipv6_addresses: ['{ONE}'], applications: [{{port: 1, sid: ['{SID_A}']}}]}}}}\n"
     maps.steering.apply(configured(tmp_path, text), None)
     assert maps.entries() == (1, 2, 0)
@@ -286,9 +327,86 @@ def test_no_room_for_an_address(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert maps.steering.learned()["a.example"] == [ONE, TWO]
     assert maps.entries()[:2] == (2, routes)
     assert not maps.steering.knows(IPv6Address("fd00::13"))
-    assert "the data plane's tables have no room" in caplog.text
+    told = [message for message in caplog.messages if "are not steered" in message]
+    assert told == [
+        "packets to fd00::13 (a.example) are not steered: "
+        "the data plane's tables have no room (Argument list too long)"
+    ]
+    maps.clock.now += 50
+    assert not maps.steering.learn("a.example", [IPv6Address("fd00::13"), ONE], 60.0)
+    assert maps.steering.left_out == {"a.example": 2} and len(caplog.messages) == len(set(caplog.messages))
+    maps.clock.now += 50
+    assert maps.steering.expire(lambda _name: True)
+    assert maps.steering.learned()["a.example"] == [ONE], "what there was room for is good for longer"
+    maps.steering.learn("a.example", [TWO], 60.0)
     assert [query.destination for query in maps.steering.queries()] == [ONE, TWO]
     assert maps.path(ONE, 80) == [SID_A]
+
+
+def test_where_a_controllers_path_finds_no_room_all_that_need_it_keep_their_own(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("loading BPF programs needs root")
+    maps = Maps(Capacities(policies=3))
+    text = NAMED.replace(f'sid: ["{SID_B}"]', f'sid: ["{SID_B}"]\n        intents: [{{intent: low-latency}}]')
+    maps.steering.apply(configured(tmp_path, text), SOURCE)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    (query,) = maps.steering.queries()
+    maps.steering.set_controller_path(query, (SID_C,))
+    assert maps.steering.paths_left_out == 2
+    assert [binding.origin for binding in maps.steering.bindings_at(ONE)] == ["backup", "backup"]
+    assert maps.path(ONE, 80) == [SID_A] and maps.path(ONE, 81) == [SID_B]
+
+
+def test_a_path_is_as_old_as_its_last_change(maps: Maps, named: Config, tmp_path: Path) -> None:
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    (query,) = maps.steering.queries()
+    binding = maps.steering.binding(ONE, 80)
+    assert binding is not None
+    binding.since = 0.0
+    maps.steering.set_controller_path(query, (SID_C,))
+    assert abs(binding.since - time.time()) < 60
+    binding.since = 0.0
+    maps.steering.set_controller_path(query, (SID_C,))
+    maps.steering.apply(named, SOURCE)
+    assert binding.since == 0.0, "the same path"
+    maps.steering.apply(configured(tmp_path, NAMED.replace(str(SID_A), str(SID_B))), SOURCE)
+    after = maps.steering.binding(ONE, 80)
+    assert after is not None and after.application.sid == (SID_B,)
+    assert (after.path, after.since) == ((SID_C,), 0.0), "only its backup is another one"
+    maps.steering.apply(configured(tmp_path, NAMED.replace("low-latency", "low-jitter")), SOURCE)
+    other = maps.steering.binding(ONE, 80)
+    assert other is not None and abs(other.since - time.time()) < 60
+
+
+def test_other_sids_and_another_service_take_over(maps: Maps, tmp_path: Path) -> None:
+    text = f"services: {{x: {{ipv6_addresses: ['{ONE}'], applications: [{{port: 1, sid: ['{SID_A}']}}]}}}}\n"
+    maps.steering.apply(configured(tmp_path, text), None)
+    maps.steering.apply(configured(tmp_path, text.replace(str(SID_A), str(SID_B))), None)
+    assert maps.path(ONE, 1) == [SID_B] and maps.steering.lists_in_use() == [(SID_B,)]
+    maps.steering.apply(configured(tmp_path, text.replace("{x:", "{y:")), None)
+    binding = maps.steering.binding(ONE, 1)
+    assert binding is not None and binding.service == "y"
+    assert maps.path(ONE, 1) == [SID_A]
+
+
+def test_without_a_controller_nothing_is_asked_any_more(maps: Maps, named: Config) -> None:
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    (query,) = maps.steering.queries()
+    maps.steering.set_controller_path(query, (SID_C,))
+    maps.steering.apply(named, None)
+    assert maps.steering.queries() == [] and maps.path(ONE, 80) == [SID_A]
+    assert (SID_C,) not in maps.steering.lists_in_use()
+
+
+def test_what_there_is_at_an_address(maps: Maps, named: Config) -> None:
+    maps.steering.apply(named, SOURCE)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    assert [binding.application.port for binding in maps.steering.bindings_at(ONE)] == [80, 81]
+    assert maps.steering.bindings_at(TWO) == [] and maps.steering.binding(TWO, 80) is None
+    assert maps.steering.binding(ONE, 82) is None
+    assert maps.steering.knows(ONE) and not maps.steering.knows(TWO)
 
 
 def test_no_answer_is_good_for_longer_than_names_are_asked(maps: Maps, tmp_path: Path) -> None:
@@ -308,8 +426,9 @@ def test_no_room_for_a_path_of_the_controller(tmp_path: Path, caplog: pytest.Log
     maps = Maps(Capacities(policies=3))
     maps.steering.apply(configured(tmp_path, NAMED), SOURCE)
     maps.steering.learn("a.example", [ONE, TWO], 60.0)
-    for query in maps.steering.queries():
+    for count, query in enumerate(maps.steering.queries(), 1):
         maps.steering.set_controller_path(query, (SID_C,))
+        assert caplog.text.count("restart to make room") == 1, f"told at the first, not after {count}"
     assert maps.path(ONE, 80) == maps.path(TWO, 80) == [SID_A]
     binding = maps.steering.binding(ONE, 80)
     assert binding is not None and binding.origin == "backup"

@@ -25,7 +25,7 @@ _CONTROL_SECONDS = 2.0
 _LEAST_SECONDS, _TIMES = 30.0, 6.0
 """A change has so long at least, or so many times what its tests took: longer counts as noticed."""
 _MEMORY = 6 << 30
-_OF_STEERING = "tests/dataplane/test_steering.py"
+_OF_MAPS = ("tests/dataplane/test_status.py", "tests/dataplane/test_steering.py")
 _PASSED, _FAILED, _NOT_FOUND, _NO_TESTS = 0, 1, 4, 5
 
 Job = tuple[dict[str, Any], Callable[[dict[str, Any]], None]]
@@ -86,8 +86,9 @@ def run_all(workers: Sequence[Copy], jobs: Iterable[Job]) -> None:
 
 
 def tests_asked() -> list[str]:
-    """The files of unit tests that import the agent, and those of steering, whose maps are real."""
-    found = [*sorted((PROJECT / "tests" / "unit").glob("test_*.py")), PROJECT / _OF_STEERING]
+    """The files of unit tests that import the agent, and those of tests whose maps are real."""
+    of_units = sorted((PROJECT / "tests" / "unit").glob("test_*.py"))
+    found = [*of_units, *(PROJECT / one for one in _OF_MAPS)]
     return [str(path.relative_to(PROJECT)) for path in found if _imports_agent(path.read_text())]
 
 

@@ -16,6 +16,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "if data.split()[:1] and data.split()[0] in Config.model_fields:",
         "if data.split()[:2] and data.split()[0] in Config.model_fields:",
     ): "two words are there only if one is",
+    ("hawkwing/config.py", "gc.disable()", "(left out)"): "only the time differs",
     (
         "hawkwing/config_base.py",
         "if not raw.keys() <= known.keys():",
@@ -78,6 +79,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "yield Part('queries', targets, (*place, 'applications', index, 'XintentsX'))",
     ): "there is no limit of queries to be told",
 }
+
+
+_READ = "for details in error.errors(include_url=False, include_context=False, include_input=False):"
+for _name in ("url", "context", "input"):
+    _more = _READ.replace(f"include_{_name}=False", f"include_{_name}=True")
+    EQUIVALENT["hawkwing/config.py", _READ, _more] = "only place and sentence of an error are read"
 
 
 def reason(mutant: Mutant) -> str:

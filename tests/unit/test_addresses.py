@@ -35,8 +35,11 @@ fe800000000000000000000000000001 02 40 20 80     eth0
 20010db8000000000000000000000002 02 40 00 80     eth0
 20010db800000000000000000000000a 02 40 00 c0     eth0
 20010db8000000000000000000000000 02 40 00 88     eth0
-20010db8000000000000000000000009 02 40 00 01     eth0
+20010db7000000000000000000000009 02 40 00 01     eth0
 20010db8000100000000000000000001 03 40 00 20     eth1
+20010db8000200000000000000000001 04 40 00 20     eth3
+20010db8000200000000000000000002 04 40 00 01     eth3
+20010db8000300000000000000000001 05 40 00 48     eth4
 00000000000000000000000000000001 01 80 10 80       lo
 """
 
@@ -45,7 +48,7 @@ def test_the_kernels_table() -> None:
     found = parse_table(TABLE)
     assert found[0] == HostAddress(IPv6Address("fe80::1"), "eth0", False, 0x80)
     assert found[1] == HostAddress(IPv6Address("2001:db8::1"), "eth0", True, 0x20)
-    assert len(found) == 9
+    assert len(found) == 12
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,9 @@ def test_the_kernels_table() -> None:
         ("eth0", "2001:db8::2"),
         # Better than nothing.
         ("eth1", "2001:db8:1::1"),
+        # Temporary ones are better than deprecated ones.
+        ("eth3", "2001:db8:2::2"),
+        ("eth4", None),
         ("lo", None),
         ("eth2", None),
     ],
@@ -126,9 +132,9 @@ def test_all_addresses_are_of_both_families(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(addresses, "_TABLE", tmp_path / "table")
     monkeypatch.setattr(addresses, "_IPV4_ROUTES", tmp_path / "trie")
     found = addresses.all_addresses()
-    assert len(found) == 10 and IPv6Address("::ffff:192.0.2.1") in found
+    assert len(found) == 13 and IPv6Address("::ffff:192.0.2.1") in found
     monkeypatch.setattr(addresses, "_IPV4_ROUTES", tmp_path / "none")
-    assert len(addresses.all_addresses()) == 9
+    assert len(addresses.all_addresses()) == 12
 
 
 def inside(work: Callable[[], T]) -> T:
@@ -167,13 +173,19 @@ def test_the_source_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     assert inside(work) == [None, own, own, least, own, None]
 
 
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def test_changes_of_addresses_are_heard_of_until_it_is_enough() -> None:
     def work() -> list[int]:
         heard: list[int] = []
 
         async def listen() -> None:
             told = asyncio.Event()
+            before = descriptors()
             stop = addresses.watch(told.set)
+            assert descriptors() > before
             for number, words in enumerate(
                 (
                     "-6 addr add fd00::1/64 dev w0 nodad",
@@ -190,6 +202,7 @@ def test_changes_of_addresses_are_heard_of_until_it_is_enough() -> None:
                     await told.wait()
                 heard.append(number)
             stop()
+            assert descriptors() == before
             await asyncio.sleep(0.1)
             told.clear()
             ip("-4 addr add 192.0.2.2/24 dev w0")

@@ -19,6 +19,7 @@ from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.queries import FORMER_ANSWERS
 from hawkwing.steering import GRACE, Steering
 from hawkwing.tasks import Supervisor
+from tests.schemas import assert_as_described
 
 SOURCE, CONTROLLER, SID = IPv6Address("fd00::1"), IPv6Address("fd00::9"), IPv6Address("fcbb:bb00:1::2")
 LATENCY = (Intent(IntentType.LOW_LATENCY),)
@@ -148,6 +149,13 @@ def test_names_one_after_the_other_cost_as_much_each_as_the_first_few(
 
     few, many = looks(50), looks(500)
     assert many <= 11 * few
+
+
+def test_without_a_configuration_there_is_nothing_to_ask() -> None:
+    steering = Steering(Plane())  # type: ignore[arg-type]
+    assert steering.names == [] and list(steering.named_services()) == [] and steering.queries() == []
+    assert not steering.learn(name(0), [address(0)], 10.0)
+    assert steering.query_changes() == ([], []) and steering.paths_left_out == 0
 
 
 def test_changes_of_queries_are_told_once_and_net() -> None:
@@ -335,6 +343,14 @@ def test_status_and_explain_tell_what_became_of_each_query() -> None:
         assert (held["intents"], held["requests"]) == (["low-latency"], 1)
         assert (held["held_back"], held["reason"]) == (True, "connection lost")
         assert 4 < held["next_request"] - time.time() < 6
+        assert held["source"] == str(SOURCE)
+        waiting = told["unanswered"][1]
+        assert (waiting["held_back"], waiting["reason"]) == (False, "")
+        assert (told["target"], told["state"]) == ("[fd00::9]:5001", "connected")
+        assert (told["retry_at"], told["error"]) == (None, "")
+        assert abs(told["since"] - time.time()) < 60
+        assert told["counters"] == stream.counters
+        assert (told["counters"]["results"], told["counters"]["empty"]) == (2, 1)
         ends = [
             "the controller's path for low-latency",
             "the controller was asked, it returned no path",
@@ -343,10 +359,31 @@ def test_status_and_explain_tell_what_became_of_each_query() -> None:
         ]
         for number, end in enumerate(ends):
             assert explain.sentence(steering, stream, name(number), 80).endswith(end)
+        unusable = to_result(stream.questions.get(asked(3)).request, [IPv6Address("::1")])  # type: ignore[union-attr]
+        stream._take(unusable)
+        assert explain.sentence(steering, stream, name(3), 80).endswith("asked, its path can't be used")
         stream._enter("connecting")
         assert explain.sentence(steering, stream, name(3), 80).endswith("asked, it is not connected")
+        told = status.of_controller(stream, steering)
+        assert told["state"] == "connecting"
+        assert [one["next_request"] for one in told["unanswered"]] == [None], "not before it is connected"
+        assert_as_described(told, "Controller")
 
     asyncio.run(look())
+
+
+def test_all_intents_of_an_application_are_told() -> None:
+    both = (Intent(IntentType.SFC, functions=("fw",)), Intent(IntentType.LOW_LATENCY, max_value=20))
+    service = Service(ipv6_addresses=(address(0),), applications=(Application(port=80, intents=both),))
+    steering = Steering(Plane())  # type: ignore[arg-type]
+    steering.apply(Config(services={"web": service}), None)
+    assert explain.sentence(steering, None, str(address(0)), 80) == (
+        f"packets to [{address(0)}]:80 (service web) are sent without an SRH: "
+        "no controller is asked for sfc(fw), low-latency(max 20), and no sid is configured"
+    )
+    assert explain.unsteered(steering, address(1), None) == (
+        f"packets to {address(1)} are sent without an SRH: destination matches no service"
+    )
 
 
 def test_leaving_with_queries_still_to_be_sent_ends_at_once() -> None:

@@ -285,3 +285,15 @@ def test_sources_that_are_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "bpf").mkdir()
     (tmp_path / "bpf" / "hawkwing.c").touch()
     assert source.source_folder.__wrapped__() == tmp_path / "bpf"
+
+
+def test_only_numbers_of_maps_are_replaced() -> None:
+    """Numbers that are loaded stay: the registers tell which of the two it is."""
+
+    def with_numbers(first: int, second: int) -> bytes:
+        number = instruction(0x18, 0x03, 0, 7) + instruction(0, 0, 0, 9)
+        others = number + instruction(0xB7, 0x13, 0, 7)
+        maps = [instruction(0x18, 0x12, 5, at) + instruction(0, 0, 0, 0) for at in (first, second)]
+        return MOVE + maps[0] + others + maps[1] + EXIT
+
+    assert bytecode.with_maps(with_numbers(7, 8), {7: 70, 8: 80}) == with_numbers(70, 80)

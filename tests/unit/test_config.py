@@ -37,7 +37,9 @@ LEAST = """at least this is needed:
       applications: [{port: 80, sid: [fcbb:bb00:1::2]}]"""
 APP = "services.web.applications[0]"
 INTENT = f"{APP}.intents"
-TOP_KEYS = "is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, labels"
+TOP_KEYS = (
+    "is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, labels, probes"
+)
 NOTHING: Mapping[str, str] = {}
 
 
@@ -885,6 +887,36 @@ def test_a_bad_variable_is_named(here: Path, name: str, text: str, problem: str)
     assert found == [f"HAWKWING_{name}: {problem}"]
 
 
+def test_what_is_missing_for_a_variable_names_the_variable(here: Path) -> None:
+    found = problems(
+        here, "sr_domain: ['fcbb::/16']\n", {"HAWKWING_HAWKEYE_ENABLED": "1"}, require_services=False
+    )
+    needed = "is missing, it is needed when hawkeye.enabled is true"
+    assert found == [
+        f"HAWKWING_HAWKEYE_ENABLED: hawkeye.address: {needed}",
+        f"HAWKWING_HAWKEYE_ENABLED: hawkeye.port: {needed}",
+    ]
+
+
+def test_a_port_of_a_variable_is_a_number_only_if_it_looks_like_one(here: Path) -> None:
+    said = "is not a port, use 1 to 65535"
+    for text, shown in (("9" * 18, "9" * 18), ("9" * 19, "9" * 19), ("80x", "80x")):
+        environ = {"HAWKWING_HAWKEYE_PORT": text}
+        found = problems(here, "hawkeye: {}\n", environ, require_services=False)
+        assert found == [f"HAWKWING_HAWKEYE_PORT: hawkeye.port: {shown} {said}"]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_reading_leaves_the_search_for_garbage_as_it_was(here: Path, collecting: bool) -> None:
+    if not collecting:
+        gc.disable()
+    try:
+        load(here, APPLICATION + "      - {port: 81, sid: [fcbb::1]}\n")
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
+
+
 # --- warnings --------------------------------------------------------------------------------------
 
 
@@ -950,3 +982,27 @@ def test_a_file_that_is_refused_leaves_nothing_in_memory(tmp_path: Path, mistake
         assert len(gc.get_objects()) - before < 1000
     finally:
         gc.enable()
+
+
+def test_each_application_is_looked_at_for_what_hawkeye_refuses(here: Path) -> None:
+    text = (
+        "hawkeye: {enabled: true, address: 'fc00::9', port: 5001}\n"
+        "services:\n"
+        "  web:\n"
+        "    ipv6_addresses: ['fc00::1']\n"
+        "    applications:\n"
+        "      - {port: 80, sid: ['fc00:1::']}\n"
+        "      - {port: 81, sid: ['fc00:1::'], intents: [{intent: low-latency, min_value: 1}]}\n"
+        "      - {port: 82, intents: [{intent: low-jitter, min_value: 1}]}\n"
+    )
+    said = "it takes it only on high-bandwidth"
+    assert warnings(here, text) == [
+        f"7: services.web.applications[1]: HawkEye refuses min_value on low-latency, {said}",
+        f"8: services.web.applications[2]: HawkEye refuses min_value on low-jitter, {said}",
+    ]
+
+
+def test_a_lower_limit_may_be_the_upper_one(here: Path) -> None:
+    assert load(here, INTENTS + "          - {intent: high-bandwidth, min_value: 5, max_value: 5}\n")
+    found = problems(here, INTENTS + "          - {intent: high-bandwidth, min_value: 6, max_value: 5}\n")
+    assert len(found) == 1 and found[0].endswith("min_value: 6 is above the max_value 5")

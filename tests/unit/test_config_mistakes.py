@@ -377,7 +377,7 @@ ERRORS = [
         lines("x:", "  - &p 80") + port("*p"),
         [
             "1: x: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, "
-            "labels; keys for anchors begin with x-"
+            "labels, probes; keys for anchors begin with x-"
         ],
         lines("x-ports:", "  - &p 80") + port("*p"),
     ),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft7Validator
 
-from hawkwing import config_schema
+from hawkwing import config_schema, config_types
 from hawkwing.config import load_config
 from hawkwing.yaml_lines import YamlError, read_yaml
 from tests.unit.mistakes import Row
@@ -60,3 +63,39 @@ def test_mistakes_are_refused(row: Row) -> None:
 def test_what_is_only_warned_of_is_taken(row: Row) -> None:
     assert faults(row.wrong) == []
     assert faults(row.right) == []
+
+
+def spellings() -> Iterator[str]:
+    """Addresses with any number of groups before and behind ::, with and without dotted numbers."""
+    for before in range(9):
+        yield ":".join("a" * before)
+        yield ":".join(["12aF"] * before + ["1.2.3.4"])
+        for behind in range(9):
+            first, last = ":".join("1" * before), ":".join("f" * behind)
+            yield f"{first}::{last}"
+            yield f"{first}::{last}{':' if last else ''}192.0.2.1"
+    yield from (
+        "1:2:3:4:5:6:7:8:",
+        ":1:2:3:4:5:6:7:8",
+        "12345::",
+        "g::",
+        "::1::",
+        ":::",
+        "1.2.3.4",
+        "::1.2.3",
+        "",
+    )
+
+
+def test_editors_take_each_spelling_of_an_address_that_the_agent_takes_and_no_other() -> None:
+    pattern = re.compile(config_types._ipv6())
+    taken = 0
+    for text in spellings():
+        try:
+            IPv6Address(text)
+        except ValueError:
+            assert not pattern.fullmatch(text), text
+        else:
+            assert pattern.fullmatch(text), text
+            taken += 1
+    assert taken > 50

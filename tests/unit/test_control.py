@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import socket
 import stat
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +79,12 @@ def test_garbage_gets_one_sentence(tmp_path: Path, data: bytes, caplog: pytest.L
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 200_000, b"x" * 200_000 + b"\n"])
+def test_a_question_may_have_64_kib(tmp_path: Path) -> None:
+    path, question = tmp_path / "agent.sock", {"ask": "echo", "more": "x" * 65_000}
+    assert serving(path, {"echo": lambda request: request}, lambda: ask(path, question)) == question
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 100_000, b"x" * 100_000 + b"\n"])
 def test_no_line_gets_no_answer(tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "agent.sock"
 
@@ -199,8 +207,12 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     async def start() -> None:
         await ControlServer(path, {}).start()
 
-    with pytest.raises(HawkwingError, match=f"^can't listen on {path}: No such file or directory$"):
-        asyncio.run(start())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(HawkwingError, match=f"^can't listen on {path}: No such file or directory$"):
+            asyncio.run(start())
+        gc.collect()
+    assert [str(one.message) for one in told] == [], "a socket is left to the interpreter"
 
 
 def test_each_role_and_interface_has_its_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +278,47 @@ def test_spaces_of_an_answer_are_not_signs_of_life(tmp_path: Path) -> None:
         answer = ask(path, {"ask": "status"})
         thread.join()
     assert answer == text
+
+
+def test_question_and_answer_are_a_line_each(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    answer = serving(path, {"status": lambda _request: "well"}, lambda: raw(path, b'{"ask": "status"}\n'))
+    assert answer == b'{"answer": "well"}\n'
+
+
+@pytest.mark.parametrize("size", [0, 1, 499, 500, 501, 1000, 1001])
+def test_an_answer_is_the_same_behind_the_socket(tmp_path: Path, size: int) -> None:
+    path, listed = tmp_path / "agent.sock", list(range(size))
+    for answer in (listed, {"a": listed, "b": {}}, {"a": {"b": listed}}, {}, None, True, "é"):
+        served = serving(path, {"ask": lambda _request, it=answer: it}, lambda: ask(path, {"ask": "ask"}))
+        assert served == answer
+
+
+def test_an_answer_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_MOST", 1 << 20)
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as connection, suppress(OSError):
+                while True:
+                    connection.sendall(b"x" * 10_000)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(HawkwingError, match="is not an agent's"):
+            ask(path, {"ask": "status"})
+        thread.join(10)
+        assert not thread.is_alive(), "it is not read any more"
+
+
+def test_the_socket_of_a_killed_agent_is_not_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert serving(path, {"status": lambda _request: "well"}, lambda: ask(path, {"ask": "status"})) == "well"
 
 
 def test_signs_of_life_come_in_time() -> None:

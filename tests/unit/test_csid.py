@@ -164,3 +164,41 @@ def test_one_block_or_several(tmp_path: Path) -> None:
         file.write_text(f"{HEAD}{text}\n")
         config, _warnings = check_config(file, {})
         assert [one.read for one in config.csid] == [Block(B32.prefix, 0xF000)]
+
+
+def test_each_block_is_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(
+        f"{HEAD}sr_domain: ['fcbb::/16', 'fc00::/16']\n"
+        "csid: [{block: 1}, {block: 'fcbb:bb00::/32'}, {block: 'fd00::/16'}, {block: 'fc00::/32'}]\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        check_config(file, {})
+    outside = "fd00::/16 is not inside the SR domain, which has to contain the whole block"
+    assert sorted(raised.value.problems) == [
+        f"{file}:3: csid[0].block: 1 is not an IPv6 prefix such as fcbb:bb00::/32",
+        f"{file}:3: csid[2].block: {outside}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "is_block"),
+    [
+        ("fcbb::/16", True),
+        ("fcbb:bb00::/32", True),
+        ("fcbb:bb00:1::/48", True),
+        ("fcbb::/17", False),
+        ("fcbb:bb00::/33", False),
+        ("fcbb:bb00:1::/49", False),
+        ("fcbb:bb00:1:1::/64", False),
+    ],
+)
+def test_blocks_have_16_32_or_48_bits(tmp_path: Path, prefix: str, is_block: bool) -> None:
+    file = tmp_path / "hawk.yaml"
+    file.write_text(f"{HEAD}csid: {{block: '{prefix}'}}\n")
+    try:
+        config, _ = check_config(file, {})
+    except ConfigError as error:
+        assert not is_block and "a block of C-SIDs has 16, 32 or 48" in error.problems[0]
+    else:
+        assert is_block and config.csid[0].read == Block(IPv6Network(prefix), 0xE000)

@@ -1,10 +1,14 @@
 """Lock files that are removed by whoever has the lock: never two inside, and no file left in the end."""
 
+import gc
 import os
 import socket
+import stat
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -165,3 +169,50 @@ def test_what_others_find_in_the_file_is_the_last_text(tmp_path: Path) -> None:
     lock.write("short\n")
     assert (tmp_path / "lock").read_text() == "short\n"
     lock.release()
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_lock_leaves_no_descriptor(tmp_path: Path) -> None:
+    """Each is closed by itself: where only the interpreter closes one, it warns."""
+    path, before = tmp_path / "folder" / "lock", descriptors()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        lock = Lock(path)
+        held = descriptors()
+        assert held > before and holder_of(path) == os.getpid()
+        for _ in range(3):
+            with pytest.raises(BlockingIOError):
+                Lock(path, wait=False)
+        path.unlink()
+        for _ in range(3):
+            with pytest.raises(BlockingIOError, match=f"^{path} is locked$"):
+                Lock(path, wait=False)
+        assert descriptors() == held
+        lock.release()
+        assert descriptors() == before
+        del lock
+        gc.collect()
+    assert [str(one.message) for one in told] == []
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+
+
+def test_a_lock_is_waited_for_unless_it_is_not_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock = Lock(path)
+    got: list[str] = []
+
+    def wait() -> None:
+        other = Lock(path)
+        got.append("the lock")
+        other.release()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    waiting.join(0.1)
+    assert got == []
+    lock.release()
+    waiting.join(10)
+    assert got == ["the lock"] and not path.exists()

@@ -54,6 +54,12 @@ def test_three_times_a_minute_and_then_how_often(clock: Clock) -> None:
     clock.now += 60
     logger.warning("can't write %s", "/run/x")
     assert text.getvalue().splitlines()[4:] == [line]
+    for _ in range(5):
+        logger.warning("can't write %s", "/run/x")
+    assert text.getvalue().splitlines()[4:] == [line] * 3
+    clock.now += 60
+    logger.warning("can't write %s", "/run/x")
+    assert text.getvalue().splitlines()[7:] == [f"{line} (3 more like this in between)"]
 
 
 def test_other_lines_are_not_left_out(clock: Clock) -> None:

@@ -51,6 +51,26 @@ def test_first_version_of_control_groups(tmp_path: Path) -> None:
     assert available(machine(tmp_path / "other", "4:cpu:/a\n3:memory:/\n0::/a\n"), groups) == 1 << 30
 
 
+def test_controllers_that_share_a_hierarchy_and_names_with_colons(tmp_path: Path) -> None:
+    groups = tmp_path / "cgroup"
+    limited(groups / "memory/a:b", FIRST, str(10 * MEGABYTE), MEGABYTE)
+    assert available(machine(tmp_path, "4:cpu:/\n3:hugetlb,memory:/a:b\n"), groups) == 9 * MEGABYTE
+
+
+def test_what_lies_above_the_groups_is_no_group(tmp_path: Path) -> None:
+    groups = tmp_path / "cgroup"
+    limited(groups, SECOND, str(50 * MEGABYTE), 0)
+    limited(tmp_path, SECOND, "1", 0)
+    assert available(machine(tmp_path, "0::/a\n"), groups) == 50 * MEGABYTE
+
+
+def test_where_nothing_is_known_there_is_no_limit(tmp_path: Path) -> None:
+    proc = machine(tmp_path, "0::/\n")
+    (proc / "meminfo").write_text("MemTotal: 9999999 kB\n")
+    assert available(proc, tmp_path / "none") >= 1 << 62
+    assert available() < 1 << 50, "this machine's own files"
+
+
 def test_a_table_that_does_not_fit_is_told_in_one_sentence() -> None:
     require_room(1000, MEGABYTE, MEGABYTE)
     with pytest.raises(DataplaneError) as told:

@@ -100,6 +100,7 @@ def test_a_clients_metrics() -> None:
     assert found["hawkwing_bindings", labels] == 2
     assert found["hawkwing_path_packets_total", (("path", path),)] == 7, "once, however many addresses"
     assert found["hawkwing_unresolved_names", ()] == 1
+    assert found["hawkwing_metrics_left_out", ()] == 0
     assert found["hawkwing_controller_state", (("state", "connected"),)] == 1
     assert found["hawkwing_controller_state", (("state", "connecting"),)] == 0
     assert found["hawkwing_controller_state_timestamp_seconds", ()] == 1001
@@ -217,6 +218,72 @@ def test_other_requests(request_line: str, status: str) -> None:
     assert (body == "") == request_line.startswith("HEAD")
 
 
+def test_what_is_said_to_other_requests() -> None:
+    found = asyncio.run(ask(CLIENT, "PUT /metrics HTTP/1.1\r\n\r\n"))
+    lines = [
+        "HTTP/1.1 405 Method Not Allowed",
+        "Content-Type: text/plain",
+        "Content-Length: 8",
+        "Connection: close",
+    ]
+    assert found == ("\r\n".join(lines), "use GET\n")
+    found = asyncio.run(ask(CLIENT, "GET /metric HTTP/1.1\r\n\r\n"))
+    lines = ["HTTP/1.1 404 Not Found", "Content-Type: text/plain", "Content-Length: 24", "Connection: close"]
+    assert found == ("\r\n".join(lines), "metrics are at /metrics\n")
+
+
+@pytest.mark.parametrize("request_line", ["GET /metrics", "GET /metrics?collect=all HTTP/1.1"])
+def test_the_form_is_the_one_that_was_asked_for(request_line: str) -> None:
+    accept = "ACCEPT :  application/openmetrics-text; version=1.0.0 "
+    head, body = asyncio.run(ask(CLIENT, f"{request_line}\r\nHost: x\r\n{accept}\r\n\r\n"))
+    assert head.startswith("HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text; version=1.0.0")
+    assert body.endswith("# EOF\n")
+    head, body = asyncio.run(ask(CLIENT, f"{request_line}\r\n\r\n"))
+    assert "Content-Type: text/plain" in head and not body.endswith("# EOF\n")
+
+
+def test_one_that_asks_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_SECONDS", 0.1)
+    assert asyncio.run(ask(CLIENT, "GET /metrics HTTP/1.1\r\n")) == ("", "")
+
+
+def test_one_of_two_addresses_is_enough() -> None:
+    """A host may have no IPv6 loopback, or a port that is taken there."""
+
+    async def work() -> bytes:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            server = metrics.MetricsServer((("127.0.0.1", "127.0.0.2"), port), lambda: CLIENT)
+            await server.start()
+            reader, writer = await asyncio.open_connection("127.0.0.2", port)
+            writer.write(b"HEAD /metrics HTTP/1.1\r\n\r\n")
+            head = await reader.read()
+            writer.close()
+            server.close()
+            with socket.create_server(("127.0.0.2", port)):
+                return head
+
+    assert asyncio.run(work()).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_an_ipv6_address_is_shown_in_brackets() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        server = metrics.MetricsServer((("::1",), port), lambda: CLIENT)
+        with pytest.raises(HawkwingError, match=rf"^can't serve metrics at \[::1\]:{port}: "):
+            asyncio.run(server.start())
+
+
+def test_the_agent_may_take_its_time() -> None:
+    async def slowly() -> Mapping[str, Any]:
+        await asyncio.sleep(0)
+        return CLIENT
+
+    assert metrics._response("200 OK", "text/plain", b"x", with_body=False).endswith(b"\r\n\r\n")
+    server = metrics.MetricsServer((("127.0.0.1",), 1), slowly)
+    assert b"hawkwing_bindings" in asyncio.run(server._answer("GET /metrics HTTP/1.1\r\n\r\n"))
+
+
 @pytest.mark.parametrize("request_text", ["GET /metrics", "\r\n\r\n", "GET /" + "x" * 100_000])
 def test_no_request_does_harm(request_text: str) -> None:
     async def harm() -> tuple[str, str]:
@@ -266,6 +333,9 @@ def test_where_it_listens(text: str, place: metrics.Place) -> None:
     ("text", "sentence"),
     [
         ("x", "x is not [ADDRESS:]PORT, such as 9470 or [::1]:9470"),
+        ("65536", "65536 is not [ADDRESS:]PORT, such as 9470 or [::1]:9470"),
+        ("[::1:9470", "[::1 is not an address; write [ADDRESS:]PORT, such as [::1]:9470"),
+        ("::1]:9470", "::1] is not an address; write [ADDRESS:]PORT, such as [::1]:9470"),
         ("0", "0 is not [ADDRESS:]PORT, such as 9470 or [::1]:9470"),
         ("70000", "70000 is not [ADDRESS:]PORT, such as 9470 or [::1]:9470"),
         ("localhost:9470", "localhost is not an address; write [ADDRESS:]PORT, such as [::1]:9470"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hawkwing.dataplane.interfaces import Asked
 from hawkwing.errors import ConfigError, HawkwingError
 from hawkwing.plan import Options, Plan, make_plan
 from hawkwing.room import MOST, Room
+from tests.certificates import make_certificate
 
 SID, OTHER = IPv6Address("fcbb:bb00:1::2"), IPv6Address("fcbb:bb00:2::2")
 TEXT = f"""
@@ -76,6 +78,42 @@ def test_without_a_file_nothing_is_asked_for(tmp_path: Path, role: str) -> None:
 def test_the_command_line_goes_before_the_file(tmp_path: Path, role: str) -> None:
     made = make_plan(options(tmp_path, TEXT, role, "fd00::/8", "5f00::/16"))
     assert made.config.sr_domain == (IPv6Network("fd00::/8"), IPv6Network("5f00::/16"))
+
+
+BLOCK = IPv6Network("fcbb:bb00::/32")
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_blocks_of_the_command_line_take_the_place_of_those_of_the_file(tmp_path: Path, role: str) -> None:
+    given = options(tmp_path, f"{TEXT}csid: {{block: 'fdcc::/16'}}\n", role)
+    assert [one.block for one in make_plan(given).config.csid] == [IPv6Network("fdcc::/16")]
+    made = make_plan(replace(given, csid=(BLOCK,)))
+    assert [one.block for one in made.config.csid] == [BLOCK]
+    assert [block.prefix for block in made.desired.blocks] == [BLOCK]
+
+
+def test_blocks_and_domain_of_the_command_line_have_to_fit(tmp_path: Path) -> None:
+    given = replace(options(tmp_path, None, "server", "fd00::/8"), csid=(BLOCK,))
+    with pytest.raises(HawkwingError) as told:
+        make_plan(given)
+    assert str(told.value) == (
+        "csid: fcbb:bb00::/32 is not inside the SR domain, which has to contain the whole block"
+    )
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_files_for_tls_are_beside_the_configuration_and_read_where_a_controller_is_asked(
+    tmp_path: Path, enabled: bool
+) -> None:
+    make_certificate(tmp_path, "ca")
+    hawkeye = (
+        f"hawkeye: {{enabled: {str(enabled).lower()}, address: 'fd00::9', port: 5001, tls: {{ca: ca.pem}}}}\n"
+    )
+    made = make_plan(options(tmp_path, hawkeye + TEXT))
+    assert made.config.hawkeye.tls is not None and made.config.hawkeye.tls.ca == tmp_path / "ca.pem"
+    assert (made.pem is not None) == enabled
+    if made.pem is not None:
+        assert made.pem.ca == (tmp_path / "ca.pem").read_bytes()
 
 
 def test_so_many_prefixes_and_no_more(tmp_path: Path) -> None:

@@ -180,6 +180,14 @@ def test_pushes_leave_nothing_behind() -> None:
     assert len(asker.questions._schedule) < 5
 
 
+def test_streams_that_are_over_leave_nothing_behind() -> None:
+    asker = Asker(3)
+    for _ in range(100):
+        asker.send()
+        asker.questions.begin(asker.now)
+    assert len(asker.questions._schedule) < 5
+
+
 def test_a_new_stream_asks_all_again_and_what_was_dropped_is_gone() -> None:
     asker = Asker(3)
     asker.send()
@@ -430,3 +438,102 @@ def test_after_an_answer_it_is_asked_as_rarely_as_at_first() -> None:
     asker.run(2.5 * AGAIN_FIRST)
     times = [time for time in asker.times(0) if time > 1120]
     assert len(times) >= 2 and times[1] - times[0] <= 1.2 * AGAIN_FIRST + 1e-6
+
+
+def suspected(asker: Asker, *numbers: int) -> None:
+    """Begins a stream on which these are suspects, and the others are not."""
+    for number in numbers:
+        question = asker.questions.get(query(number))
+        assert question is not None
+        question.suspect = True
+    asker.questions.begin(asker.now)
+
+
+def test_a_suspect_has_its_turn_although_others_are_due_all_the_time() -> None:
+    asker = Asker(300)
+    suspected(asker, 0)
+    asker.run(6 * PATIENCE)
+    assert asker.times(0)
+
+
+def test_others_have_their_turn_although_there_are_many_suspects() -> None:
+    asker = Asker(20)
+    suspected(asker, *range(1, 20))
+    asker.run(15 * PATIENCE)
+    assert len(asker.times(0)) >= 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_looked_again_when_the_suspect_is_due_or_another_one_before(seed: int) -> None:
+    random.seed(seed)
+    asker = Asker(1)
+    suspected(asker, 0)
+    asker.questions.change([query(7)], [])
+    assert asker.send() == [7]
+    asker.now += STEP
+    due, pause = asker.questions.due(asker.now)
+    (last,) = asker.questions.open
+    assert due == [] and pause == pytest.approx(min(PATIENCE - STEP, last.due - asker.now))
+    asker.questions.answered(query(7), asker.now)
+    asker.now += PATIENCE - STEP - 0.1
+    assert asker.send() == [0], "with the answer there is nothing to wait for"
+
+
+def test_a_suspect_is_not_asked_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hawkwing.controller.questions.jittered", lambda seconds: 1.2 * seconds)
+    asker = Asker(2)
+    suspected(asker, 0, 1)
+    assert asker.send() == [0]
+    asker.now += PATIENCE - 0.1
+    asker.questions.change([query(7)], [query(0)])
+    assert asker.send() == [7]
+    asker.now += PATIENCE - 0.1
+    assert asker.send() == []
+    asker.now += 0.2
+    assert asker.send() == [1]
+
+
+@pytest.mark.parametrize(
+    ("how", "waits"),
+    [
+        (Break.REFUSED, [5, 10, 20, 40, 80, 160, 320, 600, 600]),
+        (Break.BROKEN, [0, 5, 10, 20, 40, 60, 60, 60, 60]),
+    ],
+)
+def test_how_long_one_is_held_back_where_nothing_else_was_answered(how: Break, waits: list[float]) -> None:
+    """A refusal is the query's fault; a stream that breaks may be the controller's."""
+    asker = Asker(1)
+    found = []
+    for _ in waits:
+        assert asker.send() == [0]
+        held = asker.questions.broke(how, asker.now, "")
+        found.append(held.hold if held is not None else 0)
+        asker.now += found[-1] + 1
+        asker.questions.begin(asker.now)
+    assert found == waits
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_that_was_dropped_does_not_keep_others_from_their_turn(seed: int) -> None:
+    random.seed(seed)
+    asker = Asker(5)
+    asker.send()
+    asker.questions.change([], [query(0), query(2)])
+    asker.now += 3
+    assert sorted(asker.send()) == [1, 3, 4]
+
+
+def test_an_answer_comes_before_its_question_was_asked_again() -> None:
+    asker = Asker(1)
+    asker.send()
+    asker.now += 3
+    assert asker.questions.due(asker.now)[0]
+    asker.answer(0)
+    assert asker.send() == []
+
+
+def test_a_new_one_that_was_answered_on_the_stream_before_is_not_waited_for() -> None:
+    asker = Asker(2, new=True)
+    asker.answer(0)
+    assert asker.send() == [0]
+    assert asker.send() == [1]

@@ -2,6 +2,7 @@
 
 import errno
 import platform
+import re
 import resource
 import signal
 from pathlib import Path
@@ -65,10 +66,18 @@ def test_memory_and_the_rest() -> None:
 def test_the_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert refusal.of_compiler(-signal.SIGKILL, "").startswith("the compiler of the data plane was killed: ")
-    assert "python3-bpfcc" in refusal.of_compiler(1, "No module named 'bcc'")
-    assert "linux-libc-dev" in refusal.of_compiler(1, "fatal: 'linux/types.h' file not found")
+    assert refusal.of_compiler(1, "No module named 'bcc'") == (
+        "the C sources differ from the bytecode that HawkWing ships, and BCC, which would compile them, "
+        "is missing: install Debian's or Ubuntu's package python3-bpfcc"
+    )
+    for header in ("linux/types.h", "asm/types.h"):
+        assert refusal.of_compiler(1, f"fatal: '{header}' file not found") == (
+            "the C headers are missing: install the package linux-libc-dev"
+        )
+    monkeypatch.setattr(refusal, "missing_capabilities", lambda: ["CAP_BPF"])
     told = refusal.of_compiler(1, "a long story")
     file = Path(told.rpartition(" ")[2])
+    assert re.fullmatch(r"hawkwing-compiler-\w+\.log", file.name)
     assert told == f"BCC could not compile the data plane; its messages are in {file}"
     assert file.read_text() == "a long story"
 
@@ -80,11 +89,19 @@ def test_an_old_kernel_is_the_reason_for_all(monkeypatch: pytest.MonkeyPatch, nu
     error = OSError(number, "no")
     assert refusal.of_maps("flows", error) == refusal.of_program("server", "sweep", b"", error) == told
     monkeypatch.setattr(refusal, "kernel_version", lambda: (5, 15))
+    monkeypatch.setattr(refusal.bpf, "verifier_log", lambda *_: "")
     assert refusal.of_maps("flows", error) != told
+    assert refusal.of_program("server", "sweep", b"", error) != told
 
 
 def test_the_running_kernel_has_a_version() -> None:
     assert platform.release().startswith(".".join(map(str, refusal.kernel_version())))
+    assert len(refusal.kernel_version()) == 2
+
+
+def test_a_status_without_capabilities_has_none(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("Name:\tx\n")
+    assert missing_capabilities(tmp_path / "status") == ["CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON"]
 
 
 def test_a_program_that_the_verifier_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

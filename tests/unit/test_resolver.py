@@ -142,6 +142,17 @@ def test_no_address_is_an_answer_with_a_ttl(
     run(work())
 
 
+@pytest.mark.parametrize(("ttl", "minimum"), [(60, 120), (120, 60)])
+def test_the_lesser_number_of_the_soa_record_holds(with_dns: Any, ttl: int, minimum: int) -> None:
+    async def work() -> None:
+        async with with_dns(ttl=ttl, minimum=minimum):
+            with pytest.raises(LookUpError) as caught:
+                await resolve("v4.example")
+            assert caught.value.ttl == 60.0
+
+    run(work())
+
+
 def test_a_name_without_aaaa_is_not_asked_for_again_before_its_time(
     with_dns: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,6 +311,9 @@ def test_the_end_may_come_together_with_an_answer(with_dns: Any) -> None:
         ("192.0.2.1 web.example", []),
         ("2001:db8::x web.example", []),
         ("2001:db8::1%", []),
+        ("2001:db8::1 other # web.example", []),
+        ("2001:db8::x web.example\n2001:db8::1 web.example", ["2001:db8::1"]),
+        ("2001:db8::1 a web.example b\n2001:db8::2 web.example", ["2001:db8::1", "2001:db8::2"]),
         ("", []),
     ],
 )
@@ -308,11 +322,113 @@ def test_hosts(line: str, found: list[str]) -> None:
     assert list(map(str, addresses_in_hosts("web.example", text))) == found
 
 
+def test_hosts_with_bytes_that_are_no_text_are_read(with_dns: Any, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with with_dns():
+            (tmp_path / "hosts").write_bytes(b"# b\xfccher\n2001:db8::9 web.example\n")
+            assert (await resolve("web.example"))[0] == [IPv6Address("2001:db8::9")]
+
+    run(work())
+
+
 def test_hosts_come_before_dns(with_dns: Any, tmp_path: Path) -> None:
     async def work() -> None:
         async with with_dns() as server:
             (tmp_path / "hosts").write_text("2001:db8::9%lo web.example\n")
             assert await resolve("web.example") == ([IPv6Address("2001:db8::9")], 300.0)
             assert not server.asked
+
+    run(work())
+
+
+# --- the pauses between two look-ups, without DNS and without waiting
+
+Outcome = LookUpError | float
+FAILED = LookUpError("timeout")
+FOUND = [IPv6Address("2001:db8::1")]
+
+
+def pauses(
+    monkeypatch: pytest.MonkeyPatch, outcomes: list[Outcome]
+) -> tuple[list[float], list[float], list[bool]]:
+    """After each of these (an error, or the TTL of an answer): the pause, what is learned, if it resolves."""
+    left = iter(outcomes)
+    waited: list[float] = []
+    learned: list[float] = []
+    resolving: list[bool] = []
+    real = asyncio.sleep
+
+    async def look_up(name: str) -> tuple[list[IPv6Address], float]:
+        match next(left, None):
+            case LookUpError() as error:
+                raise error
+            case None:
+                raise asyncio.CancelledError
+            case ttl:
+                return FOUND, ttl
+
+    async def work() -> None:
+        follower = Follower(lambda _name, _found, seconds: learned.append(seconds), Supervisor())
+
+        async def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            resolving.append(follower.resolves("web.example"))
+            await real(0)
+
+        monkeypatch.setattr(resolver, "resolve", look_up)
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        follower.follow(["web.example"])
+        await asyncio.wait(follower._tasks.values())
+        monkeypatch.undo()
+
+    run(work())
+    return waited, learned, resolving
+
+
+def test_each_failure_doubles_the_pause_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited, learned, resolving = pauses(monkeypatch, [FAILED] * 8)
+    assert waited == [2, 4, 8, 16, 32, 60, 60, 60]
+    assert learned == [] and not any(resolving)
+
+
+@pytest.mark.parametrize("between", [LookUpError("no AAAA record", 100.0), 100.0])
+def test_after_an_answer_the_pauses_begin_again(monkeypatch: pytest.MonkeyPatch, between: Outcome) -> None:
+    waited, _, _ = pauses(monkeypatch, [FAILED, FAILED, FAILED, between, FAILED, FAILED])
+    assert waited == [2, 4, 8, 100, 2, 4]
+
+
+def test_an_answer_holds_for_its_ttl_but_not_for_less_than_a_second_or_more_than_five_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited, learned, resolving = pauses(monkeypatch, [0.0, 1.5, 299.0, 86400.0])
+    assert waited == learned == [1, 1.5, 299, 300]
+    assert all(resolving)
+
+
+def test_a_negative_answer_holds_for_its_ttl_but_not_for_less_than_two_seconds_or_more_than_five_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = [LookUpError("no AAAA record", ttl) for ttl in (0.0, 3.0, 299.0, 86400.0)]
+    waited, learned, resolving = pauses(monkeypatch, [*answers, 7.0])
+    assert waited == [2, 3, 299, 300, 7]
+    assert learned == [7] and resolving == [False, False, False, False, True]
+
+
+def test_a_name_that_is_not_followed_any_more_fails_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(name: str) -> tuple[list[IPv6Address], float]:
+        raise FAILED
+
+    async def work() -> None:
+        tasks = Supervisor()
+        follower = Follower(lambda *_: None, tasks)
+        monkeypatch.setattr(resolver, "resolve", look_up)
+        follower.follow(["web.example"])
+        assert follower.resolves("web.example") and follower.why_not("web.example") is None
+        await until(lambda: follower.why_not("web.example") == "timeout")
+        assert not follower.resolves("web.example")
+        assert tasks.restarts == {"look-ups": 0}
+        follower.follow([])
+        assert follower.why_not("web.example") is None and not follower.resolves("web.example")
+        await tasks.close()
 
     run(work())

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hawkwing.dataplane.layout import reasons
-from hawkwing.status import lines, of_tasks, trust_sentence
+from hawkwing.dataplane.plane import Health
+from hawkwing.status import health_behind, health_of, lines, of_tasks, rate_text, trust_sentence
 from hawkwing.tasks import Supervisor
 
 CLIENT: dict[str, Any] = {
@@ -36,6 +37,10 @@ def test_who_it_is() -> None:
     ]
 
 
+def test_all_interfaces_are_named() -> None:
+    assert told(interfaces=["eth0", "eth1"])[0] == "hawkwing client on eth0, eth1, PID 4711, up 5 s"
+
+
 def test_one_that_is_starting_says_so() -> None:
     assert told(ready=False)[0] == "hawkwing client on eth0, PID 4711, up 5 s, starting"
     assert told(ready=True) == told()
@@ -49,6 +54,10 @@ def test_one_that_is_starting_says_so() -> None:
         (
             {"state": "connecting", "retry_at": 12.4, "error": "connection refused"},
             "connecting (retry in 12 s), last error: connection refused",
+        ),
+        (
+            {"state": "connecting", "retry_at": -3.0, "error": "connection refused"},
+            "connecting (retry in 0 s), last error: connection refused",
         ),
     ],
 )
@@ -140,6 +149,12 @@ def test_what_is_held_back_and_why() -> None:
         "    held back: web port 80, web port 81 at fcbb:cc00:2::a (sfc(fw), low-latency(max 20)): "
         "the controller ended the stream: No path found (UNKNOWN); next request in 34 s"
     ] * 5 + ["    held back: 2 more, see --json"]
+    due = held | {"applications": held["applications"][:1], "next_request": time.time() - 3}
+    unplanned = due | {"next_request": None}
+    found = told(controller={**controller, "queries": queries, "unanswered": [due, *[unplanned] * 4]})[3:]
+    asking = "    held back: web port 80 at fcbb:cc00:2::a (sfc(fw), low-latency(max 20)): "
+    why = f"{asking}the controller ended the stream: No path found (UNKNOWN)"
+    assert found == [f"{why}; next request in 0 s", why, why, why, why]
 
 
 def test_counters_have_a_legend() -> None:
@@ -150,6 +165,18 @@ def test_counters_have_a_legend() -> None:
         "  egress  ok                 3 packets  STEERED: SRH inserted",
         "  egress  unchanged          3 packets  NO_SERVICE: destination matches no service",
     ]
+
+
+def test_a_direction_without_packets_has_no_lines() -> None:
+    count = {"packets": 3, "bytes": 300}
+    assert told(counters={"egress": {}, "ingress": {"STRIPPED": count}})[3:] == [
+        "  ingress ok                 3 packets  STRIPPED: SRH removed",
+    ]
+
+
+def test_without_a_connection_no_queries_are_counted() -> None:
+    controller = {"target": "[fcbb::5]:5001", "state": "connecting", "retry_at": None, "error": ""}
+    assert told(controller={**controller, "queries": QUERIES})[2] == "  controller [fcbb::5]:5001: connecting"
 
 
 def test_every_kind_is_in_the_legend() -> None:
@@ -171,3 +198,128 @@ def test_background_work_that_failed() -> None:
         "  failed: look-ups of a.example: OSError: no (2 times, last 0 s ago, starts again in 4 s)",
         "  failed: reload: ValueError: wrong (once, last 0 s ago)",
     ]
+    found[0]["restarts_at"] = time.time() - 5
+    assert told(troubles=found)[2].endswith("starts again in 0 s)"), "its time has come"
+
+
+ATTACHED: dict[str, Any] = {
+    "interface": "eth0",
+    "name": "eth0",
+    "renamed": False,
+    "attached": True,
+    "problem": "",
+    "warnings": [],
+    "restored": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("attachment", "shown"),
+    [
+        ({}, []),
+        (
+            {"attached": False, "problem": "eth0 is not there", "warnings": ["w"], "restored": 1},
+            ["  not attached: eth0 is not there"],
+        ),
+        ({"problem": "eth0 has no ingress hook"}, ["  warning: eth0 has no ingress hook"]),
+        ({"name": "up0", "renamed": True}, ["  eth0 has been renamed to up0"]),
+        ({"warnings": ["one", "two"]}, ["  warning: one", "  warning: two"]),
+        (
+            {"restored": 1},
+            ["  eth0: filters were removed by another program once, and attached again"],
+        ),
+        (
+            {"name": "up0", "restored": 2},
+            ["  up0: filters were removed by another program 2 times, and attached again"],
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_interface(attachment: dict[str, Any], shown: list[str]) -> None:
+    assert told(attachments=[ATTACHED | attachment])[2:] == shown
+
+
+def test_interfaces_are_told_each() -> None:
+    broken = ATTACHED | {"attached": False, "problem": "eth1 is not there"}
+    assert told(attachments=[broken, ATTACHED | {"restored": 1}])[2:] == [
+        "  not attached: eth1 is not there",
+        "  eth0: filters were removed by another program once, and attached again",
+    ]
+
+
+def test_where_packets_of_an_application_go() -> None:
+    binding = {
+        "service": "web",
+        "address": "fcbb:cc00:2::a",
+        "port": 80,
+        "origin": "controller",
+        "sids": ["fcbb::1", "fcbb::2"],
+        "since": time.time() - 300,
+        "path_sent": {"packets": 7, "bytes": 700},
+    }
+    where = "  web [fcbb:cc00:2::a]:80  "
+    without = {**binding, "origin": "none", "sids": []}
+    agent = CLIENT | {"started": time.time(), "bindings": [binding, without]}
+    assert list(lines(agent))[2:] == [
+        f"{where}controller: fcbb::1 > fcbb::2  (7 packets over this path, 5 min old)",
+        f"{where}none: no path  (7 packets over this path, 5 min old)",
+    ]
+    assert list(lines(agent, {"fcbb::1 > fcbb::2": 2.0}))[2:] == [
+        f"{where}controller: fcbb::1 > fcbb::2  (7 packets over this path, 2.0 packets/s, 5 min old)",
+        f"{where}none: no path  (7 packets over this path, 5 min old)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [
+        (0.0, "0 packets/s"),
+        (0.04, "0.0 packets/s"),
+        (9.94, "9.9 packets/s"),
+        (10.0, "10 packets/s"),
+        (1234.5, "1234 packets/s"),
+    ],
+)
+def test_a_slow_rate_has_a_decimal(rate: float, shown: str) -> None:
+    assert rate_text(rate) == shown
+
+
+@pytest.mark.parametrize(
+    ("state", "rtt", "shown"),
+    [
+        ("unknown", None, ""),
+        ("dead", None, ", no probe comes back"),
+        ("alive", 12.345, ", round trip 12.3 ms"),
+    ],
+)
+def test_what_probes_tell_of_a_path(state: Any, rtt: float | None, shown: str) -> None:
+    health = health_of(Health(state, 7, None if rtt is None else rtt / 1000))
+    assert health == {"state": state, "probes_received": 7, "rtt_ms": rtt}
+    assert health_behind(health) == shown
+
+
+def test_paths_that_share_the_flows_of_an_application_have_a_line_each() -> None:
+    first: dict[str, Any] = {
+        "sids": ["fcbb::1", "fcbb::2"],
+        "share_percent": 75.0,
+        "sent": {"packets": 3, "bytes": 300},
+        "health": {"state": "alive", "probes_received": 5, "rtt_ms": 1.5},
+    }
+    unknown = {"state": "unknown", "probes_received": 0, "rtt_ms": None}
+    second = {**first, "sids": ["fcbb::3"], "share_percent": 5.0, "nodes": ["vpp3"], "health": unknown}
+    binding = {
+        "service": "web",
+        "address": "fcbb:cc00:2::a",
+        "port": 80,
+        "origin": "backup",
+        "sids": first["sids"],
+        "since": time.time() - 300,
+        "path_sent": {"packets": 3, "bytes": 300},
+    }
+    agent = CLIENT | {"started": time.time(), "bindings": [{**binding, "active": [first, second]}]}
+    assert list(lines(agent, {"fcbb::1 > fcbb::2": 2.0}))[2:] == [
+        "  web [fcbb:cc00:2::a]:80  backup: 2 paths in use  (5 min old)",
+        "     75 %  fcbb::1 > fcbb::2  (3 packets over this path, 2.0 packets/s, round trip 1.5 ms)",
+        "      5 %  vpp3  (3 packets over this path)",
+    ]
+    agent = CLIENT | {"started": time.time(), "bindings": [{**binding, "active": [first]}]}
+    assert list(lines(agent))[2] == "  web [fcbb:cc00:2::a]:80  backup: 1 path in use  (5 min old)"

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from hawkwing.tasks import Supervisor, collected, in_thread
+from hawkwing.tasks import Supervisor, collected, heed_cancellation, in_thread
 from lab.wait import patient
 
 
@@ -207,6 +207,125 @@ def test_work_that_misses_its_cancellation_is_cancelled_again() -> None:
         await asyncio.sleep(0)
         async with asyncio.timeout(patient(20)):
             await supervisor.close()
+        assert task.cancelled()
+
+    asyncio.run(run())
+
+
+def recorded_sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """From now on nobody waits, but for how long they would is written down."""
+    waited: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await real(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return waited
+
+
+def test_the_pauses_between_two_starts_double_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = recorded_sleeps(monkeypatch)
+
+    async def work() -> None:
+        if len(waited) < 9:
+            raise OSError("no")
+
+    async def run() -> None:
+        await Supervisor().keep("it", work)
+
+    asyncio.run(run())
+    assert waited == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_after_it_ran_for_longer_than_the_longest_pause_the_pauses_begin_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited, now = recorded_sleeps(monkeypatch), time.monotonic()
+
+    async def work() -> None:
+        nonlocal now
+        if len(waited) == 6:
+            return
+        now += 100 if len(waited) == 3 else 60
+        raise OSError("no")
+
+    async def run() -> None:
+        await Supervisor().keep("it", work)
+
+    monkeypatch.setattr("hawkwing.tasks.time.monotonic", lambda: now)
+    asyncio.run(run())
+    assert waited == [1, 2, 4, 1, 2, 4]
+
+
+def test_an_error_without_words_is_told_by_its_kind(caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = Supervisor()
+    trouble = supervisor.note("it", TimeoutError())
+    assert caplog.messages == ["it: TimeoutError"]
+    assert (trouble.times, trouble.restarts_at) == (1, None) and abs(trouble.last - time.time()) < 60
+    assert supervisor.troubles == {"it": trouble}
+
+
+def test_where_an_exception_comes_from_is_shown_for_debugging_only(caplog: pytest.LogCaptureFixture) -> None:
+    for level, shown in ((logging.INFO, False), (logging.DEBUG, True)):
+        caplog.set_level(level, "hawkwing")
+        caplog.clear()
+        Supervisor().note("it", OSError("no"))
+        assert bool(caplog.records[0].exc_info) is shown
+
+
+def test_what_the_event_loop_complains_of_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> Supervisor:
+        supervisor, loop = Supervisor(), asyncio.get_running_loop()
+        supervisor.callback_failed(loop, {"message": "a future was never read"})
+        supervisor.callback_failed(
+            loop, {"message": "x", "exception": OSError("no"), "handle": "<Handle a.b() at c>"}
+        )
+        supervisor.callback_failed(loop, {})
+        return supervisor
+
+    assert list(asyncio.run(run()).troubles) == [
+        "event loop (a future was never read)",
+        "event loop (a.b)",
+        "event loop ()",
+    ]
+    assert caplog.messages[:2] == [
+        "event loop (a future was never read): RuntimeError: a future was never read",
+        "event loop (a.b): OSError: no",
+    ]
+
+
+def test_a_job_that_is_cancelled_before_it_begins_leaves_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    async def job() -> None:
+        raise AssertionError("it was not to begin")
+
+    async def run() -> None:
+        supervisor = Supervisor()
+        supervisor.once("a job", job())
+        await supervisor.close()
+        assert supervisor.troubles == {}
+
+    asyncio.run(run())
+    assert not [str(one.message) for one in recwarn if "never awaited" in str(one.message)]
+
+
+def test_one_whose_cancellation_was_forgotten_is_told_of_it() -> None:
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        async def forgetting() -> None:
+            begun.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            heed_cancellation()
+            raise AssertionError("it goes on")
+
+        heed_cancellation()
+        task = asyncio.create_task(forgetting())
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait({task})
         assert task.cancelled()
 
     asyncio.run(run())

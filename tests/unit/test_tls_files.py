@@ -90,6 +90,14 @@ def test_all_wrong_files_at_once(folder: Path) -> None:
     assert len(problems(folder, ca="a", certificate="b", key="c")) == 3
 
 
+def test_without_a_ca_the_others_are_looked_at_all_the_same(folder: Path) -> None:
+    """The system's certificates are used then."""
+    said = "hawk.yaml:8: hawkeye.tls.key: ca.key is not the key of client.pem"
+    assert problems(folder, ca="", key="ca.key") == [said]
+    said = "hawk.yaml:7: hawkeye.tls.certificate: none.pem can't be read: No such file or directory"
+    assert problems(folder, ca="", certificate="none.pem") == [said]
+
+
 def test_files_matter_only_where_a_controller_is_asked(folder: Path) -> None:
     file = folder / "hawk.yaml"
     file.write_text(TEXT.format(**GOOD | {"ca": "none.pem"}).replace("enabled: true", "enabled: false"))
@@ -156,6 +164,11 @@ def test_while_the_files_are_half_written_those_before_are_used(
         f"hawkeye.tls.certificate: {renewable}/client.pem has no certificate in PEM form; "
         "the credentials before are used"
     )
+    make_certificate(renewable, "client", signer="ca")
+    renewed()
+    (renewable / "client.pem").write_text("-----BEGIN")
+    renewed()
+    assert caplog.messages == [message, message], "it was right in between"
 
 
 def test_contents_count_and_not_names(renewable: Path) -> None:

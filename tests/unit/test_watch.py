@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,12 @@ def test_another_agent_has_no_rate_yet() -> None:
     assert rates(before, Sample(2.0, [client(long=1)])) == [None]
 
 
+def test_there_is_no_rate_without_time_between() -> None:
+    assert rates(Sample(5.0, [server(1)]), Sample(5.0, [server(2)])) == [None]
+    assert rates(Sample(5.0, [server(1)]), Sample(4.0, [server(2)])) == [None]
+    assert rates(Sample(5.0, [server(1)]), Sample(5.5, [server(2)])) == [{"fcbb::3": 2.0}]
+
+
 def test_how_a_rate_is_shown() -> None:
     before = Sample(0.0, [client(long=0, short=0), server(0)])
     told = "\n".join(lines(Sample(2.0, [client(long=5, short=3000), server(0)]), before))
@@ -123,6 +130,53 @@ def test_one_sample_has_no_rates() -> None:
 def test_no_more_lines_than_there_is_room_for(columns: int, rows: int, shown: list[str]) -> None:
     every = ["head", "a" * 100, "b", "c"][: 2 if (columns, rows) == (80, 3) else 4]
     assert fit(every, columns, rows) == shown
+
+
+def test_on_a_terminal_a_screen_takes_the_place_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "4")
+    pauses = iter((None, KeyboardInterrupt))
+
+    def pause() -> None:
+        if (end := next(pauses)) is not None:
+            raise end
+
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        watch.watch(lambda: Sample(0.0, [server(7)], ["hawkwing: a problem"]), pause)
+        monkeypatch.undo()
+    screen = b""
+    # Until there is nothing more: the other end is closed.
+    with os.fdopen(ours, "rb", buffering=0) as shown_there, suppress(OSError):
+        while piece := shown_there.read(65536):
+            screen += piece
+    text = screen.decode().replace("\r\n", "\n")
+    first, second = text.removeprefix("\x1b[H").split("\x1b[H")
+    assert first.endswith("\x1b[J") and second.endswith("\x1b[J\n"), "the prompt begins on a line of its own"
+    head, *shown = first.removesuffix("\x1b[J").split("\n")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d, every 2 s, Ctrl-C ends\x1b\[K", head)
+    assert shown[0] == "hawkwing: a problem\x1b[K"
+    assert shown[-1] == "... and 3 more lines\x1b[K"
+
+
+def test_in_a_file_there_is_an_empty_line_between_two_samples(capsys: pytest.CaptureFixture[str]) -> None:
+    def pause(pauses: Iterator[None] = iter((None,))) -> None:  # noqa: B008
+        if next(pauses, "over"):
+            raise KeyboardInterrupt
+
+    watch.watch(lambda: Sample(0.0, [], ["hawkwing: a problem"]), pause)
+    out = capsys.readouterr().out
+    nobody = "hawkwing: a problem\nno hawkwing agent is running in this network namespace\n"
+    head = r"\d\d:\d\d:\d\d, every 2 s, Ctrl-C ends\n"
+    assert re.fullmatch(f"{head}{nobody}\n{head}{nobody}", out)
+
+
+def test_it_waits_between_two_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "INTERVAL", 0.1)
+    begun = time.monotonic()
+    watch.pause()
+    assert time.monotonic() - begun >= 0.09
 
 
 # --- asking real sockets
@@ -159,10 +213,15 @@ def test_it_goes_on_until_ctrl_c(folder: Path, capsys: pytest.CaptureFixture[str
         if now > 106:
             raise KeyboardInterrupt
 
-    handler = signal.getsignal(signal.SIGINT)
-    with answering(folder / "server-eth0.sock", "status", answer):
-        watch.watch(lambda: sample(cli.ROLES)._replace(at=now), pause)
-    assert signal.getsignal(signal.SIGINT) is handler
+    def handler(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with answering(folder / "server-eth0.sock", "status", answer):
+            watch.watch(lambda: sample(cli.ROLES)._replace(at=now), pause)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     blocks = capsys.readouterr().out.split("\n\n")
     told = [block.rstrip("\n").splitlines()[-1].strip() for block in blocks]
     assert told == [
@@ -171,6 +230,17 @@ def test_it_goes_on_until_ctrl_c(folder: Path, capsys: pytest.CaptureFixture[str
         "hawkwing: busy",
         "learned path fcbb::3: 90 packets, 15 packets/s",
     ]
+
+
+def test_each_agent_is_asked(folder: Path) -> None:
+    with (
+        answering(folder / "client-eth0.sock", "status", lambda _request: client(long=1)),
+        answering(folder / "server-eth0.sock", "status", lambda _request: server(2)),
+    ):
+        found = sample(cli.ROLES)
+        assert [told["role"] for told in found.statuses] == ["client", "server"] and found.problems == []
+        assert [told["role"] for told in sample(("server",)).statuses] == ["server"]
+        assert sample(cli.ROLES, ["eth1"]).statuses == []
 
 
 def test_the_first_question_has_to_be_answered(folder: Path) -> None:
