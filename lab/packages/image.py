@@ -92,6 +92,7 @@ def command(builder: str, options: Options) -> list[str]:
     for name, value in (("BASE", options.base), ("BCC", "yes" if options.bcc else None)):
         if value:
             words += ["--build-arg", f"{name}={value}"]
+    words += ["--label", f"{dockerfile.VERSION}={__version__}"]
     return [*words, "-f", str(dockerfile.FILE), "-t", options.name, str(PROJECT)]
 
 

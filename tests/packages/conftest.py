@@ -11,7 +11,7 @@ import pytest
 from lab.distributions.catalogue import named
 from lab.distributions.roots import RootError, Roots
 from lab.doctor import missing_features
-from lab.network import Lab, LabError
+from lab.network import Lab
 from lab.packages import debian, machine
 from lab.packages import image as images
 from lab.packages.machine import Machine
@@ -40,17 +40,22 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Our own archive of this state, unpacked; or HAWKWING_TEST_IMAGE, the archive of another builder."""
-    folder = tmp_path_factory.mktemp("image")
-    if archive := os.environ.get("HAWKWING_TEST_IMAGE"):
-        return Image(Path(archive), folder)
-    options = images.Options(output=folder / "hawkwing.oci.tar")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our own archive of this state; or HAWKWING_TEST_IMAGE, the archive of another builder."""
+    if made := os.environ.get("HAWKWING_TEST_IMAGE"):
+        return Path(made)
+    options = images.Options(output=tmp_path_factory.mktemp("archive") / "hawkwing.oci.tar")
     try:
         images.build(options)
-    except (RootError, LabError) as error:
+    except RootError as error:
         pytest.skip(f"the image can't be built here: {error}")
-    return Image(options.output, folder)
+    return options.output
+
+
+@pytest.fixture(scope="session")
+def image(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The archive, unpacked."""
+    return Image(archive, tmp_path_factory.mktemp("image"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
