@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.distributions.catalogue import named
-from lab.distributions.roots import RootError, Roots
+from lab.distributions.roots import MAKERS, RootError, Roots
 from lab.doctor import missing_features
 from lab.network import Lab
 from lab.packages import debian, machine
@@ -28,8 +28,8 @@ def able_machine() -> None:
     missing = missing_features(quick=True)
     if missing:
         pytest.skip("; ".join(missing))
-    if not shutil.which("mmdebstrap"):
-        pytest.skip("no mmdebstrap: root file systems can't be made here")
+    if not any(map(shutil.which, MAKERS)):
+        pytest.skip("no mmdebstrap, no debootstrap: root file systems can't be made here")
 
 
 @pytest.fixture(scope="session")

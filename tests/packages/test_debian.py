@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.distributions.catalogue import named
+from lab.distributions.roots import RootError, Roots
 from lab.network import Lab
+from lab.packages import image as images
 from lab.packages.machine import Machine
 from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture, tcp_port
@@ -85,6 +88,34 @@ def test_removal_leaves_nothing(lab: Lab, booted: Machine, root: Path, agents: A
     assert files(root) - before == set()
     assert booted.run("sh", "-c", "ls /run/hawkwing").returncode != 0
     assert "hawkeye:" in shipped
+
+
+BARE = """
+set -e
+apt-get -q update
+apt-get -q -y --no-install-recommends install /hawkwing.deb
+hawkwing version
+hawkwing check /usr/share/doc/hawkwing/docs/example.yaml
+apt-get -q -y purge hawkwing
+"""
+
+
+def test_apt_installs_it_in_a_bare_root(distribution: str, package: Path, tmp_path: Path) -> None:
+    """With all that it depends on, from the distribution's own archive; without systemd."""
+    try:
+        chroot = Roots(images.CACHE, {}, fresh=False).unpack(named(distribution), tmp_path / "root")
+    except RootError as error:
+        pytest.skip(f"no root file system here: {error}")
+    try:
+        shutil.copyfile(package, chroot.root / "hawkwing.deb")
+        log = tmp_path / "log"
+        assert chroot.run(["sh", "-c", BARE], log) == 0, log.read_text()
+        assert re.search(r"^hawkwing [\d.]+$", log.read_text(), re.MULTILINE)
+        assert re.search(r": valid, \d+ services? with ", log.read_text())
+        left = {path for path in chroot.root.rglob("*hawkwing*") if "log" not in path.parts}
+        assert left == {chroot.root / "hawkwing.deb"}
+    finally:
+        shutil.rmtree(chroot.root)
 
 
 def test_conffile_manual_and_completion_are_there(package: Path) -> None:
