@@ -65,18 +65,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("distribution", names, scope="session")
 
 
+def in_folder(variable: str, distribution: str) -> Path | None:
+    """The distribution's package in the folder that a variable names; None where it is not set."""
+    folder = os.environ.get(variable)
+    if not folder:
+        return None
+    word = debian.version_for(named(distribution)).partition("+")[2]
+    (found,) = Path(folder).glob(f"hawkwing_*+{word}_*.deb")
+    return found
+
+
 @pytest.fixture(scope="session")
 def package(distribution: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Debian package of this state, lintian's findings included; or one from HAWKWING_TEST_PACKAGES."""
-    release = named(distribution)
-    if folder := os.environ.get("HAWKWING_TEST_PACKAGES"):
-        (found,) = Path(folder).glob(f"hawkwing_{debian.version_for(release)}_*.deb")
-        return found
+    if built := in_folder("HAWKWING_TEST_PACKAGES", distribution):
+        return built
     folder = tmp_path_factory.mktemp("packages")
     try:
-        return debian.build(release, debian.Options(output=folder))
+        return debian.build(named(distribution), debian.Options(output=folder))
     except RootError as error:
         pytest.skip(f"the package can't be built here: {error}")
+
+
+@pytest.fixture(scope="session")
+def former(distribution: str, package: Path) -> Path:
+    """What is upgraded: the package itself, or one from HAWKWING_TEST_FORMER, of an earlier state."""
+    return in_folder("HAWKWING_TEST_FORMER", distribution) or package
 
 
 @pytest.fixture(scope="session")

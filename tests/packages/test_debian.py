@@ -266,9 +266,18 @@ def newer(package: Path, folder: Path) -> str:
 
 
 def test_an_upgrade_under_traffic_loses_nothing(
-    lab: Lab, installed: Machine, root: Path, package: Path, agents: Agents, udp: Callable[..., Endpoint]
+    lab: Lab,
+    installed: Machine,
+    root: Path,
+    package: Path,
+    former: Path,
+    agents: Agents,
+    udp: Callable[..., Endpoint],
 ) -> None:
     agents.server("host-b")
+    if former != package:
+        shutil.copyfile(former, root / "former.deb")
+        installed.succeed("dpkg", "--force-confold", "-i", "/former.deb")
     for unit in (CLIENT, SERVER):
         installed.succeed("systemctl", "start", unit)
     before = [installed.show(unit, "MainPID") for unit in (CLIENT, SERVER)]
@@ -278,7 +287,7 @@ def test_an_upgrade_under_traffic_loses_nothing(
         try:
             wait_until(lambda: running.returned > 20, PATIENCE, "traffic")
             with ThreadPoolExecutor(1) as pool:
-                upgrade = pool.submit(installed.succeed, "dpkg", "-i", file)
+                upgrade = pool.submit(installed.succeed, "dpkg", "--force-confold", "-i", file)
                 # The captures hold some seconds of this traffic: they are read meanwhile.
                 wait_until(lambda: taps.count() and upgrade.done(), PATIENCE, "the upgrade", pause=0.5)
             upgrade.result()

@@ -10,10 +10,11 @@ from lab.distributions.roots import RootError, Roots
 
 
 @pytest.mark.skipif(not shutil.which("debootstrap"), reason="no debootstrap")
-@pytest.mark.parametrize("name", ["debian13", "ubuntu2404"])
-def test_debootstrap_makes_one_that_installs_packages(name: str, tmp_path: Path) -> None:
+def test_debootstrap_makes_one_that_installs_packages(distribution: str, tmp_path: Path) -> None:
     try:
-        chroot = Roots(tmp_path, {}, fresh=False, maker="debootstrap").unpack(named(name), tmp_path / "root")
+        chroot = Roots(tmp_path, {}, fresh=False, maker="debootstrap").unpack(
+            named(distribution), tmp_path / "root"
+        )
     except RootError as error:
         pytest.skip(f"no root file system here: {error}")
     script = "set -e; apt-get -q update; apt-get -q -y --no-install-recommends install python3; python3 -V"
@@ -21,6 +22,6 @@ def test_debootstrap_makes_one_that_installs_packages(name: str, tmp_path: Path)
     assert chroot.run(["sh", "-c", script], log) == 0, log.read_text()
     assert log.read_text().splitlines()[-1].startswith("Python 3.")
     sources = (chroot.root / "etc/apt/sources.list").read_text()
-    assert [line.split()[2] for line in sources.splitlines()] == list(named(name).suites)
-    assert not (tmp_path / f"{name}.new").exists()
+    assert [line.split()[2] for line in sources.splitlines()] == list(named(distribution).suites)
+    assert not (tmp_path / f"{distribution}.new").exists()
     shutil.rmtree(chroot.root)
