@@ -22,6 +22,9 @@ _KEYS_OF_UBUNTU_FROM = "debian13"  # Debian 12 has no package of them
 _DEBOOTSTRAP = Path("/usr/share/debootstrap/scripts")
 
 
+MAKERS = ("mmdebstrap", "debootstrap")
+
+
 class RootError(LabError):
     """A root file system cannot be made; the text says why."""
 
@@ -34,7 +37,11 @@ def mirror_variable(family: str) -> str:
 class Roots:
     """Makes, keeps and unpacks them below `cache`; `mirrors` go before what the machine knows."""
 
-    def __init__(self, cache: Path, mirrors: Mapping[str, str | None], fresh: bool) -> None:
+    def __init__(
+        self, cache: Path, mirrors: Mapping[str, str | None], fresh: bool, maker: str | None = None
+    ) -> None:
+        """`maker` is one of MAKERS; None for the first that can be had."""
+        self._maker = maker
         self._cache = cache
         self._mirrors = mirrors
         self._fresh = fresh
@@ -53,21 +60,51 @@ class Roots:
         archive = self._cache / f"{distribution.name}.tar"
         if archive.exists() and not (self._fresh and distribution.name not in self._made):
             return archive
-        install({"mmdebstrap": shutil.which("mmdebstrap") is not None}, self._log)
+        maker = self._maker or usable_maker(self._log)
         mirror = self.mirror(distribution.family)
         keys = self.keys(distribution.family)
-        unfinished = archive.with_suffix(".new.tar")
-        command = ["mmdebstrap", "--variant=minbase", "--include=apt", f"--keyring={keys}"]
         dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
-        command += [f"--aptopt={setting}" for setting in apt.network_settings(dump)]
-        command += [distribution.suite, str(unfinished), *distribution.sources(mirror)]
+        settings = apt.network_settings(dump)
+        unfinished = archive.with_suffix(".new.tar")
         try:
-            self._do(command, f"make it from {mirror}")
+            if maker == "mmdebstrap":
+                command = ["mmdebstrap", "--variant=minbase", "--include=apt", f"--keyring={keys}"]
+                command += [f"--aptopt={setting}" for setting in settings]
+                command += [distribution.suite, str(unfinished), *distribution.sources(mirror)]
+                self._do(command, f"make it from {mirror}")
+            else:
+                self._debootstrap(distribution, mirror, keys, settings, unfinished)
             unfinished.replace(archive)
         finally:
             unfinished.unlink(missing_ok=True)
         self._made.add(distribution.name)
         return archive
+
+    def _debootstrap(
+        self, distribution: Distribution, mirror: str, keys: Path, settings: Sequence[str], archive: Path
+    ) -> None:
+        """The same by debootstrap, which knows one suite: the others are for apt inside."""
+        folder = self._cache / f"{distribution.name}.new"
+        script = _DEBOOTSTRAP / ("gutsy" if distribution.family == "ubuntu" else "sid")
+        components = ",".join(distribution.components)
+        command = ["debootstrap", "--variant=minbase", f"--keyring={keys}", f"--components={components}"]
+        try:
+            self._do(
+                [*command, distribution.suite, str(folder), mirror, str(script)], f"make it from {mirror}"
+            )
+            (folder / "etc/apt/sources.list").write_text("\n".join([*distribution.sources(mirror), ""]))
+            (folder / "etc/apt/apt.conf.d/99debootstrap").write_text(
+                "".join(f"{setting};\n" for setting in settings)
+            )
+            connect(folder)
+            update = (
+                "apt-get -q update && apt-get -q -y upgrade && apt-get clean && rm -rf /var/lib/apt/lists/*"
+            )
+            if Chroot(folder).run(["sh", "-c", update], self._log):
+                raise RootError(f"can't bring it up to date from {mirror}: {last_error(self._log)}")
+            self._do(["tar", "-c", "--numeric-owner", "-f", str(archive), "-C", str(folder), "."], "pack it")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def mirror(self, family: str) -> str:
         """Where the packages of a family of distributions come from."""
@@ -117,6 +154,17 @@ class Roots:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if done.returncode:
             raise RootError(f"can't {what}: {last_error(self._log)}")
+
+
+def usable_maker(log: Path) -> str:
+    """mmdebstrap, which is installed where it is missing; debootstrap where that fails."""
+    try:
+        install({"mmdebstrap": shutil.which("mmdebstrap") is not None}, log)
+    except RootError:
+        if not shutil.which("debootstrap"):
+            raise
+        return "debootstrap"
+    return "mmdebstrap"
 
 
 def _usual_mirror(family: str) -> str | None:

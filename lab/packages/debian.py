@@ -34,6 +34,12 @@ dpkg-buildpackage --build=binary --no-sign
 """
 _LINTIAN = "lintian --fail-on=error,warning --allow-root --tag-display-limit 0 ../*.changes"
 
+_STEPS = (
+    ("tools", "install the tools", _TOOLS),
+    ("build", "build the package", _BUILD),
+    ("lintian", "pass lintian", _LINTIAN),
+)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -43,7 +49,6 @@ class Options:
     output: Path = Path("dist")
     cache: Path = CACHE
     mirrors: Mapping[str, str | None] = field(default_factory=dict)
-    lintian: bool = True
 
 
 def run(options: Options) -> int:
@@ -73,7 +78,6 @@ def changelog(distribution: Distribution, seconds: int) -> str:
 def build(distribution: Distribution, options: Options) -> Path:
     """The package's file. LabError says why it can't be made, or what lintian has found."""
     options.output.mkdir(parents=True, exist_ok=True)
-    log = options.output / f"{distribution.name}.log"
     with (
         claimed_cache(options.cache),
         tempfile.TemporaryDirectory(dir=options.cache, prefix="work-") as work,
@@ -82,10 +86,8 @@ def build(distribution: Distribution, options: Options) -> Path:
         source = chroot.root / _SOURCE
         copy_source(source)
         (source / "debian/changelog").write_text(changelog(distribution, source_time()))
-        _do(chroot, _TOOLS, "install the tools", log)
-        _do(chroot, _BUILD, "build the package", log)
-        if options.lintian:
-            _do(chroot, _LINTIAN, "pass lintian", log)
+        for name, what, script in _STEPS:
+            _do(chroot, script, what, options.output / f"{distribution.name}-{name}.log")
         (built,) = source.parent.glob("hawkwing_*.deb")
         package = options.output / built.name
         shutil.copyfile(built, package)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).resolve().parents[2] / "Dockerfile"
+VERSION = "org.opencontainers.image.version"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -29,7 +30,7 @@ class Dockerfile:
             "Entrypoint": self.entry,
             "Cmd": self.command,
             "Volumes": {volume: {} for volume in self.volumes},
-            "Labels": {**self.labels, "org.opencontainers.image.version": version},
+            "Labels": {**self.labels, VERSION: version},
         }
 
 

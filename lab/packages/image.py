@@ -92,6 +92,7 @@ def command(builder: str, options: Options) -> list[str]:
     for name, value in (("BASE", options.base), ("BCC", "yes" if options.bcc else None)):
         if value:
             words += ["--build-arg", f"{name}={value}"]
+    words += ["--label", f"{dockerfile.VERSION}={__version__}"]
     return [*words, "-f", str(dockerfile.FILE), "-t", options.name, str(PROJECT)]
 
 
@@ -107,6 +108,7 @@ def build(options: Options) -> str:
         _install(maker, said.arguments["BUILD_PACKAGES"].split(), log)
         _make(maker, log)
         base = roots.unpack(named(_RELEASE), work / "base")
+        _update(base, roots.mirror(named(_RELEASE).family), log)
         _install(base, packages, log)
         made = maker.root / _MADE
         if options.bcc:
@@ -136,6 +138,18 @@ def _install(chroot: Chroot, packages: Sequence[str], log: Path) -> None:
     script = 'apt-get -q update && apt-get -q -y --no-install-recommends install "$@"'
     if chroot.run(["sh", "-c", script, "sh", *packages], log):
         raise LabError(f"{' '.join(packages)} can't be installed: {last_error(log)}")
+
+
+def _update(chroot: Chroot, mirror: str, log: Path) -> None:
+    """What is in the image is as new as its archives are, Debian's for security among them."""
+    sources = chroot.root / "etc/apt/sources.list.d/security.list"
+    sources.write_text(f"deb {mirror}-security {named(_RELEASE).suite}-security main\n")
+    if chroot.run(["apt-get", "-q", "update", "-o", "APT::Update::Error-Mode=any"], log):
+        print(f"the image lacks Debian's newest security fixes: {last_error(log)}", file=sys.stderr)
+        sources.unlink()
+    script = "apt-get -q update && apt-get -q -y upgrade"
+    if chroot.run(["sh", "-c", script], log):
+        raise LabError(f"the base can't be brought up to date: {last_error(log)}")
 
 
 def _make(chroot: Chroot, log: Path) -> None:

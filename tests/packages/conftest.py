@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lab.distributions.catalogue import named
-from lab.distributions.roots import RootError, Roots
+from lab.distributions.roots import MAKERS, RootError, Roots
 from lab.doctor import missing_features
-from lab.network import Lab, LabError
+from lab.network import Lab
 from lab.packages import debian, machine
 from lab.packages import image as images
 from lab.packages.machine import Machine
@@ -28,8 +28,8 @@ def able_machine() -> None:
     missing = missing_features(quick=True)
     if missing:
         pytest.skip("; ".join(missing))
-    if not shutil.which("mmdebstrap"):
-        pytest.skip("no mmdebstrap: root file systems can't be made here")
+    if not any(map(shutil.which, MAKERS)):
+        pytest.skip("no mmdebstrap, no debootstrap: root file systems can't be made here")
 
 
 @pytest.fixture(scope="session")
@@ -40,17 +40,22 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Our own archive of this state, unpacked; or HAWKWING_TEST_IMAGE, the archive of another builder."""
-    folder = tmp_path_factory.mktemp("image")
-    if archive := os.environ.get("HAWKWING_TEST_IMAGE"):
-        return Image(Path(archive), folder)
-    options = images.Options(output=folder / "hawkwing.oci.tar")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our own archive of this state; or HAWKWING_TEST_IMAGE, the archive of another builder."""
+    if made := os.environ.get("HAWKWING_TEST_IMAGE"):
+        return Path(made)
+    options = images.Options(output=tmp_path_factory.mktemp("archive") / "hawkwing.oci.tar")
     try:
         images.build(options)
-    except (RootError, LabError) as error:
+    except RootError as error:
         pytest.skip(f"the image can't be built here: {error}")
-    return Image(options.output, folder)
+    return options.output
+
+
+@pytest.fixture(scope="session")
+def image(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The archive, unpacked."""
+    return Image(archive, tmp_path_factory.mktemp("image"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -60,18 +65,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("distribution", names, scope="session")
 
 
+def in_folder(variable: str, distribution: str) -> Path | None:
+    """The distribution's package in the folder that a variable names; None where it is not set."""
+    folder = os.environ.get(variable)
+    if not folder:
+        return None
+    word = debian.version_for(named(distribution)).partition("+")[2]
+    (found,) = Path(folder).glob(f"hawkwing_*+{word}_*.deb")
+    return found
+
+
 @pytest.fixture(scope="session")
 def package(distribution: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Debian package of this state, lintian's findings included; or one from HAWKWING_TEST_PACKAGES."""
-    release = named(distribution)
-    if folder := os.environ.get("HAWKWING_TEST_PACKAGES"):
-        (found,) = Path(folder).glob(f"hawkwing_{debian.version_for(release)}_*.deb")
-        return found
+    if built := in_folder("HAWKWING_TEST_PACKAGES", distribution):
+        return built
     folder = tmp_path_factory.mktemp("packages")
     try:
-        return debian.build(release, debian.Options(output=folder))
+        return debian.build(named(distribution), debian.Options(output=folder))
     except RootError as error:
         pytest.skip(f"the package can't be built here: {error}")
+
+
+@pytest.fixture(scope="session")
+def former(distribution: str, package: Path) -> Path:
+    """What is upgraded: the package itself, or one from HAWKWING_TEST_FORMER, of an earlier state."""
+    return in_folder("HAWKWING_TEST_FORMER", distribution) or package
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,21 @@
 """The Debian package in a bare system, booted in the lab: installed, used, upgraded, removed."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lab.distributions.catalogue import named
+from lab.distributions.roots import RootError, Roots
 from lab.network import Lab
+from lab.packages import image as images
 from lab.packages.machine import Machine
 from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture, tcp_port
@@ -23,6 +28,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 CLIENT, SERVER = "hawkwing-client@eth0", "hawkwing-server@eth0"
 CONFIG = "etc/hawkwing/config.yaml"
+MOST_EXPOSURE = 3.0
+#: Numbers of linux/capability.h.
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 PROJECT = Path(__file__).parents[2]
 SCHEMAS = {"config.schema.json": "docs/hawkwing.schema.json", "status.schema.json": "docs/status.schema.json"}
 
@@ -43,7 +51,16 @@ def files(root: Path) -> set[str]:
             found |= {f"{path}/{name}".removeprefix(str(root)) for name in names}
             found.add(path.removeprefix(str(root)))
     own = ("/var/lib/dpkg/", "/var/log/", "/var/lib/systemd/", "/etc/.pwd.lock")
-    return {name for name in found if not name.startswith(own) and not name.endswith("-old")}
+    ours = "/var/lib/systemd/deb-systemd"
+    return {
+        name for name in found if name.startswith(ours) or not (name.startswith(own) or name.endswith("-old"))
+    }
+
+
+def agents_inside(machine: Machine) -> list[str]:
+    """The command lines of its processes that are agents."""
+    script = "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$file; echo; done 2>/dev/null"
+    return [line for line in machine.succeed("sh", "-c", script).splitlines() if "/hawkwing " in line]
 
 
 def test_removal_leaves_nothing(lab: Lab, booted: Machine, root: Path, agents: Agents) -> None:
@@ -58,8 +75,12 @@ def test_removal_leaves_nothing(lab: Lab, booted: Machine, root: Path, agents: A
     assert "services: is missing, at least this is needed:" in booted.journal(CLIENT)
     (root / CONFIG).write_text(BY_ADDRESS)
     booted.succeed("systemctl", "restart", CLIENT)
+    assert len(agents_inside(booted)) == 2
     booted.succeed("dpkg", "--remove", "hawkwing")
     assert filters(lab, "host-a") == ""
+    assert agents_inside(booted) == []
+    kept = ("/etc/hawkwing", "/etc/systemd/system/", "/var/lib/systemd/deb-systemd")
+    assert {name for name in files(root) - before if not name.startswith(kept)} == set()
     assert (root / CONFIG).read_text() == BY_ADDRESS, "the administrator's"
     booted.succeed("dpkg", "-i", "/hawkwing.deb")
     assert (root / CONFIG).read_text() == BY_ADDRESS
@@ -67,6 +88,50 @@ def test_removal_leaves_nothing(lab: Lab, booted: Machine, root: Path, agents: A
     assert files(root) - before == set()
     assert booted.run("sh", "-c", "ls /run/hawkwing").returncode != 0
     assert "hawkeye:" in shipped
+
+
+BARE = """
+set -e
+apt-get -q update
+apt-get -q -y --no-install-recommends install /hawkwing.deb
+hawkwing version
+hawkwing check /usr/share/doc/hawkwing/docs/example.yaml
+apt-get -q -y purge hawkwing
+"""
+
+
+def test_apt_installs_it_in_a_bare_root(distribution: str, package: Path, tmp_path: Path) -> None:
+    """With all that it depends on, from the distribution's own archive; without systemd."""
+    try:
+        chroot = Roots(images.CACHE, {}, fresh=False).unpack(named(distribution), tmp_path / "root")
+    except RootError as error:
+        pytest.skip(f"no root file system here: {error}")
+    try:
+        shutil.copyfile(package, chroot.root / "hawkwing.deb")
+        log = tmp_path / "log"
+        assert chroot.run(["sh", "-c", BARE], log) == 0, log.read_text()
+        assert re.search(r"^hawkwing [\d.]+$", log.read_text(), re.MULTILINE)
+        assert re.search(r": valid, \d+ services? with ", log.read_text())
+        left = {path for path in chroot.root.rglob("*hawkwing*") if "log" not in path.parts}
+        assert left == {chroot.root / "hawkwing.deb"}
+    finally:
+        shutil.rmtree(chroot.root)
+
+
+def test_conffile_manual_and_completion_are_there(package: Path) -> None:
+    control = ["dpkg-deb", "--info", str(package), "conffiles"]
+    done = subprocess.run(control, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"/{CONFIG}"]
+    listed = subprocess.run(["dpkg-deb", "--contents", package], capture_output=True, text=True, check=True)
+    names = {line.split()[5].removeprefix(".") for line in listed.stdout.splitlines()}
+    assert names >= {
+        "/usr/bin/hawkwing",
+        "/usr/share/man/man1/hawkwing.1.gz",
+        "/usr/share/man/man5/hawkwing.yaml.5.gz",
+        "/usr/share/bash-completion/completions/hawkwing",
+        "/usr/share/zsh/vendor-completions/_hawkwing",
+        "/usr/share/fish/vendor_completions.d/hawkwing.fish",
+    }
 
 
 def test_all_documents_are_there(package: Path, tmp_path: Path) -> None:
@@ -104,6 +169,23 @@ def test_units_steer_reload_and_stop(
     assert installed.show(CLIENT, "Result") == "success"
 
 
+@pytest.mark.parametrize("unit", [CLIENT, SERVER])
+def test_units_have_few_rights(installed: Machine, unit: str) -> None:
+    """As this release's systemd judges them, drop-ins included, and what the kernel says of the agent."""
+    installed.succeed("systemctl", "start", unit)
+    told = installed.succeed("systemd-analyze", "security", "--no-pager", unit)
+    exposure = float(re.findall(r"exposure level for .*: ([0-9.]+)", told)[0])
+    print(f"{unit}: exposure {exposure}")
+    assert exposure <= MOST_EXPOSURE, told
+    status = installed.succeed("cat", f"/proc/{installed.show(unit, 'MainPID')}/status")
+    for kind in ("CapPrm", "CapEff", "CapBnd"):
+        held = int(re.findall(rf"^{kind}:\s*([0-9a-f]+)$", status, re.MULTILINE)[0], 16)
+        assert held == sum(1 << number for number in CAPABILITIES.values()), kind
+    assert re.search(r"^NoNewPrivs:\s*1$", status, re.MULTILINE)
+    assert re.search(r"^Seccomp:\s*2$", status, re.MULTILINE)
+    installed.succeed("systemctl", "stop", unit)
+
+
 def test_a_hanging_agent_is_replaced_and_steering_goes_on(
     lab: Lab, installed: Machine, root: Path, agents: Agents, udp: Callable[..., Endpoint]
 ) -> None:
@@ -121,7 +203,8 @@ def test_a_hanging_agent_is_replaced_and_steering_goes_on(
         installed.succeed("systemctl", "kill", "--signal=STOP", "--kill-who=main", CLIENT)
         wait_until(
             lambda: (
-                installed.show(CLIENT, "MainPID") not in (first, "0")
+                taps.count()  # read meanwhile: they hold some seconds of this traffic
+                and installed.show(CLIENT, "MainPID") not in (first, "0")
                 and installed.show(CLIENT, "ActiveState") == "active"
             ),
             PATIENCE,
@@ -183,9 +266,18 @@ def newer(package: Path, folder: Path) -> str:
 
 
 def test_an_upgrade_under_traffic_loses_nothing(
-    lab: Lab, installed: Machine, root: Path, package: Path, agents: Agents, udp: Callable[..., Endpoint]
+    lab: Lab,
+    installed: Machine,
+    root: Path,
+    package: Path,
+    former: Path,
+    agents: Agents,
+    udp: Callable[..., Endpoint],
 ) -> None:
     agents.server("host-b")
+    if former != package:
+        shutil.copyfile(former, root / "former.deb")
+        installed.succeed("dpkg", "--force-confold", "-i", "/former.deb")
     for unit in (CLIENT, SERVER):
         installed.succeed("systemctl", "start", unit)
     before = [installed.show(unit, "MainPID") for unit in (CLIENT, SERVER)]
@@ -194,7 +286,11 @@ def test_an_upgrade_under_traffic_loses_nothing(
         running = Traffic(udp("host-a"), udp("host-b", 5000))
         try:
             wait_until(lambda: running.returned > 20, PATIENCE, "traffic")
-            installed.succeed("dpkg", "-i", file)
+            with ThreadPoolExecutor(1) as pool:
+                upgrade = pool.submit(installed.succeed, "dpkg", "--force-confold", "-i", file)
+                # The captures hold some seconds of this traffic: they are read meanwhile.
+                wait_until(lambda: taps.count() and upgrade.done(), PATIENCE, "the upgrade", pause=0.5)
+            upgrade.result()
             after = running.returned
             wait_until(lambda: running.returned > after + 20, PATIENCE, "traffic")
         finally:

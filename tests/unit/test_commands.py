@@ -26,7 +26,7 @@ ALWAYS = {
 WORDS = {"node", "install", "["}
 #: What a task installs itself, or a test is skipped without.
 OWN = {
-    "lab/distributions/roots.py": {"mmdebstrap"},
+    "lab/distributions/roots.py": {"debootstrap", "mmdebstrap"},
     "lab/distributions/steps.py": {"git"},
     "lab/kernels/archive.py": {"depmod"},
     "lab/kernels/initramfs.py": {"modprobe", "zstd"},

@@ -38,6 +38,17 @@ def test_a_newer_release_has_a_higher_version(family: str) -> None:
         subprocess.run(["dpkg", "--compare-versions", newer, "gt", older], check=True)
 
 
+def test_documents_install_the_package_of_one_distribution() -> None:
+    """`./run deb` builds several into one folder: apt would refuse them all."""
+    found = []
+    for file in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        found += re.findall(r"apt install (\S+\.deb)", file.read_text())
+    assert found
+    for pattern in found:
+        built = [f"./dist/hawkwing_{debian.version_for(named(name))}_amd64.deb" for name in debian.USUAL]
+        assert len([name for name in built if Path(name).match(pattern)]) == 1, pattern
+
+
 def test_the_changelog_is_debians() -> None:
     text = debian.changelog(named("debian13"), 1_700_000_000)
     first, *_, last = text.splitlines()

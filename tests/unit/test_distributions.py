@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lab.distributions import apt, catalogue, report, steps
+from lab.distributions import apt, catalogue, report, roots, steps
 from lab.distributions.chroot import Chroot, pip_environment
 from lab.distributions.steps import Attempt, Outcome
 from lab.network import LabError
@@ -168,6 +168,24 @@ def test_a_distributions_sources() -> None:
     assert catalogue.named("debiansid").sources("http://m.test/debian") == [
         "deb http://m.test/debian sid main"
     ]
+
+
+@pytest.mark.parametrize(
+    ("there", "maker"),
+    [({"mmdebstrap", "debootstrap"}, "mmdebstrap"), ({"debootstrap"}, "debootstrap"), (set(), None)],
+)
+def test_debootstrap_does_where_mmdebstrap_cannot_be_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: set[str], maker: str | None
+) -> None:
+    for name in there | {"apt-get"}:
+        (tmp_path / name).write_text('#!/bin/sh\necho "E: no network"\nexit 100\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if maker:
+        assert roots.usable_maker(tmp_path / "log") == maker
+    else:
+        with pytest.raises(roots.RootError, match="can't install mmdebstrap: no network"):
+            roots.usable_maker(tmp_path / "log")
 
 
 def test_steps_are_done_after_the_installation_in_our_order() -> None:

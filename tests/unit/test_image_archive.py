@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hawkwing import __version__
 from lab.packages import dockerfile, image, oci
 
 PROJECT = Path(__file__).parents[2]
@@ -121,5 +122,6 @@ def test_how_builders_are_called() -> None:
     words = image.command("buildah", options)
     assert " ".join(words[:2]) == "buildah bud"
     assert words[2:6] == ["--build-arg", "BASE=debian:12-slim", "--build-arg", "BCC=yes"]
+    assert words[6:8] == ["--label", f"org.opencontainers.image.version={__version__}"]
     assert words[-2:] == ["x:1", str(PROJECT)]
-    assert " ".join(image.command("docker", image.Options(name="x:1"))[:3]) == "docker build -f"
+    assert " ".join(image.command("docker", image.Options(name="x:1"))[:3]) == "docker build --label"
