@@ -69,12 +69,8 @@ static __always_inline int find_path(struct ipv6_header *ip6, __u32 group, struc
 	if (*slot == HW_NO_SLOT)
 		return HW_NO_FLOW;
 #else
-	s->decision.route = *found;
-	*slot = select_path(*found, ip6->version_class_label, ip6->source, ip6->destination, w->source_port,
-			    w->destination_port, w->protocol);
+	*slot = s->decision.route = *found;
 #endif
-	if (w->fragment_at)
-		fragments.update(fragment, slot);
 	return HW_STEERED;
 }
 
@@ -226,7 +222,22 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l3, struct scratc
 	d->reason = find_path(ip6, group, s);
 	if (READ_BACK(d->reason) != HW_STEERED)
 		return PASS;
-	slot = d->slot;
+#ifdef HW_CLIENT
+	if (unlikely(d->route & HW_SELECTION)) {
+		ip6 = packet_at(skb, l3, IPV6_HEADER);
+		if (!ip6)
+			return PASS;
+		d->bucket = bucket_of(ip6->version_class_label, (void *)ip6->source, (void *)ip6->destination,
+				      w->source_port, w->destination_port, w->protocol);
+		d->slot = select_living_path(READ_BACK(d->route), READ_BACK(d->bucket), s);
+	}
+#endif
+	slot = READ_BACK(d->slot);
+	if (w->fragment_at && !w->later_fragment)
+		fragments.update(&s->fragment, &d->slot);
+	ip6 = packet_at(skb, l3, IPV6_HEADER);
+	if (!ip6)
+		return PASS;
 #ifdef HW_CLIENT
 	if (w->offset == l3 + IPV6_HEADER)
 		cache_route(ip6, w->destination_port, w->protocol, generation, d->route);

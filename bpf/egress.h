@@ -43,7 +43,7 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 	if (unlikely(*slot == HW_NO_SLOT))
 		return HW_NOT_KNOWN;
 #ifdef HW_CLIENT
-	*slot = select_path(*slot, ip6->version_class_label, ip6->source, ip6->destination, ports[0], ports[1], next);
+	*slot = select_path(*slot, ip6, ports[0], ports[1], next);
 #endif
 	p = get_policy(*slot);
 	if (unlikely(!p || !p->srh_length || goes_elsewhere(skb, l3, p)))

@@ -39,6 +39,18 @@ static __always_inline __u8 quoted_ports(struct __sk_buff *skb, __u32 transport,
 }
 
 #ifdef HW_CLIENT
+/* The path that the quoted packet has had, unless that was dead. */
+static __always_inline __u32 quoted_slot(__u32 found, __u32 first_word, const void *source, const void *destination,
+					 const __u16 *ports, __u8 protocol)
+{
+	struct selection *s;
+
+	if (!(found & HW_SELECTION))
+		return found;
+	s = get_selection(found);
+	return s ? slot_in(s, bucket_of(first_word, source, destination, ports[0], ports[1], protocol)) : HW_NO_SLOT;
+}
+
 static __always_inline bool is_quote_ours(struct __sk_buff *skb, __u32 first_word, const __u32 *source,
 					  const __u32 *destination, __u32 transport, __u8 next, __u32 *slot)
 {
@@ -53,7 +65,7 @@ static __always_inline bool is_quote_ours(struct __sk_buff *skb, __u32 first_wor
 	protocol = quoted_ports(skb, transport, next, ports);
 	found = find_route(service->group, ports[1], protocol);
 	if (found)
-		*slot = select_path(*found, first_word, source, destination, ports[0], ports[1], protocol);
+		*slot = quoted_slot(*found, first_word, source, destination, ports, protocol);
 	return true;
 }
 #endif

@@ -35,34 +35,51 @@ static __always_inline __u32 slot_in(const volatile struct selection *s, __u64 b
 	return s->slots[bucket & ((1 << HW_BUCKET_BITS) - 1)];
 }
 
-/* The slot that a packet has: the one found for it, or one of the selection that was found; or HW_NO_SLOT. */
-static __always_inline __u32 select_path(__u32 found, __u32 first_word, const void *source, const void *destination,
-					 __u16 source_port, __u16 destination_port, __u8 protocol)
+/* Has the path in this slot been silent for too long? Not if the prober has stopped: all paths would look dead. */
+static __always_inline bool is_path_dead(__u32 slot, const struct prober *prober, __u64 now)
 {
-	__u32 bucket, slot, other;
+	if (now > prober->beat && now - prober->beat > prober->silence)
+		return false;
+	return is_dead(slot, prober, now);
+}
+
+/* For the fast path: the slot that a packet has, or HW_NO_SLOT where the slow path has to find a living one. */
+static __always_inline __u32 select_path(__u32 found, const struct ipv6_header *ip6, __u16 source_port,
+					 __u16 destination_port, __u8 protocol)
+{
 	struct prober *prober;
 	struct selection *s;
-	struct scratch *room;
-	__u64 now;
+	__u32 slot;
 
 	if (likely(!(found & HW_SELECTION)))
 		return found;
 	s = get_selection(found);
 	if (!s)
 		return HW_NO_SLOT;
-	bucket = bucket_of(first_word, source, destination, source_port, destination_port, protocol);
+	slot = slot_in(s, bucket_of(ip6->version_class_label, (void *)ip6->source, (void *)ip6->destination,
+				    source_port, destination_port, protocol));
+	prober = get_prober();
+	if (prober && prober->silence && unlikely(is_path_dead(slot, prober, bpf_ktime_get_ns())))
+		return HW_NO_SLOT;
+	return slot;
+}
+
+/* The same for packets of all kinds; another path where its own is dead, and the same where all are. */
+static __always_inline __u32 select_living_path(__u32 found, __u32 bucket, struct scratch *room)
+{
+	struct selection *s = get_selection(found);
+	struct prober *prober;
+	__u32 slot, other;
+	__u64 now;
+
+	if (!s)
+		return HW_NO_SLOT;
 	slot = slot_in(s, bucket);
 	prober = get_prober();
 	if (!prober || !prober->silence)
 		return slot;
 	now = bpf_ktime_get_ns();
-	/* A prober that has stopped must not make all paths look dead. */
-	if (now > prober->beat && now - prober->beat > prober->silence)
-		return slot;
-	if (likely(!is_dead(slot, prober, now)))
-		return slot;
-	room = scratch_room();
-	if (!room)
+	if (!is_path_dead(slot, prober, now))
 		return slot;
 	other = living_path(s, prober, now, bucket, room);
 	/* The last one is never given up: what is known of it may be wrong. */

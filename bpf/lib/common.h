@@ -104,6 +104,7 @@ struct decision {
 	__u32 reason;			/* why it passes as it is */
 	__u32 slot;
 	__u32 route;			/* a client's: the slot, or the selection that it is one of */
+	__u32 bucket;			/* of the flow in a selection */
 	__u32 link;			/* that a packet with another next hop leaves by; 0: its own next hop is right */
 	__u32 mtu;
 	__u32 mss;			/* the most that a SYN may offer; 0: it is no SYN */

@@ -380,14 +380,14 @@ _OF_THE_DATA_PLANE = (
     Edit(
         "a path without answers is used all the same",
         "bpf/select.h",
-        "\tif (likely(!is_dead(slot, prober, now)))",
-        "\tif (likely(!is_dead(slot, prober, now) || prober))",
+        "\treturn is_dead(slot, prober, now);",
+        "\treturn is_dead(slot, prober, now) && !prober;",
         (_DATAPLANE + "test_health.py::test_a_silent_path_is_left_for_one_of_its_preference",),
     ),
     Edit(
         "a prober that has stopped makes all paths dead",
         "bpf/select.h",
-        "\tif (now > prober->beat && now - prober->beat > prober->silence)\n\t\treturn slot;\n",
+        "\tif (now > prober->beat && now - prober->beat > prober->silence)\n\t\treturn false;\n",
         "",
         (_DATAPLANE + "test_health.py::test_a_prober_that_has_stopped_makes_nothing_dead",),
     ),
