@@ -34,6 +34,7 @@ _MADE = "made"
 _LEFT_OUT = (
     *("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian"),
     *("usr/local/share/ca-certificates", "etc/apt", "var/lib/apt", "var/cache/apt", "var/log"),
+    "var/cache/ldconfig",  # numbers of this machine's inodes
     *("etc/resolv.conf", "etc/hosts", "etc/hostname", "etc/machine-id", "src"),
 )
 _KEPT_EMPTY = ("proc", "sys", "dev", "run", "tmp", "root")

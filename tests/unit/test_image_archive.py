@@ -74,6 +74,19 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "0.tar").read_bytes() == (tmp_path / "1.tar").read_bytes()
 
 
+def test_what_belongs_to_one_machine_or_one_moment_is_left_out() -> None:
+    for name in (
+        "var/cache/ldconfig/aux-cache",
+        "var/log/dpkg.log",
+        "etc/machine-id",
+        "run/lock",
+        "etc/hosts",
+    ):
+        assert image._left_out(name), name
+    for name in ("run", "usr/bin/python3", "etc/passwd", "var/cache"):
+        assert not image._left_out(name), name
+
+
 def test_the_dockerfile_is_read() -> None:
     said = dockerfile.read(dockerfile.FILE.read_text())
     assert said.arguments["PACKAGES"] == "python3"
