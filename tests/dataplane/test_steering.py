@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from hawkwing import explain
 from hawkwing.config import Config, load_config
 from hawkwing.dataplane.layout import limits, structures
 from hawkwing.dataplane.loader import Capacities, Loaded, Loading
-from hawkwing.dataplane.plane import DataPlane, name_key, route_key, service_value
+from hawkwing.dataplane.plane import DataPlane, Health, name_key, route_key, service_value
 from hawkwing.desired import Desired, needs_of
+from hawkwing.labels import Labels
 from hawkwing.room import Room
 from hawkwing.steering import GRACE, LONGEST_TTL, MOST_ADDRESSES, Steering
 
@@ -494,6 +496,20 @@ def test_flows_are_divided_by_weight(maps: Maps, tmp_path: Path) -> None:
     # Also for addresses that the data plane learns by name.
     assert maps.steering.learn("a.example", [TWO], ttl=10)
     assert maps.paths(TWO, 80) == listed
+
+
+def test_explain_tells_all_paths_with_their_shares(
+    maps: Maps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
+    begin = f"packets to [{ONE}]:80 (service web) use {SID_A} > {SID_B} (75 %) or {SID_C} (25 %) by flow"
+    end = ": of 2 configured paths; no controller is asked"
+    assert explain.sentence(maps.steering, None, str(ONE), 80) == begin + end
+    named = explain.sentence(maps.steering, None, str(ONE), 80, Labels({SID_C: "vpp3"}))
+    assert " or vpp3 (25 %) by flow" in named
+    monkeypatch.setattr(maps.plane, "health", lambda _slot, _now: Health("dead", 0, None))
+    poor = explain.sentence(maps.steering, None, str(ONE), 80)
+    assert poor == f"{begin}, though no probe comes back over any path{end}"
 
 
 def test_other_weights_move_as_few_as_they_can(maps: Maps, tmp_path: Path) -> None:

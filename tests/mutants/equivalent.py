@@ -81,6 +81,33 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
 }
 
 
+EQUIVALENT[
+    "hawkwing/desired.py",
+    "yield Part('queries', targets, (*place, 'applications', index, 'intents'))",
+    "yield Part('queries', targets, (*place, 'XapplicationsX', index, 'intents'))",
+] = "there is no limit of queries to be told"
+EQUIVALENT["hawkwing/locks.py", "self.path.unlink(missing_ok=True)", "self.path.unlink(missing_ok=False)"] = (
+    "the error would be suppressed"
+)
+
+_DIGEST = (
+    "return hashlib.sha256('\\x00'.join((' '.join(words) for words in texts)).encode()).hexdigest()[:16]"
+)
+for _separator in ("'\\x00'", "' '"):
+    _other = f"'X{_separator[1:-1]}X'"
+    EQUIVALENT["hawkwing/dataplane/source.py", _DIGEST, _DIGEST.replace(_separator, _other)] = (
+        "only whether two are the same counts"
+    )
+
+_OPTIONS = (
+    "_OPTIONS = (('grpc.use_local_subchannel_pool', 1), ('grpc.enable_http_proxy', 0), "
+    "('grpc.enable_retries', 0), ('grpc.keepalive_time_ms', 330000), ('grpc.keepalive_timeout_ms', 20000), "
+    "('grpc.http2.max_pings_without_data', 0), ('grpc.http2.bdp_probe', 0))"
+)
+for _number in ("330000", "20000"):
+    _later = _OPTIONS.replace(_number, str(int(_number) + 1))
+    EQUIVALENT["hawkwing/controller/channel.py", _OPTIONS, _later] = "a millisecond in minutes"
+
 _READ = "for details in error.errors(include_url=False, include_context=False, include_input=False):"
 for _name in ("url", "context", "input"):
     _more = _READ.replace(f"include_{_name}=False", f"include_{_name}=True")

@@ -138,3 +138,34 @@ def test_a_long_value_behind_a_missing_space_does_not_hide_the_key(tmp_path: Pat
     where = "services.mail.applications[0]"
     said = said_of(tmp_path, wrong)
     assert said[0] == f"25: {where}['sid:fcbb:bb00:1::2']: a space is missing after sid:"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "example"),
+    [
+        ("sr_domain: 5", "sr_domain", "fcbb::/16"),
+        ("csid: 5", "csid", "block: fcbb:bb00::/32"),
+        ("services: {x: {applications: 5}}", "services.x.applications", "port: 80"),
+        ("services: {x: {ipv6_addresses: 5}}", "services.x.ipv6_addresses", "fcbb:cc00:2::a"),
+        ("services: {x: {applications: [{sid: 5}]}}", "services.x.applications[0].sid", "fcbb:bb00:1::2"),
+        (
+            "services: {x: {applications: [{intents: 5}]}}",
+            "services.x.applications[0].intents",
+            "intent: low-latency",
+        ),
+        (
+            "services: {x: {applications: [{paths: 5}]}}",
+            "services.x.applications[0].paths",
+            "sid: [fcbb:bb00:1::2]",
+        ),
+        (
+            "services: {x: {applications: [{intents: [{intent: sfc, functions: 5}]}]}}",
+            "services.x.applications[0].intents[0].functions",
+            "fw",
+        ),
+    ],
+)
+def test_where_a_list_is_needed_an_entry_of_it_is_shown(
+    tmp_path: Path, text: str, place: str, example: str
+) -> None:
+    assert f"1: {place}: must be a list, for example `- {example}`" in said_of(tmp_path, text)

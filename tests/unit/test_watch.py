@@ -74,6 +74,15 @@ def test_packets_of_a_shared_path_count_once() -> None:
     assert packets_by_path(server(9)) == {"fcbb::3": 9}
 
 
+def test_paths_that_share_an_application_count_each() -> None:
+    told = client(long=5)
+    told["bindings"][0]["active"] = [
+        {"sids": LONG, "sent": {"packets": 5, "bytes": 0}},
+        {"sids": ["fcbb::9"], "sent": {"packets": 2, "bytes": 0}},
+    ]
+    assert packets_by_path(told) == {"fcbb::1 > fcbb::2": 5, "fcbb::3": 0, "fcbb::9": 2}
+
+
 def test_rates_are_those_of_the_time_between() -> None:
     before = Sample(10.0, [client(long=100, short=50), server(0)])
     after = Sample(14.0, [server(40), client(long=110, short=50)])
