@@ -52,9 +52,12 @@ def _described(
     binding: Binding,
     labels: Labels,
 ) -> dict[str, Any]:
-    slot = steering.slot_of(binding)
+    path = None
+    if steering.buckets_of(binding):
+        path = usage.most_used(usage.of_binding(steering, binding)).candidate.sids
+    slot = steering.slot_of(binding) if path is None else steering.slot_of_path(path)
     return {
-        **status.of_binding(plane, binding, labels),
+        **status.of_binding(plane, binding, labels, path),
         "why": explain.why(binding, stream),
         "packets": plane.path_count(slot).packets if slot else 0,
         "candidates": list(_candidates(plane, steering, stream, binding, labels)),

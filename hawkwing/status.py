@@ -12,6 +12,7 @@ from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, Count, DataPlane, Health, LearnedPath
 from hawkwing.labels import Labels, path_of, path_text
 from hawkwing.queries import Binding
+from hawkwing.sids import SidList
 from hawkwing.steering import Steering
 from hawkwing.tasks import Supervisor, collected
 
@@ -77,21 +78,24 @@ def _learned(plane: DataPlane, path: LearnedPath, labels: Labels) -> model.Learn
     return told
 
 
-def of_binding(plane: DataPlane, binding: Binding, labels: Labels) -> model.Steered:
-    """Where a binding's path comes from, the path, and since when."""
+def of_binding(
+    plane: DataPlane, binding: Binding, labels: Labels, path: SidList | None = None
+) -> model.Steered:
+    """Where a binding's path comes from, the path (or another one of several), and since when."""
+    path = binding.path if path is None else path
     told: model.Steered = {
         "service": binding.service,
         "address": str(binding.address),
         "port": binding.application.port,
         "intents": [str(intent) for intent in binding.application.intents],
         "origin": binding.origin,
-        "sids": [str(sid) for sid in binding.path],
-        "segments": [str(segment) for segment in pack(binding.path, plane.csid)],
+        "sids": [str(sid) for sid in path],
+        "segments": [str(segment) for segment in pack(path, plane.csid)],
         "source": str(binding.query.source) if binding.query is not None else None,
         "since": binding.since,
     }
     if labels:
-        told["nodes"] = labels.nodes(binding.path)
+        told["nodes"] = labels.nodes(path)
     return told
 
 
@@ -100,16 +104,18 @@ def of_steering(plane: DataPlane, steering: Steering, labels: Labels) -> Iterato
     nothing = model.Count(packets=0, bytes=0)
     sent: dict[int, model.Count] = {}
     for binding in steering.bindings():
-        slot = steering.slot_of(binding)
-        if slot and slot not in sent:
-            sent[slot] = _count(plane.path_count(slot))
-        path_sent = sent[slot] if slot else nothing
         if steering.buckets_of(binding):
             uses = usage.of_binding(steering, binding)
             active = [_active(plane, use, labels) for use in uses if use.share]
-            told = {**of_binding(plane, binding, labels), "path_sent": path_sent, "active": active}
+            main = usage.most_used(uses)
+            over_it = _count(plane.path_count(main.slot)) if main.slot else nothing
+            shown = of_binding(plane, binding, labels, main.candidate.sids)
+            told = {**shown, "path_sent": over_it, "active": active}
         else:
-            told = {**of_binding(plane, binding, labels), "path_sent": path_sent}
+            slot = steering.slot_of(binding)
+            if slot and slot not in sent:
+                sent[slot] = _count(plane.path_count(slot))
+            told = {**of_binding(plane, binding, labels), "path_sent": sent[slot] if slot else nothing}
         yield cast(model.Binding, told)
 
 

@@ -73,7 +73,9 @@ class Steered(TypedDict):
         Origin,
         "Where the path comes from: the controller, `sid` in the configuration, or there is no path.",
     ]
-    sids: Annotated[list[str], "SIDs in travel order; empty without a path."]
+    sids: Annotated[
+        list[str], "SIDs in travel order, of several paths that of most flows; empty without a path."
+    ]
     nodes: NotRequired[_Nodes]
     segments: Annotated[list[str], "The same as in the SRH: SIDs of a block are packed into containers."]
     source: Annotated[str | None, "Source address in the request to the controller; null without one."]

@@ -89,6 +89,11 @@ def _state(
     return "lower preference" if steering.reachable(one.sids) else "no route to its first SID"
 
 
+def most_used(uses: Sequence[Use]) -> Use:
+    """The path that most flows have; there is one."""
+    return max(uses, key=lambda use: use.share)
+
+
 def is_plain(uses: Sequence[Use]) -> bool:
     """Is there nothing to say of shares, preferences and probes?"""
     configured = [use.candidate for use in uses if use.origin == "backup"]

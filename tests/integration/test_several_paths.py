@@ -222,7 +222,7 @@ def test_flows_leave_a_dead_path_within_three_probes(
         paths = told(lab, "paths", B, str(PORT))
         assert "upper" in paths and "not in use: no probe comes back" in paths, paths
         (binding,) = json.loads(told(lab, "status", "--json"))[0]["bindings"]
-        assert [one["sids"] for one in binding["active"]] == [LOWER]
+        assert [one["sids"] for one in binding["active"]] == [LOWER] and binding["sids"] == LOWER
         assert binding["active"][0]["health"]["state"] == "alive"
     until(UPPER)
 
