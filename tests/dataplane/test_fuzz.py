@@ -15,6 +15,7 @@ RARE = {
     "NOT_STRIPPED",
     "FLOWS_FULL",
     "FLOW_REPLACED",
+    "PROBE",
 }
 """Reasons that no packet alone brings about; other tests do."""
 

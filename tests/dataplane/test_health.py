@@ -179,6 +179,11 @@ def test_what_is_none_of_ours_is_treated_as_ever(scene: Scene, field: str) -> No
     assert not scene.arrives(scene.probe())
 
 
+def test_it_ends_here(scene: Scene) -> None:
+    scene.prober()
+    scene.bench.expect("ingress", scene.probe(), "PROBE", verdict=SHOT)
+
+
 def test_a_slot_that_is_none(scene: Scene) -> None:
     scene.prober()
     assert scene.arrives(scene.probe(slot=1 << 24))

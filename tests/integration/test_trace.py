@@ -283,7 +283,7 @@ def test_an_agent_that_does_not_accept_the_probes_is_named(lab: Lab, agents: Age
 def test_a_server_on_the_same_host_changes_no_probe(
     lab: Lab, agents: Agents, capture: Capture, hook: str
 ) -> None:
-    """It learns the probes' flow, whose packets have an SRH already: they get no second one."""
+    """It takes their SRH off, and learns nothing: nobody answers, and they get no second SRH."""
     agents.server("host-a", "--ingress-hook", hook)
     way, listed = there_and_back(UPPER, UPPER_LINKS)
     expected = along(way, A, listed, UDP())
@@ -292,8 +292,8 @@ def test_a_server_on_the_same_host_changes_no_probe(
     capture.send_and_expect(lambda: told.append(run(lab, *words)), PROBES, expected * 3)
     assert told[0]["received"] == 3
     (server,) = run(lab, "status")
-    assert server["flows"]["count"] == 1
-    assert sum(path["packets"] for path in server["paths"]) == 0
+    assert server["flows"]["count"] == 0 and server["paths"] == []
+    assert server["counters"]["ingress"]["NOTHING_TO_LEARN"]["packets"] == 3
     assert "STEERED" not in server["counters"]["egress"]
 
 

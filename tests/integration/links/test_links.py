@@ -84,6 +84,10 @@ is_steered = Filter(steered=True)
 """Does a frame's IPv6 header say that a routing header follows?"""
 
 
+FRAGMENT, TAG = 44, 16 + 5
+"""The number of the Fragment header; where the SRH's tag is behind an address, without the next header."""
+
+
 def pattern(line: Line, source: str, link: str) -> IPv6:
     """IPv6(source, segment) SRH(destination, second SID, first SID; SL=2), or SL=0 where it arrives."""
     sids = (line.first, line.second) if source == line.near else (line.second, line.first)
@@ -108,9 +112,11 @@ def assert_all_steered(line: Line, frames: list[Frame], most: int) -> None:
             found = [f for f in seen if f.link == link and f.ipv6[8:24] == head[8:24]]
             for frame in found:
                 # All but the next header, and the SRH's.
-                assert frame.ipv6[24:40] + frame.ipv6[41 : 40 + SRH] == head[24:40] + head[41 : 40 + SRH], (
-                    frame.packet
-                )
+                given = bytearray(frame.ipv6[24:40] + frame.ipv6[41 : 40 + SRH])
+                if frame.ipv6[40] == FRAGMENT:
+                    # A driver that fills in checksums has written into the tag (bpf/lib/split.h).
+                    given[TAG : TAG + 2] = bytes(2)
+                assert given == head[24:40] + head[41 : 40 + SRH], frame.packet
                 assert int.from_bytes(frame.ipv6[4:6], "big") + 54 == frame.length, frame.packet
                 if frame.transport[0] == 17:
                     assert frame.length - 14 <= most, f"larger than the MTU: {frame.packet}"
