@@ -1,6 +1,6 @@
 """What the agent answers to `hawkwing paths`, `ping` and `trace`: the paths of a destination, used or not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -52,29 +52,27 @@ def _described(
     binding: Binding,
     labels: Labels,
 ) -> dict[str, Any]:
-    path = None
-    if steering.buckets_of(binding):
-        path = usage.most_used(usage.of_binding(steering, binding)).candidate.sids
-    slot = steering.slot_of(binding) if path is None else steering.slot_of_path(path)
+    uses = usage.of_binding(steering, binding)
+    path = usage.most_used(uses).candidate.sids if steering.buckets_of(binding) else binding.path
+    slot = steering.slot_of_path(path)
     return {
         **status.of_binding(plane, binding, labels, path),
         "why": explain.why(binding, stream),
         "packets": plane.path_count(slot).packets if slot else 0,
-        "candidates": list(_candidates(plane, steering, stream, binding, labels)),
+        "candidates": list(_candidates(plane, stream, binding, uses, labels)),
     }
 
 
 def _candidates(
     plane: DataPlane,
-    steering: Steering,
     stream: "ControllerStream | None",
     binding: Binding,
+    uses: Sequence[usage.Use],
     labels: Labels,
 ) -> Iterator[Candidate]:
     """All paths that there could be, the preferred one first; `state` says why one is not in use."""
     if not binding.controller_path and binding.query is not None:
         yield _candidate("controller", (), False, explain.controllers_state(binding.query, stream), labels)
-    uses = usage.of_binding(steering, binding)
     plain = usage.is_plain(uses)
     for use in uses:
         told = _candidate(use.origin, use.candidate.sids, use.share > 0, use.state, labels)

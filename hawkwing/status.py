@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from ipaddress import IPv6Network
 from typing import TYPE_CHECKING, Any, cast
 
@@ -101,29 +102,28 @@ def of_binding(
 
 def of_steering(plane: DataPlane, steering: Steering, labels: Labels) -> Iterator[model.Binding]:
     """Every binding, and what was sent over its path."""
-    nothing = model.Count(packets=0, bytes=0)
-    sent: dict[int, model.Count] = {}
+
+    @cache
+    def sent(slot: int | None) -> model.Count:
+        return _count(plane.path_count(slot)) if slot else model.Count(packets=0, bytes=0)
+
     for binding in steering.bindings():
         if steering.buckets_of(binding):
             uses = usage.of_binding(steering, binding)
-            active = [_active(plane, use, labels) for use in uses if use.share]
             main = usage.most_used(uses)
-            over_it = _count(plane.path_count(main.slot)) if main.slot else nothing
             shown = of_binding(plane, binding, labels, main.candidate.sids)
-            told = {**shown, "path_sent": over_it, "active": active}
+            active = [_active(use, sent(use.slot), labels) for use in uses if use.share]
+            told = {**shown, "path_sent": sent(main.slot), "active": active}
         else:
-            slot = steering.slot_of(binding)
-            if slot and slot not in sent:
-                sent[slot] = _count(plane.path_count(slot))
-            told = {**of_binding(plane, binding, labels), "path_sent": sent[slot] if slot else nothing}
+            told = {**of_binding(plane, binding, labels), "path_sent": sent(steering.slot_of(binding))}
         yield cast(model.Binding, told)
 
 
-def _active(plane: DataPlane, use: usage.Use, labels: Labels) -> model.ActivePath:
+def _active(use: usage.Use, sent: model.Count, labels: Labels) -> model.ActivePath:
     told: model.ActivePath = {
         "sids": [str(sid) for sid in use.candidate.sids],
         "share_percent": round(100 * use.share, 1),
-        "sent": _count(plane.path_count(use.slot)) if use.slot else model.Count(packets=0, bytes=0),
+        "sent": sent,
         "health": health_of(use.health),
     }
     if labels:

@@ -259,7 +259,7 @@ class Steering:
         for binding in self._asked.answer(query, sids):
             before, binding.controller_path = binding.controller_path, sids
             try:
-                self._set_route(self._destinations[binding.address].group, binding)
+                self._set_paths(self._destinations[binding.address].group, binding)
             except (OSError, DataplaneError) as error:
                 binding.controller_path = before
                 self.paths_left_out += 1
@@ -376,7 +376,7 @@ class Steering:
                 self._clear(record.group, port)
             else:
                 standin = Binding(found[0], found[1], _NO_ADDRESS, configured=self._active(found[1]))
-                self._set_paths(record.group, port, standin)
+                self._set_paths(record.group, standin)
             yield
         if not record.known and self._names.get(name) is record:
             self._plane.maps["names"].set(name_key(name), record.group.number.to_bytes(4, "little"))
@@ -448,14 +448,12 @@ class Steering:
                 old.since = time.time()
                 log.info(
                     "%s port %d at %s: routes have changed, paths in use now: %s",
-                    *(
-                        service,
-                        port,
-                        address,
-                        "; ".join(" > ".join(map(str, one.sids)) for one in configured),
-                    ),
+                    service,
+                    port,
+                    address,
+                    "; ".join(" > ".join(map(str, one.sids)) for one in configured),
                 )
-        self._set_route(place.group, place.bindings[port])
+        self._set_paths(place.group, place.bindings[port])
 
     def _new_binding(self, binding: Binding, old: Binding | None) -> Binding:
         self._asked.add(binding)
@@ -484,9 +482,6 @@ class Steering:
             self._plane.remove_route(group.number, port, _PROTOCOLS)
             self._release(group.paths.pop(port))
 
-    def _set_route(self, group: Group, binding: Binding) -> None:
-        self._set_paths(group, binding.application.port, binding)
-
     def _active(self, application: Application) -> tuple[Candidate, ...]:
         """The configured paths that are active at present."""
         candidates = application.candidates
@@ -496,9 +491,9 @@ class Steering:
         """The list as packets carry it."""
         return pack(sids, self._desired.blocks)
 
-    def _set_paths(self, group: Group, port: int, binding: Binding) -> None:
+    def _set_paths(self, group: Group, binding: Binding) -> None:
         """Sets the new paths before the old ones are released: no packet is without a path."""
-        wanted = self._wanted(binding)
+        port, wanted = binding.application.port, self._wanted(binding)
         old = group.paths.get(port)
         if old is not None and wanted == (old.wanted if isinstance(old, Selection) else _alone(old)):
             return

@@ -42,23 +42,18 @@ def of_binding(steering: Steering, binding: Binding) -> list[Use]:
     if binding.controller_path:
         listed.append((Candidate(binding.controller_path, preference=1 << 32), "controller"))
     ordered = sorted(binding.application.candidates, key=lambda one: -one.preference)
-    taken = {binding.controller_path}
-    listed += [(one, "backup") for one in ordered if one.sids not in taken]
+    listed += [(one, "backup") for one in ordered if one.sids != binding.controller_path]
     several = bool(steering.buckets_of(binding))
     health = {one.sids: steering.health_of(one.sids) if several else UNKNOWN for one, _origin in listed}
     dead = {sids for sids, known in health.items() if known.state == "dead"}
     shares = _shares(steering, binding, dead)
-    return [
-        Use(
-            one,
-            origin,
-            shares.get(one.sids, 0.0),
-            _state(steering, binding, one, origin, shares.get(one.sids, 0.0), one.sids in dead),
-            steering.slot_of_path(one.sids),
-            health[one.sids],
-        )
-        for one, origin in listed
-    ]
+
+    def use(one: Candidate, origin: Literal["controller", "backup"]) -> Use:
+        share = shares.get(one.sids, 0.0)
+        state = _state(steering, binding, one, origin, share, one.sids in dead)
+        return Use(one, origin, share, state, steering.slot_of_path(one.sids), health[one.sids])
+
+    return [use(one, origin) for one, origin in listed]
 
 
 def _shares(steering: Steering, binding: Binding, dead: Collection[SidList]) -> dict[SidList, float]:

@@ -6,7 +6,7 @@ import functools
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
@@ -382,6 +382,28 @@ async def test_after_a_controller_died_and_came_back_every_query_is_asked_again(
     ]
 
 
+@contextlib.asynccontextmanager
+async def answering(work: Callable[[Any], Awaitable[None]]) -> AsyncIterator[int]:
+    """A controller that does `work` with each stream; its port."""
+
+    async def serve(_requests: Any, context: Any) -> None:
+        await work(context)
+
+    handler = grpc.stream_stream_rpc_method_handler(
+        serve, pb.PathRequest.FromString, pb.PathResult.SerializeToString
+    )
+    made = grpc.aio.server()
+    made.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("api.IntentController", {"GetIntentPath": handler}),)
+    )
+    port = made.add_insecure_port("[::1]:0")
+    await made.start()
+    try:
+        yield port
+    finally:
+        await made.stop(None)
+
+
 @pytest.mark.parametrize("code", ["UNKNOWN", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL"])
 @in_loop
 async def test_a_stream_ended_with_an_error_is_opened_again(code: str) -> None:
@@ -399,7 +421,7 @@ async def test_a_stream_ended_with_an_error_is_opened_again(code: str) -> None:
 async def test_a_stream_ended_without_an_error_is_opened_again() -> None:
     streams = 0
 
-    async def hang_up_once(requests: Any, context: Any) -> None:
+    async def hang_up_once(context: Any) -> None:
         nonlocal streams
         streams += 1
         request = await context.read()
@@ -407,21 +429,9 @@ async def test_a_stream_ended_without_an_error_is_opened_again() -> None:
             await context.write(to_result(request, [SID_1]))
             await asyncio.Event().wait()
 
-    handler = grpc.stream_stream_rpc_method_handler(
-        hang_up_once, pb.PathRequest.FromString, pb.PathResult.SerializeToString
-    )
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("api.IntentController", {"GetIntentPath": handler}),)
-    )
-    port = server.add_insecure_port("[::1]:0")
-    await server.start()
-    try:
-        async with agent(port, LATENCY) as host_a:
-            await host_a.until((LATENCY, (SID_1,)))
-            assert host_a.stream.counters["connections"] == 2
-    finally:
-        await server.stop(None)
+    async with answering(hang_up_once) as port, agent(port, LATENCY) as host_a:
+        await host_a.until((LATENCY, (SID_1,)))
+        assert host_a.stream.counters["connections"] == 2
 
 
 @in_loop

@@ -8,7 +8,6 @@ import gc
 import logging
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -30,6 +29,7 @@ from tests.unit.test_controller import (
     SID_1,
     Agent,
     agent,
+    answering,
     controller,
     entry,
     in_loop,
@@ -308,28 +308,6 @@ def test_no_query_is_blamed_where_there_was_no_connection(told: Told) -> None:
 # --- with a real server
 
 
-@contextlib.asynccontextmanager
-async def server(work: Callable[[Any], Awaitable[None]]) -> AsyncIterator[int]:
-    """A controller that does `work` with each stream; its port."""
-
-    async def serve(_requests: Any, context: Any) -> None:
-        await work(context)
-
-    handler = grpc.stream_stream_rpc_method_handler(
-        serve, pb.PathRequest.FromString, pb.PathResult.SerializeToString
-    )
-    made = grpc.aio.server()
-    made.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("api.IntentController", {"GetIntentPath": handler}),)
-    )
-    port = made.add_insecure_port("[::1]:0")
-    await made.start()
-    try:
-        yield port
-    finally:
-        await made.stop(None)
-
-
 @in_loop
 async def test_it_is_connected_before_there_is_anything_to_ask() -> None:
     async with controller() as (_, _, port), agent(port) as host_a:
@@ -364,7 +342,7 @@ async def test_the_controller_sees_the_end_of_our_half_and_may_end_its_own_in_pe
             ends.append("cut off")
             raise
 
-    async with server(work) as port:
+    async with answering(work) as port:
         async with agent(port, LATENCY) as host_a:
             await host_a.counts("requests", 1)
         await wait_until(lambda: len(ends) == 2, "the end of the stream")
@@ -377,7 +355,7 @@ async def test_a_controller_that_is_stuck_does_not_keep_the_agent() -> None:
     async def work(_context: Any) -> None:
         await asyncio.Event().wait()
 
-    async with server(work) as port:
+    async with answering(work) as port:
         host_a = Agent(port)
         host_a.stream.change([LATENCY], [])
         running = asyncio.create_task(host_a.stream.run())
