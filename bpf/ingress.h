@@ -69,7 +69,7 @@ static __always_inline int strip_fast(struct __sk_buff *skb, __u32 l3)
  */
 static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_by_hop, __u32 *removed)
 {
-	__u32 at = l3 + IPV6_HEADER + hop_by_hop, length, last_entry;
+	__u32 at, length, last_entry;
 	struct settings *set = get_settings();
 	struct scratch *s = scratch_room();
 	struct ipv6_header *ip6;
@@ -79,7 +79,13 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	__u16 payload;
 	__u8 next, *list;
 
-	if (!set || !s || bpf_skb_load_bytes(skb, at, s->srh, HW_SRH_FIXED))
+	if (!set || !s)
+		return HW_TRUNCATED;
+	/* Read back: to the verifier packets with options and without look alike. */
+	*(volatile __u32 *)&s->position = hop_by_hop;
+	hop_by_hop = *(volatile __u32 *)&s->position & (2 * HW_MAX_HOP_BY_HOP - 1);
+	at = l3 + IPV6_HEADER + hop_by_hop;
+	if (bpf_skb_load_bytes(skb, at, s->srh, HW_SRH_FIXED))
 		return HW_TRUNCATED;
 	srh = (void *)s->srh;
 	if (srh->type != 4)
@@ -133,11 +139,8 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	if (!trusted_list(set, ip6->source, list, last_entry, &s->last_entry))
 		return HW_UNTRUSTED;
 
-	/* Read back: to the verifier packets with options and without look alike. */
 	*(volatile __u32 *)&s->position = payload;
 	payload = *(volatile __u32 *)&s->position;
-	*(volatile __u32 *)&s->position = hop_by_hop;
-	hop_by_hop = *(volatile __u32 *)&s->position;
 #ifdef HW_SERVER
 	learn_from(skb, set, s, l3, at + length, next, list, last_entry);
 #endif

@@ -81,17 +81,17 @@ static __always_inline void note_question(struct __sk_buff *skb, __u32 udp, stru
 {
 	struct settings *set = get_settings();
 	__u64 length = dns_length(skb, udp);
-	struct question asked = {};
+	struct question *asked = &s->asked;
 
 	if (length > HW_MAX_QUESTION)
 		length = HW_MAX_QUESTION;
 	if (!set || !is_local(set, s->question.own))
 		return;
-	asked.group = read_question(skb, s, udp + 8, length, false);
-	if (!asked.group)
+	asked->group = read_question(skb, s, udp + 8, length, false);
+	if (!READ_BACK(asked->group))
 		return;
-	asked.sent = bpf_ktime_get_ns();
-	questions.update(&s->question, &asked);
+	asked->sent = bpf_ktime_get_ns();
+	questions.update(&s->question, asked);
 }
 
 /* Was this asked, a short while ago? It is asked no more. */

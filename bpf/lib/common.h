@@ -87,6 +87,7 @@ struct flow_place {
 
 /* What follows an IPv6 header. */
 struct walk {
+	__u8 header[8] __attribute__((aligned(8)));	/* the beginning of the last one */
 	__u32 offset;			/* of the transport header, from the start of the packet */
 	__u32 fragment_at;		/* of the Fragment header; 0: none */
 	__u32 identification;		/* wire order */
@@ -148,6 +149,7 @@ struct scratch {
 	__u64 socket;			/* the address of the one that sends the packet */
 	struct fragment_key fragment;
 	struct question_key question;
+	struct question asked;
 	struct policy policy __attribute__((aligned(8)));
 	struct name_key name __attribute__((aligned(8)));
 };

@@ -49,6 +49,8 @@ static __always_inline __u32 dns_copy_name(const __u64 *name, __u64 *key)
 		upper = (low + DNS_EACH_BYTE(0x80 - 'A')) ^ (low + DNS_EACH_BYTE(0x7f - 'Z'));
 		upper &= ~word & DNS_EACH_BYTE(0x80);
 		key[i] = (word | upper >> 2) & kept;
+		/* Else LLVM reads all words first, and keeps them on the stack. */
+		asm volatile("" : : : "memory");
 	}
 	return inside ? 0 : length + 1;
 }

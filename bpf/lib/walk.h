@@ -10,8 +10,7 @@ enum walk_result { WALK_OK, WALK_ROUTING, WALK_CHAIN, WALK_TRUNCATED, WALK_ON };
 /* Over one header of kind `*next` at `*offset`, the `i`th; WALK_ON where another one may follow. */
 static __always_inline int walk_header(struct __sk_buff *skb, int i, __u32 *offset, __u8 *next, struct walk *w)
 {
-	union stack_word word;
-	__u8 *header = word.bytes, kind = *next;
+	__u8 *header = w->header, kind = *next;
 
 	if (kind == NEXT_ROUTING)
 		return WALK_ROUTING;
@@ -19,7 +18,7 @@ static __always_inline int walk_header(struct __sk_buff *skb, int i, __u32 *offs
 		return WALK_OK;
 	if (i == HW_MAX_EXTENSIONS)
 		return WALK_CHAIN;
-	if (!read_word(skb, *offset, 8, &word))
+	if (bpf_skb_load_bytes(skb, *offset, header, sizeof(w->header)))
 		return WALK_TRUNCATED;
 	*next = header[0];
 	if (kind == NEXT_FRAGMENT) {
@@ -43,7 +42,7 @@ static __always_inline int walk_header(struct __sk_buff *skb, int i, __u32 *offs
 /* `offset` is that of the first header after IPv6, of kind `next`. */
 static __always_inline int walk_headers(struct __sk_buff *skb, __u32 offset, __u8 next, struct walk *w)
 {
-	union stack_word ports;
+	__u16 *ports = (void *)w->header;
 	int result;
 
 	/* No loop: until Linux 6.8 its last instruction would have to be a jump, which no compiler promises. */
@@ -64,10 +63,10 @@ static __always_inline int walk_headers(struct __sk_buff *skb, __u32 offset, __u
 	w->protocol = next;
 	w->offset = offset;
 	if (!w->later_fragment && (next == NEXT_TCP || next == NEXT_UDP || next == NEXT_SCTP)) {
-		if (!read_word(skb, offset, 4, &ports))
+		if (bpf_skb_load_bytes(skb, offset, ports, 4))
 			return WALK_TRUNCATED;
-		w->source_port = ports.halves[0];
-		w->destination_port = ports.halves[1];
+		w->source_port = ports[0];
+		w->destination_port = ports[1];
 	}
 	return WALK_OK;
 }
