@@ -22,6 +22,9 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 	struct policy *p;
 	__u64 length;
 	__u16 *ports;
+#ifdef HW_CLIENT
+	__u32 found;
+#endif
 
 	if (unlikely(!ip6))
 		return HW_REASON_COUNT;
@@ -43,7 +46,10 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 	if (unlikely(*slot == HW_NO_SLOT))
 		return HW_NOT_KNOWN;
 #ifdef HW_CLIENT
-	*slot = select_path(*slot, ip6, ports[0], ports[1], next);
+	found = *slot;
+	*slot = select_path(found, ip6, ports[0], ports[1], next);
+	if (unlikely(found & HW_SELECTION) && next == NEXT_TCP)
+		look_now_and_then(skb, *slot, transport[13]);
 #endif
 	p = get_policy(*slot);
 	if (unlikely(!p || !p->srh_length || goes_elsewhere(skb, l3, p)))
@@ -75,6 +81,10 @@ static __always_inline int do_insert(struct __sk_buff *skb, __u32 l3, struct pol
 	}
 	count(HW_EGRESS, HW_STEERED, bytes);
 	count_path(slot, bytes);
+#ifdef HW_CLIENT
+	if (READ_BACK(d->route) & HW_SELECTION)
+		look_at_connection(skb, slot);
+#endif
 	link = *(volatile __u32 *)&d->link;
 	if (!link)
 		return TC_ACT_UNSPEC;

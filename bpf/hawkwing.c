@@ -41,6 +41,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "route_cache.h"
 #include "health.h"
 #include "select.h"
+#include "traffic.h"
 #include "names.h"
 #endif
 #include "quoted.h"

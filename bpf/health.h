@@ -6,6 +6,7 @@
 #define HAWKWING_HEALTH_H
 
 #define SMOOTHING_SHIFT 3
+#define JITTER_SHIFT 4
 #define LONGEST_ROUND_TRIP 10000000000ULL
 /* A path that dies again so soon after it was found alive has to prove itself for longer. */
 #define FLAPPING 10000000000ULL
@@ -78,7 +79,7 @@ static __always_inline bool take_probe(struct __sk_buff *skb, __u32 at, struct s
 	struct srh_header *srh = (void *)s->head;
 	struct probe *probe = (void *)s->chunk;
 	struct path_health *h;
-	__u64 now, taken;
+	__u64 now, taken, change;
 	__u32 needed;
 
 	if (!prober || !prober->silence || bpf_skb_load_bytes(skb, at, s->head, HW_SRH_FIXED) ||
@@ -92,6 +93,11 @@ static __always_inline bool take_probe(struct __sk_buff *skb, __u32 at, struct s
 	if (!h || probe->sent <= h->sent || probe->sent > now || now - probe->sent > LONGEST_ROUND_TRIP)
 		return true;
 	taken = now - probe->sent;
+	if (h->received) {
+		change = taken > h->last ? taken - h->last : h->last - taken;
+		h->jitter += (__s64)(change - h->jitter) >> JITTER_SHIFT;
+	}
+	h->last = taken;
 	if (!h->received) {
 		h->round_trip = taken;
 	} else if (!h->needed && is_silent(h, prober, now)) {

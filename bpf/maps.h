@@ -19,6 +19,8 @@ BPF_F_TABLE("hash", struct route_key, u32, routes, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("array", u32, struct selection, selections, HW_SIZED, BPF_F_MMAPABLE);
 BPF_ARRAY(probers, struct prober, 1);
 BPF_F_TABLE("array", u32, struct path_health, health, HW_SIZED, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct path_traffic, traffic, HW_SIZED, BPF_F_MMAPABLE);
+BPF_TABLE("lru_hash", u64, struct connection, connections, 8192);
 BPF_F_TABLE("hash", struct name_key, u32, names, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct question_key, struct question, questions, 1024);
 BPF_RINGBUF_OUTPUT(learned_names, 16);

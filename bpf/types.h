@@ -115,6 +115,24 @@ struct path_health {
 	__u64 recovered;		/* when it was last found alive again */
 	__u32 good;			/* probes in a row, at most `needed` */
 	__u32 needed;			/* so many in a row, and it is alive again; 0: it is alive */
+	__u64 last;			/* round trip of the last probe, in nanoseconds */
+	__u64 jitter;			/* nanoseconds, smoothed as RFC 3550 does it (section 6.4.1) */
+};
+
+/* What the host's TCP connections tell of a path: those of applications that have several (bpf/traffic.h). */
+struct path_traffic {
+	__u64 round_trip;		/* nanoseconds, smoothed */
+	__u64 samples;			/* of the round trip */
+	__u64 rate;			/* bytes per second that a connection delivered which used its window, smoothed */
+	__u64 acknowledged;		/* bytes */
+	__u64 retransmitted;		/* segments */
+};
+
+/* A connection when it was looked at last. */
+struct connection {
+	__u64 acknowledged;
+	__u32 retransmitted;
+	__u32 slot;			/* of the path that it had */
 };
 
 /* A probe's payload, in the host's order: nobody else reads it. */

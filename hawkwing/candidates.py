@@ -57,14 +57,15 @@ def _described(
     slot = steering.slot_of_path(path)
     return {
         **status.of_binding(plane, binding, labels, path),
-        "why": explain.why(binding, stream),
+        "why": explain.why(binding, stream, steering.reason(binding)),
         "packets": plane.path_count(slot).packets if slot else 0,
-        "candidates": list(_candidates(plane, stream, binding, uses, labels)),
+        "candidates": list(_candidates(plane, steering, stream, binding, uses, labels)),
     }
 
 
 def _candidates(
     plane: DataPlane,
+    steering: Steering,
     stream: "ControllerStream | None",
     binding: Binding,
     uses: Sequence[usage.Use],
@@ -77,16 +78,17 @@ def _candidates(
     for use in uses:
         told = _candidate(use.origin, use.candidate.sids, use.share > 0, use.state, labels)
         if not plain:
-            told |= _more(plane, use)
+            told |= _more(plane, steering, use)
         yield told
 
 
-def _more(plane: DataPlane, use: usage.Use) -> Candidate:
+def _more(plane: DataPlane, steering: Steering, use: usage.Use) -> Candidate:
     """What matters where there are several paths."""
     told: dict[str, Any] = {
         "share_percent": round(100 * use.share, 1),
         "packets": plane.path_count(use.slot).packets if use.slot else 0,
-        "health": status.health_of(use.health),
+        "health": status.health_of(use.health, steering.measured.loss(use.candidate.sids)),
+        "tcp": status.connections_of(plane, use.slot),
     }
     if use.origin == "backup":
         told |= {"preference": use.candidate.preference, "weight": use.candidate.weight}

@@ -21,6 +21,7 @@ from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.intents import PathQuery
 from hawkwing.labels import NO_LABELS, Labels
+from hawkwing.measured import LOOK
 from hawkwing.plan import Plan
 from hawkwing.room import Room
 from hawkwing.status_model import ClientPart
@@ -82,6 +83,7 @@ class Client:
         self._prober: PathProber | None = None
         self._probing: asyncio.Task[None] | None = None
         self._interval: int | None = None
+        self._comparing: asyncio.Task[None] | None = None
         self._plane = plane
         self._interface = interface
         self._tasks = tasks
@@ -117,6 +119,7 @@ class Client:
         self._follow_answers(stack)
         self._follow_names()
         self._follow_probes()
+        self._follow_measured()
         await self._start_stream()
         self._tasks.keep("expiry of addresses", self._expire)
 
@@ -159,6 +162,7 @@ class Client:
             self._plan = plan
             self._follow_names()
             self._follow_probes()
+            self._follow_measured()
             if plan.config.hawkeye != before.config.hawkeye or plan.pem != before.pem:
                 await self._start_stream()
             else:
@@ -220,6 +224,25 @@ class Client:
 
             self._prober = prober = PathProber(self._plane, self.steering, self._sources.of)
             self._probing = self._tasks.keep("probes along paths", lambda: prober.run(interval))
+
+    def _follow_measured(self) -> None:
+        """Paths are compared while there are applications with several, and intents that can be measured."""
+        wanted = self._plan is not None and bool(self._plan.desired.choices)
+        if wanted and self._comparing is None:
+            self._comparing = self._tasks.keep("choice of paths by measurement", self._compare)
+        elif not wanted and self._comparing is not None:
+            self._comparing.cancel()
+            self._comparing = None
+
+    async def _compare(self) -> None:
+        while True:
+            await asyncio.sleep(max(LOOK, (self._interval or 0) / 1000))
+            sent = self._prober.sent if self._prober is not None else lambda _slot: 0
+            silent = self._stream is None or self._stream.state != "connected"
+            if self.steering.look_at_paths(sent, silent):
+                async with self._changing:
+                    await self._in_steps(self.steering.following_reachability())
+                    self._save_soon()
 
     def _follow_names(self) -> None:
         if self._names is None and self.steering.names:

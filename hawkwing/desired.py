@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
+from hawkwing.choice import is_measurable
 from hawkwing.config_models import Application, Config
 from hawkwing.csid import Block, pack
+from hawkwing.intents import Intent
 from hawkwing.room import MOST, Room
 from hawkwing.selections import Candidate
 from hawkwing.sids import SidList
@@ -24,6 +26,16 @@ _KINDS = {
     "lists": "different segment lists",
     "selections": "different sets of several paths",
 }
+
+
+Choosing = tuple[tuple[Candidate, ...], tuple[Intent, ...]]
+"""Candidates, and the intents that one of them is chosen by."""
+
+
+def choosing(application: Application) -> Choosing | None:
+    """What an application's path is chosen by, if there are several, and something to measure."""
+    candidates, intents = application.candidates, application.intents
+    return (candidates, intents) if len(candidates) > 1 and is_measurable(intents) else None
 
 
 class Part(NamedTuple):
@@ -103,6 +115,8 @@ class Desired:
     blocks: tuple[Block, ...] = ()
     #: Between two probes of a path, in milliseconds; None: none are sent.
     probes: int | None = None
+    #: Of applications that have several paths, and intents which a host can measure.
+    choices: frozenset[Choosing] = frozenset()
 
     @classmethod
     def of(cls, config: Config) -> Desired:
@@ -110,6 +124,12 @@ class Desired:
         made = cls(
             blocks=tuple(block.read for block in config.csid),
             probes=config.probes.interval if config.probes is not None else None,
+            choices=frozenset(
+                found
+                for service in config.services.values()
+                for application in service.applications
+                if (found := choosing(application)) is not None
+            ),
         )
         for name, service in config.services.items():
             made.ports[name] = {application.port: application for application in service.applications}

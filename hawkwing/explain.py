@@ -68,7 +68,8 @@ def _one(
     if binding is None:
         return unsteered(steering, address, port)
     how = f"use {_used(steering, binding, labels)}" if binding.path else "are sent without an SRH"
-    return f"packets to [{address}]:{port} (service {binding.service}) {how}: {why(binding, stream)}"
+    because = why(binding, stream, steering.reason(binding))
+    return f"packets to [{address}]:{port} (service {binding.service}) {how}: {because}"
 
 
 def _used(steering: Steering, binding: Binding, labels: Labels) -> str:
@@ -91,14 +92,16 @@ def unsteered(steering: Steering, address: IPv6Address, port: int | None) -> str
     return f"{where} are sent without an SRH: destination matches no service"
 
 
-def why(binding: Binding, stream: "ControllerStream | None") -> str:
-    """Why the binding's path, or none, is in use."""
+def why(binding: Binding, stream: "ControllerStream | None", reason: str = "") -> str:
+    """Why the binding's path, or none, is in use; `reason` is what was measured."""
     intents = ", ".join(map(str, binding.application.intents))
     if binding.origin == "controller":
         return f"the controller's path for {intents}"
     if binding.query is None and not (intents and stream is not None):
         if not binding.path:
             return f"no controller is asked for {intents}, and no sid is configured"
+        if reason:
+            return f"{_configured(binding)}, chosen for {intents}: {reason}; no controller is asked"
         return f"{_configured(binding)}; no controller is asked"
     if binding.query is None:
         state = "the interface has no global IPv6 address yet"
@@ -107,7 +110,8 @@ def why(binding: Binding, stream: "ControllerStream | None") -> str:
         return f"the controller can't be asked for {intents}, {state}, and no sid is configured as backup"
     state = controllers_state(binding.query, stream)
     if binding.origin == "backup":
-        return f"{_configured(binding)}, as backup for {intents}; the controller was asked, {state}"
+        chosen = f" ({reason})" if reason else ""
+        return f"{_configured(binding)}{chosen}, as backup for {intents}; the controller was asked, {state}"
     return f"the controller was asked for {intents}, but {state}, and no sid is configured as backup"
 
 

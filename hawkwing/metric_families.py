@@ -91,6 +91,56 @@ METRICS = (
         "client",
     ),
     Described("hawkwing_path_bytes", "counter", "The same in bytes.", ("path",), "client"),
+    Described(
+        "hawkwing_path_alive",
+        "gauge",
+        "1 if probes come back along a path, 0 if they do not; only for applications with several paths, "
+        "and with `probes`.",
+        ("path",),
+        "client",
+    ),
+    Described(
+        "hawkwing_path_round_trip_seconds",
+        "gauge",
+        "Round trip of probes along a path and back, smoothed.",
+        ("path",),
+        "client",
+    ),
+    Described(
+        "hawkwing_path_jitter_seconds",
+        "gauge",
+        "Variation of this round trip, smoothed (RFC 3550).",
+        ("path",),
+        "client",
+    ),
+    Described(
+        "hawkwing_path_loss_ratio",
+        "gauge",
+        "Lost probes of the last 30 seconds or more; only where a path is chosen by measurement.",
+        ("path",),
+        "client",
+    ),
+    Described(
+        "hawkwing_path_tcp_round_trip_seconds",
+        "gauge",
+        "Round trip of TCP connections of applications with several paths, smoothed.",
+        ("path",),
+        "client",
+    ),
+    Described(
+        "hawkwing_path_tcp_retransmitted_segments",
+        "counter",
+        "Segments that these connections have sent once more.",
+        ("path",),
+        "client",
+    ),
+    Described(
+        "hawkwing_path_tcp_acknowledged_bytes",
+        "counter",
+        "Bytes of these connections that the other side has acknowledged.",
+        ("path",),
+        "client",
+    ),
     Described("hawkwing_unresolved_names", "gauge", "Configured names without an address.", (), "client"),
     Described(
         "hawkwing_metrics_left_out",
@@ -193,6 +243,7 @@ def _of_bindings(bindings: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     """Addresses by service, port, origin and path; and what was sent over each path, which may be shared."""
     addresses: Counter[tuple[str, ...]] = Counter()
     sent: dict[str, Mapping[str, int]] = {}
+    figures: dict[str, Mapping[str, Any]] = {}
     for binding in bindings:
         path = " > ".join(binding["sids"])
         addresses[binding["service"], str(binding["port"]), binding["origin"], path] += 1
@@ -200,13 +251,33 @@ def _of_bindings(bindings: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
             sent[path] = binding["path_sent"]
         for one in binding.get("active", ()):
             sent[" > ".join(one["sids"])] = one["sent"]
+        for one in (*binding.get("active", ()), *binding.get("standby", ())):
+            figures[" > ".join(one["sids"])] = one
     for labels, count in sorted(addresses.items())[:MOST_PATHS]:
         yield "hawkwing_bindings", labels, count
     for path, over_it in sorted(sent.items())[:MOST_PATHS]:
         yield "hawkwing_path_packets", (path,), over_it["packets"]
         yield "hawkwing_path_bytes", (path,), over_it["bytes"]
+    for path, one in sorted(figures.items())[:MOST_PATHS]:
+        yield from _of_figures((path,), one["health"], one["tcp"])
     left_out = max(0, len(addresses) - MOST_PATHS) + max(0, len(sent) - MOST_PATHS)
     yield "hawkwing_metrics_left_out", (), left_out
+
+
+def _of_figures(path: tuple[str, ...], health: Mapping[str, Any], tcp: Mapping[str, Any]) -> Iterator[Sample]:
+    if health["state"] != "unknown":
+        yield "hawkwing_path_alive", path, health["state"] == "alive"
+    for family, value, unit in (
+        ("hawkwing_path_round_trip_seconds", health["rtt_ms"], 1000),
+        ("hawkwing_path_jitter_seconds", health["jitter_ms"], 1000),
+        ("hawkwing_path_loss_ratio", health["loss_percent"], 100),
+        ("hawkwing_path_tcp_round_trip_seconds", tcp["rtt_ms"], 1000),
+    ):
+        if value is not None:
+            yield family, path, value / unit
+    if tcp["rtt_ms"] is not None:
+        yield "hawkwing_path_tcp_retransmitted_segments", path, tcp["retransmitted_segments"]
+        yield "hawkwing_path_tcp_acknowledged_bytes", path, tcp["acknowledged_bytes"]
 
 
 def _of_controller(controller: Mapping[str, Any]) -> Iterator[Sample]:

@@ -11,7 +11,7 @@ from hawkwing import control
 from hawkwing.errors import HawkwingError
 from hawkwing.labels import path_of
 from hawkwing.probing.rtt import shown
-from hawkwing.status import health_behind, rate_behind
+from hawkwing.status import health_behind, rate_behind, tcp_behind
 
 if TYPE_CHECKING:
     from hawkwing.probing.measure import Key
@@ -124,7 +124,7 @@ def _binding(binding: Answer) -> Iterator[str]:
             state += one["state"] + health_behind(one["health"])
             if "preference" in one:
                 state += f"; preference {one['preference']}, weight {one['weight']}"
-            state += f"; {one['packets']} packets"
+            state += f"; {one['packets']} packets{tcp_behind(one['tcp'])}"
         elif one["in_use"]:
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(binding["since"]))
             state = f"in use since {since}"

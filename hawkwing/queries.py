@@ -30,11 +30,17 @@ class Binding:
     since: float = field(default_factory=time.time)
     #: The configured paths that are active, were it not for the controller's.
     configured: tuple[Candidate, ...] = ()
+    #: The controller is silent, and its path breaks a limit: the configured ones are in use instead.
+    left: bool = False
+
+    @property
+    def _has_controllers(self) -> bool:
+        return bool(self.controller_path) and not (self.left and self.configured)
 
     @property
     def shares(self) -> Shares:
         """The lists in use with their weights: the controller's path, else the configured ones."""
-        if self.controller_path:
+        if self._has_controllers:
             return ((self.controller_path, 1),)
         return tuple((one.sids, one.weight) for one in self.configured)
 
@@ -42,18 +48,23 @@ class Binding:
     def standby(self) -> tuple[SidList, ...]:
         """The other paths, the preferred ones first: for when those in use are dead."""
         used = {sids for sids, _weight in self.shares}
-        others = sorted(self.application.candidates, key=lambda one: -one.preference)
-        return tuple(one.sids for one in others if one.sids not in used)
+        ordered = sorted(self.application.candidates, key=lambda one: -one.preference)
+        others = [one.sids for one in ordered if one.sids not in used]
+        if self.controller_path and self.controller_path not in (*used, *others):
+            others.append(self.controller_path)
+        return tuple(others)
 
     @property
     def path(self) -> SidList:
         """The SIDs in use, in travel order, of the first path of several; empty where there are none."""
-        return self.controller_path or (self.configured[0].sids if self.configured else ())
+        if self._has_controllers:
+            return self.controller_path
+        return self.configured[0].sids if self.configured else ()
 
     @property
     def origin(self) -> Origin:
         """Where the path comes from: controller, backup or none."""
-        if self.controller_path:
+        if self._has_controllers:
             return "controller"
         return "backup" if self.configured else "none"
 

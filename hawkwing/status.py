@@ -10,7 +10,7 @@ from hawkwing import status_model as model
 from hawkwing import usage
 from hawkwing.csid import pack, unpack
 from hawkwing.dataplane.layout import limits, reasons
-from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, Count, DataPlane, Health, LearnedPath
+from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, NO_TRAFFIC, Count, DataPlane, Health, LearnedPath
 from hawkwing.labels import Labels, path_of, path_text
 from hawkwing.queries import Binding
 from hawkwing.sids import SidList
@@ -112,32 +112,60 @@ def of_steering(plane: DataPlane, steering: Steering, labels: Labels) -> Iterato
             uses = usage.of_binding(steering, binding)
             main = usage.most_used(uses)
             shown = of_binding(plane, binding, labels, main.candidate.sids)
-            active = [_active(use, sent(use.slot), labels) for use in uses if use.share]
-            told = {**shown, "path_sent": sent(main.slot), "active": active}
+            listed = [(use, _path(plane, steering, use, sent(use.slot), labels)) for use in uses]
+            told = {
+                **shown,
+                "path_sent": sent(main.slot),
+                "active": [path for use, path in listed if use.share],
+                "standby": [path for use, path in listed if not use.share],
+                "reason": steering.reason(binding),
+            }
         else:
             told = {**of_binding(plane, binding, labels), "path_sent": sent(steering.slot_of(binding))}
         yield cast(model.Binding, told)
 
 
-def _active(use: usage.Use, sent: model.Count, labels: Labels) -> model.ActivePath:
+def _path(
+    plane: DataPlane, steering: Steering, use: usage.Use, sent: model.Count, labels: Labels
+) -> model.ActivePath:
     told: model.ActivePath = {
         "sids": [str(sid) for sid in use.candidate.sids],
         "share_percent": round(100 * use.share, 1),
         "sent": sent,
-        "health": health_of(use.health),
+        "health": health_of(use.health, steering.measured.loss(use.candidate.sids)),
+        "tcp": connections_of(plane, use.slot),
+        "state": use.state,
     }
+    if use.candidate.name:
+        told["name"] = use.candidate.name
     if labels:
         told["nodes"] = labels.nodes(use.candidate.sids)
     return told
 
 
-def health_of(health: Health) -> model.Health:
-    """What probes tell of a path."""
-    rtt = health.round_trip
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def health_of(health: Health, loss: float | None) -> model.Health:
+    """What probes tell of a path; `loss` in percent."""
     return {
         "state": health.state,
         "probes_received": health.received,
-        "rtt_ms": None if rtt is None else round(rtt * 1000, 3),
+        "rtt_ms": _ms(health.round_trip),
+        "jitter_ms": _ms(health.jitter),
+        "loss_percent": None if loss is None else round(loss, 2),
+    }
+
+
+def connections_of(plane: DataPlane, slot: int | None) -> model.Connections:
+    """What TCP connections tell of the path in a slot."""
+    told = plane.traffic(slot) if slot else NO_TRAFFIC
+    return {
+        "rtt_ms": _ms(told.round_trip),
+        "rate_kbps": None if told.rate is None else round(told.rate * 8 / 1000, 1),
+        "acknowledged_bytes": told.acknowledged,
+        "retransmitted_segments": told.retransmitted,
     }
 
 
@@ -247,13 +275,17 @@ def _binding_lines(binding: Mapping[str, Any], rates: Mapping[str, float] | None
         yield f"{head}{path_of(binding) or 'no path'}  ({sent}, {age})"
         return
     count = len(binding["active"])
-    yield f"{head}{count} path{'' if count == 1 else 's'} in use  ({age})"
+    reason = f"; {binding['reason']}" if binding["reason"] else ""
+    yield f"{head}{count} path{'' if count == 1 else 's'} in use  ({age}{reason})"
     for one in binding["active"]:
         rate = _rate(rates, path_text(one["sids"]))
         yield (
             f"    {one['share_percent']:3.0f} %  {path_of(one)}  "
-            f"({one['sent']['packets']} packets over this path{rate}{health_behind(one['health'])})"
+            f"({one['sent']['packets']} packets over this path{rate}{health_behind(one['health'])}"
+            f"{tcp_behind(one['tcp'])})"
         )
+    for one in binding["standby"]:
+        yield f"      0 %  {path_of(one)}  ({one['state']}{health_behind(one['health'])})"
 
 
 def health_behind(health: Mapping[str, Any]) -> str:
@@ -262,7 +294,22 @@ def health_behind(health: Mapping[str, Any]) -> str:
         return ""
     if health["state"] == "dead":
         return ", no probe comes back"
-    return f", round trip {health['rtt_ms']:.3g} ms"
+    told = f", round trip {health['rtt_ms']:.3g} ms"
+    if health["jitter_ms"] is not None:
+        told += f", jitter {health['jitter_ms']:.3g} ms"
+    return told if health["loss_percent"] is None else f"{told}, loss {health['loss_percent']:.3g} %"
+
+
+def tcp_behind(tcp: Mapping[str, Any]) -> str:
+    """What TCP connections tell of a path, behind other text; empty where there were none."""
+    if tcp["rtt_ms"] is None:
+        return ""
+    told = f"; TCP: round trip {tcp['rtt_ms']:.3g} ms"
+    if tcp["rate_kbps"] is not None:
+        told += f", {tcp['rate_kbps'] / 1000:.3g} Mbit/s"
+    return (
+        f"{told}, {tcp['acknowledged_bytes']} bytes, {tcp['retransmitted_segments']} segments retransmitted"
+    )
 
 
 def _rate(rates: Mapping[str, float] | None, path: str) -> str:

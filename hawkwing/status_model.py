@@ -91,16 +91,38 @@ class Health(TypedDict):
     ]
     probes_received: Annotated[int, "Probes that came back."]
     rtt_ms: Annotated[float | None, "Round trip in milliseconds, smoothed; null: not known."]
+    jitter_ms: Annotated[
+        float | None, "Variation of the round trip in milliseconds, smoothed (RFC 3550); null: not known."
+    ]
+    loss_percent: Annotated[
+        float | None,
+        "Lost probes of the last 30 seconds or more, in percent; null: not known, or not needed.",
+    ]
+
+
+class Connections(TypedDict):
+    """What the host's TCP connections tell of a path; those of applications with several paths only."""
+
+    rtt_ms: Annotated[float | None, "Round trip in milliseconds, smoothed; null: not known."]
+    rate_kbps: Annotated[
+        float | None,
+        "Rate in kbit/s at which connections deliver that have enough to send, smoothed; null: not known.",
+    ]
+    acknowledged_bytes: Annotated[int, "Bytes that the other side has acknowledged."]
+    retransmitted_segments: Annotated[int, "Segments that were sent once more."]
 
 
 class ActivePath(TypedDict):
-    """One of several paths that an application's flows are divided among."""
+    """One of several paths that an application's flows are divided among, or could be."""
 
     sids: Annotated[list[str], "SIDs in travel order."]
     nodes: NotRequired[_Nodes]
     share_percent: Annotated[float, "Share of the flows, in percent."]
     sent: Annotated[Count, "What was sent over it; applications with the same path share it."]
     health: Annotated[Health, "What probes tell of it."]
+    tcp: Annotated[Connections, "What TCP connections tell of it."]
+    state: Annotated[str, "Whether it is in use, and why not, as a sentence."]
+    name: NotRequired[Annotated[str, "Its name in the configuration."]]
 
 
 class Binding(Steered):
@@ -108,6 +130,12 @@ class Binding(Steered):
 
     path_sent: Annotated[Count, "What was sent over the path; bindings with the same path share it."]
     active: NotRequired[Annotated[list[ActivePath], "With several paths only: those in use at present."]]
+    standby: NotRequired[Annotated[list[ActivePath], "With several paths only: the others."]]
+    reason: NotRequired[
+        Annotated[
+            str, "With several paths only: why these are in use, with figures; empty if nothing is compared."
+        ]
+    ]
 
 
 class Queries(TypedDict):
@@ -307,6 +335,9 @@ class Candidate(TypedDict):
     ]
     packets: NotRequired[Annotated[int, "Packets sent over it; where there are several paths."]]
     health: NotRequired[Annotated[Health, "What probes tell of it; where there are several paths."]]
+    tcp: NotRequired[
+        Annotated[Connections, "What TCP connections tell of it; where there are several paths."]
+    ]
     measured: NotRequired[
         Annotated[Measured | None, "With `--measure`; null without SIDs, or if it is newer than the probes."]
     ]

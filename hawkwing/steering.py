@@ -19,9 +19,10 @@ from hawkwing.config_models import Application, Config
 from hawkwing.csid import pack
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health, name_key
-from hawkwing.desired import Desired
+from hawkwing.desired import Choosing, Desired, choosing
 from hawkwing.errors import DataplaneError
 from hawkwing.intents import PathQuery
+from hawkwing.measured import Measured
 from hawkwing.policies import EMPTY_SLOT, PolicyTable
 from hawkwing.queries import Binding, Queries
 from hawkwing.room import Room
@@ -90,6 +91,8 @@ class Steering:
         )
         #: Whether a path can be used at present, as far as this host knows.
         self.reachable: Callable[[SidList], bool] = lambda _sids: True
+        #: Chooses among paths by what was measured.
+        self.measured = Measured(plane, self.slot_of_path)
         self._numbers = itertools.count(1)
         self._names: dict[str, _Name] = {}
         self._names_by_number: dict[int, str] = {}
@@ -156,6 +159,26 @@ class Steering:
             if place is not None and any(one.application.intents for one in place.bindings.values()):
                 yield from self._syncing_address(address)
             yield
+
+    def look_at_paths(self, sent: Callable[[int], int], controller_is_silent: bool) -> bool:
+        """Compares what was measured with intents; True where applications have other paths now.
+
+        `sent` tells how many probes were sent along the path in a slot. Then `following_reachability` is due.
+        """
+        controllers: set[tuple[Choosing, SidList]] = set()
+        if controller_is_silent:
+            for query, sids in self._asked.answers():
+                for binding in self._asked.bindings(query):
+                    if (key := choosing(binding.application)) is not None:
+                        controllers.add((key, sids))
+        return self.measured.look(self._desired, controllers, sent, self.reachable)
+
+    def reason(self, binding: Binding) -> str:
+        """Why the binding has these of its paths, with what was measured; empty where nothing is compared."""
+        if binding.controller_path and binding.origin != "controller":
+            left = self.measured.why_left(binding.application, binding.controller_path)
+            return f"not the controller's, {left}" if left else ""
+        return self.measured.reason(binding.application)
 
     def following_reachability(self) -> Iterator[None]:
         """Takes paths that can be used again, and leaves those that can't, in steps as `applying` does it."""
@@ -258,6 +281,7 @@ class Steering:
         """Sets the controller's path for this query; applications with the same query share it."""
         for binding in self._asked.answer(query, sids):
             before, binding.controller_path = binding.controller_path, sids
+            binding.left = False
             try:
                 self._set_paths(self._destinations[binding.address].group, binding)
             except (OSError, DataplaneError) as error:
@@ -442,18 +466,28 @@ class Steering:
         ):
             binding = Binding(service, application, address, query, configured=configured)
             place.bindings[port] = self._new_binding(binding, old)
-        elif old.configured != configured:
-            before, old.configured = old.shares, configured
-            if old.shares != before:
-                old.since = time.time()
-                log.info(
-                    "%s port %d at %s: routes have changed, paths in use now: %s",
-                    service,
-                    port,
-                    address,
-                    "; ".join(" > ".join(map(str, one.sids)) for one in configured),
-                )
+        else:
+            self._take(old, configured)
         self._set_paths(place.group, place.bindings[port])
+
+    def _take(self, binding: Binding, configured: tuple[Candidate, ...]) -> None:
+        """The configured paths that are active now, or the controller's that breaks a limit."""
+        before = binding.shares
+        binding.configured = configured
+        binding.left = bool(
+            binding.controller_path and self.measured.is_left(binding.application, binding.controller_path)
+        )
+        if binding.shares == before:
+            return
+        binding.since = time.time()
+        log.info(
+            "%s port %d at %s: %s, paths in use now: %s",
+            binding.service,
+            binding.application.port,
+            binding.address,
+            self.reason(binding) or "routes have changed",
+            "; ".join(" > ".join(map(str, sids)) for sids, _weight in binding.shares),
+        )
 
     def _new_binding(self, binding: Binding, old: Binding | None) -> Binding:
         self._asked.add(binding)
@@ -485,7 +519,10 @@ class Steering:
     def _active(self, application: Application) -> tuple[Candidate, ...]:
         """The configured paths that are active at present."""
         candidates = application.candidates
-        return active(candidates, self.reachable) if len(candidates) > 1 else candidates
+        if len(candidates) < 2:
+            return candidates
+        chosen = tuple(one for one in self.measured.chosen(application) if self.reachable(one.sids))
+        return chosen or active(candidates, self.reachable)
 
     def packed(self, sids: SidList) -> SidList:
         """The list as packets carry it."""
@@ -515,10 +552,11 @@ class Steering:
             self._release(old)
 
     def _wanted(self, binding: Binding) -> Wanted:
-        """What a binding's packets need, as they carry it; others stand by only where paths are probed."""
+        """What a binding's packets need, as they carry it; others stand by only where paths are measured."""
         shares = binding.shares
         alone = len(shares) == 1
-        standby = binding.standby if shares and self._desired.probes is not None else ()
+        measured = self._desired.probes is not None or choosing(binding.application) in self._desired.choices
+        standby = binding.standby if shares and measured else ()
         return Wanted(
             tuple((self.packed(sids), 1 if alone else weight) for sids, weight in shares),
             tuple(self.packed(sids) for sids in standby),

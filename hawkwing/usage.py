@@ -79,9 +79,14 @@ def _state(
         return "in use" if not is_dead else "in use, but no probe comes back: no other path is better"
     if is_dead:
         return "no probe comes back"
-    if binding.controller_path and origin == "backup":
+    if why := steering.measured.why_left(binding.application, one.sids):
+        return why
+    if binding.origin == "controller" and origin == "backup":
         return "backup"
-    return "lower preference" if steering.reachable(one.sids) else "no route to its first SID"
+    if not steering.reachable(one.sids):
+        return "no route to its first SID"
+    preferred = max((used.preference for used in binding.configured), default=one.preference)
+    return "lower preference" if one.preference < preferred else "another path fits the intents better"
 
 
 def most_used(uses: Sequence[Use]) -> Use:

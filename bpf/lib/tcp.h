@@ -2,6 +2,7 @@
 #ifndef HAWKWING_TCP_H
 #define HAWKWING_TCP_H
 
+#define TCP_FLAG_FIN 0x01
 #define TCP_FLAG_SYN 0x02
 
 static __always_inline bool tcp_is_syn(struct __sk_buff *skb, __u32 tcp)

@@ -23,7 +23,7 @@ from hawkwing.errors import DataplaneError
 from hawkwing.room import Room
 
 log = logging.getLogger("hawkwing")
-_CACHES = frozenset({"cached_flows", "flow_changes", "scratches"})
+_CACHES = frozenset({"cached_flows", "connections", "flow_changes", "scratches"})
 """Maps that are made anew each time: a version may change their form and what they mean."""
 
 
@@ -83,6 +83,7 @@ class Capacities:
             "names": self.names,
             "selections": self.selections,
             "health": self.policies,
+            "traffic": self.policies,
             "flows": self.buckets,
         }
 

@@ -46,11 +46,24 @@ HealthState = Literal["unknown", "alive", "dead"]
 
 
 class Health(NamedTuple):
-    """What probes tell of a path: whether it is alive, how many came back, round trip in seconds."""
+    """What probes tell of a path: is it alive, how many came back, round trip and its jitter in seconds."""
 
     state: HealthState
     received: int
     round_trip: float | None
+    jitter: float | None = None
+
+
+class Traffic(NamedTuple):
+    """What the host's TCP connections tell of a path: seconds, bytes/s, bytes and segments."""
+
+    round_trip: float | None
+    rate: float | None
+    acknowledged: int
+    retransmitted: int
+
+
+NO_TRAFFIC = Traffic(None, None, 0, 0)
 
 
 UNKNOWN = Health("unknown", 0, None)
@@ -309,6 +322,7 @@ class DataPlane:
             clear_tally(self.maps["path_tallies"], slot)
             if "health" in self.maps:
                 self.set_probed(slot, True)
+                self.maps["traffic"].set(_U32.pack(slot), bytes(structures()["path_traffic"]()))
         self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids, next_hop))
 
     def set_probed(self, slot: int, probed: bool) -> None:
@@ -330,7 +344,20 @@ class DataPlane:
             last = max(told.seen, since + told.round_trip)
             silent = now - last > silence
             state = "dead" if silent or told.needed else "alive" if told.received else "unknown"
-        return Health(state, told.received, told.round_trip / 1e9 if told.received else None)
+        if not told.received:
+            return Health(state, 0, None)
+        jitter = told.jitter / 1e9 if told.received > 1 else None
+        return Health(state, told.received, told.round_trip / 1e9, jitter)
+
+    def traffic(self, slot: int) -> Traffic:
+        """What TCP connections have told of the path in a slot."""
+        told = structures()["path_traffic"].from_buffer_copy(self.maps["traffic"].get(_U32.pack(slot)) or b"")
+        return Traffic(
+            told.round_trip / 1e9 if told.samples else None,
+            float(told.rate) if told.rate else None,
+            told.acknowledged,
+            told.retransmitted,
+        )
 
     def add_service(self, address: IPv6Address, group: int) -> None:
         """Makes an address a known destination, whoever knew it before."""

@@ -115,6 +115,38 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Bps",
         ),
         Panel(
+            "Paths along which no probe comes back",
+            ((f"min by (path) (hawkwing_path_alive{{{_WHERE}}}) == 0", "{{path}}"),),
+        ),
+        Panel(
+            "Round trip and jitter of probes by path, the 20 longest",
+            (
+                (f"topk(20, max by (path) (hawkwing_path_round_trip_seconds{{{_WHERE}}}))", "{{path}}"),
+                (f"topk(20, max by (path) (hawkwing_path_jitter_seconds{{{_WHERE}}}))", "jitter {{path}}"),
+            ),
+            "s",
+        ),
+        Panel(
+            "Round trip of TCP connections by path, the 20 longest",
+            ((f"topk(20, max by (path) (hawkwing_path_tcp_round_trip_seconds{{{_WHERE}}}))", "{{path}}"),),
+            "s",
+        ),
+        Panel(
+            "Retransmitted TCP segments by path, the 20 worst",
+            ((f"topk(20, {_rate('hawkwing_path_tcp_retransmitted_segments_total', 'path')})", "{{path}}"),),
+            "pps",
+        ),
+        Panel(
+            "Acknowledged bytes of TCP connections by path, the 20 most used",
+            ((f"topk(20, {_rate('hawkwing_path_tcp_acknowledged_bytes_total', 'path')})", "{{path}}"),),
+            "Bps",
+        ),
+        Panel(
+            "Lost probes by path, the 20 worst",
+            ((f"topk(20, max by (path) (hawkwing_path_loss_ratio{{{_WHERE}}}))", "{{path}}"),),
+            "percentunit",
+        ),
+        Panel(
             "Bindings by origin of the path",
             (
                 (f"sum by (origin) (hawkwing_bindings{{{_WHERE}}})", "{{origin}}"),

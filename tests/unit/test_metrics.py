@@ -55,6 +55,20 @@ CLIENT: dict[str, Any] = {
         "queries": {"count": 10, "answered": 6, "without_path": 1, "unanswered": 4, "held_back": 1},
     },
 }
+_ALIVE = {"state": "alive", "rtt_ms": 12.5, "jitter_ms": 0.5, "loss_percent": 2.0}
+_DEAD = {"state": "dead", "rtt_ms": None, "jitter_ms": None, "loss_percent": None}
+_TCP = {"rtt_ms": 25.0, "retransmitted_segments": 3, "acknowledged_bytes": 4000}
+_NO_TCP = {"rtt_ms": None, "retransmitted_segments": 0, "acknowledged_bytes": 0}
+_SENT = {"packets": 1, "bytes": 2}
+SEVERAL: dict[str, Any] = CLIENT | {
+    "bindings": [
+        CLIENT["bindings"][0]
+        | {
+            "active": [{"sids": ["fcbb::1"], "sent": _SENT, "health": _ALIVE, "tcp": _TCP}],
+            "standby": [{"sids": ["fcbb::2"], "sent": _SENT, "health": _DEAD, "tcp": _NO_TCP}],
+        }
+    ]
+}
 SERVER: dict[str, Any] = {
     **BOTH,
     "role": "server",
@@ -112,6 +126,20 @@ def test_a_clients_metrics() -> None:
     assert queries == {"answered": 5, "without_path": 1, "unanswered": 3, "held_back": 1}
     assert sum(queries.values()) == CLIENT["controller"]["queries"]["count"], "each is in one state"
     assert found["hawkwing_start_time_seconds", ()] == 1000.5
+
+
+def test_figures_of_each_of_several_paths() -> None:
+    found = samples(SEVERAL)
+    one, two = ((("path", path),) for path in ("fcbb::1", "fcbb::2"))
+    assert found["hawkwing_path_alive", one] == 1
+    assert found["hawkwing_path_alive", two] == 0
+    assert found["hawkwing_path_round_trip_seconds", one] == 0.0125
+    assert found["hawkwing_path_jitter_seconds", one] == 0.0005
+    assert found["hawkwing_path_loss_ratio", one] == 0.02
+    assert found["hawkwing_path_tcp_round_trip_seconds", one] == 0.025
+    assert found["hawkwing_path_tcp_retransmitted_segments_total", one] == 3
+    assert found["hawkwing_path_tcp_acknowledged_bytes_total", one] == 4000
+    assert {name for name, labels in found if labels == two} == {"hawkwing_path_alive"}
 
 
 def test_a_servers_metrics() -> None:
@@ -172,7 +200,7 @@ def test_names_are_prometheus() -> None:
 
 
 def test_the_described_metrics_are_those_that_are_served() -> None:
-    for role, status in (("client", CLIENT), ("server", SERVER)):
+    for role, status in (("client", SEVERAL), ("server", SERVER)):
         told = {family.name: family for family in families(status)}
         described = [one for one in METRICS if one.of in ("both", role)]
         assert list(told) == [one.family for one in described]
@@ -197,7 +225,7 @@ PROMTOOL = shutil.which("promtool")
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="no promtool")
-@pytest.mark.parametrize("status", [CLIENT, SERVER], ids=["client", "server"])
+@pytest.mark.parametrize("status", [SEVERAL, SERVER], ids=["client", "server"])
 def test_promtool_has_no_objection(status: dict[str, Any]) -> None:
     _head, body = asyncio.run(ask(status, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"))
     done = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, text=True)

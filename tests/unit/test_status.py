@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import time
 from ipaddress import IPv6Network
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from hawkwing.dataplane.layout import reasons
-from hawkwing.dataplane.plane import Health
-from hawkwing.status import health_behind, health_of, lines, of_tasks, rate_text, trust_sentence
+from hawkwing.dataplane.plane import DataPlane, Health, Traffic
+from hawkwing.status import (
+    connections_of,
+    health_behind,
+    health_of,
+    lines,
+    of_tasks,
+    rate_text,
+    tcp_behind,
+    trust_sentence,
+)
 from hawkwing.tasks import Supervisor
 
 CLIENT: dict[str, Any] = {
@@ -284,17 +293,50 @@ def test_a_slow_rate_has_a_decimal(rate: float, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "rtt", "shown"),
+    ("state", "rtt", "jitter", "loss", "shown"),
     [
-        ("unknown", None, ""),
-        ("dead", None, ", no probe comes back"),
-        ("alive", 12.345, ", round trip 12.3 ms"),
+        ("unknown", None, None, None, ""),
+        ("dead", None, None, 100.0, ", no probe comes back"),
+        ("alive", 12.345, None, None, ", round trip 12.3 ms"),
+        ("alive", 12.345, 0.25, None, ", round trip 12.3 ms, jitter 0.25 ms"),
+        ("alive", 12.345, 0.25, 1.5, ", round trip 12.3 ms, jitter 0.25 ms, loss 1.5 %"),
     ],
 )
-def test_what_probes_tell_of_a_path(state: Any, rtt: float | None, shown: str) -> None:
-    health = health_of(Health(state, 7, None if rtt is None else rtt / 1000))
-    assert health == {"state": state, "probes_received": 7, "rtt_ms": rtt}
+def test_what_probes_tell_of_a_path(
+    state: Any, rtt: float | None, jitter: float | None, loss: float | None, shown: str
+) -> None:
+    seconds = [None if value is None else value / 1000 for value in (rtt, jitter)]
+    health = health_of(Health(state, 7, *seconds), loss)
+    assert health == {
+        "state": state,
+        "probes_received": 7,
+        "rtt_ms": rtt,
+        "jitter_ms": jitter,
+        "loss_percent": loss,
+    }
     assert health_behind(health) == shown
+
+
+def test_what_connections_tell_of_a_path() -> None:
+    class Plane:
+        def traffic(self, slot: int) -> Traffic:
+            assert slot == 3
+            return Traffic(0.0125, 250_000.0, 5000, 7)
+
+    plane = cast(DataPlane, Plane())
+    told = connections_of(plane, 3)
+    assert told == {
+        "rtt_ms": 12.5,
+        "rate_kbps": 2000.0,
+        "acknowledged_bytes": 5000,
+        "retransmitted_segments": 7,
+    }
+    assert tcp_behind(told) == ("; TCP: round trip 12.5 ms, 2 Mbit/s, 5000 bytes, 7 segments retransmitted")
+    nothing = connections_of(plane, None)
+    assert nothing["rtt_ms"] is None and tcp_behind(nothing) == ""
+    assert tcp_behind(told | {"rate_kbps": None}) == (
+        "; TCP: round trip 12.5 ms, 5000 bytes, 7 segments retransmitted"
+    )
 
 
 def test_paths_that_share_the_flows_of_an_application_have_a_line_each() -> None:
@@ -302,9 +344,11 @@ def test_paths_that_share_the_flows_of_an_application_have_a_line_each() -> None
         "sids": ["fcbb::1", "fcbb::2"],
         "share_percent": 75.0,
         "sent": {"packets": 3, "bytes": 300},
-        "health": {"state": "alive", "probes_received": 5, "rtt_ms": 1.5},
+        "health": health_of(Health("alive", 5, 0.0015), None),
+        "tcp": connections_of(cast(DataPlane, None), None),
+        "state": "in use",
     }
-    unknown = {"state": "unknown", "probes_received": 0, "rtt_ms": None}
+    unknown = health_of(Health("unknown", 0, None), None)
     second = {**first, "sids": ["fcbb::3"], "share_percent": 5.0, "nodes": ["vpp3"], "health": unknown}
     binding = {
         "service": "web",
@@ -314,6 +358,8 @@ def test_paths_that_share_the_flows_of_an_application_have_a_line_each() -> None
         "sids": first["sids"],
         "since": time.time() - 300,
         "path_sent": {"packets": 3, "bytes": 300},
+        "standby": [],
+        "reason": "",
     }
     agent = CLIENT | {"started": time.time(), "bindings": [{**binding, "active": [first, second]}]}
     assert list(lines(agent, {"fcbb::1 > fcbb::2": 2.0}))[2:] == [
@@ -323,3 +369,11 @@ def test_paths_that_share_the_flows_of_an_application_have_a_line_each() -> None
     ]
     agent = CLIENT | {"started": time.time(), "bindings": [{**binding, "active": [first]}]}
     assert list(lines(agent))[2] == "  web [fcbb:cc00:2::a]:80  backup: 1 path in use  (5 min old)"
+    spare = {**first, "share_percent": 0.0, "state": "lower preference"}
+    told = {**binding, "active": [second], "standby": [spare], "reason": "measured latency of 1 ms"}
+    agent = CLIENT | {"started": time.time(), "bindings": [told]}
+    assert list(lines(agent))[2:] == [
+        "  web [fcbb:cc00:2::a]:80  backup: 1 path in use  (5 min old; measured latency of 1 ms)",
+        "      5 %  vpp3  (3 packets over this path)",
+        "      0 %  fcbb::1 > fcbb::2  (lower preference, round trip 1.5 ms)",
+    ]

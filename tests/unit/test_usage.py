@@ -27,6 +27,11 @@ class Paths:
         self.buckets = spread(weights, 128)
         self.dead: set[SidList] = set()
         self.unreachable: set[SidList] = set()
+        self.left: dict[SidList, str] = {}
+        self.measured = self
+
+    def why_left(self, _application: Application, sids: SidList) -> str:
+        return self.left.get(sids, "")
 
     def packed(self, sids: SidList) -> SidList:
         return sids
@@ -137,3 +142,15 @@ def test_the_path_of_most_flows() -> None:
 )
 def test_whether_there_is_more_to_say(uses: list[Use], plain: bool) -> None:
     assert is_plain(uses) is plain
+
+
+def test_a_path_that_breaks_a_limit_or_fits_less_well() -> None:
+    made = binding((A, 100, 1), (B, 100, 1), (C, 50, 1))
+    made.configured = made.configured[:1]
+    paths = Paths({A: 1})
+    paths.left[C] = "its latency of 30 ms exceeds 20 ms"
+    assert told(paths, made) == {
+        "a": (1.0, "in use"),
+        "b": (0.0, "another path fits the intents better"),
+        "c": (0.0, "its latency of 30 ms exceeds 20 ms"),
+    }

@@ -1,0 +1,166 @@
+"""What is measured of paths, by probes and the host's own TCP connections; intents are held against it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from hawkwing.choice import Choice, Chooser, Figures
+from hawkwing.config_models import Application
+from hawkwing.dataplane.plane import UNKNOWN, DataPlane
+from hawkwing.desired import Choosing, Desired, choosing
+from hawkwing.selections import Candidate
+from hawkwing.sids import SidList
+
+LOOK = 1.0
+"""Seconds between two looks, at least: with fewer probes, the time between two of them."""
+_WINDOW = 30
+"""Looks that the loss of probes is computed over."""
+_FEWEST = 20
+"""Probes without which the loss of a path is not known."""
+_NO_CHOICE = Choice(())
+
+
+class LossWindow:
+    """How many probes were sent and came back of late."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[int, int]] = deque(maxlen=_WINDOW + 1)
+
+    def add(self, sent: int, received: int) -> None:
+        """The numbers so far; lower ones than before mean that they have begun again."""
+        if self._looks and (sent < self._looks[-1][0] or received < self._looks[-1][1]):
+            self._looks.clear()
+        self._looks.append((sent, received))
+
+    @property
+    def percent(self) -> float | None:
+        """Of the probes in the window those that did not come back; None: too few to tell.
+
+        Those under way at both ends are as many, so that they don't count.
+        """
+        if len(self._looks) < 2:
+            return None
+        sent, received = (self._looks[-1][at] - self._looks[0][at] for at in (0, 1))
+        if sent < _FEWEST:
+            return None
+        # One more or less is under way now.
+        lost = sent - received
+        return 100 * lost / sent if lost > 1 else 0.0
+
+
+class Measured:
+    """Figures of paths, and which paths applications have by them."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        slot_of: Callable[[SidList], int | None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._plane = plane
+        self._slot_of = slot_of
+        self._now = now
+        self._probed = False
+        self._windows: dict[SidList, LossWindow] = {}
+        self._choosers: dict[Choosing, Chooser] = {}
+        self._choices: dict[Choosing, Choice] = {}
+        self._controllers: set[tuple[Choosing, SidList]] = set()
+
+    def figures(self, sids: SidList) -> Figures:
+        """All that is known of a path at present: by probes if there are any, else by TCP."""
+        slot = self._slot_of(sids)
+        if not slot:
+            return Figures()
+        traffic = self._plane.traffic(slot)
+        rate = traffic.rate * 8 / 1000 if traffic.rate is not None else None
+        health = self._plane.health(slot, time.monotonic_ns()) if self._probed else UNKNOWN
+        taken = health.round_trip if self._probed else traffic.round_trip
+        return Figures(
+            alive=health.state != "dead",
+            latency=taken * 1e6 / 2 if taken is not None else None,
+            jitter=health.jitter * 1e6 if health.jitter is not None else None,
+            loss=self.loss(sids),
+            rate=rate,
+        )
+
+    def loss(self, sids: SidList) -> float | None:
+        """Percent of a path's probes that were lost of late; None: not known."""
+        window = self._windows.get(sids)
+        return window.percent if window is not None else None
+
+    def look(
+        self,
+        desired: Desired,
+        controllers: Iterable[tuple[Choosing, SidList]],
+        sent: Callable[[int], int],
+        reachable: Callable[[SidList], bool],
+    ) -> bool:
+        """Measures and chooses once; True where a choice is another one than before.
+
+        `controllers` are paths of a controller that is silent: they may be left, too.
+        """
+        before = {key: choice.active for key, choice in self._choices.items()}, self._left
+        self._probed = desired.probes is not None
+        self._controllers = set(controllers)
+        lists = {one.sids for candidates, _intents in desired.choices for one in candidates}
+        lists |= {sids for _key, sids in self._controllers}
+        self._count_probes(lists, sent)
+        figures = {sids: self.figures(sids) for sids in lists}
+        for gone in self._choosers.keys() - desired.choices:
+            del self._choosers[gone]
+            self._choices.pop(gone, None)
+        for key in desired.choices:
+            candidates, intents = key
+            chooser = self._choosers.setdefault(key, Chooser(intents))
+            watched = {one.sids for one in candidates} | {
+                sids for other, sids in self._controllers if other == key
+            }
+            for sids in watched:
+                chooser.watch(sids, figures[sids])
+            usable = [one for one in candidates if reachable(one.sids)] or list(candidates)
+            self._choices[key] = chooser.choose(usable, figures, self._now())
+        after = {key: choice.active for key, choice in self._choices.items()}, self._left
+        return before != after
+
+    def _count_probes(self, lists: Iterable[SidList], sent: Callable[[int], int]) -> None:
+        counted = {}
+        for sids in lists if self._probed else ():
+            slot = self._slot_of(sids)
+            if not slot:
+                continue
+            counted[sids] = self._windows.get(sids) or LossWindow()
+            counted[sids].add(sent(slot), self._plane.health(slot, time.monotonic_ns()).received)
+        self._windows = counted
+
+    @property
+    def _left(self) -> set[tuple[Choosing, SidList]]:
+        return {
+            (key, sids)
+            for key, sids in self._controllers
+            if key in self._choosers and self._choosers[key].why_left(sids)
+        }
+
+    def _choice(self, application: Application) -> Choice:
+        key = choosing(application)
+        return self._choices.get(key, _NO_CHOICE) if key is not None else _NO_CHOICE
+
+    def chosen(self, application: Application) -> Sequence[Candidate]:
+        """The candidates that an application is to have; none: nothing was compared."""
+        return self._choice(application).active
+
+    def reason(self, application: Application) -> str:
+        """Why these, with figures."""
+        return self._choice(application).reason
+
+    def why_left(self, application: Application, sids: SidList) -> str:
+        """The limit that a path breaks, with figures; empty where it breaks none."""
+        key = choosing(application)
+        chooser = self._choosers.get(key) if key is not None else None
+        return chooser.why_left(sids) if chooser is not None else ""
+
+    def is_left(self, application: Application, sids: SidList) -> bool:
+        """Is this path, of a controller that is silent, not to be used?"""
+        key = choosing(application)
+        return (key, sids) in self._controllers and bool(self.why_left(application, sids))

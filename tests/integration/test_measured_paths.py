@@ -1,0 +1,249 @@
+"""Paths that the agent chooses by what it measures, without a controller: seen on the wire."""
+
+import json
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from scapy.layers.inet6 import IPv6ExtHdrSegmentRouting
+
+from fake_hawkeye.control import Control
+from lab.capture import find_link
+from lab.controller import restart
+from lab.impair import heal, impair
+from lab.network import Lab
+from lab.process import stop
+from lab.wait import patient, wait_until
+from lab.wire import Capture, udp_port
+
+from .conftest import HAWKWING, Agents, Endpoint, on_vpp
+from .onwire import R4, B
+from .test_controller import hawkeye
+from .test_several_paths import (
+    LOWER,
+    PORT,
+    UPPER,
+    Connections,
+    black_hole,
+    path,
+    told,
+)
+
+__all__ = ["hawkeye"]
+
+LINKS = {tuple(UPPER): "vpp2-vpp4", tuple(LOWER): "vpp3-vpp5"}
+FILLED = {tuple(UPPER): 5001, tuple(LOWER): 5002}
+"""Ports whose datagrams fill the queue of one path."""
+PROBED = "probes: {interval: 100}\n"
+RATE = 4000
+SENDER = """\
+import socket, sys, time
+here = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+begun, sent = time.monotonic(), 0
+while True:
+    # Of 1150 bytes on the link, a little faster than it carries them.
+    if sent * 1150 * 8 < float(sys.argv[3]) * 1030 * (time.monotonic() - begun):
+        here.sendto(bytes(1000), (sys.argv[1], int(sys.argv[2])))
+        sent += 1
+    else:
+        time.sleep(0.001)
+"""
+
+
+def config(*paths: str, intents: str = "", more: str = PROBED) -> str:
+    """A service at host-b: one application with these paths, and one on each path to fill it."""
+    text = f"services:\n  b:\n    ipv6_addresses: ['{B}']\n    applications:\n"
+    text += f"      - port: {PORT}\n        paths: [{', '.join(paths)}]\n"
+    if intents:
+        text += f"        intents: [{intents}]\n"
+    for sids, port in FILLED.items():
+        text += f"      - {{port: {port}, sid: {json.dumps(list(sids))}}}\n"
+    return text + more
+
+
+@contextmanager
+def slow(lab: Lab, sids: list[str]) -> Iterator[None]:
+    """The path's queue is kept full: its packets wait for tens of milliseconds, and few are lost."""
+    link, port = LINKS[tuple(sids)], FILLED[tuple(sids)]
+    done = impair(lab, link, bandwidth=RATE)
+    try:
+        if any("no tbf" in one for one in done):
+            pytest.skip("this kernel has no tbf (CONFIG_NET_SCH_TBF)")
+        with Endpoint(lab, "host-b", socket.SOCK_DGRAM, port).socket:
+            words = [sys.executable, "-c", SENDER, B, str(port), str(RATE)]
+            sending = lab.start("host-a", "sending", words)
+            try:
+                yield
+            finally:
+                sending.signal(signal.SIGKILL)
+                sending.wait()
+    finally:
+        heal(lab, link)
+
+
+class Watched:
+    """Which path a datagram takes now."""
+
+    def __init__(self, lab: Lab, udp: Callable[..., Endpoint]) -> None:
+        if on_vpp(lab):
+            pytest.skip("the queue of a link to VPP is not the kernel's alone")
+        self.lab = lab
+        udp("host-b", PORT)
+        self.sender = udp("host-a").socket
+
+    def paths(self, senders: Sequence[socket.socket]) -> list[list[str]]:
+        """The segment lists of a datagram from each: captured for a short time, as queues are full."""
+        wanted = udp_port(PORT)
+        with Capture(self.lab.topology, self.lab.namespace, [find_link(self.lab, "host-a-site-a")]) as taps:
+            for sender in senders:
+                sender.sendto(b"hello", (B, PORT))
+            wait_until(lambda: taps.count(wanted) == len(senders), patient(5), "the datagrams")
+            packets = taps.packets(wanted)
+        return [packet[IPv6ExtHdrSegmentRouting].addresses[:0:-1] for packet in packets]
+
+    def path(self) -> list[str]:
+        return self.paths([self.sender])[0]
+
+    def until(self, sids: list[str]) -> None:
+        wait_until(lambda: self.path() == sids, patient(30), f"packets to be sent over {sids}")
+
+    def why(self) -> str:
+        return told(self.lab, "explain", B, str(PORT))
+
+    def until_measured(self) -> None:
+        wait_until(lambda: "measured latency" in self.why(), patient(15), "a choice by latency")
+
+
+@pytest.fixture
+def watched(lab: Lab, udp: Callable[..., Endpoint]) -> Watched:
+    return Watched(lab, udp)
+
+
+LOW_LATENCY = "{intent: low-latency}"
+
+
+def test_packets_take_the_path_of_the_lowest_latency(lab: Lab, agents: Agents, watched: Watched) -> None:
+    agents.client(config(path(UPPER, name="upper"), path(LOWER, name="lower"), intents=LOW_LATENCY))
+    watched.until_measured()
+    here = watched.path()
+    there = LOWER if here == UPPER else UPPER
+    with slow(lab, here):
+        wait_until(lambda: _chosen(watched) == there, patient(30), "the other path to be chosen")
+        watched.until(there)
+        (name,) = {"upper", "lower"} - {"upper" if there == UPPER else "lower"}
+        why = watched.why()
+        assert f"use {' > '.join(there)} (100 %) by flow" in why, why
+        assert "chosen for low-latency: measured latency of " in why and f"({name}: " in why, why
+        (binding,) = [one for one in bindings(lab) if one["port"] == PORT]
+        assert [one["sids"] for one in binding["active"]] == [there]
+        (other,) = binding["standby"]
+        assert other["sids"] == here and other["state"] == "another path fits the intents better"
+        assert other["health"]["rtt_ms"] > 2 * binding["active"][0]["health"]["rtt_ms"]
+    # It is no better than this one now, so nothing moves once more.
+    assert watched.path() == there
+
+
+def _chosen(watched: Watched) -> list[str]:
+    """The path that `explain` gives figures of."""
+    used, _, why = watched.why().partition(" (100 %) by flow")
+    return used.split(" use ")[1].split(" > ") if "measured latency" in why else []
+
+
+def bindings(lab: Lab) -> list[dict[str, Any]]:
+    return list(json.loads(told(lab, "status", "--json"))[0]["bindings"])
+
+
+def test_without_an_intent_flows_stay_divided(
+    lab: Lab, agents: Agents, watched: Watched, udp: Callable[..., Endpoint]
+) -> None:
+    """The control: probes alone choose nothing while they come back."""
+    agents.client(config(path(UPPER), path(LOWER)))
+    with slow(lab, UPPER):
+        wait_until(lambda: _round_trip(lab, UPPER) > 5, patient(30), "the upper path to be slow")
+        found = watched.paths([udp("host-a").socket for _ in range(40)])
+        assert UPPER in found and LOWER in found
+    assert "measured" not in watched.why()
+
+
+def _round_trip(lab: Lab, sids: list[str]) -> float:
+    (binding,) = [one for one in bindings(lab) if one["port"] == PORT]
+    listed = [*binding["active"], *binding["standby"]]
+    return max((one["health"]["rtt_ms"] or 0.0) for one in listed if one["sids"] == sids)
+
+
+LIMITED = "{intent: low-latency, max_value: 4000}"
+
+
+def test_a_path_that_breaks_its_limit_is_left_and_taken_again(
+    lab: Lab, agents: Agents, watched: Watched
+) -> None:
+    client = agents.client(
+        config(path(UPPER, name="upper", preference=200), path(LOWER, name="lower"), intents=LIMITED)
+    )
+    watched.until(UPPER)
+    with slow(lab, UPPER):
+        wait_until(lambda: "exceeds 4 ms" in watched.why(), patient(30), "the limit to be broken")
+        watched.until(LOWER)
+        assert "not in use: its latency of " in told(lab, "paths", B, str(PORT))
+        client.wait_for("exceeds 4 ms, paths in use now: " + " > ".join(LOWER))
+    watched.until(UPPER)
+
+
+def test_the_controllers_path_is_left_while_the_controller_is_silent(
+    lab: Lab, agents: Agents, watched: Watched, hawkeye: Control
+) -> None:
+    enabled = 'hawkeye: {enabled: true, address: "fcbb:cc00:5::f", port: 5001}\n'
+    several = path(LOWER, name="lower"), path([*LOWER, *LOWER[-2:-3:-1], LOWER[-1]], preference=50)
+    agents.client(config(*several, intents=LIMITED, more=PROBED + enabled))
+    wait_until(hawkeye.requests, patient(5), "the agent asks the controller")
+    hawkeye.set_path(B, [{"intent": "low-latency", "max_value": 4000}], UPPER)
+    watched.until(UPPER)
+    with slow(lab, UPPER):
+        wait_until(lambda: _round_trip(lab, UPPER) > 8, patient(30), "the upper path to be slow")
+        assert watched.path() == UPPER, "the controller knows best while it is there"
+        stop([lab.processes()["hawkeye"]])
+        wait_until(
+            lambda: "not the controller's, its latency of " in watched.why(), patient(30), "the reason"
+        )
+        watched.until(LOWER)
+        restart(lab, None, computing=False)
+        with Control(lab.control_socket) as control:
+            wait_until(control.requests, patient(20), "the agent asks again")
+            watched.until(UPPER)
+
+
+def test_connections_show_figures_of_their_paths(lab: Lab, agents: Agents) -> None:
+    if on_vpp(lab):
+        pytest.skip("VPP's routers have no black holes here")
+    agents.server("host-b")
+    agents.client(config(path(UPPER), path(LOWER, weight=7), more=""))
+    with ExitStack() as stack:
+        connections = Connections(lab, stack, 40)
+        for _ in range(3):
+            assert connections.echo(patient(5)) == connections.pairs.keys()
+        with black_hole(lab, "vpp4", R4):
+            assert connections.echo(patient(60)) == connections.pairs.keys()
+        for here, there in connections.pairs.values():
+            here.shutdown(socket.SHUT_WR)
+            assert there.fileno() >= 0
+
+        def figures() -> dict[tuple[str, ...], dict[str, Any]]:
+            (binding,) = [one for one in bindings(lab) if one["port"] == PORT]
+            return {tuple(one["sids"]): one["tcp"] for one in (*binding["active"], *binding["standby"])}
+
+        # Each connection has sent four bytes, and both paths had some.
+        wait_until(
+            lambda: sum(one["acknowledged_bytes"] for one in figures().values()) >= 4 * 40 - 40,
+            patient(10),
+            "the bytes of all connections to be counted",
+        )
+    upper, lower = figures()[tuple(UPPER)], figures()[tuple(LOWER)]
+    assert upper["rtt_ms"] > 0 and lower["rtt_ms"] > 0
+    assert upper["retransmitted_segments"] >= 1
+    assert lower["retransmitted_segments"] == 0
+    told_text = lab.execute("host-a", [*HAWKWING, "paths", B, str(PORT)]).stdout
+    assert "segments retransmitted" in told_text
