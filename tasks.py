@@ -420,9 +420,11 @@ def dataplane(_c: Context):
     _pytest("tests/dataplane")
 
 
-@task
-def packages(_c: Context):
-    """Builds the image and the Debian package, and runs them in the lab."""
+@task(help={"only": "distributions, such as debian12,ubuntu2404 (default: all that have a package)"})
+def packages(_c: Context, only=None):
+    """Builds the image with each builder and the package of each distribution, and tests them in the lab."""
+    if only:
+        os.environ["HAWKWING_TEST_DISTRIBUTIONS"] = only
     _pytest("tests/packages")
 
 

@@ -27,7 +27,7 @@ CACHE = Path("/var/cache/hawkwing-distributions")
 NAME = f"hawkwing:{__version__}"
 BUILDERS = ("docker", "podman", "buildah")
 OWN = "own"
-_RELEASE = "debian13"
+RELEASE = "debian13"
 _SOURCE = "/src"
 _MADE = "made"
 #: Of the base that the image does not need: documents, what apt keeps, and all that belongs to this machine.
@@ -105,11 +105,11 @@ def build(options: Options) -> str:
         packages += ["python3-bpfcc", "linux-libc-dev"]
     with _folder(options.cache) as (work, roots):
         log = work / "log"
-        maker = roots.unpack(named(_RELEASE), work / "maker")
+        maker = roots.unpack(named(RELEASE), work / "maker")
         _install(maker, said.arguments["BUILD_PACKAGES"].split(), log)
         _make(maker, log)
-        base = roots.unpack(named(_RELEASE), work / "base")
-        _update(base, roots.mirror(named(_RELEASE).family), log)
+        base = roots.unpack(named(RELEASE), work / "base")
+        _update(base, roots.mirror(named(RELEASE).family), log)
         _install(base, packages, log)
         made = maker.root / _MADE
         if options.bcc:
@@ -144,7 +144,7 @@ def _install(chroot: Chroot, packages: Sequence[str], log: Path) -> None:
 def _update(chroot: Chroot, mirror: str, log: Path) -> None:
     """What is in the image is as new as its archives are, Debian's for security among them."""
     sources = chroot.root / "etc/apt/sources.list.d/security.list"
-    sources.write_text(f"deb {mirror}-security {named(_RELEASE).suite}-security main\n")
+    sources.write_text(f"deb {mirror}-security {named(RELEASE).suite}-security main\n")
     if chroot.run(["apt-get", "-q", "update", "-o", "APT::Update::Error-Mode=any"], log):
         print(f"the image lacks Debian's newest security fixes: {last_error(log)}", file=sys.stderr)
         sources.unlink()
