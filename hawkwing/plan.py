@@ -25,7 +25,7 @@ from hawkwing.room import Room
 from hawkwing.sids import MAX_PREFIXES, SidList
 from hawkwing.status_model import Hook, Role
 
-_RESTART = "the running agent has room for {most:,}: restart it to make room"
+_RESTART = "the running agent has room for {most:,}: restart it to get larger tables"
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ _SWITCHES, _HELP = ("--kernel", "-k", "--stop", "-s", "--live", "-i"), ("--help"
 _EXAMPLES = """\
 examples:
   ./run lab.up                                    build the lab
-  ./run demo                                      see requests take several paths
-  ./run lab.exec host-a ping -c 1 host-b          a command in a node; nodes know each other by name
+  ./run demo                                      send requests over several paths
+  ./run lab.exec host-a ping -c 1 host-b          run a command in a node
   ./run lab.impair vpp2-vpp4 --latency 80ms       and lab.heal vpp2-vpp4
   ./run lab.down
   ./run test                                      all tests that this machine can run

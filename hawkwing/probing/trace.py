@@ -100,7 +100,7 @@ def verdict(chosen: Chosen, lanes: Sequence[Lane], failed: int | None) -> str:
     before = f", segment {failed} ({former}) answers" if failed else ""
     if lane.problem is not None:
         return f"the path fails at segment {failed + 1} ({node}): {lane.problem}{before}"
-    way = f"the way between {former} and {node}" if failed else f"the way to {node} and back"
+    way = f"the path between {former} and {node}" if failed else f"the path to {node} and back"
     return (
         f"the path fails at segment {failed + 1} ({node}): no answer{before}; "
         f"the router is down or has no such SID, or {way} is broken"
@@ -118,7 +118,7 @@ def hop_lines(lane: Lane, found: ioam.Trace | None) -> list[str]:
 
 def _no_nodes(found: ioam.Trace) -> str:
     return (
-        f"no router has written anything into the probe: none does IOAM in namespace {found.namespace} "
+        f"no router has added IOAM data to the probe: IOAM is off in namespace {found.namespace} "
         "(Linux: ioam6_enabled on the interface, and `ip ioam namespace add`)"
     )
 

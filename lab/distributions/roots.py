@@ -118,7 +118,7 @@ class Roots:
             wanted = _usual_mirror(family)
         if not wanted:
             raise RootError(
-                f"no mirror of {family} is known: name it with --{family}-mirror or {mirror_variable(family)}"
+                f"no mirror of {family} is known: set one with --{family}-mirror or {mirror_variable(family)}"
             )
         return wanted.rstrip("/")
 
@@ -185,7 +185,7 @@ def install(packages: Mapping[str, bool], log: Path) -> None:
     if not missing:
         return
     if not shutil.which("apt-get"):
-        raise RootError(f"needs {' '.join(missing)}, and there is no apt-get to install it with")
+        raise RootError(f"{' '.join(missing)} is missing, and there is no apt-get to install it")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     options = ["-q", "-o", "DPkg::Lock::Timeout=300"]
     with log.open("wb") as file:
@@ -200,4 +200,4 @@ def last_error(log: Path) -> str:
     """The line that says why: the first that begins with E:, for the last only says that it failed."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E: ")]
-    return (errors or lines[-1:] or ["it says nothing"])[0].removeprefix("E: ")
+    return (errors or lines[-1:] or ["no error message"])[0].removeprefix("E: ")

@@ -118,7 +118,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Bindings by origin of the path",
             (
                 (f"sum by (origin) (hawkwing_bindings{{{_WHERE}}})", "{{origin}}"),
-                (f"sum(hawkwing_metrics_left_out{{{_WHERE}}})", "left out of the metrics"),
+                (f"sum(hawkwing_metrics_left_out{{{_WHERE}}})", "not in the metrics"),
             ),
         ),
         Panel(
@@ -140,7 +140,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             good=True,
         ),
         Panel(
-            "Time in the present state",
+            "Time in the current state",
             ((f"time() - hawkwing_controller_state_timestamp_seconds{{{_WHERE}}}", "{{instance}}"),),
             "s",
         ),
@@ -215,7 +215,7 @@ def _dashboard() -> dict[str, Any]:
     return {
         "uid": "hawkwing",
         "title": "HawkWing",
-        "description": "Agents that put SRv6 segment lists on packets of their hosts.",
+        "description": "Agents that insert SRv6 segment lists into the packets of their hosts.",
         "tags": ["hawkwing", "srv6"],
         "schemaVersion": _SCHEMA_VERSION,
         "version": 1,

@@ -115,14 +115,14 @@ def _hawkwing() -> Iterator[str]:
             _bold("SIGTERM") + ", " + _bold("SIGINT"),
             "The agent stops, and removes its filters (without --keep).",
         ),
-        (_bold("SIGHUP"), "The agent reloads its configuration; a wrong file changes nothing."),
+        (_bold("SIGHUP"), "The agent reloads its configuration; a file with an error changes nothing."),
     )
     yield ".SH UNITS\n"
     yield (
         escaped(
-            "An agent is one unit for each interface. A restart keeps the filters, so that no packet is "
-            "lost; a stop removes them. Options for all units are in /etc/default/hawkwing, as "
-            "HAWKWING_OPTIONS."
+            "There is one unit per agent and interface. A restart keeps the filters, so no packet is lost; a "
+            "stop removes them. Set options for all units in /etc/default/hawkwing, as HAWKWING_OPTIONS, "
+            "and for one unit with systemctl edit."
         )
         + "\n"
     )
@@ -136,17 +136,17 @@ def _hawkwing() -> Iterator[str]:
             "client, server and doctor need CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; detach needs "
             "CAP_NET_ADMIN, capture CAP_NET_RAW. status, drops, explain, paths and reload need to be root, "
             "as do ping and trace with a destination. ping and trace with --sid, check and version need "
-            "nothing; --ioam needs CAP_NET_RAW. A restarted server takes over its flows as a unit, or "
-            "with CAP_SYS_ADMIN; else it learns them again."
+            "nothing; --ioam needs CAP_NET_RAW. A restarted server keeps its flows if it is a unit, or has "
+            "CAP_SYS_ADMIN; otherwise it learns them again."
         ),
     )
     yield ".SH FILES\n" + _list(
         (_values("/etc/hawkwing/config.yaml"), "The configuration."),
         (_values("/etc/default/hawkwing"), "HAWKWING_OPTIONS for the units."),
-        (_values("/run/hawkwing"), "Sockets, locks and what a restarted agent takes over."),
+        (_values("/run/hawkwing"), "Sockets, locks, and the state for a restarted agent."),
         (
             _values("/var/cache/hawkwing"),
-            "Programs that were compiled on this host, after changes of the C sources.",
+            "Programs compiled on this host, after changes to the C sources.",
         ),
         (_values("/usr/share/hawkwing/config.schema.json"), "JSON schema of the configuration, for editors."),
         (_values("/usr/share/hawkwing/status.schema.json"), "JSON schema of status --json."),
@@ -167,8 +167,8 @@ def _hawkwing() -> Iterator[str]:
     yield _section(
         "EXIT STATUS",
         escaped(
-            "0 success, 1 error, 2 usage, 128 + N: ended by signal N before it was ready. ping: 1 if no "
-            "probe came back; trace: 1 if a segment fails."
+            "0 success, 1 error, 2 usage, 128 + N: ended by signal N before the agent was ready. ping: 1 if "
+            "no probe came back; trace: 1 if a segment fails."
         ),
     )
     yield ".SH EXAMPLES\n" + _code(
@@ -188,7 +188,7 @@ def _configuration() -> Iterator[str]:
         escaped("The file is YAML. Keys that begin with x- are ignored, for anchors and notes. ")
         + "\\fBhawkwing check\\fR"
         + escaped(
-            " reports all errors, with line and key. A client needs services; a server needs nothing, and "
+            " reports all errors, with line and key. A client needs services. A server needs no key, and "
             "uses sr_domain, csid and labels."
         ),
     )
