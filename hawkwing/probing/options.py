@@ -124,7 +124,7 @@ def add_commands(
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit status; Ctrl-C ends those that send probes with what they have so far."""
+    """Runs a command; the exit status. Ctrl-C ends probing commands with the results so far."""
     if arguments.command == "paths" and arguments.measure is None:
         return _paths(arguments)
     restore = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -183,7 +183,7 @@ def _chosen(arguments: argparse.Namespace) -> Chosen:
 
 
 def words(arguments: argparse.Namespace) -> list[str]:
-    """Destination and port as they were written."""
+    """Destination and port as given."""
     return [arguments.destination, *([arguments.port] if arguments.port is not None else [])]
 
 

@@ -84,7 +84,7 @@ def run(output: Path | None, quick: bool) -> int:
         lasted = time.monotonic() - begun
         machine["processor_seconds_stolen"] = round(stolen_seconds() - stolen, 1)
         if results.measured:
-            # Also of a run that broke off: minutes of figures are not thrown away.
+            # Also after an interrupted run: minutes of measurements are kept.
             report.show(results, machine, console)
             file.write_text(report.as_json(results, machine, lasted) + "\n")
     left = lab.remains()

@@ -1,4 +1,4 @@
-"""The Grafana dashboard docs/grafana-dashboard.json: panels in rows, each with what it asks Prometheus."""
+"""The Grafana dashboard docs/grafana-dashboard.json: panels in rows, with their Prometheus queries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Panel(NamedTuple):
     kind: str = "timeseries"
     width: int = 12
     height: int = 8
-    #: Red from here on (green below), or where `good` is set, green from here on.
+    #: Red from this value on (green below), or, with `good`, green from this value on.
     limit: float | None = None
     good: bool = False
 
@@ -269,7 +269,7 @@ def _instance() -> dict[str, Any]:
 
 
 def _panels() -> Iterator[dict[str, Any]]:
-    """From left to right, in lines as high as their highest panel; each row has a title."""
+    """Places panels from left to right, in lines as high as their highest panel; each row has a title."""
     number, y = 0, 0
     for title, panels in ROWS.items():
         number += 1

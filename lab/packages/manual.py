@@ -1,4 +1,4 @@
-"""The manual pages hawkwing(1) and hawkwing.yaml(5), made from the parser and from the models."""
+"""The manual pages hawkwing(1) and hawkwing.yaml(5), generated from the parser and the models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def texts() -> dict[Path, str]:
 
 
 def escaped(text: str) -> str:
-    """Text as troff takes it literally."""
+    """Text escaped for troff."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
     return "\\&" + text if text.startswith(".") else text
 
@@ -213,7 +213,7 @@ def _keys(title: str, model: type[BaseModel]) -> Iterator[str]:
 
 
 def _type(property_: dict[str, Any]) -> str:
-    """In a word or two."""
+    """A short name of the type."""
     property_ = property_.get("anyOf", [property_])[0]
     if "enum" in property_:
         return escaped(", ".join(value for value in property_["enum"] if value is not None))

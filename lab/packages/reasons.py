@@ -1,4 +1,4 @@
-"""docs/reasons.md: every outcome of a packet, made from bpf/reasons.h, with what to do about it."""
+"""docs/reasons.md: every outcome of a packet, generated from bpf/reasons.h, with advice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EGRESS, INGRESS, BOTH = "egress", "ingress", "egress, ingress"
 
 
 class Advice(NamedTuple):
-    """Where a reason is counted, and what to do about it; `role` is empty for both."""
+    """Where a reason is counted, and the advice; `role` is empty for both roles."""
 
     where: str
     text: str

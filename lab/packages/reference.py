@@ -1,4 +1,4 @@
-"""docs/configuration.md, the configuration reference, made from the models and their JSON schema."""
+"""docs/configuration.md, the configuration reference, generated from the models and their JSON schema."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     CsidBlock: "csid",
     Probes: "probes",
 }
-#: A value of each key, as a file has it.
+#: An example of each key.
 EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
     Config: {
         "client_ipv6_address": "fcbb:cc00:1::a",
@@ -82,7 +82,7 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "max_value": "20000",
     },
 }
-#: Rules between the keys of a mapping; what breaks them is refused.
+#: Rules between the keys of a mapping; a file that breaks one is refused.
 RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
     Config: (
         "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid` and "
@@ -174,7 +174,7 @@ def _row(model: type[BaseModel], name: str, property_: Mapping[str, Any]) -> str
 
 
 def _form(schema: Mapping[str, Any]) -> str:
-    """What a value of this schema is, in words."""
+    """A description of a value with this schema."""
     if "anyOf" in schema:
         return _form(schema["anyOf"][0])
     if "$ref" in schema:
@@ -196,5 +196,5 @@ def _form(schema: Mapping[str, Any]) -> str:
 
 
 def _anchor(title: str) -> str:
-    """As GitHub makes it."""
+    """The anchor of a title on GitHub."""
     return re.sub("[^a-z0-9 -]", "", title.lower()).replace(" ", "-")

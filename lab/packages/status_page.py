@@ -1,4 +1,4 @@
-"""docs/status.md: what `status`, `drops` and `paths` print as JSON, made from hawkwing/status_model.py."""
+"""docs/status.md: the JSON of `status`, `drops` and `paths`, generated from hawkwing/status_model.py."""
 
 from __future__ import annotations
 
