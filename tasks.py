@@ -614,18 +614,28 @@ def image(_c: Context, builder=None, output=None, tag=None, base=None, bcc=False
     help={
         "only": "names, such as debian13,ubuntu2404 (default: debian12,debian13,ubuntu2204,ubuntu2404)",
         "output": "folder of the packages and logs (default: dist)",
+        "revision": "number of this build, if it replaces packages of the same version on hosts",
         "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
         "debian-mirror": "mirror of Debian (or HAWKWING_DEBIAN_MIRROR)",
         "ubuntu-mirror": "mirror of Ubuntu (or HAWKWING_UBUNTU_MIRROR)",
     }
 )
-def deb(_c: Context, only=None, output="dist", cache=None, debian_mirror=None, ubuntu_mirror=None):
+def deb(
+    _c: Context,
+    only=None,
+    output="dist",
+    revision=None,
+    cache=None,
+    debian_mirror=None,
+    ubuntu_mirror=None,
+):
     """Builds a Debian package for each distribution, and checks it with lintian."""
     from lab.packages.debian import CACHE, Options, run
 
     options = Options(
         only,
         _caller() / output,
+        revision,
         _from_caller(cache, CACHE),
         {"debian": debian_mirror, "ubuntu": ubuntu_mirror},
     )

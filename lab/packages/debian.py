@@ -47,12 +47,15 @@ class Options:
 
     only: str | None = None
     output: Path = Path("dist")
+    revision: str | None = None
     cache: Path = CACHE
     mirrors: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def run(options: Options) -> int:
     """Builds a package for each distribution and prints their paths; the exit status."""
+    if options.revision is not None and not re.fullmatch("[0-9]{1,9}", options.revision):
+        raise LabError(f"{options.revision!r} is not a revision, use a number")
     names = options.only.split(",") if options.only else USUAL
     distributions = [named(name.strip()) for name in names]
     for distribution in distributions:
@@ -60,18 +63,18 @@ def run(options: Options) -> int:
     return 0
 
 
-def version_for(distribution: Distribution) -> str:
+def version_for(distribution: Distribution, revision: str | None = None) -> str:
     """The package version of a release: each release has its own Python, and therefore its own package."""
     family, name = distribution.family, distribution.name
     number = name.removeprefix(family)
     word = f"deb{number}" if family == "debian" else f"ubuntu{number[:2]}.{number[2:]}"
-    return f"{__version__}+{word}"
+    return f"{__version__}+{word}{f'+{revision}' if revision else ''}"
 
 
-def changelog(distribution: Distribution, seconds: int) -> str:
+def changelog(distribution: Distribution, seconds: int, revision: str | None = None) -> str:
     """The package's changelog, with its newest entry only."""
     date = email.utils.formatdate(seconds)
-    head = f"hawkwing ({version_for(distribution)}) {distribution.suite}; urgency=medium"
+    head = f"hawkwing ({version_for(distribution, revision)}) {distribution.suite}; urgency=medium"
     return f"{head}\n\n  * See CHANGELOG.md.\n\n -- {_AUTHORS}  {date}\n"
 
 
@@ -85,7 +88,8 @@ def build(distribution: Distribution, options: Options) -> Path:
         chroot = Roots(options.cache, options.mirrors, fresh=False).unpack(distribution, Path(work) / "root")
         source = chroot.root / _SOURCE
         copy_source(source)
-        (source / "debian/changelog").write_text(changelog(distribution, source_time()))
+        entry = changelog(distribution, source_time(), options.revision)
+        (source / "debian/changelog").write_text(entry)
         for name, what, script in _STEPS:
             _do(chroot, script, what, options.output / f"{distribution.name}-{name}.log")
         (built,) = source.parent.glob("hawkwing_*.deb")

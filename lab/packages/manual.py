@@ -121,8 +121,8 @@ def _hawkwing() -> Iterator[str]:
     yield (
         escaped(
             "There is one unit per agent and interface. A restart keeps the filters, so no packet is lost; a "
-            "stop removes them. Set options for all units in /etc/default/hawkwing, as HAWKWING_OPTIONS, "
-            "and for one unit with systemctl edit."
+            "stop removes them. Set options as HAWKWING_OPTIONS: for all units in /etc/default/hawkwing, for "
+            "one unit in a file with its name, such as /etc/default/hawkwing-client@eth0."
         )
         + "\n"
     )
@@ -142,7 +142,8 @@ def _hawkwing() -> Iterator[str]:
     )
     yield ".SH FILES\n" + _list(
         (_values("/etc/hawkwing/config.yaml"), "The configuration."),
-        (_values("/etc/default/hawkwing"), "HAWKWING_OPTIONS for the units."),
+        (_values("/etc/default/hawkwing"), "HAWKWING_OPTIONS for all units."),
+        (_values("/etc/default/hawkwing-client@eth0"), "HAWKWING_OPTIONS for the unit with this name."),
         (_values("/run/hawkwing"), "Sockets, locks, and the state for a restarted agent."),
         (
             _values("/var/cache/hawkwing"),

@@ -82,7 +82,7 @@ def in_folder(variable: str, distribution: str) -> Path | None:
     if not folder:
         return None
     word = debian.version_for(named(distribution)).partition("+")[2]
-    (found,) = Path(folder).glob(f"hawkwing_*+{word}_*.deb")
+    (found,) = Path(folder).glob(f"hawkwing_*+{word}[_+]*.deb")
     return found
 
 
