@@ -69,7 +69,7 @@ class Lab:
         self._look()
 
     def _look(self) -> None:
-        """Uses the topology and routers of an existing lab before those that were asked for."""
+        """Prefers the topology and routers of an existing lab to the requested ones."""
         kept, built = self.run / _TOPOLOGY, read_record(self.run)
         self.topology_file = self._asked_file
         if self._asked_file == DEFAULT_TOPOLOGY and kept.exists():
