@@ -1,9 +1,9 @@
-# The agent as a container image: docs/install.md has the commands to run it. `./run image` builds it, also
-# without any of docker, podman and buildah: it then reads this file's ARG, LABEL, VOLUME, ENTRYPOINT and CMD lines.
+# The agent as a container image: docs/install.md has the commands to run it. `./run image` builds it. Without
+# docker, podman and buildah it reads the ARG, LABEL, VOLUME, ENTRYPOINT and CMD lines of this file.
 ARG BASE=debian:13-slim
 ARG BUILD_PACKAGES="ca-certificates python3-venv"
 ARG PACKAGES="python3"
-# --build-arg BCC=yes: with a compiler, for images whose C sources are changed later (200 MB more).
+# --build-arg BCC=yes: adds a compiler, for changed C sources (200 MB more).
 ARG BCC=
 
 FROM ${BASE} AS build
@@ -25,7 +25,7 @@ COPY --from=build /made/ /
 RUN [ -z "${BCC}" ] || sed -i 's/^include-system-site-packages.*/include-system-site-packages = true/' \
       /usr/lib/hawkwing/pyvenv.cfg
 LABEL org.opencontainers.image.title="hawkwing"
-LABEL org.opencontainers.image.description="Sends the own packets of a host over SRv6 paths, with eBPF"
+LABEL org.opencontainers.image.description="Sends a host's own packets over SRv6 paths, with eBPF"
 LABEL org.opencontainers.image.licenses="MIT AND GPL-2.0-only"
 VOLUME ["/run/hawkwing", "/var/cache/hawkwing"]
 ENTRYPOINT ["hawkwing"]

@@ -259,7 +259,7 @@ def graph(_c: Context, format="mermaid", output=None, topology=None):
     }
 )
 def view(_c: Context, listen=None, picture=None, name=None):
-    """Shows the lab in a browser: links, paths and packets as they are; links are changed by a click."""
+    """Shows the lab in a browser: links, paths and packets; a click changes a link."""
     from lab.view import run
 
     with one_sentence():
@@ -269,7 +269,7 @@ def view(_c: Context, listen=None, picture=None, name=None):
 @task(
     help={
         "to": "containerlab",
-        "output": "file to write, client.yaml beside it (default: hawk.clab.yml, by the topology's name)",
+        "output": "file to write, with client.yaml next to it (default: TOPOLOGY.clab.yml)",
         "topology": "YAML file",
         "config": "the client's configuration (default: lab/client.yaml)",
         "router-image": "image with iproute2, for routers and hosts",
@@ -344,11 +344,11 @@ def server(_c: Context, node="host-b", interface=None, config=None, name=None):
     | {
         "table": "YAML table of paths",
         "push": "DESTINATION=INTENT[,..]=SID[,..] to the running controller",
-        "like": "1.0.1: behave like this release of HawkEye, with its faults",
+        "like": "1.0.1: behave like this release of HawkEye, including its faults",
     }
 )
 def hawkeye(_c: Context, table=None, push=None, like=None, name=None):
-    """Restarts the mock controller with a table, or pushes a path from the running one."""
+    """Restarts the mock controller, or pushes a path from the running one."""
     from lab.controller import like_options, push_path, restart
 
     with one_sentence():
@@ -403,7 +403,7 @@ def _pytest(*arguments: str) -> None:
 
 @task(default=True)
 def everything(_c: Context):
-    """Runs lint, then all tests that this machine can run, but those of image and package."""
+    """Runs lint, then all tests that this machine can run, except those of image and packages."""
     linting()
     _pytest("tests/unit", "tests/dataplane", "tests/integration")
 
@@ -420,9 +420,11 @@ def dataplane(_c: Context):
     _pytest("tests/dataplane")
 
 
-@task
-def packages(_c: Context):
-    """Builds the image and the Debian package, and runs them in the lab."""
+@task(help={"only": "distributions, such as debian12,ubuntu2404 (default: all that have a package)"})
+def packages(_c: Context, only=None):
+    """Builds the image with each builder and the package of each distribution, and tests them in the lab."""
+    if only:
+        os.environ["HAWKWING_TEST_DISTRIBUTIONS"] = only
     _pytest("tests/packages")
 
 
@@ -451,9 +453,9 @@ def fuzz(_c: Context, count=1000000, seed=1):
     _become("tests.dataplane.fuzz", "--count", str(count), "--seed", str(seed))
 
 
-@task(help={"count": "how much happens", "seed": "a number; the same seed gives the same order"})
+@task(help={"count": "number of events", "seed": "a number; the same seed gives the same order"})
 def chaos(_c: Context, count=100, seed=1):
-    """Kills agents, ends them twice, takes interfaces away: at random moments, under traffic."""
+    """Kills agents, stops them twice and removes interfaces, at random times under traffic."""
     _become("tests.chaos", "--count", str(count), "--seed", str(seed))
 
 
@@ -466,14 +468,14 @@ def soak(_c: Context, minutes=10, seed=1):
 @task(
     help={
         "only": "parts of the agent, such as resolver,config*,controller, and names of changes",
-        "kind": "python or edits (changes by name, also in C); default: both",
-        "sample": "try so many changes to Python, chosen at random",
+        "kind": "python, or edits (named changes, also in C); default: both",
+        "sample": "number of changes to Python, chosen at random",
         "seed": "a number; the same seed gives the same sample",
-        "workers": "how many to try at once (default: one for each processor)",
+        "workers": "number of parallel changes (default: one per processor)",
         "goal": "percent of the changes to Python that may survive (default: 5)",
-        "list": "print the changes, and try none",
-        "cache": "folder for what tests reach (default: /var/cache/hawkwing-mutants)",
-        "output": "JSON file of all changes and what became of them",
+        "list": "only print the changes",
+        "cache": "folder for the coverage of tests (default: /var/cache/hawkwing-mutants)",
+        "output": "JSON file with all changes and their results",
     }
 )
 def mutants(
@@ -488,7 +490,7 @@ def mutants(
     cache=None,
     output=None,
 ):
-    """Changes the code in copies of the tree, one thing at a time, and prints what no test notices."""
+    """Changes the code in copies of the tree, one change at a time, and prints those that no test detects."""
     given = {"only": only, "kind": kind, "sample": sample, "seed": seed, "workers": workers, "goal": goal}
     given |= {"cache": _from_caller(cache), "output": _from_caller(output)}
     options = [f"--{name}={value}" for name, value in given.items() if value is not None]
@@ -501,8 +503,8 @@ def mutants(
         "steps": "comma-separated: load, demo, unit, dataplane (default: these four), integration",
         "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
         "output": "folder of logs and bytecode (default: output in the cache)",
-        "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",
-        "ubuntu-mirror": "where Ubuntu comes from (or HAWKWING_UBUNTU_MIRROR)",
+        "debian-mirror": "mirror of Debian (or HAWKWING_DEBIAN_MIRROR)",
+        "ubuntu-mirror": "mirror of Ubuntu (or HAWKWING_UBUNTU_MIRROR)",
         "fresh": "rebuild the root file systems",
         "if-possible": "if a root file system can't be built, print one line instead of failing",
     }
@@ -541,8 +543,8 @@ def distributions(
         "bytecode": "folder with one folder of bytecode per compiler (default: the shipped bytecode)",
         "cache": "folder of the kernels (default: /var/cache/hawkwing-kernels)",
         "output": "folder of the logs (default: output in the cache)",
-        "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",
-        "ubuntu-mirror": "where Ubuntu comes from (or HAWKWING_UBUNTU_MIRROR)",
+        "debian-mirror": "mirror of Debian (or HAWKWING_DEBIAN_MIRROR)",
+        "ubuntu-mirror": "mirror of Ubuntu (or HAWKWING_UBUNTU_MIRROR)",
         "fresh": "look for newer releases of the kernels",
     }
 )
@@ -612,18 +614,28 @@ def image(_c: Context, builder=None, output=None, tag=None, base=None, bcc=False
     help={
         "only": "names, such as debian13,ubuntu2404 (default: debian12,debian13,ubuntu2204,ubuntu2404)",
         "output": "folder of the packages and logs (default: dist)",
+        "revision": "number of this build, if it replaces packages of the same version on hosts",
         "cache": "folder of the root file systems (default: /var/cache/hawkwing-distributions)",
-        "debian-mirror": "where Debian comes from (or HAWKWING_DEBIAN_MIRROR)",
-        "ubuntu-mirror": "where Ubuntu comes from (or HAWKWING_UBUNTU_MIRROR)",
+        "debian-mirror": "mirror of Debian (or HAWKWING_DEBIAN_MIRROR)",
+        "ubuntu-mirror": "mirror of Ubuntu (or HAWKWING_UBUNTU_MIRROR)",
     }
 )
-def deb(_c: Context, only=None, output="dist", cache=None, debian_mirror=None, ubuntu_mirror=None):
+def deb(
+    _c: Context,
+    only=None,
+    output="dist",
+    revision=None,
+    cache=None,
+    debian_mirror=None,
+    ubuntu_mirror=None,
+):
     """Builds a Debian package for each distribution, and checks it with lintian."""
     from lab.packages.debian import CACHE, Options, run
 
     options = Options(
         only,
         _caller() / output,
+        revision,
         _from_caller(cache, CACHE),
         {"debian": debian_mirror, "ubuntu": ubuntu_mirror},
     )

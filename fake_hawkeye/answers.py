@@ -1,4 +1,4 @@
-"""What a stream can be sent: a result, or its end."""
+"""Answers on a stream: a result, or the end of the stream."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Answer = pb.PathResult | End
 
 
 def to_result(request: pb.PathRequest, sids: Iterable[IPv6Address]) -> pb.PathResult:
-    """The answer, which repeats the request as it came."""
+    """The answer, which repeats the request unchanged."""
     return pb.PathResult(
         ipv6_source_address=request.ipv6_source_address,
         ipv6_destination_address=request.ipv6_destination_address,
@@ -31,7 +31,7 @@ def to_result(request: pb.PathRequest, sids: Iterable[IPv6Address]) -> pb.PathRe
 
 
 def status_code(name: str) -> grpc.StatusCode:
-    """The gRPC status of this name; ValueError for none."""
+    """The gRPC status with this name; ValueError if there is none."""
     code = next((code for code in grpc.StatusCode if code.name == name), None)
     if code is None:
         raise ValueError(f"{name!r} is not a gRPC status code")

@@ -1,4 +1,4 @@
-"""A client for the control socket, for tests and people at a prompt."""
+"""A client for the control socket, for tests and interactive use."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 
 class Control:
-    """Speaks to one running controller; a refused command is a ValueError with the controller's sentence.
+    """Controls a running controller; a refused command is a ValueError with the controller's sentence.
 
     with Control(path) as control:
         control.set_path("fcbb:cc00:2::a", [{"intent": "low-latency"}], ["fcbb:bb00:1::2"])
@@ -35,7 +35,7 @@ class Control:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; the controller stays as it is."""
+        """Closes the connection; the controller is not changed."""
         self._file.close()
         self._socket.close()
 
@@ -48,7 +48,7 @@ class Control:
         source: str | None = None,
         error: str | None = None,
     ) -> int:
-        """Changes a path, or makes it a refusal with the text `error`; the number of results pushed."""
+        """Sets a path, or a refusal with the text `error`; returns the number of pushed results."""
         entry = {
             "destination": str(destination),
             "source": source,
@@ -67,11 +67,11 @@ class Control:
         return list(self._ask("requests")["requests"])
 
     def end_streams(self, code: str = "UNKNOWN", message: str = "") -> int:
-        """Ends every open stream with that status; how many they were."""
+        """Ends every open stream with this status; returns their number."""
         return int(self._ask("end_streams", code=code, message=message)["ended"])
 
     def raw_push(self, result: Mapping[str, Any]) -> int:
-        """Pushes any PathResult, in protobuf's JSON form, on every open stream; how many they were."""
+        """Pushes any PathResult, in protobuf's JSON format, on every open stream; returns their number."""
         return int(self._ask("raw_push", result=dict(result))["pushed"])
 
     def set_link(self, link: str, **metrics: float | bool) -> None:
@@ -79,7 +79,7 @@ class Control:
         self._ask("link", link=link, **metrics)
 
     def set_service(self, service: str, router: str, healthy: bool) -> None:
-        """Makes a service's instance at that router healthy or not."""
+        """Sets the health of a service's instance at this router."""
         self._ask("service", service=service, router=router, healthy=healthy)
 
     def network(self) -> dict[str, Any]:
@@ -87,11 +87,11 @@ class Control:
         return self._ask("network")
 
     def recalculate(self) -> int:
-        """Recalculates at once instead of after the batch time; the number of results pushed."""
+        """Recalculates at once instead of after the batch time; returns the number of pushed results."""
         return int(self._ask("recalculate")["pushed"])
 
     def fault(self, fault: str, **details: Any) -> None:
-        """Spoils the next answer, or the next `times`, if asked only those about `destination`.
+        """Changes the next answer, or the next `times`, optionally only those about `destination`.
 
         late (`seconds`), never, wrong (`sids`), empty, stranger (`address`), twice, end (`code`, `message`).
         """
@@ -106,15 +106,15 @@ class Control:
         self._ask("fault", fault="goaway", seconds=grace)
 
     def refuse(self, seconds: float | None = None) -> None:
-        """Breaks off all streams and refuses connections, for some seconds or until `clear_faults`."""
+        """Aborts all streams and refuses connections, for some seconds or until `clear_faults`."""
         self._ask("fault", fault="refuse", seconds=seconds)
 
     def clear_faults(self) -> None:
-        """Honest answers from now on, and connections are taken again."""
+        """Restores correct answers, and accepts connections again."""
         self._ask("fault", fault="clear")
 
     def die(self) -> None:
-        """Kills the controller as `kill -9` does; it cleans up nothing."""
+        """Kills the controller like `kill -9`, without clean-up."""
         with contextlib.suppress(ConnectionError):
             self._ask("fault", fault="die")
 

@@ -5,11 +5,11 @@ import sys
 
 
 class CrashError(Exception):
-    """The whole controller panics; the text says about what."""
+    """The whole controller panics; the text is the reason."""
 
 
 def crash(text: str) -> None:
-    """Ends the process as a panic in Go does: status 2, nothing is cleaned up."""
+    """Ends the process like a panic in Go: status 2, no clean-up."""
     sys.stderr.write(f"panic: {text}\n")
     sys.stderr.flush()
     os._exit(2)

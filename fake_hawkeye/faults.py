@@ -1,4 +1,4 @@
-"""Answers gone wrong on purpose: a list of faults, each used up by the next answers it fits."""
+"""Intentional faults in answers: a list of faults, each consumed by the next matching answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Timed = tuple[float, Answer]
 
 
 class Fault(BaseModel):
-    """One thing to do to answers.
+    """A fault in answers.
 
     late: after `seconds`. never. wrong: with `sids`. empty: without SIDs. stranger: for the destination
     `address`. twice. end: the stream ends instead, with `code` and `message`.
@@ -42,7 +42,7 @@ class Fault(BaseModel):
         return self
 
     def spoil(self, request: pb.PathRequest, honest: Answer) -> list[Timed]:
-        """What to send in place of the honest answer."""
+        """The answers to send instead of the correct one."""
         match self.fault:
             case "late":
                 return [(self.seconds or 0.0, honest)]
@@ -61,23 +61,23 @@ class Fault(BaseModel):
 
 
 class Faults:
-    """The faults still to come, oldest first."""
+    """The pending faults, oldest first."""
 
     def __init__(self) -> None:
         self._pending: list[tuple[Fault, int]] = []
 
     def add(self, fault: Fault) -> None:
-        """Puts a fault behind those already there."""
+        """Appends a fault."""
         self._pending.append((fault, fault.times))
 
     def clear(self) -> int:
-        """Forgets all; how many they were."""
+        """Removes all faults; returns their number."""
         count = len(self._pending)
         self._pending.clear()
         return count
 
     def spoil(self, request: pb.PathRequest, honest: Answer) -> list[Timed]:
-        """What to send; the honest answer where no fault is due."""
+        """The answers to send; the correct one if there is no matching fault."""
         for index, (fault, left) in enumerate(self._pending):
             if fault.destination is None or _same(fault.destination, request.ipv6_destination_address):
                 self._pending[index : index + 1] = [(fault, left - 1)] if left > 1 else []

@@ -1,4 +1,4 @@
-"""The network as the controller sees it: link metrics, services and their health, and who is where."""
+"""The controller's view of the network: link metrics, services and their health, prefixes of hosts."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Network:
         }
 
     def change_link(self, name: str, **changes: object) -> None:
-        """Sets metrics of the link `one-other`, also named `other-one`; ValueError when that can't be."""
+        """Sets metrics of the link `one-other`, also named `other-one`; ValueError if they are invalid."""
         known = self._link_name(name)
         self.links[known] = Metrics.model_validate({**self.links[known].model_dump(), **changes})
 
     def change_service(self, function: str, router: str, healthy: bool) -> None:
-        """Says whether an instance is healthy; ValueError for one that isn't there."""
+        """Sets the health of an instance; ValueError for an unknown one."""
         for service in self.services:
             if (service.function, service.router) == (function, router):
                 self.services[service] = healthy
@@ -79,7 +79,7 @@ class Network:
         }
 
     def graph(self, algorithm: int | None = None) -> networkx.Graph:
-        """Routers and the links between them that are up; with an algorithm, those that take part in it."""
+        """Routers and the links between them that are up; with an algorithm, those that support it."""
         graph = networkx.Graph()
         graph.add_nodes_from(
             router.name
@@ -93,7 +93,7 @@ class Network:
         return graph
 
     def sid(self, router: str, algorithm: int | None = None) -> IPv6Address:
-        """The router's SID, that of the algorithm where one is given."""
+        """The router's SID, for an algorithm if given."""
         node = self.topology.router(router)
         return node.sid if algorithm is None else node.flex_algo_sids[algorithm]
 

@@ -1,4 +1,4 @@
-"""How HawkEye 1.0.1 searches: nearest node first, one way to each node, and what makes it crash."""
+"""The search of HawkEye 1.0.1: nearest node first, one path per node, and its crashes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fake_hawkeye.search import Weight
 
 
 class Mode(Enum):
-    """What the best way is: the least sum, the widest one, or one with the smallest link in it."""
+    """The best path: lowest sum, highest minimum bandwidth, or a path with the link of lowest bandwidth."""
 
     SUM = "sum"
     WIDEST = "widest"
@@ -25,22 +25,22 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class Spent:
-    """What the way to a node has cost; over several legs it is carried on."""
+    """The cost of a path to a node; continued over several legs."""
 
     cost: float = 0.0
     latency: float = 0.0
     jitter: float = 0.0
-    kept: float = 1.0  # the share of packets that arrive
+    kept: float = 1.0  # the share of delivered packets
 
     def over(self, link: Metrics, cost: float) -> Spent:
-        """With one more link."""
+        """The cost with another link."""
         kept = self.kept * (1 - link.loss / 100)
         return Spent(cost, self.latency + link.latency, self.jitter + link.jitter, kept)
 
 
 @dataclass(frozen=True)
 class Leg:
-    """A way from one node to another, its first one left out."""
+    """A path from one node to another, without its first node."""
 
     nodes: tuple[str, ...]
     spent: Spent
@@ -48,7 +48,7 @@ class Leg:
 
 @dataclass(frozen=True)
 class Search:
-    """One calculation: where it may run, what counts, and what fits; raises CrashError as it comes."""
+    """One calculation: graph, metric and limits; raises CrashError where HawkEye crashes."""
 
     graph: networkx.Graph
     members: Collection[str]
@@ -57,7 +57,7 @@ class Search:
     fits: Callable[[Spent, Metrics], bool]
 
     def leg(self, source: str, destination: str, before: Spent) -> Leg | None:
-        """The best way, None where there is none."""
+        """The best path, None if there is none."""
         if source not in self.members:
             raise CrashError(f"{source} is not in the algorithm's graph")
         if source == destination:
@@ -104,6 +104,7 @@ class Search:
         if node in spent:
             known = spent[node].cost
         else:
-            # A node outside the algorithm counts as reached at no cost: only the widest way goes there.
+            # A node outside the algorithm counts as reached at no cost: only the search for bandwidth goes
+            # there.
             known = math.inf if node in self.members and self.mode is not Mode.WIDEST else 0.0
         return cost > known if self.mode is Mode.WIDEST else cost < known

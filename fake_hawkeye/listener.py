@@ -1,4 +1,4 @@
-"""The listening end of the controller, which can go away and come back."""
+"""The listener of the controller, which can close and reopen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PATIENCE, _PAUSE = 5.0, 0.01
 
 
 class Listener:
-    """One gRPC server at a time, always on the same port once that is known."""
+    """One gRPC server at a time, always on the same port."""
 
     def __init__(
         self,
@@ -33,14 +33,14 @@ class Listener:
         self._opening: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
-        """Listens, unless it does; OSError with a sentence when it can't."""
+        """Listens, unless it already does; OSError with a sentence if it can't."""
         self._stay()
         if self._server is None:
             self._check_free()
             self._server, self.port = await start(self._hawkeye, self._address, self.port, self._credentials)
 
     async def close(self) -> None:
-        """Refuses connections from now on and breaks off the streams."""
+        """Refuses connections from now on, and aborts the streams."""
         self._stay()
         servers = [*self._leaving.values(), *([self._server] if self._server else [])]
         self._server = None
@@ -48,13 +48,13 @@ class Listener:
             await server.stop(None)
 
     async def refuse(self, seconds: float | None) -> None:
-        """Closes, and opens again after some seconds if they are given."""
+        """Closes, and reopens after the given number of seconds, if any."""
         await self.close()
         if seconds is not None:
             self._return = asyncio.get_running_loop().call_later(seconds, self._come_back)
 
     async def go_away(self, grace: float) -> None:
-        """Sends GOAWAY: open streams have `grace` seconds left, new connections are welcome at once."""
+        """Sends GOAWAY: open streams have `grace` seconds left, new connections are accepted at once."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -82,7 +82,7 @@ class Listener:
             self._return = None
 
     def _check_free(self) -> None:
-        """OSError with a sentence when the port can't be had; gRPC itself would not say why."""
+        """OSError with a sentence if the port is not available; gRPC itself reports no reason."""
         with socket.socket(socket.AF_INET6) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

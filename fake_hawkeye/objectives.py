@@ -1,4 +1,4 @@
-"""What each intent makes of the network: which way is best, and what a way costs. Less is better."""
+"""The objective of each intent: which path is best, and the cost of a path. Less is better."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fake_hawkeye.search import Limit, Way, Weight, cheapest
 from hawkwing.intents import Intent, IntentType
 
 Stops = Sequence[Collection[str]]
-#: By the number of metrics asked for together; with more than three only the first counts.
+#: By the number of metrics in a request; with more than three only the first counts.
 FACTORS = {1: (1.0,), 2: (0.7, 0.3), 3: (0.7, 0.2, 0.1)}
 _SMALLEST = 0.00001
 
@@ -42,7 +42,7 @@ SUMS: dict[IntentType, Weight] = {
     IntentType.LOW_UTILIZATION: lambda link: link.utilization,
     IntentType.LOW_PACKET_LOSS: _loss,
 }
-#: What is put on a scale from 0 to 1 where several metrics are added up, and whether much of it is good.
+#: Values scaled to 0..1 if several metrics are added, and whether a high value is good.
 SCALES: dict[IntentType, tuple[Weight, bool]] = {
     IntentType.LOW_LATENCY: (_latency, False),
     IntentType.LOW_JITTER: (_jitter, False),
@@ -54,22 +54,22 @@ SCALES: dict[IntentType, tuple[Weight, bool]] = {
 
 
 class Objective(Protocol):
-    """Tells good ways from bad ones."""
+    """Compares paths."""
 
     def best(
         self, graph: networkx.Graph, source: str, destination: str, stops: Stops, limits: Sequence[Limit]
     ) -> Way | None:
-        """The best way there is."""
+        """The best path."""
         ...
 
     def cost(self, links: Sequence[Metrics]) -> float:
-        """What a way over these links costs."""
+        """The cost of a path over these links."""
         ...
 
 
 @dataclass(frozen=True)
 class Sum:
-    """The links' weights are added up."""
+    """The sum of the links' weights."""
 
     weight: Weight
 
@@ -84,7 +84,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Worst:
-    """The worst link alone counts; of ways that are equal by it the shortest by IGP metric is taken."""
+    """Only the worst link counts; among equal paths the one with the lowest IGP metric is used."""
 
     badness: Weight
 
@@ -106,7 +106,7 @@ class Worst:
 
 
 def objective(intents: Sequence[Intent], network: Iterable[Metrics]) -> Objective:
-    """What the intents ask for together; `network` are the links by which metrics are put on a scale."""
+    """The combined objective of the intents; `network` has the links for scaling the metrics."""
     kinds = [intent.type for intent in intents if intent.type not in (IntentType.SFC, IntentType.FLEX_ALGO)]
     if not kinds:
         return Sum(_igp)
@@ -134,7 +134,7 @@ def limits(intents: Iterable[Intent]) -> list[Limit]:
 
 
 def only_links(graph: networkx.Graph, fine: Callable[[Metrics], bool]) -> networkx.Graph:
-    """The graph without the links that aren't fine."""
+    """The graph without the links that fail the test."""
     return networkx.subgraph_view(graph, filter_edge=lambda one, other: fine(graph[one][other]["metrics"]))
 
 
@@ -147,7 +147,7 @@ def _weighted(kinds: Sequence[IntentType], network: Sequence[Metrics]) -> Sum:
 
 
 def scaled_weight(weight: Weight, much_is_good: bool, network: Sequence[Metrics]) -> Weight:
-    """0 to 1 between the fences, 1.5 interquartile ranges outside the quartiles but within what there is."""
+    """Scales to 0..1 between the fences: 1.5 interquartile ranges outside the quartiles, within the data."""
     values = sorted(map(weight, network))
     half = len(values) // 2
     first = statistics.median(values[:half] or values)

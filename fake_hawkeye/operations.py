@@ -1,4 +1,4 @@
-"""The control socket: one JSON object a line in, one a line out, to steer the controller from outside."""
+"""The control socket: one JSON object per line in each direction, to control the mock controller."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ _LONGEST_LINE = 2**20
 
 
 class ServerFault(BaseModel):
-    """Something that happens to the whole controller at once."""
+    """An event that affects the whole controller."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,9 +38,9 @@ class ServerFault(BaseModel):
 
 
 class Operations:
-    """What a control client can do; every method takes the request without its `op` and returns the reply.
+    """The commands of control clients; each method gets the request without its `op` and returns the reply.
 
-    Without `updates` the controller computes nothing, and knows no links and services.
+    Without `updates` the controller computes no paths, and has no links and services.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Operations:
         }
 
     async def reply(self, line: bytes) -> Reply:
-        """Carries out one line; never raises, a wrong one gets `{"ok": false, "error": sentence}`."""
+        """Executes one line; never raises, an invalid one gets `{"ok": false, "error": sentence}`."""
         try:
             command = json.loads(line)
             if not isinstance(command, dict) or command.get("op") not in self._methods:
@@ -165,7 +165,7 @@ class Operations:
 
 @contextlib.asynccontextmanager
 async def control_socket(path: Path, operations: Operations) -> AsyncIterator[None]:
-    """Listens at `path` and removes it in the end; OSError when that can't be."""
+    """Listens at `path` and removes it at the end; OSError if it can't."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, ValueError):

@@ -1,4 +1,4 @@
-"""Where answers come from: a protocol for sources of paths, and the table that is the first of them."""
+"""Sources of paths: the protocol, and the table of configured paths."""
 
 from collections.abc import Iterable
 from ipaddress import IPv6Address
@@ -15,31 +15,31 @@ Whole = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 
 
 class TableError(Exception):
-    """A table that can't be used; the text is one sentence for the user."""
+    """An invalid table; the text is one sentence for the user."""
 
 
 class Refused(Exception):  # noqa: N818
-    """Ends the asking stream with status UNKNOWN and this text, as HawkEye does."""
+    """Ends the requesting stream with status UNKNOWN and this text, like HawkEye."""
 
 
-#: What a calculation comes to: the SIDs in travel order, or why there are none.
+#: The result of a calculation: the SIDs in travel order, or why there are none.
 Outcome = tuple[IPv6Address, ...] | Refused
 
 
 class PathSource(Protocol):
-    """Knows the path for a query."""
+    """Returns the path for a query."""
 
     def path(self, query: PathQuery) -> tuple[IPv6Address, ...]:
-        """The SIDs in travel order, () where there is no path; may raise Refused."""
+        """The SIDs in travel order, () without a path; may raise Refused."""
         ...
 
     def forget(self, query: PathQuery) -> None:
-        """No stream waits for this query any more."""
+        """Called when no stream waits for this query any longer."""
         ...
 
 
 class IntentEntry(BaseModel):
-    """An intent as it is written in the agent's configuration."""
+    """An intent as in the agent's configuration."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,7 +54,7 @@ class IntentEntry(BaseModel):
 
 
 class Entry(BaseModel):
-    """One answer, the SIDs or a refusal's text, to one question; without `source` from anywhere."""
+    """The answer to a query: SIDs, or the text of a refusal; without `source` for any source."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,17 +76,17 @@ class Entry(BaseModel):
 
 
 class Table:
-    """A PathSource made of entries; one that names the source goes before one that doesn't."""
+    """A PathSource with a list of entries; entries with a source have priority."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries = {entry.key: entry for entry in entries}
 
     def set(self, entry: Entry) -> None:
-        """Adds the entry, or replaces the one for the same question."""
+        """Adds the entry, or replaces the one for the same query."""
         self._entries[entry.key] = entry
 
     def entry(self, query: PathQuery) -> Entry | None:
-        """The entry that answers the query."""
+        """The entry for the query."""
         goal = query.destination, query.intents
         return self._entries.get((query.source, *goal)) or self._entries.get((None, *goal))
 
@@ -99,11 +99,11 @@ class Table:
         return entry.sids or ()
 
     def forget(self, query: PathQuery) -> None:
-        """Entries stay, asked or not."""
+        """Nothing to do: entries stay."""
 
 
 def load_table(path: Path) -> Table:
-    """Reads the YAML file; TableError with one sentence that names file and line."""
+    """Reads the YAML file; TableError with one sentence with file and line."""
     try:
         document = read_yaml_file(path)
     except ConfigError as error:
@@ -124,7 +124,7 @@ def load_table(path: Path) -> Table:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first problem in words, entries counted from 1, and how many more there are."""
+    """The first problem as text, with entries counted from 1, and the number of further ones."""
     problems = error.errors(include_url=False)
     place = [str(part) for part in problems[0]["loc"]]
     if place and isinstance(number := problems[0]["loc"][0], int):

@@ -1,4 +1,4 @@
-"""HawkEye's rules: the path for a query over the network as it is, and when a new one is worth a push."""
+"""HawkEye's rules: the path for a query over the current network, and when to push a new one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORTH_A_CHANGE = 0.9
 
 @dataclass(frozen=True)
 class Found:
-    """A path; `way` and `services`, the SIDs of its services in order, tell later whether it still holds."""
+    """A path; `way` and `services` (SIDs of its services in order) are needed to check it later."""
 
     sids: tuple[IPv6Address, ...]
     way: Way
@@ -30,7 +30,7 @@ class Found:
 
 
 class Computed:
-    """A PathSource that calculates; it remembers nothing."""
+    """A PathSource that calculates paths; it has no state."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -39,10 +39,10 @@ class Computed:
         return self.best(query).sids
 
     def forget(self, query: PathQuery) -> None:
-        """Nothing is kept."""
+        """Nothing to do: it has no state."""
 
     def best(self, query: PathQuery) -> Found:
-        """The best path; Refused where the query is wrong or there is none."""
+        """The best path; Refused if the query is invalid or there is none."""
         text = refusal_of_query(query)
         if text is not None:
             raise Refused(text)
@@ -61,7 +61,7 @@ class Computed:
         return self._found(query, way)
 
     def better(self, query: PathQuery, old: Found) -> Found | None:
-        """The path to push in place of `old`, None while that one will do; Refused where there is none."""
+        """The path to push instead of `old`, None if that is still good enough; Refused if there is none."""
         new = self.best(query)
         if new.sids == old.sids:
             return None
@@ -70,7 +70,7 @@ class Computed:
         return None
 
     def cost(self, query: PathQuery, found: Found) -> float:
-        """What a path costs now, in the units of the query's intents; ValueError for a broken one."""
+        """The current cost of a path, in the units of the query's intents; ValueError for a broken one."""
         links = links_of(self._graph(query), found.way)
         if links is None:
             raise ValueError("the path is broken")
@@ -83,7 +83,7 @@ class Computed:
         return router
 
     def _graph(self, query: PathQuery) -> networkx.Graph:
-        """Where the query's paths may run."""
+        """The graph for the query's paths."""
         graph = self.network.graph(_algorithm(query))
         least = max((intent.min_value or 0 for intent in query.intents), default=0)
         return only_links(graph, lambda link: link.available >= least) if least else graph
@@ -93,7 +93,7 @@ class Computed:
         return objective(query.intents, [metrics for _, _, metrics in everything])
 
     def _holds(self, query: PathQuery, old: Found) -> bool:
-        """True while its links are up and within the query's values, and its services healthy."""
+        """Whether its links are up and within the query's values, and its services healthy."""
         links = links_of(self._graph(query), old.way)
         return (
             links is not None
@@ -114,7 +114,7 @@ class Computed:
     def _sids(
         self, way: Way, services: tuple[IPv6Address, ...], algorithm: int | None
     ) -> Iterator[IPv6Address]:
-        """One for each router after the source's, and each service's right after that of its router."""
+        """One SID for each router after the source's, and each service's SID after that of its router."""
         at_source = True
         for (here, stage), (following, later) in pairwise(way):
             if later > stage:

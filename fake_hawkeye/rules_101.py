@@ -1,7 +1,7 @@
-"""The calculations of HawkEye 1.0.1 as they are, where `rules` has them as its documentation does.
+"""The actual calculations of HawkEye 1.0.1; `rules` implements its documentation.
 
-It crashes on some queries, ignores some values, takes some metrics the wrong way round, and keeps or leaves a
-path by other thresholds. docs/hawkeye.md lists what an agent notices.
+It crashes on some queries, ignores some values, inverts some metrics, and uses other thresholds to keep or
+leave a path. docs/hawkeye.md lists the effects on an agent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PREFIX = "failed to calculate path result: "
 _SETUP = "error setting up service function chain: Error getting service SIDs: "
 _NO_CHAIN = "No valid path for service function chain found"
 _STRUCTURE = (IntentType.SFC, IntentType.FLEX_ALGO)
-#: Of several metrics only these count; high-bandwidth as a cost, so that wide links are avoided.
+#: Of several metrics only these count; high-bandwidth as a cost, which avoids links with high bandwidth.
 _COUNTED = (IntentType.LOW_LATENCY, IntentType.LOW_JITTER, IntentType.LOW_PACKET_LOSS)
 _LIMITED: dict[IntentType, Callable[[Spent], float]] = {
     IntentType.LOW_LATENCY: lambda spent: spent.latency,
@@ -43,7 +43,7 @@ _Chain = tuple[tuple[str, IPv6Address], ...]
 
 @dataclass(frozen=True)
 class Found101:
-    """A path, its routers from the source's on, and what it came to when it was found."""
+    """A path, its routers from the source's on, and its cost when it was found."""
 
     sids: tuple[IPv6Address, ...]
     routers: tuple[str, ...]
@@ -52,7 +52,7 @@ class Found101:
 
 
 class Computed101:
-    """A PathSource that calculates; it remembers nothing."""
+    """A PathSource that calculates paths; it has no state."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -61,17 +61,17 @@ class Computed101:
         return self.best(query).sids
 
     def forget(self, query: PathQuery) -> None:
-        """Nothing is kept."""
+        """Nothing to do: it has no state."""
 
     def best(self, query: PathQuery) -> Found101:
-        """The path for a query that was not asked before; Refused or CrashError where it comes to that."""
+        """The path for a new query; may raise Refused or CrashError."""
         try:
             return self._best(query)
         except Refused as error:
             raise Refused(f"{_PREFIX}{error}") from None
 
     def better(self, query: PathQuery, old: Found101) -> Found101 | None:
-        """The path to push in place of `old`; one that breaks its own values is kept."""
+        """The path to push instead of `old`; a path that violates its own values is kept."""
         new = self._best(query)
         if new.sids == old.sids:
             return None
@@ -107,7 +107,7 @@ class Computed101:
     def _found(
         self, query: PathQuery, source: str, legs: Sequence[Leg], services: dict[str, IPv6Address]
     ) -> Found101:
-        """The service's SID comes at each pass of its router."""
+        """The service's SID follows at each pass of its router."""
         algorithm = _algorithm(query.intents)
         routers = tuple(node for leg in legs for node in leg.nodes)
         sids: list[IPv6Address] = []
@@ -117,13 +117,13 @@ class Computed101:
             sids += [services[router]] if router in services else []
         cost = legs[-1].spent.cost
         if _mode(query.intents) is not Mode.SUM:
-            # Whatever the metric was, the narrowest link by available bandwidth is what it remembers.
+            # Regardless of the metric, it stores the lowest available bandwidth.
             links = self._graph_links((source, *routers))
             cost = min(link.available for link in links or ())
         return Found101(tuple(sids), (source, *routers), tuple(services.values()), cost)
 
     def _chains(self, functions: Sequence[str], members: Collection[str]) -> list[_Chain]:
-        """All ways to choose an instance of each function."""
+        """All combinations of instances of the functions."""
         choices = []
         for function in functions:
             instances = self.network.instances(function)
@@ -171,10 +171,10 @@ class Computed101:
         return lambda link: sum(factor * weight(link) for factor, weight in parts)
 
     def _worth(self, query: PathQuery, new: Found101, links: Sequence[Metrics]) -> bool:
-        """Is the new path so much cheaper? The same comparison for a bandwidth, where less is worse."""
+        """Whether the new path is much cheaper; the same comparison for a bandwidth, where less is worse."""
         kinds = _metrics(query.intents)
         if kinds == [IntentType.LOW_PACKET_LOSS]:
-            # Percents taken for shares.
+            # HawkEye uses percentages as fractions here.
             old = 100 * (1 - math.prod(1 - link.loss for link in links))
         elif _mode(query.intents) is Mode.SUM:
             old = sum(map(self._weight(kinds, self.network.graph()), links))

@@ -1,4 +1,4 @@
-"""The best way through a graph that calls at given stops and keeps to given limits."""
+"""The best path through a graph with given stops and limits."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import networkx
 from fake_hawkeye.graph import Metrics
 
 Weight = Callable[[Metrics], float]
-#: A router and how many stops have been made on reaching it.
+#: A router, and the number of stops made so far.
 Step = tuple[str, int]
 Way = tuple[Step, ...]
 _NOISE = 1e-9
-#: Rounded cost, IGP metric, length, the way itself: the order of preference; then exact cost, limits used up.
+#: Rounded cost, IGP metric, length, path: the order of preference; then exact cost, consumed limits.
 _Entry = tuple[float, int, int, Way, float, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that a sum over the links of a way may come to."""
+    """The maximum of a sum over the links of a path."""
 
     weight: Weight
     most: float
 
 
 def links_of(graph: networkx.Graph, way: Way) -> list[Metrics] | None:
-    """The way's links as they are now; None when one of them is gone."""
+    """The current links of the path; None if one of them is gone."""
     hops = [(one, other) for (one, _), (other, _) in pairwise(way) if one != other]
     if not all(graph.has_edge(*hop) for hop in hops):
         return None
@@ -37,7 +37,7 @@ def links_of(graph: networkx.Graph, way: Way) -> list[Metrics] | None:
 
 
 def within(links: Sequence[Metrics], limits: Sequence[Limit]) -> bool:
-    """True when these links together keep to all limits."""
+    """Whether these links together are within all limits."""
     return all(sum(map(limit.weight, links)) <= limit.most + _NOISE for limit in limits)
 
 
@@ -49,10 +49,10 @@ def cheapest(
     weight: Weight,
     limits: Sequence[Limit] = (),
 ) -> Way | None:
-    """The way of least weight that makes each stop, in order, at one of its routers.
+    """The path with the lowest weight that makes each stop, in order, at one of its routers.
 
-    Of equal ones that of least IGP metric, then of fewest hops, then the first by its routers' names.
-    A dearer way to a router is kept in mind only where it has used up less of some limit.
+    Among equal paths: lowest IGP metric, then fewest hops, then the first by its routers' names. A more
+    expensive path to a router is kept only if it has consumed less of some limit.
     """
     if source not in graph or destination not in graph:
         return None

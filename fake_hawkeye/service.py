@@ -1,4 +1,4 @@
-"""The gRPC service: streams, what each asked, answers, pushes, and the record of all requests."""
+"""The gRPC service: streams with their requests, answers, pushes, and the record of all requests."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from hawkwing.intents import Intent, PathQuery
 
 @dataclass
 class Session:
-    """One open stream; `asked` keeps each request as it came, to be echoed."""
+    """One open stream; `asked` has each request unchanged, for the answers."""
 
     number: int
     peer: str
@@ -36,7 +36,7 @@ class Session:
 
 
 class HawkEye:
-    """Answers from `paths`; each stream gets only what it asked for itself."""
+    """Answers from `paths`; each stream gets only answers to its own requests."""
 
     def __init__(self, paths: PathSource, record: TextIO | None = None) -> None:
         self.sessions: dict[int, Session] = {}
@@ -58,7 +58,7 @@ class HawkEye:
             await asyncio.wait({reading})
 
     def push(self, concerns: Callable[[PathQuery], bool]) -> int:
-        """Sends such queries' present paths on the streams that asked them; the number sent."""
+        """Sends the queries' current paths on the streams that requested them; returns their number."""
         concerned = [
             (session, request)
             for session in self.sessions.values()
@@ -70,7 +70,7 @@ class HawkEye:
         return len(concerned)
 
     def tell(self, news: Mapping[PathQuery, Outcome]) -> int:
-        """Sends what a recalculation has come to on the streams that asked it; the number sent."""
+        """Sends a recalculation's result on the streams that requested it; returns their number."""
         concerned = [
             (session, request, news[query])
             for session in self.sessions.values()
@@ -82,19 +82,19 @@ class HawkEye:
         return len(concerned)
 
     def push_raw(self, result: pb.PathResult) -> int:
-        """Sends any result on all streams; how many they were."""
+        """Sends any result on all streams; returns their number."""
         for session in self.sessions.values():
             session.outbox.put_nowait(result)
         return len(self.sessions)
 
     def end_streams(self, code: grpc.StatusCode, message: str) -> int:
-        """Ends all streams with an error, once what is under way has been sent; how many they were."""
+        """Ends all streams with an error, after pending answers; returns their number."""
         for session in self.sessions.values():
             session.outbox.put_nowait(End(code, message))
         return len(self.sessions)
 
     def clear(self) -> None:
-        """Honest from now on."""
+        """Restores correct answers."""
         self.faults.clear()
 
     def _enter(self, context: Any) -> Session:
@@ -104,7 +104,7 @@ class HawkEye:
 
     @staticmethod
     async def _write(session: Session, context: Any) -> End:
-        """Until the stream is to end."""
+        """Runs until the stream has to end."""
         while not isinstance(item := await session.outbox.get(), End):
             await context.write(item)
         return item
@@ -163,7 +163,7 @@ def to_answer(request: pb.PathRequest, outcome: Outcome) -> Answer:
 
 
 def readable(request: pb.PathRequest) -> dict[str, Any]:
-    """A request for people: addresses as they came, intents as in a configuration file if they parse."""
+    """A readable request: unchanged addresses, and intents as in a configuration file if they parse."""
     query = query_of(request)
     intents = (
         [json_format.MessageToDict(intent) for intent in request.intents]
@@ -178,7 +178,7 @@ def readable(request: pb.PathRequest) -> dict[str, Any]:
 
 
 def intent_entry(intent: Intent) -> dict[str, Any]:
-    """The intent as it is written in a configuration file."""
+    """The intent as in a configuration file."""
     entry: dict[str, Any] = {"intent": intent.type.value}
     for key in ("min_value", "max_value", "flex_algo_number"):
         if (value := getattr(intent, key)) is not None:
@@ -191,7 +191,7 @@ def intent_entry(intent: Intent) -> dict[str, Any]:
 async def start(
     hawkeye: HawkEye, address: IPv6Address, port: int, credentials: grpc.ServerCredentials | None = None
 ) -> tuple[grpc.aio.Server, int]:
-    """A server that listens, and its port, chosen by the kernel for 0; RuntimeError when it can't listen."""
+    """A listening server and its port, selected by the kernel for 0; RuntimeError if it can't listen."""
     # Without so_reuseport=0 a second controller would share the port instead of failing.
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     add_IntentControllerServicer_to_server(hawkeye, server)

@@ -1,4 +1,4 @@
-"""What was answered and is still wanted: stored results, and their recalculation after changes."""
+"""Stored results of active queries, and their recalculation after changes."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ FoundT = TypeVar("FoundT", bound=HasSids)
 
 
 class Calculation(Protocol[FoundT]):
-    """Finds paths, and tells when a new one is worth a push."""
+    """Finds paths, and decides when to push a new one."""
 
     def best(self, query: PathQuery) -> FoundT:
-        """The best path; Refused where there is none."""
+        """The best path; Refused if there is none."""
         ...
 
     def better(self, query: PathQuery, old: FoundT) -> FoundT | None:
-        """The path to push in place of `old`, None while that one will do; Refused where there is none."""
+        """The path to push instead of `old`, None if that is still good enough; Refused if there is none."""
         ...
 
 
 class Recalculated(PathSource, Protocol):
-    """A PathSource that knows what has changed."""
+    """A PathSource that reports changes."""
 
     def recalculate(self) -> Mapping[PathQuery, Outcome]:
-        """Brings the stored results up to date; the queries with news, a lost path among them."""
+        """Updates the stored results; returns the queries with changes, including lost paths."""
         ...
 
 
 class Sessions(Generic[FoundT]):
-    """A PathSource: the table's entry, else the stored result, else the calculated one, which is stored."""
+    """A PathSource: the table's entry, or the stored result, or a calculated one, which is then stored."""
 
     def __init__(self, table: Table, computed: Calculation[FoundT]) -> None:
         self._table = table
@@ -57,7 +57,7 @@ class Sessions(Generic[FoundT]):
         return self._stored[query].sids
 
     def forget(self, query: PathQuery) -> None:
-        """Drops the result of a query that no stream waits for any more."""
+        """Drops the result of a query for which no stream waits any longer."""
         self._stored.pop(query, None)
 
     def recalculate(self) -> Mapping[PathQuery, Outcome]:
@@ -77,12 +77,12 @@ class Sessions(Generic[FoundT]):
         return news
 
     def _lost(self, query: PathQuery) -> None:
-        """There is no path any more."""
+        """There is no longer a path."""
         del self._stored[query]
 
 
 class Updates:
-    """Recalculates once for all changes that come within `batch` seconds of the first."""
+    """Recalculates once for all changes within `batch` seconds after the first."""
 
     def __init__(
         self, sessions: Recalculated, tell: Callable[[Mapping[PathQuery, Outcome]], int], batch: float
@@ -93,12 +93,12 @@ class Updates:
         self._timer: asyncio.TimerHandle | None = None
 
     def changed(self) -> None:
-        """Notes that the network has changed."""
+        """Reports a change of the network."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._batch, self.now)
 
     def now(self) -> int:
-        """Recalculates at once; the number of results pushed."""
+        """Recalculates at once; returns the number of pushed results."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

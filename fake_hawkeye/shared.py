@@ -1,8 +1,8 @@
-"""Streams as HawkEye 1.0.1 serves them: all share one channel for results and one for errors.
+"""The streams of HawkEye 1.0.1: all share one channel for results and one for errors.
 
-Each request adds one more taker to its stream, and whoever has waited longest takes the next result, for any
-stream. An error ends the stream that has been open longest. Where a client leaves, or its stream is ended,
-while its requests are still being read, that is an error, too: CANCELLED, for another stream.
+Each request adds a receiver to its stream, and the receiver that has waited longest gets the next result, of
+any stream. An error ends the stream that has been open longest. If a client disconnects, or its stream ends,
+while its requests are still being read, this is an error, too: CANCELLED, for another stream.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LEFT = End(grpc.StatusCode.CANCELLED, "context canceled")
 
 
 class SharedHawkEye(HawkEye):
-    """Answers from `paths`; who gets an answer is a matter of luck."""
+    """Answers from `paths`; any stream can get an answer."""
 
     def __init__(
         self, paths: PathSource, record: TextIO | None = None, crash: Callable[[str], None] = crash
@@ -38,7 +38,7 @@ class SharedHawkEye(HawkEye):
         self._results: asyncio.Queue[Answer] = asyncio.Queue()
         self._ends: asyncio.Queue[End] = asyncio.Queue()
         self._crash = crash
-        #: What was asked and answered, and the stream that asked it first: with this one it is forgotten.
+        #: Answered queries, each with its first stream: the query is removed with this stream.
         self._stored: dict[PathQuery, tuple[pb.PathRequest, int]] = {}
         self._takers: dict[int, set[asyncio.Task[None]]] = {}
 
@@ -63,18 +63,18 @@ class SharedHawkEye(HawkEye):
         await self._end(end, context)
 
     def push(self, concerns: Callable[[PathQuery], bool]) -> int:
-        """Sends such queries' present paths, each once, to whoever takes them; the number sent."""
+        """Sends the current paths of these queries, each once, to any receiver; returns their number."""
         return self.tell({query: self._outcome(query) for query in self._stored if concerns(query)})
 
     def tell(self, news: Mapping[PathQuery, Outcome]) -> int:
-        """The same for what a recalculation has come to."""
+        """The same for the result of a recalculation."""
         told = [(self._stored[query][0], outcome) for query, outcome in news.items() if query in self._stored]
         for request, outcome in told:
             self._results.put_nowait(to_answer(_bare(request), outcome))
         return len(told)
 
     def clear(self) -> None:
-        """Honest from now on, and nothing is left over for the next stream."""
+        """Restores correct answers, and discards leftovers for the next stream."""
         super().clear()
         for waiting in (self._results, self._ends):
             while not waiting.empty():
@@ -86,13 +86,13 @@ class SharedHawkEye(HawkEye):
                 self._note(request, session)
                 query, problem = query_of(request), refusal(request)
                 if query is None or problem is not None:
-                    # The one that asked it is not read any further, and another one may be ended.
+                    # The stream with the request is no longer read, and another one may be ended.
                     end = End(grpc.StatusCode.UNKNOWN, problem or "the request is not valid")
                     self._ends.put_nowait(end)
                     return
                 session.asked[query] = request
                 self._takers[session.number].add(asyncio.create_task(self._take_results(session)))
-                await asyncio.sleep(0)  # the new taker is in the queue before the result is there
+                await asyncio.sleep(0)  # the new receiver is in the queue before the result arrives
                 answer = to_answer(_bare(request), self._outcome(query))
                 if not isinstance(answer, End):
                     self._stored.setdefault(query, (request, session.number))
@@ -127,7 +127,7 @@ class SharedHawkEye(HawkEye):
 
 
 def _bare(request: pb.PathRequest) -> pb.PathRequest:
-    """The request as a result repeats it: each value has its number or its string, never both."""
+    """The request as repeated in a result: each value has its number or its string, never both."""
     bare = pb.PathRequest()
     bare.CopyFrom(request)
     for intent in bare.intents:

@@ -1,4 +1,4 @@
-"""What HawkEye refuses about a request before it looks for a path, in its words."""
+"""HawkEye's validation of a request, with its error messages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NUMBERS = (pb.VALUE_TYPE_MIN_VALUE, pb.VALUE_TYPE_MAX_VALUE, pb.VALUE_TYPE_FLEX
 
 
 def refusal(request: pb.PathRequest) -> str | None:
-    """The first reason to refuse the request, None for a fine one."""
+    """The first reason to refuse the request, None for a valid one."""
     return next(_refusals(request), None)
 
 
 def refusal_of_query(query: PathQuery) -> str | None:
-    """The same for a request that has been read."""
+    """The same for a parsed request."""
     return refusal(to_request(query))
 
 

@@ -1,3 +1,3 @@
-"""HawkWing: SRv6 paths on a host's own packets, per application and intent."""
+"""HawkWing: SRv6 paths for a host's own packets, per application and intent."""
 
 __version__ = "0.1.0"

@@ -76,9 +76,9 @@ def preferred_address(found: Iterable[HostAddress], interface: str) -> IPv6Addre
 
 
 def source_to(destination: IPv6Address) -> IPv6Address | None:
-    """The source address that the kernel gives packets to a destination; None without a global one.
+    """The source address that the kernel selects for a destination; None without a global one.
 
-    A UDP socket is connected, which sends nothing.
+    Connects a UDP socket, which sends nothing.
     """
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
         try:
@@ -96,21 +96,21 @@ class Sources:
         self._interface = interface
 
     def usual(self) -> IPv6Address | None:
-        """The interface's own."""
+        """The interface's own address."""
         return preferred_address(host_addresses(), self._interface())
 
     def of(self, destination: IPv6Address) -> IPv6Address | None:
-        """The kernel's choice; while there is no route, the interface's own."""
+        """The address selected by the kernel; without a route, the interface's own."""
         return source_to(destination) or self.usual()
 
 
 def watch(changed: Callable[[], None]) -> Callable[[], None]:
-    """Calls `changed` in the running loop when an address is added or removed; the result stops this."""
+    """Calls `changed` in the running loop when an address is added or removed; call the result to stop."""
     listener = Listener(_RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR)
     loop = asyncio.get_running_loop()
 
     def drain() -> None:
-        # Whatever they say, and where some were lost: something has changed.
+        # The content does not matter, nor if messages were lost: something has changed.
         for _change in listener.changes():
             pass
         changed()

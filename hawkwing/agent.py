@@ -35,10 +35,10 @@ _EPOCH = 30.0
 
 
 def _return_memory() -> None:
-    """Gives back memory that only the start needed."""
+    """Releases memory that only the start needed."""
     gc.collect()
     gc.freeze()
-    # Python looks through everything only once a quarter has come: of what is left now, not of all.
+    # A full collection waits until the number of objects has grown by a quarter, counted from now on.
     gc.collect()
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -70,7 +70,7 @@ class Agent:
         log.info("stopped%s", told)
 
     def _run_alone(self, claims: Claims) -> str:
-        """What has become of the filters, for the last line of the log."""
+        """The state of the filters, for the last line of the log."""
         options = self._options
         role, first = options.role, options.interfaces[0]
         handover.tidy(role, first)
@@ -96,8 +96,8 @@ class Agent:
                 self._client.begin(self._plan)
             ending.check()
             with ending.shielded():
-                # Interrupted, it would be half attached; and a loop that is being made can't be ended.
-                # `_live` looks whether a signal has come.
+                # An interrupt would leave it half attached; and a loop can't be ended while it is created.
+                # `_live` checks for a signal.
                 plane.set_xdp(options.hook != "tc")
                 note.announce(plane.program_ids())
                 keeper.start(options.wait)
@@ -110,7 +110,7 @@ class Agent:
                 asyncio.run(self._live(keeper))
             kept = options.keep
         finally:
-            # The loop has given the signals back; a second one must not keep us from tidying up.
+            # The loop has restored the signal handlers; a second signal must not interrupt the clean-up.
             ending.undisturbed()
             self._next_hops.close()
             where = list(keeper.links())
@@ -127,7 +127,7 @@ class Agent:
         return f", filters {'kept on' if kept else 'removed from'} {', '.join(where)}" if where else ""
 
     def _loaded(self) -> Loaded:
-        """The programs, with maps that are large enough for the plan."""
+        """The programs, with maps large enough for the plan."""
         needs = self._plan.needs
         if self._options.role == "client":
             require_room_for_tables(memory_for(needs), available())
@@ -136,17 +136,17 @@ class Agent:
         return self._loading.result(inherited, self._loading.capacities.with_room_for(needs, local))
 
     def _refresh_hmac(self) -> None:
-        """The host's policy stands: where the kernel requires an HMAC, SRHs are left to it."""
+        """Respects the host's policy: where the kernel requires an HMAC, it handles the SRHs."""
         links = self._keeper.links() if self._keeper is not None else {}
         names = requiring_hmac(list(links))
         if names != self._hmac:
             self._hmac = names
             if names:
-                log.warning("%s: seg6_require_hmac is set, SRHs are left to the kernel", ", ".join(names))
+                log.warning("%s: seg6_require_hmac is set, the kernel handles all SRHs", ", ".join(names))
         try:
             require_hmac_links_fit(len(names))
         except DataplaneError as error:
-            # It was set later: a start and a reload are refused.
+            # It was set after the start: only a start and a reload are refused.
             self._tasks.note("seg6_require_hmac", error)
         self._plane.set_hmac_links([links[name] for name in names][: limits()["HW_MAX_HMAC_LINKS"]])
 
@@ -154,8 +154,8 @@ class Agent:
         fields = socket_fields()
         if fields is None:
             log.info(
-                "this kernel does not describe its sockets (BTF): datagrams of sockets that forbid fragments "
-                "are split like others"
+                "this kernel has no description of its sockets (BTF): datagrams of sockets that forbid "
+                "fragments are split like others"
             )
         self._plane.set_socket_fields(fields)
 
@@ -167,7 +167,7 @@ class Agent:
         self._sources_changed()
 
     def _sources_changed(self) -> None:
-        """Addresses and routes decide about the source of a packet."""
+        """Addresses and routes determine the source of a packet."""
         if self._client is not None:
             self._client.sources_changed()
 
@@ -198,7 +198,7 @@ class Agent:
 
         with ExitStack() as stack:
             stack.callback(ending.told(loop, heard))
-            # One may have come before.
+            # A signal may have come before.
             ending.check()
             stack.callback(addresses.watch(self._addresses_changed))
             self._refresh_addresses()
@@ -228,7 +228,7 @@ class Agent:
             _return_memory()
             if not stop.is_set():
                 self._tell_ready(keeper)
-            self._tasks.keep("signs of life", notify.watchdog)
+            self._tasks.keep("watchdog", notify.watchdog)
             try:
                 await stop.wait()
             finally:
@@ -247,7 +247,7 @@ class Agent:
 
     async def _serve_metrics(self, stack: ExitStack) -> None:
         if self._options.metrics is not None:
-            # The client library needs memory: loaded only where metrics are asked for.
+            # The client library needs memory: it is loaded only for metrics.
             from hawkwing.metrics import MetricsServer
 
             server = MetricsServer(self._options.metrics, lambda: self._status({}))
@@ -265,7 +265,7 @@ class Agent:
     # --- configuration
 
     def _reload_soon(self) -> None:
-        """However many signals come: a reload that waits for another one reads what is in the file then."""
+        """Combines signals: a reload that waits for another one reads the file afterwards."""
         if not self._reload_waits:
             self._reload_waits = True
             self._tasks.once("reload", self._reload_on_signal())
@@ -279,7 +279,7 @@ class Agent:
             log.error("configuration not changed")
 
     async def _reload(self, _request: Mapping[str, Any]) -> str:
-        """Applies the differences; what is refused has changed nothing."""
+        """Applies the differences; a refused configuration changes nothing."""
         async with self._reloading:
             self._reload_waits = False
             try:
@@ -314,14 +314,14 @@ class Agent:
         self._plane.set_csid(plan.desired.blocks)
 
     def _warn(self) -> None:
-        """Logs what `hawkwing check` warns of."""
+        """Logs the warnings of `hawkwing check`."""
         for line in self._plan.warnings:
             log.warning("%s", line.replace(": warning: ", ": ", 1))
 
     # --- answers to the command line
 
     def _summary(self, _request: Mapping[str, Any]) -> Summary:
-        """What costs the same for any number of paths."""
+        """The part of the status whose cost does not depend on the number of paths."""
         return {
             "role": self._options.role,
             "pid": os.getpid(),

@@ -1,4 +1,4 @@
-"""What the agent answers to `hawkwing paths`, `ping` and `trace`: the paths of a destination, used or not."""
+"""The agent's answer to `hawkwing paths`, `ping` and `trace`: all paths of a destination."""
 
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv6Address
@@ -24,7 +24,7 @@ def of_destination(
     port: int | None,
     labels: Labels = NO_LABELS,
 ) -> dict[str, Any]:
-    """`bindings` of an address or name (and port), and `notes`: why there are none."""
+    """`bindings` of an address or name (and port); `notes` says why there are none."""
     found = explain.targets(steering, destination)
     if isinstance(found, str):
         return {"bindings": [], "notes": [found], "csid": []}
@@ -71,7 +71,7 @@ def _candidates(
     uses: Sequence[usage.Use],
     labels: Labels,
 ) -> Iterator[Candidate]:
-    """All paths that there could be, the preferred one first; `state` says why one is not in use."""
+    """All possible paths, the preferred one first; `state` says why one is not in use."""
     if not binding.controller_path and binding.query is not None:
         yield _candidate("controller", (), False, explain.controllers_state(binding.query, stream), labels)
     plain = usage.is_plain(uses)
@@ -83,7 +83,7 @@ def _candidates(
 
 
 def _more(plane: DataPlane, steering: Steering, use: usage.Use) -> Candidate:
-    """What matters where there are several paths."""
+    """Keys for applications with several paths."""
     told: dict[str, Any] = {
         "share_percent": round(100 * use.share, 1),
         "packets": plane.path_count(use.slot).packets if use.slot else 0,

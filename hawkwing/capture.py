@@ -1,7 +1,7 @@
 """`hawkwing capture`: the packets with an SRH on the agents' interfaces, as pcapng.
 
-A packet socket sees a packet before tc ingress and after tc egress: both with the SRH. XDP comes earlier, and
-has removed the SRH of packets that arrive.
+A packet socket gets a packet before tc ingress and after tc egress: both with the SRH. XDP runs earlier, and
+has already removed the SRH of received packets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZE, FRAMES = 16384, 512
 
 
 def main(interfaces: Sequence[str], count: int | None, output: Path | None, roles: tuple[str, ...]) -> int:
-    """Captures until a signal comes, or until there are `count` packets; returns the exit status."""
+    """Captures until a signal, or until there are `count` packets; returns the exit status."""
     if output is None and os.isatty(1):
         raise HawkwingError(
             "capture writes pcapng for another program: add `| wireshark -k -i -`, `| tshark -r -` or "
@@ -44,7 +44,7 @@ def main(interfaces: Sequence[str], count: int | None, output: Path | None, role
         packets = "packet" if writer.packets == 1 else "packets"
         print(f"hawkwing: {writer.packets} {packets} captured", file=sys.stderr)
         if lost := sum(tap.ring.lost() for tap in taps):
-            print(f"hawkwing: {lost} more were lost, they came too fast", file=sys.stderr)
+            print(f"hawkwing: {lost} more were lost: they arrived too fast", file=sys.stderr)
     return 0
 
 
@@ -56,12 +56,12 @@ def _interfaces_of_agents(roles: tuple[str, ...]) -> list[str]:
             "no hawkwing agent is running in this network namespace: name an interface with -i"
         )
     if not found:
-        raise HawkwingError("no interface of the running agents is there")
+        raise HawkwingError("none of the running agents' interfaces exists")
     for agent in told:
         if agent["ingress_hook"] != "tc":
             print(
                 f"hawkwing: the {agent['role']} on {', '.join(agent['interfaces'])} removes SRHs in XDP, "
-                "before they can be captured: packets that arrive are missing",
+                "before they can be captured: received packets are missing",
                 file=sys.stderr,
             )
     return found
@@ -88,7 +88,7 @@ class _Tap:
         self._ethernet = not is_raw(link.type)
         program = packet_filter.with_srh(self._ethernet)
         try:
-            # Not by an altname: bind does not know it.
+            # Not by an altname: bind does not accept it.
             self._index = link.index
             self.ring = PacketRing(link.name, SIZE, FRAMES, program, self._ethernet)
         except PermissionError:
@@ -104,27 +104,27 @@ class _Tap:
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
         """The packets since the last call: their times and blocks."""
-        # No more than fit the ring: new ones may come as fast as they are read.
+        # At most the size of the ring: new packets may arrive as fast as they are read.
         for one in islice(self.ring.read(), FRAMES):
             record = pcapng.Record(one.time, one.data, one.length)
             yield one.time, pcapng.packet(self.number, record, one.outgoing)
 
     def is_gone(self) -> bool:
-        """After an error of the socket: was it for good? Else the interface was set down."""
+        """After an error of the socket: is the interface gone? Otherwise it was set down."""
         self.ring.clear_error()
         with Netlink() as ip:
             return tc.link(ip, self._index) is None
 
 
 class _Writer:
-    """Writes whole blocks; of a file that can't be written any more, the last whole block is the end."""
+    """Writes whole blocks; if the file can no longer be written, it ends with the last whole block."""
 
     def __init__(self, descriptor: int, file: Path | None) -> None:
         self.descriptor, self._file = descriptor, file
         self.packets = 0
 
     def header(self, blocks: Sequence[bytes]) -> None:
-        """Writes blocks that are no packets."""
+        """Writes blocks other than packets."""
         for block in blocks:
             self._write(block)
 
@@ -157,12 +157,12 @@ class _Capture:
         self._waiting = pcapng.InOrder()
 
     def run(self, signals: int) -> None:
-        """Until a signal comes, or the count is reached; what was captured before is written."""
+        """Runs until a signal, or until the count is reached; then writes all captured packets."""
         poll = select.poll()
         for tap in self._taps:
             poll.register(tap.ring, select.POLLIN)
         poll.register(signals, select.POLLIN)
-        # No event of its own: a reader that has gone is always told.
+        # No event is requested: poll always reports a closed reader.
         poll.register(self._writer.descriptor, 0)
         self._writer.header([pcapng.section(), *(tap.description() for tap in self._taps)])
         present = {tap.name for tap in self._taps}

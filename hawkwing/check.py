@@ -15,7 +15,7 @@ _STDIN_SHOWN = "stdin"
 
 @dataclass(frozen=True)
 class Finding:
-    """One error or warning; without a file where it is an environment variable's."""
+    """One error or warning; without a file if it comes from an environment variable."""
 
     severity: str
     file: str | None
@@ -23,13 +23,13 @@ class Finding:
     message: str
 
     def as_json(self) -> dict[str, object]:
-        """The four fields by their names."""
+        """The four fields as a mapping."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that was found; `config` is there when nothing is an error."""
+    """All errors and warnings; `config` is set if there is no error."""
 
     file: str
     findings: list[Finding]
@@ -37,12 +37,12 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Can an agent start with it?"""
+        """Whether an agent can start with it."""
         return self.config is not None
 
 
 def check_file(path: Path, environ: Mapping[str, str]) -> Report:
-    """Reads the file, or standard input where it is named -."""
+    """Reads the file, or standard input if it is called -."""
     real, shown = (_STDIN, _STDIN_SHOWN) if str(path) == "-" else (path, str(path))
     if real is _STDIN and sys.stdin is None:
         return Report(shown, [Finding("error", shown, None, "is closed, a configuration is needed")], None)
@@ -61,7 +61,7 @@ def line_of(finding: Finding) -> str:
 
 
 def _finding(severity: str, text: str, path: Path, shown: str) -> Finding:
-    """Of a line `FILE:LINE: message`, or of one without a file."""
+    """Parses a line `FILE:LINE: message`, or one without a file."""
     if not text.startswith(f"{path}:"):
         return Finding(severity, None, None, text.removeprefix("warning: "))
     match = re.fullmatch(r":(?:(\d+):)? ?(.*)", text.removeprefix(str(path)), re.DOTALL)

@@ -1,4 +1,4 @@
-"""The command line: starts agents, and asks running ones."""
+"""The command line: starts agents, and sends requests to running ones."""
 
 import sys
 
@@ -30,12 +30,12 @@ examples:
                                                 send this host's packets over the configured paths
   hawkwing server -i eth0                       send replies on the reverse path of the requests
   hawkwing status                               paths, learned flows and packet counters
-  hawkwing drops --follow                       what becomes of packets, every 2 seconds
+  hawkwing drops --follow                       packet counters by reason, every 2 seconds
   hawkwing capture | tshark -r -                packets with an SRH on the agents' interfaces
   hawkwing explain wb.hawk.net 80               which path a packet takes, and why
   hawkwing paths wb.hawk.net                    all its paths, and which one is in use
-  hawkwing ping wb.hawk.net 80                  round trips along its path, there and back
-  hawkwing trace wb.hawk.net 80                 round trips to each segment: which one fails
+  hawkwing ping wb.hawk.net 80                  round trips along its path and back
+  hawkwing trace wb.hawk.net 80                 round trips to each segment, and which one fails
   hawkwing reload                               reload the configuration; only differences are applied
   hawkwing client -i eth0 -i wlan0              two interfaces, with /etc/hawkwing/config.yaml
 
@@ -97,30 +97,30 @@ def parser() -> argparse.ArgumentParser:
             "--ingress-hook",
             choices=("tc", "xdp", "xdp-generic"),
             default="tc",
-            help="hook for ingress packets (default: %(default)s; figures: docs/performance.md)",
+            help="hook for ingress packets (default: %(default)s; benchmarks: docs/performance.md)",
         )
         command.add_argument(
             "--keep",
             action="store_true",
-            help="keep the filters when stopping; the next start takes them over without packet loss",
+            help="keep the filters when the agent stops; the next agent takes them over without packet loss",
         )
         command.add_argument(
             "--metrics",
             type=_metrics,
             metavar="[ADDRESS:]PORT",
-            help="serve metrics for Prometheus at /metrics (without ADDRESS: on the loopback only)",
+            help="serve metrics for Prometheus at /metrics (without ADDRESS: only on the loopback)",
         )
         command.add_argument(
             "--wait-for-interface",
             action="store_true",
-            help="wait for an interface that is not there yet, instead of failing (for service managers)",
+            help="wait for an interface that does not exist yet, instead of failing (for service managers)",
         )
         command.add_argument(
             "--log-format",
             choices=("text", "json"),
             default="text",
-            help="format of the log; json: one object a line, with time, level, message, role and interface "
-            "(default: %(default)s)",
+            help="format of the log; json: one object per line, with time, level, message, role and "
+            "interface (default: %(default)s)",
         )
         command.add_argument("-v", "--verbose", action="store_true", help="debug logging")
     client.add_argument(
@@ -143,15 +143,17 @@ def parser() -> argparse.ArgumentParser:
     form = status.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print as JSON")
     form.add_argument(
-        "--watch", action="store_true", help="show it every 2 seconds, with packets/s of each path"
+        "--watch", action="store_true", help="update it every 2 seconds, with packets/s of each path"
     )
     reload = commands.add_parser(
-        "reload", help="reload the configuration of the running agents (as SIGHUP does)"
+        "reload", help="reload the configuration of the running agents (like SIGHUP)"
     )
     detach = commands.add_parser(
         "detach", help="remove the filters of agents that were stopped with --keep, or killed"
     )
-    drops = commands.add_parser("drops", help="show what becomes of packets, reason by reason")
+    drops = commands.add_parser(
+        "drops", help="count packets by reason: dropped, unchanged or steered, and why"
+    )
     for command in (reload, detach, drops):
         command.add_argument(
             "role",
@@ -169,10 +171,10 @@ def parser() -> argparse.ArgumentParser:
             help="only agents of this interface; may be repeated",
         )
     drops.add_argument(
-        "--follow", action="store_true", help="show what is new every 2 seconds, with packets/s, until Ctrl-C"
+        "--follow", action="store_true", help="show new packets every 2 seconds, with packets/s, until Ctrl-C"
     )
     drops.add_argument(
-        "--json", action="store_true", help="print as JSON; with --follow one object a line for each agent"
+        "--json", action="store_true", help="print as JSON; with --follow one object per line for each agent"
     )
     capture = commands.add_parser(
         "capture",
@@ -201,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="?",
         metavar="FILE",
-        help=f"configuration file; - is standard input (default: {DEFAULT_CONFIG})",
+        help=f"configuration file, or - for standard input (default: {DEFAULT_CONFIG})",
     )
     which.add_argument("-c", "--config", type=Path, metavar="FILE", help="the same")
     check.add_argument(
@@ -210,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
         help="print a list of errors and warnings, empty if there are none; each has severity, file, line "
         "(file and line can be null) and message",
     )
-    commands.add_parser("doctor", help="check whether the agent can run here, by loading its programs")
+    commands.add_parser("doctor", help="check kernel and capabilities, and load the programs")
     commands.add_parser("version", help="print the version")
     return top
 
@@ -229,7 +231,7 @@ def _block(text: str) -> IPv6Network:
 
     prefix = _prefix(text)
     if prefix.prefixlen not in BLOCK_LENGTHS:
-        raise argparse.ArgumentTypeError(f"{prefix} is no block of C-SIDs, which has 16, 32 or 48 bits")
+        raise argparse.ArgumentTypeError(f"{prefix} is not a block of C-SIDs: it must have 16, 32 or 48 bits")
     return prefix
 
 
@@ -316,7 +318,7 @@ def _json_lines(arguments: argparse.Namespace) -> "logs.JsonLines | None":
 
 
 def _tell(arguments: argparse.Namespace, lines: Sequence[str], program: str = "hawkwing: ") -> int:
-    """Writes the errors that a command ends with to standard error, an agent's in the format of its log."""
+    """Writes a command's last errors to standard error, for agents in the format of the log."""
     made = _json_lines(arguments)
     for line in lines:
         print(f"{program}{line}" if made is None else made.line("error", line), file=sys.stderr)
@@ -351,7 +353,7 @@ def _nobody(roles: Sequence[str], interfaces: Sequence[str]) -> HawkwingError:
 
 
 def _ask(request: dict[str, object], roles: tuple[str, ...], interfaces: Sequence[str] = ()) -> int:
-    """Asks each running agent of these roles and (first) interfaces, and prints its answer."""
+    """Sends a request to each running agent of these roles and (first) interfaces, and prints its answer."""
     from hawkwing import control
 
     asked = 0
@@ -445,7 +447,7 @@ def _main(argv: Sequence[str] | None) -> int:
         return _run_agent(arguments)
     except ConfigError as error:
         count = [_count(len(error.problems), "error")] if len(error.problems) > 1 else []
-        # As they are: editors find the place in a line that begins with FILE:LINE.
+        # Unchanged: editors find the position in a line that begins with FILE:LINE.
         return _tell(arguments, [*error.problems, *count], program="")
     except HawkwingError as error:
         return _tell(arguments, str(error).splitlines())

@@ -53,7 +53,7 @@ _SERVER_EXAMPLE = "for a server, sr_domain: [fcbb::/16] is enough"
 
 @dataclass(frozen=True)
 class Reading:
-    """A configuration that was read, and where in its file each value stands."""
+    """A configuration, and the line of each value in its file."""
 
     path: Path
     config: Config
@@ -61,12 +61,12 @@ class Reading:
     _variables: Mapping[Place, str]
 
     def lines(self, found: Iterable[tuple[Place, str]], kind: str = "") -> list[str]:
-        """Sentences with their places as lines `FILE:LINE: kind place: sentence`."""
+        """Formats sentences with their places as lines `FILE:LINE: kind place: sentence`."""
         faults = [Fault(self._document.line_of(place), place, text) for place, text in found]
         return problem_lines(self.path, self._document, faults, self._variables, kind)
 
     def warnings(self) -> list[str]:
-        """What `hawkwing check` warns of, as lines `FILE:LINE: warning: ...`."""
+        """The warnings of `hawkwing check`, as lines `FILE:LINE: warning: ...`."""
         found = warnings_for(self.config, self._document.data)
         if not self.config.hawkeye.enabled:
             tls = pem_problems(self.config.hawkeye.tls, self.path)
@@ -77,12 +77,12 @@ class Reading:
 def load_config(
     path: Path, environ: Mapping[str, str] = _NO_ENVIRONMENT, require_services: bool = True
 ) -> Config:
-    """As `read_config`, without the places."""
+    """Like `read_config`, without the places."""
     return read_config(path, environ, require_services).config
 
 
 def check_config(path: Path, environ: Mapping[str, str] = _NO_ENVIRONMENT) -> tuple[Config, list[str]]:
-    """As `read_config` for a client, with the warnings."""
+    """Like `read_config` for a client, with the warnings."""
     reading = read_config(path, environ)
     return reading.config, reading.warnings()
 
@@ -92,9 +92,9 @@ def read_config(
 ) -> Reading:
     """Reads a configuration file; raises ConfigError with all its problems, in the order of their lines.
 
-    `require_services`: it is a client's, which needs services and the files for TLS.
+    `require_services`: for a client, which needs services and the files for TLS.
     """
-    # Nothing made here is garbage before the end: looking for some takes half of the time of a large file.
+    # Nothing becomes garbage here before the end: collections would take half of the time for a large file.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -154,7 +154,7 @@ def _no_configuration(data: object, example: str) -> str:
 
 
 def _override(data: dict[str, Any], environ: Mapping[str, str]) -> dict[Place, str]:
-    """Puts the environment's values over the file's; returns which variable each place comes from."""
+    """Overrides the file with the environment; returns the variable for each changed place."""
     variables: dict[Place, str] = {}
     for name, place in ENVIRONMENT.items():
         text = environ.get(name, "").strip()

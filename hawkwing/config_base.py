@@ -1,7 +1,7 @@
-"""What all mappings of a configuration share: every fault is told at once, each in one sentence.
+"""Base of all mappings of a configuration: it reports all errors at once, each in one sentence.
 
-Pydantic stops at the fields: what compares two of them it runs only where each is right. The `rules` of a
-model run on what was written, so that one run reports all errors.
+Pydantic checks rules between fields only if all fields are valid. The `rules` of a model check the text as
+written, so one run reports all errors.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Mapped(BaseModel):
 
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
-        """Faults between the values of `raw`, each at a place within it."""
+        """Errors between the values of `raw`, each with its place in it."""
         yield from ()
 
     @classmethod
     def misplaced(cls, key: str, value: object) -> str | None:
-        """A sentence for a key that is unknown here, where there is a better one than for any other."""
+        """A specific sentence for an unknown key, if there is one."""
         return None
 
     @model_validator(mode="wrap")
@@ -43,7 +43,7 @@ class Mapped(BaseModel):
         if isinstance(raw, cls):
             return raw
         faults: list[tuple[Place, str]] = []
-        written: dict[str, str] = {}  # what stands for a key that was meant
+        written: dict[str, str] = {}  # other spellings of a key
         model: Self | None = None
         if isinstance(raw, dict):
             known = cls.__pydantic_fields__
@@ -74,9 +74,9 @@ class Mapped(BaseModel):
 def _known_keys(
     model: type[Mapped], raw: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str], list[tuple[Place, str]]]:
-    """`raw` with the keys that were meant and without those that begin with x-, and what is wrong with them.
+    """`raw` with corrected keys and without those that begin with x-, and the errors of the keys.
 
-    A mistyped key counts as the one that was meant: else that one would be reported as missing.
+    A mistyped key counts as the correct one, which would otherwise be reported as missing, too.
     """
     kept, written = {}, {}
     faults: list[tuple[Place, str]] = []
@@ -94,7 +94,7 @@ def _known_keys(
 
 
 def _meant(key: str, model: type[Mapped]) -> str | None:
-    """The key of this model that was probably meant by another one."""
+    """The key of this model that was probably meant."""
     word = key.lstrip("-").partition(":")[0]
     if word != key and word in model.model_fields:
         return word
@@ -116,11 +116,11 @@ def _unknown(key: str, value: object, meant: str | None, model: type[Mapped]) ->
 
 
 def _homes(key: str) -> list[str]:
-    """Where in a file a key belongs."""
+    """The mappings that a key belongs to."""
     return [model.title for model in reversed(Mapped.__subclasses__()) if key in model.model_fields]
 
 
-#: What people write, and what they may mean by it.
+#: Other words for keys, and the keys that they may mean.
 _SYNONYMS = {
     "address": ("ipv6_addresses",),
     "addresses": ("ipv6_addresses",),
@@ -147,7 +147,7 @@ _SYNONYMS = {
 def _faults_in(
     error: ValidationError, cls: type[Mapped], written: Mapping[str, str]
 ) -> list[tuple[Place, str]]:
-    """Places and sentences, and nothing else: exceptions know the frames that hold the whole file."""
+    """Only places and sentences: exceptions refer to frames that hold the whole file."""
     return [
         (details["loc"], _sentence(details, cls))
         for details in error.errors(include_url=False)
@@ -156,7 +156,7 @@ def _faults_in(
 
 
 def _sentence(details: ErrorDetails, model: type[Mapped]) -> str:
-    """What is said of an error of pydantic's or of ours."""
+    """The sentence for an error of pydantic or of our own types."""
     value, context = details["input"], details.get("ctx", {})
     key = str(details["loc"][-1]) if details["loc"] else ""
     match details["type"]:
@@ -197,7 +197,7 @@ def _no_mapping(value: object, model: type[Mapped]) -> str:
     return f"must be a mapping, {model.shape}"
 
 
-#: An entry of each list.
+#: An example entry of each list.
 _ENTRIES = {
     "applications": "port: 80",
     "intents": "intent: low-latency",
@@ -208,7 +208,7 @@ _ENTRIES = {
     "functions": "fw",
     "csid": "block: fcbb:bb00::/32",
 }
-#: What a list has too many of.
+#: Sentences for lists with too many entries.
 _TOO_MANY = {
     "sid": "SIDs, at most {} fit in a packet's segment list",
     "paths": "paths, at most {} are possible",

@@ -1,4 +1,4 @@
-"""`labels` in a configuration: a node's name for each SID, and what is said of wrong ones."""
+"""`labels` in a configuration: a node's name for each SID, and the errors in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHAPE = "must be a mapping of SIDs to names, for example `fcbb:bb00:1::2: r1`"
 
 
 def read_labels(value: object) -> dict[IPv6Address, str]:
-    """The right ones: of all others `label_faults` tells. ValueError where it is no mapping."""
+    """The valid labels; `label_faults` reports all others. ValueError if it is not a mapping."""
     if not isinstance(value, dict):
         raise ValueError((isinstance(value, str) and space_missing(value)) or _SHAPE)
     found = {}
@@ -30,7 +30,7 @@ def read_labels(value: object) -> dict[IPv6Address, str]:
 
 
 def label_faults(value: object, blocks: Sequence[IPv6Network]) -> Iterator[tuple[Place, str]]:
-    """What is wrong with the entries, each at its place; `blocks` are those of compressed SIDs."""
+    """The errors in the entries, each with its place; `blocks` are those of compressed SIDs."""
     if not isinstance(value, dict):
         return
     if len(value) > MOST_LABELS:
@@ -65,7 +65,7 @@ def container_faults(labels: Mapping[IPv6Address, object], blocks: Sequence[IPv6
 
 
 def _read(key: object) -> IPv6Address | str:
-    """The SID, or what is wrong with it."""
+    """The SID, or a sentence with its error."""
     try:
         return read_sid(key)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """The configuration as a JSON schema (draft 7), for editors: `python -m hawkwing.config_schema` prints it.
 
-Made from the models; the rules between the keys of a mapping are added here. Rules that compare two values (a
-port or an address given twice, min_value above max_value) are beyond a schema.
+Generated from the models; this module adds the rules between the keys of a mapping. A schema can't express
+rules that compare two values (a port or an address given twice, min_value above max_value).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Schema = dict[str, Any]
 
 
 class _Generate(GenerateJsonSchema):
-    """Pydantic's schema, for what people write: a key with nothing behind it counts as absent."""
+    """Pydantic's schema, which also accepts a key without a value: it counts as absent."""
 
     def field_title_should_be_set(self, _schema: Any) -> bool:
         return False
@@ -50,7 +50,7 @@ class _Generate(GenerateJsonSchema):
 
 
 def _one_or_a_list(listed: Schema) -> Schema:
-    """A single entry counts as a list with this one."""
+    """Also accepts a single entry instead of a list."""
     either = {name: value for name, value in listed.items() if name not in ("description", "default")}
     return {"anyOf": [either, listed["items"]], "description": listed["description"]}
 
@@ -68,7 +68,7 @@ def schema() -> Schema:
 
 
 def properties(model: type[BaseModel]) -> Mapping[str, Schema]:
-    """Of each key of a model."""
+    """The schema of each key of a model."""
     whole = schema()
     described = whole if model is Config else whole["definitions"][model.__name__]
     found: Mapping[str, Schema] = described["properties"]
@@ -76,7 +76,7 @@ def properties(model: type[BaseModel]) -> Mapping[str, Schema]:
 
 
 def _given(*names: str) -> Schema:
-    """The keys are there, and not empty."""
+    """Requires these keys with a value."""
     full: Schema = {"not": {"enum": [None, [], {}, ""]}}
     return {"required": list(names), "properties": dict.fromkeys(names, full)}
 
@@ -86,7 +86,7 @@ def _none_of(*kinds: IntentType) -> Schema:
 
 
 def _only_with(kind: IntentType, *, needs: str, never: tuple[str, ...] = ()) -> list[Schema]:
-    """`needs` belongs to this kind of intent, and to no other; `never` are the keys it does not take."""
+    """Only this kind of intent has, and must have, the key `needs`; it can't have the keys `never`."""
     is_kind = {"required": ["intent"], "properties": {"intent": {"const": kind.value}}}
     refused: Schema = {"anyOf": [{"required": [name]} for name in never]}
     return [
@@ -134,7 +134,7 @@ _RULES: Mapping[type[BaseModel], Schema] = {
 
 
 def text() -> str:
-    """As a file has it."""
+    """The text of the schema file."""
     return json.dumps(schema(), indent=2, ensure_ascii=True) + "\n"
 
 

@@ -1,7 +1,7 @@
-"""The types of a configuration's values: how each is read, and what it is in a JSON schema.
+"""The types of a configuration's values: how they are read, and their JSON schemas.
 
-`title` is the type in a few words, for the reference. Numbers, flags and words are pydantic's own types, with
-what people write instead of them refused before; an address, a prefix or a name is read by a function.
+`title` is a short description of the type, for the reference. Numbers, flags and words use pydantic's types,
+after a check for common mistakes. Functions read addresses, prefixes and names.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _text(title: str, pattern: str) -> WithJsonSchema:
 
 @dataclass(frozen=True)
 class Number:
-    """Limits of a whole number, and what its errors call it."""
+    """Limits of a whole number, and its name in error messages."""
 
     what: str
     low: int

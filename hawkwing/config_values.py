@@ -1,4 +1,4 @@
-"""What a value of a configuration may be, and what is said where it is something else.
+"""Checks of a configuration's values, and the sentences for invalid ones.
 
 A function raises ValueError with a sentence, or returns the value; those called `no_...` return a sentence.
 """
@@ -48,7 +48,7 @@ _NAME_GIVEN = {
 
 
 def shown(value: object) -> str:
-    """A value as a sentence has it."""
+    """A value for an error message."""
     if not isinstance(value, str):
         if isinstance(value, bool):
             return "true" if value else "false"
@@ -67,14 +67,14 @@ def shown(value: object) -> str:
 
 
 def no_number(value: object, what: str, low: int, high: int) -> str:
-    """Why this is not the whole number that is needed."""
+    """A sentence if this is not a whole number in the given range."""
     meant = _written_otherwise(value) if isinstance(value, str) else None
     numbers = f"{low} to {high}" if high > low else f"{low}"
     return meant or f"{shown(value)} is not {what}, use {numbers}"
 
 
 def _written_otherwise(text: str) -> str | None:
-    """A sentence for a number in another form than the plain decimal one."""
+    """A sentence for a number that is not plain decimal."""
     if re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
         return f'"{text}" is text, write {text} without quotes'
     if re.fullmatch(r"0[0-9]{1,17}", text):
@@ -87,7 +87,7 @@ def _written_otherwise(text: str) -> str | None:
 
 
 def one_port(value: object) -> object:
-    """Refuses what people write for a port of an application, or for several."""
+    """Refuses common mistakes for a port, such as names, ranges and lists."""
     if isinstance(value, list):
         raise ValueError("a list is more than one port, write one entry per port")
     if isinstance(value, str):
@@ -118,7 +118,7 @@ def not_port_0(value: object) -> object:
 
 
 def no_unit(value: object, kind: IntentType | None = None) -> object:
-    """Refuses a limit of an intent with a unit or a fraction; the intent is of this kind if that is known."""
+    """Refuses a limit of an intent with a unit or a fraction; `kind` is the intent's kind, if known."""
     if isinstance(value, str) and _written_otherwise(value) is None and re.match(r"[-+]?[0-9.]", value):
         unit = _UNITS.get(kind) if kind else None
         if not re.fullmatch(r"[0-9]+", value):
@@ -127,7 +127,7 @@ def no_unit(value: object, kind: IntentType | None = None) -> object:
 
 
 def no_flag(value: object) -> str:
-    """Why this is neither true nor false."""
+    """A sentence if this is neither true nor false."""
     if isinstance(value, str):
         for words, meant in ((TRUE_WORDS, "true"), (FALSE_WORDS, "false")):
             if value.lower() in words:
@@ -139,7 +139,7 @@ def no_flag(value: object) -> str:
 
 
 def no_text(value: object) -> str:
-    """Why this is not text."""
+    """A sentence if this is not text."""
     if isinstance(value, (bool, int)):
         return f"{shown(value)} is not text, put it in quotes"
     return f"must be text, but here is {shown(value)}"
@@ -167,12 +167,12 @@ def one_name(value: object) -> object:
 
 @functools.cache
 def read_domain(text: str) -> str:
-    """The name as it is on the wire: lower case, no dot at the end, non-ASCII letters as xn--."""
+    """The name as on the wire: lower case, no dot at the end, non-ASCII letters as xn--."""
     if not _PLAIN_NAME.fullmatch(text) and (found := _misplaced_in_a_name(text)):
         raise ValueError(found)
     name = text
     if not text.isascii():
-        # The standard library knows the older IDNA only, which reads these four differently.
+        # The standard library supports only the older IDNA, which converts these four differently.
         if len(text) > 253 or re.search("[ßς\u200c\u200d]", text):
             raise ValueError(f"{shown(text)} can't be turned into a DNS name, write its xn-- form")
         for character in text:
@@ -233,7 +233,7 @@ def read_client_address(value: object) -> IPv6Address:
 
 
 def read_controller_address(value: object) -> IPv6Address:
-    """A controller may well run on this host: the loopback address is fine."""
+    """The controller may run on this host: the loopback address is allowed."""
     return _read_address(value, "controller")
 
 
@@ -322,7 +322,7 @@ def read_prefix(value: object) -> IPv6Network:
 
 
 def _length_of(address: IPv6Address) -> int:
-    """Of the shortest prefix of whole 16-bit groups that begins with this address."""
+    """The length of the shortest prefix of whole 16-bit groups that has this address."""
     groups = address.exploded.split(":")
     while len(groups) > 1 and groups[-1] == "0000":
         groups.pop()
@@ -333,26 +333,26 @@ def _length_of(address: IPv6Address) -> int:
 
 
 def no_intent(value: object) -> str:
-    """Why this is no kind of intent."""
+    """A sentence if this is not a kind of intent."""
     if isinstance(value, list):
         return "a list is more than one intent, write one entry per intent"
     return f"{shown(value)} is not an intent{did_you_mean(str(value), [kind.value for kind in IntentType])}"
 
 
 def close_match(word: str, known: Sequence[str]) -> str | None:
-    """The known word that was probably meant."""
+    """The known word that was probably meant, or None."""
     close = difflib.get_close_matches(word.lower().replace(" ", "_"), known)
     return close[0] if close else None
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """What to put behind the sentence that says a word is unknown."""
+    """The end of a sentence about an unknown word: a suggestion, or all known words."""
     meant = close_match(word, known)
     return f", did you mean {meant}?" if meant else f", use one of {', '.join(known)}"
 
 
 def as_list(value: object, example: str) -> str:
-    """What is wrong with a value where a list is needed; `example` is an entry of it."""
+    """A sentence for a value that must be a list; `example` is an entry."""
     if isinstance(value, dict):
         if any(str(key).startswith("-") for key in value):
             return "a space is missing after -"
@@ -368,6 +368,6 @@ def as_list(value: object, example: str) -> str:
 
 
 def forget_values() -> None:
-    """Lets go of addresses and names, which are remembered because each is looked at more than once."""
+    """Clears the cache of addresses and names; each is read more than once."""
     _address.cache_clear()
     read_domain.cache_clear()

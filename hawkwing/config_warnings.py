@@ -1,4 +1,4 @@
-"""What a configuration may say, but will not do what it seems to: told by `hawkwing check`."""
+"""The warnings of `hawkwing check`: valid values that don't do what they seem to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Warnings = Iterator[tuple[Place, str]]
 
 
 def warnings_for(config: Config, written: Mapping[str, Any]) -> list[tuple[Place, str]]:
-    """A sentence for each, with its place; `written` is what the file says, with nothing left out."""
+    """A sentence for each warning, with its place; `written` is the content of the file."""
     return [
         *_controller(config, written),
         *_sr_domain(config),
@@ -27,7 +27,7 @@ def warnings_for(config: Config, written: Mapping[str, Any]) -> list[tuple[Place
 def _controller(config: Config, written: Mapping[str, Any]) -> Warnings:
     hawkeye = written.get("hawkeye") or {}
     if hawkeye.get("enabled") is None and hawkeye.get("address") is not None:
-        yield ("hawkeye", "address"), "is set, but enabled is not: no controller is asked"
+        yield ("hawkeye", "address"), "is set, but enabled is not: no controller is used"
 
 
 def _sr_domain(config: Config) -> Warnings:
@@ -107,7 +107,7 @@ def _intents(config: Config) -> Warnings:
                 refused += [(place, text) for text in hawkeye_faults(application.intents)]
         refused += list(_behind_one_router(config, name))
     if refused and not config.hawkeye.enabled:
-        yield ("hawkeye",), "is not enabled: what HawkEye refuses matters only once it is"
+        yield ("hawkeye",), "is not enabled: HawkEye's limits matter only once it is"
     yield from refused
 
 

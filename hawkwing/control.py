@@ -1,7 +1,7 @@
 """Both ends of the control socket, for `hawkwing status`, `reload` and `explain`: one JSON line each way.
 
-While an answer takes its time, the agent sends a space each second: JSON doesn't mind, and the other end
-knows that somebody is at work.
+While the agent prepares an answer, it sends a space each second: JSON allows that, and the other end knows
+that the agent is alive.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def socket_path(role: str, interface: str) -> Path:
 class ControlServer:
     """Answers requests by name; a handler's HawkwingError is raised again in the client.
 
-    A handler gets the request and returns what JSON can say, or something to wait for that does.
+    A handler gets the request and returns a value for JSON, or an awaitable of one.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class ControlServer:
         self._server: asyncio.AbstractServer | None = None
 
     async def start(self) -> None:
-        """Listens; only root may connect. HawkwingError says why it can't."""
+        """Listens; only root can connect. Raises HawkwingError with the reason if it can't."""
         try:
             self._path.unlink(missing_ok=True)
             listener = socket.socket(socket.AF_UNIX)
             try:
                 listener.bind(str(self._path))
-                # Before anybody can connect.
+                # Before a client can connect.
                 self._path.chmod(0o600)
             except BaseException:
                 listener.close()
@@ -72,7 +72,7 @@ class ControlServer:
                 answer = await self._with_signs_of_life(asyncio.ensure_future(self._answer(line)), writer)
                 for piece in _pieces(answer):
                     writer.write(piece.encode())
-                    # Also a turn for others.
+                    # This also yields to other tasks.
                     await writer.drain()
                     await asyncio.sleep(0)
                 writer.write(b"\n")
@@ -115,7 +115,7 @@ class ControlServer:
 
 
 def _pieces(answer: object, depth: int = 2) -> Iterator[str]:
-    """The answer as JSON; long lists near its top in pieces."""
+    """The answer as JSON; long lists near the top are split into pieces."""
     if isinstance(answer, dict) and depth:
         begin = "{"
         for key, value in answer.items():
@@ -139,7 +139,7 @@ def sockets() -> list[Path]:
 
 
 def ask(path: Path, request: Mapping[str, Any]) -> Any:
-    """The agent's answer; HawkwingError with its error message, OSError where no agent listens."""
+    """The agent's answer; HawkwingError with its error message, OSError if no agent listens."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_TIMEOUT)
         connection.connect(str(path))
@@ -157,7 +157,7 @@ def ask(path: Path, request: Mapping[str, Any]) -> Any:
 
 
 def _received(connection: socket.socket) -> Iterator[bytes]:
-    """What comes up to the end of the line, without the signs of life."""
+    """Reads up to the end of the line, without the keep-alive spaces."""
     total = 0
     while total < _MOST:
         piece = connection.recv(1 << 16)
@@ -172,7 +172,7 @@ def _received(connection: socket.socket) -> Iterator[bytes]:
 def answers(
     request: Mapping[str, Any], roles: tuple[str, ...], interfaces: Sequence[str] = ()
 ) -> Iterator[tuple[Path, Any]]:
-    """Of each agent of these roles and (first) interfaces, with its socket; of a killed one it is None."""
+    """The answers of all agents of these roles and (first) interfaces, by socket; None for a killed one."""
     for path in sockets():
         role, _, interface = path.stem.partition("-")
         if role not in roles or (interfaces and interface not in interfaces):

@@ -1,8 +1,8 @@
 """Compressed SIDs (RFC 9800, NEXT-C-SID): several SIDs of a block in one address, a container.
 
-A container has the block's prefix, then C-SIDs of 16 bits in travel order, then zeros. An address is one only
-inside a configured block: fcbb:bb00:1:2:: is a container of two C-SIDs of fcbb:bb00::/32, or one SID of
-another network.
+A container has the block's prefix, then C-SIDs of 16 bits in travel order, then zeros. An address is a
+container only inside a configured block: fcbb:bb00:1:2:: is a container of two C-SIDs of fcbb:bb00::/32, or
+one SID of another network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_BLOCKS = 4
 BLOCK_LENGTHS = (16, 32, 48)
 """Bits of a block's prefix."""
 FIRST_LOCAL = 0xE000
-"""C-SIDs from this one on have a meaning for one router only, unless another number is configured."""
+"""C-SIDs from this one on are local to a router, unless another number is configured."""
 _WORDS = 8
 
 
@@ -32,11 +32,11 @@ class Block:
 
     @property
     def room(self) -> int:
-        """So many C-SIDs fit into a container."""
+        """Number of C-SIDs that fit into a container."""
         return _WORDS - self.prefix.prefixlen // LENGTH
 
     def csids(self, address: IPv6Address) -> tuple[int, ...]:
-        """The C-SIDs of a container in travel order; none where the address is no container of this block."""
+        """The C-SIDs of a container in travel order; none if the address is not a container of this block."""
         if address not in self.prefix:
             return ()
         packed = address.packed
@@ -46,7 +46,7 @@ class Block:
         return tuple(words) if all(words) else ()
 
     def container(self, csids: Sequence[int]) -> IPv6Address:
-        """The address with these C-SIDs; ValueError where they don't fit, or one is 0."""
+        """The address with these C-SIDs; ValueError if they don't fit, or one is 0."""
         if not 1 <= len(csids) <= self.room or not all(0 < csid < 1 << LENGTH for csid in csids):
             raise ValueError(f"a container of {self.prefix} has 1 to {self.room} C-SIDs from 1 to 65535")
         value = 0

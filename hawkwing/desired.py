@@ -1,6 +1,6 @@
-"""What a configuration asks for: counted against a room, and arranged by name and address. Pure.
+"""The content of a configuration: counted against the capacity, and indexed by name and address. No I/O.
 
-Everything here is looked at before anything is changed: `check`, a start and a reload count alike.
+All of this is checked before any change; `check`, a start and a reload count in the same way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def choosing(application: Application) -> Choosing | None:
 
 
 class Part(NamedTuple):
-    """What one value of a file adds to the needs, at its place."""
+    """The needs of one value in a file, with its place."""
 
     kind: str
     number: int
@@ -77,7 +77,7 @@ def _parts(config: Config) -> Iterator[Part]:
 
 
 def needs_of(config: Config) -> Room:
-    """What a configuration needs, without the addresses that its names will turn out to have."""
+    """The needs of a configuration, without the addresses that its names will resolve to."""
     total = dict.fromkeys(Room._fields, 0)
     for part in _parts(config):
         total[part.kind] += part.number
@@ -87,7 +87,7 @@ def needs_of(config: Config) -> Room:
 def excess(
     config: Config, room: Room = MOST, advice: str = "at most {most:,} are possible"
 ) -> list[tuple[Place, str]]:
-    """A sentence for each kind of which there is too much, at the place where it becomes too much."""
+    """A sentence for each exceeded limit, with the place where it is exceeded."""
     needs = needs_of(config)
     found = []
     for kind, what in _KINDS.items():
@@ -111,16 +111,16 @@ class Desired:
     ports: dict[str, dict[int, Application]] = field(default_factory=dict)
     by_name: dict[str, list[str]] = field(default_factory=dict)
     by_address: dict[IPv6Address, list[str]] = field(default_factory=dict)
-    #: Of compressed SIDs.
+    #: Blocks of compressed SIDs.
     blocks: tuple[Block, ...] = ()
-    #: Between two probes of a path, in milliseconds; None: none are sent.
+    #: Milliseconds between two probes of a path; None: no probes.
     probes: int | None = None
     #: Of applications that have several paths, and intents which a host can measure.
     choices: frozenset[Choosing] = frozenset()
 
     @classmethod
     def of(cls, config: Config) -> Desired:
-        """Arranges it; takes long for a large one."""
+        """Builds the index; takes long for a large configuration."""
         made = cls(
             blocks=tuple(block.read for block in config.csid),
             probes=config.probes.interval if config.probes is not None else None,
@@ -140,7 +140,7 @@ class Desired:
         return made
 
     def lists(self) -> set[SidList]:
-        """All configured segment lists, as packets carry them."""
+        """All configured segment lists, as in packets."""
         return {
             pack(candidate.sids, self.blocks)
             for ports in self.ports.values()
@@ -149,13 +149,13 @@ class Desired:
         }
 
     def services_at(self, address: IPv6Address, names: Collection[str]) -> Iterator[str]:
-        """The services of an address, which these domain names have; those configured with it come first."""
+        """The services of an address with these domain names; services configured with the address first."""
         yield from self.by_address.get(address, ())
         for name in sorted(names) if len(names) > 1 else names:
             yield from self.by_name.get(name, ())
 
     def application(self, services: Iterable[str], port: int) -> tuple[str, Application] | None:
-        """The first of these services with an application on the port, and that."""
+        """The first of these services with an application on the port, and this application."""
         for service in services:
             found = self.ports[service].get(port)
             if found is not None:

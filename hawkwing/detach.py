@@ -1,4 +1,4 @@
-"""`hawkwing detach`: takes off the filters of agents that were stopped with --keep, or killed."""
+"""`hawkwing detach`: removes the filters of agents that were stopped with --keep, or killed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +15,7 @@ _STATE = (".state", ".programs", ".sock")
 
 
 def detach_left(roles: Sequence[str] = ROLES, interfaces: Sequence[str] = ()) -> list[str]:
-    """What was taken off, as `client on eth0`; running agents keep theirs. No interfaces: all of them."""
+    """Removes filters; returns them as `client on eth0`. Running agents keep theirs. No interfaces: all."""
     with Netlink() as ip:
         links = [link for link in tc.links(ip) if not interfaces or link.name in interfaces]
         return list(_detach(ip, roles, links))
@@ -41,14 +41,14 @@ def _detach(ip: Netlink, roles: Sequence[str], links: Sequence[tc.Link]) -> Iter
 
 
 def _noted(role: str) -> list[int]:
-    """The ids of all programs that agents of this role have noted."""
+    """The ids of all programs that agents of this role have recorded."""
     folder = runtime_folder()
     names = [path.stem.removeprefix(f"{role}-") for path in folder.glob(f"{role}-*.programs")]
     return [number for name in names for number in handover.noted_programs(role, name)]
 
 
 def _forget(role: str, name: str) -> None:
-    """What a killed agent has left of an interface where nothing is attached any more."""
+    """Removes the files of a killed agent for an interface without filters."""
     if any((runtime_folder() / f"{role}-{name}{ending}").exists() for ending in _STATE):
         with suppress(AgentRunsError), claimed(role, [name]):
             _remove_state(role, name)

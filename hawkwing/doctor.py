@@ -12,7 +12,7 @@ from hawkwing.errors import DataplaneError
 
 
 class Finding(NamedTuple):
-    """One requirement of the agent; `detail` is the result, or what to do about it."""
+    """One requirement of the agent; `detail` is the result, or how to fix it."""
 
     name: str
     good: bool
@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
 
 def data_plane() -> str:
-    """Loads and unloads all programs of both roles; returns what was loaded, or raises DataplaneError."""
+    """Loads and unloads all programs of both roles; returns their origin, or raises DataplaneError."""
     origins = set()
     for role in bytecode.ROLES:
         code, origin = bytecode.shipped(role), "shipped bytecode"
@@ -39,7 +39,7 @@ def data_plane() -> str:
 
 
 def warnings() -> list[str]:
-    """What keeps packets from the agent's programs: others that run before them, on any interface here."""
+    """Other programs that run before the agent's, on any interface, and can hide packets."""
     with Netlink() as ip:
         return [f"{link.name} {one}" for link in tc.links(ip) for one in ahead.of_interface(ip, link.index)]
 

@@ -1,4 +1,4 @@
-"""`hawkwing drops`: what becomes of packets, reason by reason, once or every two seconds."""
+"""`hawkwing drops`: packets by reason, once or every two seconds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hawkwing.status import duration, rate_text
 from hawkwing.status_model import Drops
 from hawkwing.watch import Sample, Status
 
-#: What was lost comes first, and what is as it should be last.
+#: Order of the kinds: dropped packets first, steered packets last.
 _ORDER = ("drop", "unchanged", "ok", "info")
 _NOTHING, _NONE_DROPPED = "no packet was dropped or left unchanged", "no packet was dropped"
 
 
 class Row(NamedTuple):
-    """The packets of one reason and direction; `rate` is in packets/s, None where no time is known."""
+    """The packets of one reason and direction; `rate` is in packets/s, or None without a time span."""
 
     direction: str
     reason: Reason
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What became of an agent's packets: in `seconds`, or since its start where that is None."""
+    """An agent's packets by reason: in `seconds`, or since its start if that is None."""
 
     agent: Status
     seconds: float | None
@@ -39,11 +39,11 @@ class Report(NamedTuple):
 
     @property
     def kinds(self) -> set[str]:
-        """The kinds of the reasons that packets had."""
+        """The kinds of the reasons in the report."""
         return {row.reason.kind for row in self.rows}
 
     def as_json(self) -> Drops:
-        """The report for programs."""
+        """The report as JSON."""
         return {
             "time": time.time(),
             "role": self.agent["role"],
@@ -66,7 +66,7 @@ class Report(NamedTuple):
 
 
 def reports(now: Sample, before: Sample | None = None) -> list[Report]:
-    """One for each agent of `now`; of an agent that was not there before, since its start."""
+    """One for each agent of `now`; for a new agent since its start."""
     known = {watch.identity(told): told for told in before.statuses} if before is not None else {}
     found = []
     for told in now.statuses:
@@ -103,7 +103,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def show(now: Sample) -> None:
-    """Prints what became of packets since the start of each agent."""
+    """Prints the packets since the start of each agent."""
     for report in reports(now):
         print(f"hawkwing {_who(report.agent)}, since its start {_ago(report.agent)} ago:")
         for line in lines(report):
@@ -116,7 +116,7 @@ def show_json(now: Sample) -> None:
 
 
 def follow(now: Sample, take: Callable[[], Sample], as_json: bool, pause: Callable[[], object]) -> None:
-    """Prints what became of packets since the last lines, again and again, until Ctrl-C."""
+    """Prints new packets repeatedly, until Ctrl-C."""
     write = _write_json if as_json else _write
     with watch.until_interrupted():
         write(reports(now))
@@ -125,7 +125,7 @@ def follow(now: Sample, take: Callable[[], Sample], as_json: bool, pause: Callab
             try:
                 before, now = now, take()
             except HawkwingError as error:
-                # An agent that starts or stops at this moment.
+                # An agent is just starting or stopping.
                 print(f"hawkwing: {error}", file=sys.stderr)
                 continue
             write(reports(now, before))

@@ -1,4 +1,4 @@
-"""How a command ends before its end: by a signal, with one line; or because nobody reads what it prints."""
+"""How a command ends early: by a signal, with one line; or because its output is closed."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def _prefixed(program: str, text: str) -> str:
 
 @dataclass
 class _State:
-    """What has come so far. The handlers belong to the process, and so does this."""
+    """The signals received so far; global, like the handlers."""
 
     asked: int = 0
     raised: bool = False
@@ -59,26 +59,26 @@ def _say(program: str, number: int) -> None:
         return
     word = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
     with suppress(OSError):
-        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        # Not through sys.stderr: the signal may have interrupted a write to it.
         os.write(2, f"{_state.line(program, word)}\n".encode())
 
 
 def say_in(line: Callable[[str, str], str]) -> None:
-    """From now on a signal's line is what this makes of program and text."""
+    """Sets the function that formats a signal's line from program and text."""
     _state.line = line
 
 
 @contextmanager
 def at_once(program: str, last: bool = False) -> Iterator[None]:
-    """Ctrl-C ends the process where it is: for as long as there is nothing to tidy up.
+    """Ctrl-C ends the process at once, while there is nothing to clean up.
 
-    If it is the `last` that the process does, signals are ignored afterwards: Python's own end is not to be
-    interrupted, with words about threads and modules.
+    With `last`, signals are ignored afterwards: they must not interrupt Python's own shutdown, which would
+    print errors about threads and modules.
     """
 
     def leave(number: int, _frame: FrameType | None) -> None:
         _say(program, number)
-        # No exception: one that is raised while a module is imported can be swallowed, or shown.
+        # No exception: one that is raised during an import can be swallowed, or shown.
         os._exit(128 + number)
 
     before = signal.signal(signal.SIGINT, leave)
@@ -92,9 +92,9 @@ def at_once(program: str, last: bool = False) -> Iterator[None]:
 
 
 def tidily(program: str, failure: Callable[[int], BaseException] = _failure, once: bool = False) -> None:
-    """From now on SIGNALS raise `failure`, only the first one if `once`: what was made is taken away again.
+    """From now on SIGNALS raise `failure`, only the first one if `once`, so the command can clean up.
 
-    SIGHUP stays ignored where it was (nohup). Without a `program` no line is printed.
+    SIGHUP stays ignored if it was (nohup). Without a `program` no line is printed.
     """
     _state.failure, _state.once = failure, once
     _quiet_where_swallowed()
@@ -104,9 +104,9 @@ def tidily(program: str, failure: Callable[[int], BaseException] = _failure, onc
 
 
 def _quiet_where_swallowed() -> None:
-    """Python shows what was raised in a destructor or a callback of a weak reference, and goes on.
+    """Python prints exceptions in destructors and callbacks of weak references, and continues.
 
-    The signal's own is not shown: `check` raises it again.
+    The signal's exception is not printed: `check` raises it again.
     """
     others = sys.unraisablehook
 
@@ -118,14 +118,14 @@ def _quiet_where_swallowed() -> None:
 
 
 def check() -> None:
-    """Raises again what a signal has raised: libraries may have swallowed it."""
+    """Raises the exception of a signal again, which libraries may have swallowed."""
     if _state.asked:
         _state.fail()
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """What is done inside is not interrupted: a signal that comes raises at the end of it."""
+    """Defers signals: one that arrives inside raises its exception at the end."""
     _state.shields += 1
     try:
         yield
@@ -137,7 +137,7 @@ def shielded() -> Iterator[None]:
 
 @contextmanager
 def put_off() -> Iterator[None]:
-    """SIGNALS wait until its end, and never reach the processes that are started meanwhile."""
+    """Blocks SIGNALS until its end, also for processes that are started inside."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -146,10 +146,10 @@ def put_off() -> Iterator[None]:
 
 
 def told(loop: "AbstractEventLoop", heard: Callable[[int], None]) -> Callable[[], None]:
-    """From now on SIGNALS call `heard` in the loop, and raise nothing; after the result they change nothing.
+    """From now on SIGNALS call `heard` in the loop, and raise nothing; call the result to ignore them.
 
-    Not by the loop's own handlers: when a loop is closed it puts the system's in their place, which end the
-    process in the middle of its tidying up.
+    Not with the loop's own handlers: closing a loop restores the default ones, which end the process during
+    its clean-up.
     """
     reader, writer = socket.socketpair()
     for end in (reader, writer):
@@ -174,7 +174,7 @@ def told(loop: "AbstractEventLoop", heard: Callable[[int], None]) -> Callable[[]
 
 @contextmanager
 def noted() -> Iterator[socket.socket]:
-    """Inside, SIGINT and SIGTERM raise nothing: the result can be read from once one has come."""
+    """Inside, SIGINT and SIGTERM raise nothing; the result becomes readable when one has arrived."""
     reader, writer = socket.socketpair()
     for end in (reader, writer):
         end.setblocking(False)
@@ -192,15 +192,15 @@ def noted() -> Iterator[socket.socket]:
 
 
 def undisturbed() -> None:
-    """From now on SIGNALS change nothing, neither here nor in the processes that are started."""
+    """From now on SIGNALS have no effect, neither here nor in processes that are started."""
     for number in SIGNALS:
-        # A function, since what is ignored stays so in other programs.
+        # A function, because ignored signals would stay ignored in other programs.
         signal.signal(number, lambda _number, _frame: None)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def output_of(program: str, work: Callable[[], int]) -> int:
-    """The exit status of `work`, once all that it printed is written; quiet where the reader has gone."""
+    """The exit status of `work`, after its output is written; no message if the reader has gone."""
     try:
         try:
             return work()
@@ -213,7 +213,7 @@ def output_of(program: str, work: Callable[[], int]) -> int:
 
 
 def is_lost_output(error: OSError) -> bool:
-    """Files and sockets are handled where they are used: without a name it was the output."""
+    """Whether an error concerns the output: errors of files and sockets are handled where they occur."""
     return error.errno in _OUTPUT_LOST and error.filename is None
 
 

@@ -18,7 +18,7 @@ OF_A_SERVER = "a server sends each reply on the reverse path of its request; see
 
 
 def targets(steering: Steering, destination: str) -> list[IPv6Address] | str:
-    """An address, or all addresses of a name; a sentence where there is none."""
+    """An address, or all addresses of a name; a sentence if there are none."""
     try:
         return [IPv6Address(destination)]
     except ValueError:
@@ -35,7 +35,7 @@ def sentence(
     port: int,
     labels: Labels = NO_LABELS,
 ) -> str:
-    """The answer for packets to a port of an address, or of each address of a name (one line each)."""
+    """The answer for packets to a port of an address, or of each address of a name, one line each."""
     found = targets(steering, destination)
     if isinstance(found, str):
         return found
@@ -43,14 +43,14 @@ def sentence(
 
 
 def where_attached(answer: str, attachments: Sequence[Mapping[str, Any]]) -> str:
-    """The answer, which holds where the programs are attached, after what is wrong with that."""
+    """The answer, after any problems with the attachment of the programs."""
     if attachments and not any(one["attached"] for one in attachments):
         answer = "\n".join(f"once attached, {line}" for line in answer.splitlines())
     return "\n".join([*attachment_problems(attachments), answer])
 
 
 def attachment_problems(attachments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is wrong with the attachments, a sentence each."""
+    """The problems of the attachments, one sentence each."""
     problems = [str(one["problem"]) for one in attachments if not one["attached"]]
     only = "" if len(problems) == len(attachments) else " on this interface"
     told = [f"not attached: {problem}; packets are sent without an SRH{only}" for problem in problems]
@@ -73,7 +73,7 @@ def _one(
 
 
 def _used(steering: Steering, binding: Binding, labels: Labels) -> str:
-    """The path, or the paths with the share of each, and what probes say against one."""
+    """The path, or the paths with their shares, and a hint if no probe returns."""
     if not steering.buckets_of(binding):
         return labels.path(binding.path)
     uses = [use for use in usage.of_binding(steering, binding) if use.share]

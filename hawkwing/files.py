@@ -1,4 +1,4 @@
-"""Files in /run: written whole or not at all, for root's eyes only."""
+"""Files in /run: written atomically, readable by root only."""
 
 import os
 from pathlib import Path
@@ -9,24 +9,24 @@ _MODE = 0o600
 
 
 class RunFile:
-    """What one process leaves there for the next; DataplaneError has one sentence where that fails."""
+    """A file from one process for the next; DataplaneError with one sentence if writing fails."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def exists(self) -> bool:
-        """Is it there?"""
+        """Whether the file exists."""
         return self.path.exists()
 
     def read(self) -> str | None:
-        """Its text; None where there is none that can be read."""
+        """Its text; None if it can't be read."""
         try:
             return self.path.read_text()
         except (OSError, ValueError):
             return None
 
     def write(self, text: str) -> None:
-        """Others see the old text or the new one."""
+        """Writes the text atomically."""
         temporary = self._temporary
         try:
             with os.fdopen(
@@ -40,7 +40,7 @@ class RunFile:
             raise DataplaneError(f"can't write {self.path}: {error.strerror}") from None
 
     def remove(self) -> None:
-        """Already gone is fine; with what a process that was killed in the middle of writing has left."""
+        """Removes the file, if it exists, and temporary files of killed processes."""
         _remove(self.path)
         _remove(self._temporary)
 

@@ -1,7 +1,7 @@
-"""What a restarted agent takes over from the one before, also where that was killed.
+"""The state that a restarted agent takes over from its predecessor, also after a kill.
 
 A client saves the addresses of its names and the controller's last valid paths in a small file. A server's
-learned flows are in its maps, which the next agent finds through the programs that are still attached.
+learned flows are in its maps, which the next agent finds through the attached programs.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from hawkwing.tasks import Supervisor
 
 log = logging.getLogger(__name__)
 _INHERITED_TTL = 60.0
-_KERNEL_NAME = 15  # a map's name is cut there
+_KERNEL_NAME = 15  # the kernel truncates map names
 _AT_ONCE = 10
 _PAUSE = 0.1
-_REST = 4  # seconds of rest for each second of writing
+_REST = 4  # seconds of pause for each second of writing
 
 
 def _file(role: str, interface: str) -> Path:
@@ -42,7 +42,7 @@ def _programs_file(role: str, interface: str) -> Path:
 
 
 def tidy(role: str, interface: str) -> None:
-    """Discards saved state if the filters are no longer attached: it is outdated."""
+    """Discards saved state if the filters are no longer attached: it is out of date."""
     left = _file(role, interface).exists() or _programs_file(role, interface).exists()
     if left and not attach.left_behind(role, interface):
         discard(role, interface)
@@ -51,25 +51,25 @@ def tidy(role: str, interface: str) -> None:
 class Note:
     """Which programs are attached, and a digest of their maps' layout, for the next agent.
 
-    It is there before the programs are: an agent may be killed while it attaches.
+    It is written before the programs are attached, because an agent may be killed meanwhile.
     """
 
     def __init__(self, role: str, interface: str) -> None:
         self._path = _programs_file(role, interface)
-        #: The ids of the programs that the agent before has noted.
+        #: The ids of the programs that the previous agent has recorded.
         self.former = noted_programs(role, interface)
         self._before = RunFile(self._path).read()
 
     def announce(self, programs: Iterable[int]) -> None:
-        """These are about to take the place of the former ones."""
+        """Records programs that are about to replace the former ones."""
         self._write(json.dumps({"meaning": meaning(), "programs": list(programs), "former": self.former}))
 
     def confirm(self, programs: Iterable[int]) -> None:
-        """These are attached, and no others."""
+        """Records that these programs are attached, and no others."""
         self._write(json.dumps({"meaning": meaning(), "programs": list(programs)}))
 
     def take_back(self) -> None:
-        """They were not attached: what the agent before has noted is still right."""
+        """Restores the previous agent's record: the new programs were not attached."""
         if self._before is None:
             RunFile(self._path).remove()
         else:
@@ -80,7 +80,7 @@ class Note:
 
 
 def programs_of_others(role: str) -> set[int]:
-    """The ids of programs that agents of the other role have noted, on whatever interface."""
+    """The ids of programs that agents of the other role have recorded, on any interface."""
     folder = runtime_folder()
     noted: set[int] = set()
     for other in ROLES:
@@ -91,7 +91,7 @@ def programs_of_others(role: str) -> set[int]:
 
 
 def noted_programs(role: str, interface: str) -> list[int]:
-    """The ids of all programs that an agent has noted; none where there is no note."""
+    """The ids of all programs that an agent has recorded; none without a record."""
     try:
         note = json.loads(_programs_file(role, interface).read_text())
         numbers = [*note["programs"], *note.get("former", ())]
@@ -126,7 +126,7 @@ def running_maps(role: str, interface: str) -> dict[str, int]:
     except PermissionError:
         log.warning("taking over the previous agent's flows needs CAP_SYS_ADMIN: flows are learned again")
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        # No file: nothing was kept. No such program: its filter was removed.
+        # No file: no filters were kept. No such program: its filter was removed.
         _close(stored)
     return maps
 
@@ -147,7 +147,7 @@ class Saver:
         self._task: asyncio.Task[None] | None = None
 
     def soon(self) -> None:
-        """Saves soon: the first change at once, changes in quick succession together."""
+        """Saves soon: the first change at once, later ones combined."""
         self._unsaved = True
         if self._task is None or self._task.done():
             self._task = self._tasks.once("saving learned addresses and paths", self._save_while_unsaved())
@@ -166,7 +166,7 @@ class Saver:
             for number, piece in enumerate(_state(self._steering)):
                 pieces.append(piece)
                 if number % _AT_ONCE == 0:
-                    # It is the whole state each time: paths to be applied must not wait for it.
+                    # Each time it writes the whole state: the application of paths must not wait for it.
                     await asyncio.sleep(0)
             self._write("".join(pieces))
             await asyncio.sleep(max(_PAUSE, _REST * (time.monotonic() - begun)))
@@ -179,7 +179,7 @@ class Saver:
 
 
 def _state(steering: Steering) -> Iterator[str]:
-    """The file's text in pieces, none of which takes long."""
+    """The file's text in pieces, each of which takes little time."""
     yield '{"names": {'
     comma = ""
     for name, found in steering.learned().items():
@@ -203,7 +203,7 @@ def _answer(query: PathQuery, sids: SidList) -> dict[str, object]:
 
 
 def restore(steering: Steering, interface: str) -> None:
-    """Takes over the previous agent's state, without what the configuration no longer has."""
+    """Takes over the previous agent's state, except for entries that are no longer configured."""
     try:
         state = json.loads(_file("client", interface).read_text())
         answers = [
@@ -229,7 +229,7 @@ def discard(role: str, interface: str) -> None:
         try:
             RunFile(path).remove()
         except DataplaneError as error:
-            # The filters have to be removed all the same.
+            # The filters must be removed in any case.
             log.warning("%s", error)
 
 

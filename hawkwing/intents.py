@@ -52,7 +52,7 @@ class Intent:
 
 
 def order_problem(types: Sequence[IntentType | None]) -> str | None:
-    """What is wrong with the order of these intents, or None; an unknown type is None in `types`."""
+    """A sentence if the order of these intents is wrong, or None; an unknown type is None in `types`."""
     for index, kind in enumerate(types):
         if kind is IntentType.SFC and index > 0:
             return "sfc must be the first intent of its list"
@@ -104,7 +104,7 @@ def _refusals_of_one(intent: Intent) -> Iterator[str]:
 
 
 def hawkeye_faults(intents: Sequence[Intent]) -> list[str]:
-    """What HawkEye 1.0.1 does wrong with a request that it does not refuse, one sentence each."""
+    """The faults of HawkEye 1.0.1 with an accepted request, one sentence each."""
     structure = (IntentType.SFC, IntentType.FLEX_ALGO)
     kinds = {intent.type for intent in intents}
     metrics = [intent for intent in intents if intent.type not in structure]
@@ -140,7 +140,7 @@ def _faults_of_combination(kinds: Sequence[IntentType]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class PathQuery:
-    """A request for one path; the order of its intents matters, HawkEye weights them by it."""
+    """A request for one path; HawkEye weights the intents by their order."""
 
     source: IPv6Address
     destination: IPv6Address

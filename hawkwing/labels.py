@@ -1,7 +1,7 @@
-"""Names of nodes by SID, for paths as people read them. Pure.
+"""Names of nodes by SID, for readable paths. No I/O.
 
-A label belongs to one SID. So a container of compressed SIDs is unpacked first: each of its C-SIDs, behind
-the block, has a label of its own.
+A label belongs to one SID. A container of compressed SIDs is unpacked first: each of its C-SIDs (with the
+block's prefix) has its own label.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _NONE: Mapping[IPv6Address, str] = MappingProxyType({})
 
 
 def path_text(nodes: Sequence[str]) -> str:
-    """A path as it is shown; empty where there is none."""
+    """A path as text; empty if there is none."""
     return " > ".join(nodes)
 
 
 def path_of(told: Mapping[str, Any]) -> str:
-    """The path of what an agent has told: by names if it has labels."""
+    """The path in an agent's answer: with names if it has labels."""
     return path_text(told.get("nodes", told["sids"]))
 
 
@@ -38,13 +38,13 @@ class Labels:
         return bool(self._names)
 
     def nodes(self, sids: Sequence[IPv6Address]) -> list[str]:
-        """A path in travel order: the label of each SID, else the SID; without any labels as it is."""
+        """A path in travel order: the label of each SID, or the SID; unchanged without labels."""
         if not self._names:
             return [str(sid) for sid in sids]
         return [self._names.get(sid) or str(sid) for sid in unpack(sids, self._blocks)]
 
     def of_texts(self, sids: object) -> dict[str, str]:
-        """Those of SIDs as text, by what was asked for; what is no SID has none."""
+        """The labels of SIDs given as text; texts that are not SIDs are ignored."""
         found = {}
         for text in sids if isinstance(sids, list) else ():
             with suppress(ValueError):
@@ -53,7 +53,7 @@ class Labels:
         return found
 
     def path(self, sids: Sequence[IPv6Address]) -> str:
-        """The same as text."""
+        """A path as text, with labels."""
         return path_text(self.nodes(sids))
 
 

@@ -1,8 +1,8 @@
 """Locks that one process has at a time, with a file that disappears with its lock.
 
-The file alone is not enough: somebody may remove it while it is locked, and the next process would lock a new
-one. So whoever has the lock has an abstract Unix address, too (unix(7)): nobody can remove that, the kernel
-frees it when its process ends, and it tells the process.
+The file alone is not enough: if another program removes it while it is locked, the next process would lock a
+new one. So the holder of the lock also has an abstract Unix address (unix(7)): nobody can remove that, the
+kernel frees it when its process ends, and it identifies the process.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ _LONGEST_NAME = 100
 
 
 class Lock:
-    """Taken until `release` or the end of the process; BlockingIOError if it is taken and `wait` is off."""
+    """Held until `release` or the end of the process; BlockingIOError if it is taken and `wait` is off."""
 
     def __init__(self, path: Path, wait: bool = True) -> None:
         self.path = path
@@ -39,12 +39,12 @@ class Lock:
                 raise
 
     def write(self, text: str) -> None:
-        """What others find in the file."""
+        """Writes text to the file, for other processes."""
         os.ftruncate(self._file.fileno(), 0)
         os.pwrite(self._file.fileno(), text.encode(), 0)
 
     def release(self) -> None:
-        """Gives the lock back and removes its file."""
+        """Releases the lock and removes its file."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
         self._address.close()
@@ -52,7 +52,7 @@ class Lock:
 
 
 def holder_of(path: Path) -> int | None:
-    """The process that has the lock; None where nobody has it."""
+    """The process that has the lock; None if it is free."""
     with socket.socket(socket.AF_UNIX) as asking:
         return _peer(asking)[0] if _reached(asking, path) else None
 
@@ -72,7 +72,7 @@ def _address(path: Path) -> socket.socket:
     except OSError:
         with socket.socket(socket.AF_UNIX) as asking:
             reached = _reached(asking, path)
-            # Others may take any address, to keep us out.
+            # Other users can take any address, to block us.
             if reached and _peer(asking)[1] not in (0, os.geteuid()):
                 return taken
         taken.close()
@@ -100,16 +100,16 @@ def _peer(asking: socket.socket) -> tuple[int, int]:
 def _wait_for_holder(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as asking:
         if _reached(asking, path):
-            # Nobody accepts it: it ends with the process that has the address.
+            # Never accepted: the connection ends with the process that has the address.
             with suppress(OSError):
                 asking.recv(1)
 
 
 def locked_file(path: Path, wait: bool = True) -> IO[str]:
-    """The file, made where it is missing and locked; BlockingIOError if another has it and `wait` is off.
+    """Creates the file if needed, and locks it; BlockingIOError if it is locked and `wait` is off.
 
-    Whoever has the lock may remove the file. Who waited for it then has the lock of a file that nobody
-    finds any more, and tries again with the one that is there.
+    The holder of the lock may remove the file. A process that waited then has the lock of a removed file, and
+    tries again with the current file.
     """
     while True:
         try:
@@ -118,7 +118,7 @@ def locked_file(path: Path, wait: bool = True) -> IO[str]:
         except (FileNotFoundError, FileExistsError):
             if _is_in_the_way(path.parent):
                 raise
-            # The folder has gone with the lock before, in between.
+            # The folder was removed with the previous lock.
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -1,4 +1,4 @@
-"""The log's lines: a prefix or JSON, and no line again and again."""
+"""The log's lines: with a prefix or as JSON, without endless repetitions."""
 
 import json
 import logging
@@ -13,16 +13,16 @@ _MOST_REMEMBERED = 1000
 
 
 class Repetitions(logging.Filter):
-    """Lets a line through three times a minute; after that it says how often it was left out."""
+    """Passes a line three times a minute; later it reports how often it was suppressed."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now = now
-        #: Of each line: when its minute began, how often it came, how often it was left out.
+        #: For each line: start of its minute, number of occurrences, number of suppressed ones.
         self._seen: dict[tuple[int, str], tuple[float, int, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False: leave it out."""
+        """False: suppress the line."""
         key = record.levelno, record.getMessage()
         now = self._now()
         begun, times, left_out = self._seen.pop(key, (now, 0, 0))
@@ -41,32 +41,32 @@ class Prefixed(logging.Formatter):
     """`hawkwing: warning: ...`, without colours."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, unless an exception comes with it."""
+        """One line, unless it has an exception."""
         prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         return f"hawkwing: {prefix}{super().format(record)}"
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line; whose it is comes with it, because a host can have several agents."""
+    """One JSON object per line, with role and interface, because a host can have several agents."""
 
     def __init__(self, role: str, interfaces: Sequence[str]) -> None:
         super().__init__()
         self._whose = {"role": role, "interface": ",".join(interfaces)}
 
     def format(self, record: logging.LogRecord) -> str:
-        """The object; with the key `exception` where one comes with it."""
+        """The object; with the key `exception` if there is one."""
         more = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
         return self.line(record.levelname.lower(), record.getMessage(), record.created, **more)
 
     def line(self, level: str, message: str, at: float | None = None, **more: str) -> str:
-        """The same of what is not logged; `at` is Unix time, now if there is none."""
+        """The object for a message outside the log; `at` is Unix time, by default now."""
         when = datetime.fromtimestamp(time.time() if at is None else at, UTC)
         stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return json.dumps({"time": stamp, "level": level, "message": message, **self._whose, **more})
 
 
 def to_standard_error(verbose: bool, json_lines: JsonLines | None = None) -> None:
-    """Sets logging up for an agent; with `json_lines` also for what a signal says."""
+    """Configures logging for an agent; with `json_lines` also the line of a signal."""
     handler = logging.StreamHandler()
     handler.setFormatter(json_lines or Prefixed())
     if json_lines is not None:

@@ -1,8 +1,8 @@
-"""Keeps the next hops of first segments as the kernel's routes and neighbours have them.
+"""Keeps the next hops of first segments up to date with the kernel's routes and neighbours.
 
-The kernel chooses the next hop of a packet by its destination, before the packet gets its SRH. If the first
-segment has another one, the data plane sends the packet there (bpf/next_hop.h). It compares link-layer
-addresses, so that packets need no second look-up where both are the same.
+The kernel selects the next hop of a packet by its destination, before the packet gets its SRH. If the first
+segment has another next hop, the data plane sends the packet there (bpf/next_hop.h). It compares link-layer
+addresses, so packets need no second look-up if both are the same.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from hawkwing.tasks import SLICE
 _AT_ONCE = 1024
 _CHUNK = 256
 _QUIET = 0.1
-"""Seconds that changes are collected for, at least."""
+"""Minimum number of seconds for which changes are collected."""
 _LOOK = 1.0
-"""Seconds between looks at what the data plane has learned."""
+"""Seconds between checks for paths that the data plane has learned."""
 _MOST_SOUGHT = 256
-"""Neighbours that the kernel looks for at once: its table of them is small."""
+"""Neighbours that the kernel resolves at once: its table is small."""
 
 
 @dataclass(slots=True)
 class _Found:
-    """What was found for a segment; all segments behind a neighbour share it."""
+    """The next hop of a segment; all segments behind a neighbour share it."""
 
     next_hop: NextHop | None
     outdated: bool = False
@@ -38,7 +38,7 @@ class _Found:
 
 
 class NextHops:
-    """Answers from memory, until a route, a neighbour or an interface changes."""
+    """Caches next hops until a route, a neighbour or an interface changes."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class NextHops:
         table: PolicyNextHops,
         rerouted: Callable[[], None] = lambda: None,
     ) -> None:
-        """`links` tells the indexes of our interfaces at present, in the user's order.
+        """`links` returns the current indexes of our interfaces, in the user's order.
 
         `rerouted` is called when routes may have changed, in the loop of `run`.
         """
@@ -65,11 +65,11 @@ class NextHops:
         self._quiet = _QUIET
 
     def close(self) -> None:
-        """Lets go of its sockets."""
+        """Closes its sockets."""
         self._kernel.close()
 
     def of(self, segment: IPv6Address) -> NextHop | None:
-        """Of a packet to this segment on our interfaces; None: it has no route there."""
+        """The next hop to this segment on our interfaces; None without a route."""
         if segment not in self._known and len(self._known) >= _AT_ONCE:
             # `run` will write it.
             self._changed.set()
@@ -77,7 +77,7 @@ class NextHops:
         return self._next_hop(segment)
 
     def reaches(self, segment: IPv6Address) -> bool:
-        """Does a route lead to this segment on our interfaces, of whatever kind?"""
+        """Whether a route of any kind leads to this segment on our interfaces."""
         links = self._links_now()
         leg = self._kernel.route(segment)
         if leg is None:
@@ -85,7 +85,7 @@ class NextHops:
         return leg.link in links or any(self._kernel.route(segment, link) is not None for link in links)
 
     def look_again(self) -> None:
-        """Routes have changed, or our interfaces: nothing that is known holds any more."""
+        """Clears the cache: routes or our interfaces have changed."""
         self._routes_changed = True
         self._changed.set()
 
@@ -98,7 +98,7 @@ class NextHops:
     def _resolve(self, segment: IPv6Address) -> _Found:
         leg = self._kernel.route(segment)
         if leg is None or leg.link not in self._links:
-            # Not through another interface: where the user has HawkWing, the network knows the SIDs.
+            # Not through other interfaces: the network knows the SIDs where the user runs HawkWing.
             legs = (self._kernel.route(segment, link) for link in self._links)
             leg = next((leg for leg in legs if leg is not None), None)
             if leg is None:
@@ -120,10 +120,10 @@ class NextHops:
         return found
 
     def _of_several(self, links: Sequence[int]) -> NextHop | None:
-        """Of a route to several routers on these links (ECMP)."""
+        """The next hop of a route to several routers on these links (ECMP)."""
         everywhere = set(links) >= set(self._links)
         if everywhere and len(set(links)) == len(links):
-            # Uplinks with one router each: whichever link the kernel has chosen, it is right.
+            # Uplinks with one router each: the kernel's choice of the link is correct.
             return None
         return NextHop(ASK, 0 if everywhere else links[0])
 
@@ -135,29 +135,29 @@ class NextHops:
                 if told.neighbour in self._neighbours:
                     self._hear_of(told.neighbour)
                 if told.is_router:
-                    # One that is forgotten counts as one that answers.
+                    # A neighbour without an entry counts as reachable.
                     self._hear_of_router(told.neighbour, news.kind == DELNEIGH or told.answers)
 
     def _hear_of_router(self, router: Neighbour, answers: bool | None) -> None:
-        """Of routes alike, the kernel takes those of routers that answer."""
+        """Of equal routes, the kernel uses those with reachable routers."""
         if answers is not None and answers == (router in self._silent):
             (self._silent.discard if answers else self._silent.add)(router)
             self.look_again()
 
     def _hear_of(self, neighbour: Neighbour) -> None:
-        """Most of its changes are not of its address: the kernel tells of each one of its state."""
+        """Whether a neighbour's address has changed: most notifications are about its state."""
         address, found = self._kernel.link_layer_address(neighbour), self._neighbours[neighbour]
         if address is not None:
             self._sought.discard(neighbour)
             if found.next_hop is not None and found.next_hop.link_layer == address:
                 return
-        # The kernel may choose another router while this one can't be reached.
+        # The kernel may select another router while this one is unreachable.
         found.outdated = True
         del self._neighbours[neighbour]
         self._changed.set()
 
     async def settle(self, patience: float = 1.0) -> None:
-        """Waits until `run` has found the neighbours at hand, or so many seconds have passed.
+        """Waits until `run` has resolved the current neighbours, or until the time is over.
 
         Until its address is known, large datagrams to a next hop can't be split (bpf/egress.h).
         """
@@ -166,13 +166,13 @@ class NextHops:
                 await self._settled.wait()
 
     async def run(self, learning: bool) -> None:
-        """Writes what has changed into the policies; for ever.
+        """Writes changes into the policies, in an endless loop.
 
-        While `learning`, the data plane makes policies, too.
+        With `learning`, the data plane creates policies, too.
         """
         loop = asyncio.get_running_loop()
         loop.add_reader(self._kernel.fd, self._hear)
-        # After a failure, too.
+        # Also after a failure.
         self._changed.set()
         seen: object = None
         try:
@@ -181,7 +181,7 @@ class NextHops:
                     await asyncio.sleep(self._quiet)
                     self._forget()
                     self._rerouted()
-                # Taken before: what the data plane learns meanwhile is a change.
+                # Read before: what the data plane learns meanwhile is a change.
                 snapshot = self._table.snapshot() if learning else None
                 if self._changed.is_set() or seen != snapshot:
                     self._changed.clear()
@@ -191,10 +191,10 @@ class NextHops:
                     if not self._sought:
                         self._settled.set()
                     if forgotten:
-                        # Where routes change all the time, others have half of it.
+                        # If routes change all the time, other tasks get half of it.
                         self._quiet = max(_QUIET, time.monotonic() - begun)
                 with suppress(TimeoutError):
-                    # Not wait_for: on Python 3.11 it can swallow being cancelled.
+                    # Not wait_for: on Python 3.11 it can swallow a cancellation.
                     async with asyncio.timeout(_LOOK if learning else None):
                         await self._changed.wait()
         finally:
@@ -221,7 +221,7 @@ class NextHops:
                 await asyncio.sleep(0)
                 end = time.monotonic() + SLICE
         if len(self._known) > 2 * paths + _AT_ONCE:
-            # Most of them are of paths that nobody has any more.
+            # Most of them belong to paths that are no longer used.
             self._known.clear()
             self._neighbours.clear()
             self._changed.set()
@@ -230,7 +230,7 @@ class NextHops:
         next_hop, written = self._next_hop(segment), self._table.value(slot)
         unknown = next_hop is None or next_hop.link_layer == ASK
         if written & CAME_FROM_THERE and unknown and not self._known[segment].several:
-            # No better is known for a learned path than where its packets come from.
+            # For a learned path the origin of its packets is the best known next hop.
             return
         if pack(next_hop) != written:
             self._table.write(slot, pack(next_hop))

@@ -1,4 +1,4 @@
-"""What the service manager is told (sd_notify(3)): ready, reloading, stopping, alive. Without one nothing."""
+"""Notifications to the service manager (sd_notify(3)), if any: ready, reloading, stopping, alive."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ _FIRST_STORED = 3
 
 
 def send(*lines: str, file: int | None = None) -> None:
-    """One datagram of NAME=VALUE lines; a manager that has gone must not end the agent."""
+    """Sends one datagram of NAME=VALUE lines; a missing manager must not end the agent."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
@@ -21,18 +21,18 @@ def send(*lines: str, file: int | None = None) -> None:
 
 
 def ready(status: str) -> None:
-    """The agent works; `status` is the line that `systemctl status` shows."""
+    """Reports that the agent is ready; `systemctl status` shows `status`."""
     send("READY=1", f"STATUS={status}")
 
 
 def stopping() -> None:
-    """The agent begins to tidy up."""
+    """Reports that the agent begins to clean up."""
     send("STOPPING=1", "STATUS=stopping")
 
 
 @contextmanager
 def reloading() -> Iterator[None]:
-    """Tells when a reload begins and ends, also where it fails: the agent goes on with what it had."""
+    """Reports begin and end of a reload, also if it fails: the agent keeps its state."""
     send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
     try:
         yield
@@ -41,14 +41,14 @@ def reloading() -> Iterator[None]:
 
 
 def store(files: Mapping[str, int]) -> None:
-    """Gives files to the manager, which gives them to the next agent of this unit; no privilege is needed."""
+    """Stores files in the manager, for the next agent of this unit; needs no privilege."""
     for name, descriptor in files.items():
         send("FDSTOREREMOVE=1", f"FDNAME={name}")
         send("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", file=descriptor)
 
 
 def stored() -> dict[str, int]:
-    """The files that the agent before this one has given to the manager; whoever gets them closes them."""
+    """The files that the previous agent has stored in the manager; the caller closes them."""
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return {}
     os.environ.pop("LISTEN_FDS", None)
@@ -60,7 +60,7 @@ def stored() -> dict[str, int]:
 
 
 def watchdog_seconds() -> float | None:
-    """How often the manager wants a sign of life from this process; None where it wants none."""
+    """The watchdog interval of the manager for this process; None without a watchdog."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     text = os.environ.get("WATCHDOG_USEC", "")
@@ -68,7 +68,7 @@ def watchdog_seconds() -> float | None:
 
 
 async def watchdog() -> None:
-    """Gives the sign of life from the event loop: none comes where that is stuck."""
+    """Sends the keep-alive from the event loop, so a blocked loop sends none."""
     seconds = watchdog_seconds()
     while seconds is not None:
         send("WATCHDOG=1")

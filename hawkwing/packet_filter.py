@@ -2,7 +2,7 @@
 
     Ethernet, up to two VLAN tags in the frame | IPv6 | Hop-by-Hop, Destination Options (any two) | SRH
 
-A fragment has its SRH in front of the Fragment header, and so is one of them.
+Fragments are included: their SRH is before the Fragment header.
 """
 
 import struct
@@ -25,7 +25,7 @@ _MOST_TAGS, _MOST_OPTIONS = 2, 2
 
 
 class _Step(NamedTuple):
-    """An instruction; a comparison goes on at `then` if it is equal, else with the next one."""
+    """An instruction; a comparison continues at `then` if it is equal, otherwise with the next one."""
 
     code: int
     value: int = 0
@@ -40,7 +40,7 @@ def with_srh(ethernet: bool = True) -> Program:
 
 
 def _behind_ethernet() -> Iterable[_Step]:
-    """X becomes the place of the IPv6 header."""
+    """Sets X to the position of the IPv6 header."""
     for tags in range(_MOST_TAGS + 1):
         yield _Step(_LOAD_HALF, 12 + 4 * tags, label=f"type {tags}")
         yield _Step(_JUMP_IF_EQUAL, _IPV6, f"ipv6 {tags}")
@@ -62,7 +62,7 @@ def _of_ip() -> Iterable[_Step]:
 
 
 def _routing_header() -> Iterable[_Step]:
-    """From IPv6 at X on; X grows by the headers that are skipped."""
+    """Parses from the IPv6 header at X on; adds the length of skipped headers to X."""
     yield _Step(_LOAD_BYTE_X, _NEXT_HEADER, label="headers")
     for skipped in range(_MOST_OPTIONS + 1):
         yield _Step(_JUMP_IF_EQUAL, _ROUTING, "routing")

@@ -1,7 +1,7 @@
-"""A packet socket with a ring: frames are copied as they were when they passed.
+"""A packet socket with a ring, which copies frames when they pass.
 
-An ordinary packet socket only keeps a reference: on a virtual link the next router, which rewrites the
-destination in place, would change what was captured.
+An ordinary packet socket only keeps a reference: on a virtual link the next router rewrites the destination
+in place, and would change the captured frame.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from hawkwing.packet_filter import Program
 
 ETH_P_ALL, ETH_P_IPV6, ETH_P_8021Q = 0x0003, 0x86DD, 0x8100
 SIZE, FRAMES = 2048, 2048
-"""Bytes of the ring for a frame with its header, and how many frames it has."""
+"""Bytes per frame in the ring, with header, and the number of frames."""
 _SOL_PACKET, _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION = 263, 5, 6, 10
 _SO_ATTACH_FILTER = 26
 _TPACKET_V2 = 1
@@ -30,7 +30,7 @@ _BILLION = 10**9
 
 
 class Captured(NamedTuple):
-    """A frame: its time in nanoseconds, and its length on the link, of which `data` can be the beginning.
+    """A frame: time in nanoseconds, and length on the link; `data` may be truncated.
 
     `unfinished`: its checksum is not computed yet. `bare`: it has no link-layer header.
     """
@@ -74,11 +74,11 @@ class PacketRing:
         self._next = 0
 
     def fileno(self) -> int:
-        """To wait for frames (select)."""
+        """The descriptor to wait for frames (select)."""
         return self._socket.fileno()
 
     def read(self) -> Iterator[Captured]:
-        """The frames since the last call; VLAN tags are where they are on the wire."""
+        """The frames since the last call, with VLAN tags as on the wire."""
         while True:
             at = self._next * self._size
             header = _FRAME_HEADER.unpack_from(self._ring, at)
@@ -90,7 +90,7 @@ class PacketRing:
             struct.pack_into("=I", self._ring, at, 0)
             self._next = (self._next + 1) % self._frames
             if status & _TP_STATUS_VLAN_VALID and mac != net and len(data) >= 12:
-                # The kernel keeps a tag beside the frame; on the wire it is in it.
+                # The kernel stores a tag outside the frame; on the wire it is inside.
                 known = status & _TP_STATUS_VLAN_TPID_VALID
                 data = data[:12] + struct.pack("!HH", tag_type if known else ETH_P_8021Q, tag) + data[12:]
                 length += 4
@@ -105,12 +105,12 @@ class PacketRing:
             )
 
     def lost(self) -> int:
-        """Frames since the last call for which the ring had no room."""
+        """The number of frames since the last call that did not fit into the ring."""
         _seen, lost = struct.unpack("=II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
         return int(lost)
 
     def clear_error(self) -> None:
-        """Takes an error from the socket, such as that of an interface that was set down."""
+        """Clears a pending error of the socket, such as that of an interface that was set down."""
         self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class PacketRing:
 
 
 def attach(to: socket.socket, program: Program) -> None:
-    """Gives a socket a filter (struct sock_fprog)."""
+    """Attaches a filter to a socket (struct sock_fprog)."""
     code = ctypes.create_string_buffer(program, len(program))
     to.setsockopt(
         socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 ETHERNET, RAW_IP = 1, 101
 """Link types: frames with an Ethernet header, packets that begin with their IP header."""
 HELD_NS = 50_000_000
-"""Nanoseconds for which packets wait for earlier ones of other interfaces."""
+"""Nanoseconds that packets wait for earlier ones of other interfaces."""
 _SECTION, _INTERFACE, _PACKET = 0x0A0D0D0A, 1, 6
 _BYTE_ORDER, _MAJOR, _MINOR, _UNKNOWN_LENGTH = 0x1A2B3C4D, 1, 0, -1
 _ANY_LENGTH = 0
@@ -51,7 +51,7 @@ def interface(name: str, description: str, link_type: int = ETHERNET) -> bytes:
 
 @dataclass(frozen=True, order=True)
 class Record:
-    """A frame with its time in nanoseconds; `length` is what was sent, `data` may be less."""
+    """A frame with its time in nanoseconds; `length` is the original length, `data` may be shorter."""
 
     time: int
     data: bytes
@@ -67,7 +67,7 @@ def packet(number: int, record: Record, outbound: bool) -> bytes:
 
 
 class InOrder:
-    """Packet blocks of several interfaces in the order of their times, however they come."""
+    """Sorts packet blocks of several interfaces by time."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, bytes]] = []
@@ -80,7 +80,7 @@ class InOrder:
         heapq.heappush(self._waiting, (time, block))
 
     def release(self, now: int | None, most: int | None = None) -> list[bytes]:
-        """The blocks that have waited long enough (now None: all), `most` of them."""
+        """The blocks that have waited long enough (now None: all), at most `most`."""
         blocks: list[bytes] = []
         while self._waiting and (now is None or self._waiting[0][0] <= now - HELD_NS):
             if most is not None and len(blocks) == most:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Contents(NamedTuple):
-    """What the files hold: two of the same are the same credentials, whatever the files are called."""
+    """The content of the files; equal content means equal credentials."""
 
     ca: bytes | None
     certificate: bytes | None
@@ -21,7 +21,7 @@ class Contents(NamedTuple):
 
 
 def read_contents(tls: Tls) -> Contents:
-    """The files as they are now, checked; ControllerError names the one that is wrong."""
+    """Reads and checks the files; ControllerError names an invalid one."""
     for name, problem in pem_problems(tls):
         raise ControllerError(f"hawkeye.tls.{name}: {problem}")
     try:
@@ -31,7 +31,7 @@ def read_contents(tls: Tls) -> Contents:
 
 
 def folder_of(config_file: Path) -> Path:
-    """Where the relative paths of a configuration begin: beside the file, or beside the link to it."""
+    """The folder for relative paths of a configuration: that of the file, or of the symbolic link to it."""
     return Path.cwd() if config_file == Path("/dev/stdin") else config_file.absolute().parent
 
 
@@ -42,7 +42,7 @@ def pem_problems(tls: Tls | None, config_file: Path | None = None) -> Iterator[t
     """
     if tls is None:
         return
-    import ssl  # needs time and memory: loaded only where there is TLS
+    import ssl  # needs time and memory: imported only for TLS
 
     if config_file is not None:
         tls = tls.beside(folder_of(config_file))

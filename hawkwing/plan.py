@@ -1,7 +1,7 @@
-"""What an agent is to do: its options and its file, read and checked before anything is changed.
+"""An agent's plan: its options and its file, read and checked before any change.
 
-A start, `hawkwing reload` and SIGHUP make the same plan. What is wrong with it is one sentence (or one a line
-of the file), and then nothing was touched.
+A start, `hawkwing reload` and SIGHUP make the same plan. An error is one sentence (or one per line of the
+file), and nothing is changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hawkwing.room import Room
 from hawkwing.sids import MAX_PREFIXES, SidList
 from hawkwing.status_model import Hook, Role
 
-_RESTART = "the running agent has room for {most:,}: restart it to make room"
+_RESTART = "the running agent has room for {most:,}: restart it to get larger tables"
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Options:
 
     @property
     def interfaces(self) -> list[str]:
-        """What the interfaces were called at the start."""
+        """The names of the interfaces at the start."""
         return [one.name for one in self.asked]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration that can be applied, and what follows from it."""
+    """A configuration that can be applied, and values derived from it."""
 
     config: Config
     desired: Desired
@@ -59,13 +59,13 @@ class Plan:
     labels: Labels = NO_LABELS
     #: Lines `FILE:LINE: warning: ...`.
     warnings: Sequence[str] = ()
-    #: Of the files for TLS with the controller.
+    #: Content of the files for TLS with the controller.
     pem: Contents | None = None
     _reading: Reading | None = None
 
     @classmethod
     def of(cls, config: Config, reading: Reading | None = None) -> Plan:
-        """Without a look at anything else; takes long for a large configuration."""
+        """Builds the plan from the file only; takes long for a large configuration."""
         tls = config.hawkeye.tls if config.hawkeye.enabled else None
         desired = Desired.of(config)
         return cls(
@@ -79,10 +79,10 @@ class Plan:
         )
 
     def fitting(self, room: Room, learned: Room, used: Collection[SidList]) -> Plan:
-        """The plan, for a running agent: ConfigError where there isn't enough room for it.
+        """The plan for a running agent; ConfigError if its tables are too small.
 
-        `room` is what its tables hold, `learned` what addresses learned from names take, and `used` has the
-        lists in use: while paths change there are the old ones and the new ones.
+        `room` is the size of its tables, `learned` the space for addresses learned from names, and `used` has
+        the lists in use: during a change both old and new lists exist.
         """
         leaving = len(set(used) - self.desired.lists())
         left = Room(
@@ -95,12 +95,12 @@ class Plan:
         found = excess(self.config, Room(*(max(number, 0) for number in left)), _RESTART)
         if found and self._reading is not None:
             raise ConfigError(self._reading.lines(found))
-        # The file's text and the places in it are not needed any more.
+        # The file's text and the places in it are no longer needed.
         return replace(self, _reading=None)
 
 
 def make_plan(options: Options) -> Plan:
-    """Reads the file and looks at every limit; HawkwingError says what is in the way."""
+    """Reads the file and checks all limits; HawkwingError with the problem."""
     if len(options.sr_domain) > MAX_PREFIXES:
         given = f"--sr-domain is given {len(options.sr_domain)} times"
         raise HawkwingError(f"{given}, at most {MAX_PREFIXES} prefixes are possible")
@@ -129,7 +129,7 @@ def _with_options(config: Config, options: Options) -> Config:
     for _index, fault in csid_faults([one.block for one in merged.csid], merged.sr_domain):
         raise HawkwingError(f"csid: {fault}")
     if options.csid:
-        # The blocks of the file, if it has any, are another matter.
+        # The file may have other blocks, which are checked separately.
         for fault in container_faults(merged.labels, options.csid):
             raise HawkwingError(f"labels: {fault}")
     return merged

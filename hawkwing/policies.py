@@ -42,7 +42,7 @@ class PolicyTable:
         return self._slots[sids]
 
     def release(self, sids: SidList) -> None:
-        """Removes one user; the slot of a list without users is free after a grace time."""
+        """Removes one user; the slot of a list without users is free after a grace period."""
         if not sids:
             return
         self._users[sids] -= 1

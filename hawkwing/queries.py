@@ -1,4 +1,4 @@
-"""Which paths a client wants from the controller, and which it got: a record a query. Pure, no I/O."""
+"""The paths that a client requests from the controller, and their answers, by query. No I/O."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Binding:
     query: PathQuery | None = None
     controller_path: SidList = ()
     since: float = field(default_factory=time.time)
-    #: The configured paths that are active, were it not for the controller's.
+    #: The configured paths that are active without a path from the controller.
     configured: tuple[Candidate, ...] = ()
     #: The controller is silent, and its path breaks a limit: the configured ones are in use instead.
     left: bool = False
@@ -39,14 +39,14 @@ class Binding:
 
     @property
     def shares(self) -> Shares:
-        """The lists in use with their weights: the controller's path, else the configured ones."""
+        """The lists in use with their weights: the controller's path, or the configured ones."""
         if self._has_controllers:
             return ((self.controller_path, 1),)
         return tuple((one.sids, one.weight) for one in self.configured)
 
     @property
     def standby(self) -> tuple[SidList, ...]:
-        """The other paths, the preferred ones first: for when those in use are dead."""
+        """The other paths, the preferred ones first: used if those in use are dead."""
         used = {sids for sids, _weight in self.shares}
         ordered = sorted(self.application.candidates, key=lambda one: -one.preference)
         others = [one.sids for one in ordered if one.sids not in used]
@@ -56,7 +56,7 @@ class Binding:
 
     @property
     def path(self) -> SidList:
-        """The SIDs in use, in travel order, of the first path of several; empty where there are none."""
+        """The SIDs in use, in travel order, of the first path of several; empty if there is no path."""
         if self._has_controllers:
             return self.controller_path
         return self.configured[0].sids if self.configured else ()
@@ -71,20 +71,20 @@ class Binding:
 
 @dataclass(slots=True)
 class _Asked:
-    """A query: who needs its path, and the path, if there was an answer."""
+    """A query: the bindings that need its path, and the path, if there was an answer."""
 
     bindings: list[Binding] = field(default_factory=list)
     path: SidList = ()
 
 
 class Queries:
-    """The queries of all bindings; those that come and go are told once, to whoever asks for changes."""
+    """The queries of all bindings; `changes` returns added and removed queries once."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._asked: dict[PathQuery, _Asked] = {}
         self._changes: dict[PathQuery, bool] = {}
-        #: Paths for queries that are not asked any more, until when; the oldest first.
+        #: Paths of removed queries, with their expiry; the oldest first.
         self.former: dict[PathQuery, tuple[float, SidList]] = {}
 
     def __contains__(self, query: PathQuery) -> bool:
@@ -94,7 +94,7 @@ class Queries:
         return iter(self._asked)
 
     def add(self, binding: Binding) -> None:
-        """Asks for a path; a query that was answered a short time before has it at once."""
+        """Requests a path; a recently answered query has it at once."""
         if binding.query is None:
             return
         asked = self._asked.get(binding.query)
@@ -108,7 +108,7 @@ class Queries:
         binding.controller_path = asked.path
 
     def remove(self, binding: Binding) -> None:
-        """Asks no more, unless others need the same path."""
+        """Stops the request, unless other bindings need the same path."""
         if binding.query is None:
             return
         asked = self._asked[binding.query]
@@ -122,7 +122,7 @@ class Queries:
             self.former[binding.query] = self._now() + FORMER_ANSWERS, asked.path
 
     def answer(self, query: PathQuery, path: SidList) -> list[Binding]:
-        """Takes a path; the bindings that have another one."""
+        """Stores a path; returns the bindings that have another one."""
         asked = self._asked.get(query)
         if asked is None:
             return []
@@ -130,7 +130,7 @@ class Queries:
         return [binding for binding in asked.bindings if binding.controller_path != path]
 
     def bindings(self, query: PathQuery) -> list[Binding]:
-        """Those that need the path for this query."""
+        """The bindings that need the path for this query."""
         asked = self._asked.get(query)
         return list(asked.bindings) if asked is not None else []
 
@@ -152,7 +152,7 @@ class Queries:
         return [q for q, asked in changes.items() if asked], [q for q, asked in changes.items() if not asked]
 
     def name(self, query: PathQuery) -> str:
-        """The query as an operator knows it: service, port, address, intents with their values."""
+        """The query in an operator's terms: service, port, address, intents with their values."""
         intents = ", ".join(map(str, query.intents))
         asking = self.bindings(query)
         if not asking:
@@ -162,7 +162,7 @@ class Queries:
         return f"{asking[0].service} port {port} at {query.destination}{more} ({intents})"
 
     def forget_former(self) -> None:
-        """Lets go of paths that are too old."""
+        """Removes expired paths."""
         while self.former:
             query, (end, _) = next(iter(self.former.items()))
             if end > self._now():

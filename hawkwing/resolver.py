@@ -1,7 +1,7 @@
 """Resolves domain names to IPv6 addresses and follows their TTLs, each name independently.
 
-That a name has no address is an answer, too, with a TTL of its own (RFC 2308): it is not asked for again
-before. After a look-up that failed the next ones come ever more slowly.
+A negative answer has its own TTL (RFC 2308), and is cached for this time. After a failed look-up the interval
+of the next ones grows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Learn = Callable[[str, Sequence[IPv6Address], float], None]
 
 
 class LookUpError(Exception):
-    """A name has no addresses at present; `ttl` is for how long that is known (None: it isn't)."""
+    """A name has no addresses at present; `ttl` is the lifetime of this answer (None: unknown)."""
 
     def __init__(self, reason: str, ttl: float | None = None) -> None:
         super().__init__(reason)
@@ -41,7 +41,7 @@ class LookUpError(Exception):
 
 
 def usable(address: IPv6Address) -> bool:
-    """Can packets to this address take a path? A link-local one, with or without a zone, has no routers."""
+    """Whether packets to this address can take a path; there are no routers to a link-local one."""
     return not (
         address.is_link_local
         or address.is_loopback
@@ -52,7 +52,7 @@ def usable(address: IPv6Address) -> bool:
 
 
 def addresses_in_hosts(name: str, text: str) -> list[IPv6Address]:
-    """The IPv6 addresses that an /etc/hosts text gives a name, without zones."""
+    """The IPv6 addresses of a name in an /etc/hosts text, without zones."""
     found = []
     for line in text.splitlines():
         fields = line.split("#", 1)[0].split()
@@ -74,7 +74,7 @@ def _hosts_text() -> str:
 
 
 def negative_ttl(response: dns.message.Message | None) -> float | None:
-    """For how long a negative answer holds (RFC 2308, section 5); None where it doesn't say."""
+    """The TTL of a negative answer (RFC 2308, section 5); None if it has none."""
     if response is None:
         return None
     for rrset in response.authority:
@@ -84,7 +84,7 @@ def negative_ttl(response: dns.message.Message | None) -> float | None:
 
 
 async def resolve(name: str) -> tuple[list[IPv6Address], float]:
-    """The addresses and their TTL in seconds; LookUpError says why there are none."""
+    """The addresses and their TTL in seconds; LookUpError with the reason if there are none."""
     listed = addresses_in_hosts(name, _hosts_text())
     if listed:
         return listed, _LONGEST
@@ -100,7 +100,7 @@ async def resolve(name: str) -> tuple[list[IPv6Address], float]:
     except dns.resolver.NoAnswer as error:
         raise LookUpError("no AAAA record", negative_ttl(error.kwargs.get("response"))) from None
     except (dns.exception.DNSException, OSError, ValueError) as error:
-        # ValueError: what resolv.conf names is not the address of a server.
+        # ValueError: resolv.conf has an invalid address of a server.
         raise LookUpError(_first_line(error)) from None
     # The shortest TTL of a CNAME chain applies.
     ttl = min((rrset.ttl for rrset in answer.response.answer), default=_RETRY)
@@ -130,7 +130,7 @@ class Follower:
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     def follow(self, names: Collection[str]) -> None:
-        """Follows these names and no others from now on."""
+        """Sets the names to follow."""
         wanted = set(names)
         for name in set(self._tasks) - wanted:
             self._tasks.pop(name).cancel()
@@ -141,11 +141,11 @@ class Follower:
             )
 
     def resolves(self, name: str) -> bool:
-        """Did the last query succeed? While it fails, no address is withdrawn."""
+        """Whether the last query succeeded; while it fails, no address is withdrawn."""
         return name in self._tasks and name not in self._failing
 
     def why_not(self, name: str) -> str | None:
-        """What the last look-up failed with; None if it didn't, or hasn't ended yet."""
+        """The error of the last look-up; None if it succeeded, or has not ended yet."""
         return self._failing.get(name)
 
     async def _follow(self, name: str) -> None:

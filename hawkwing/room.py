@@ -1,10 +1,10 @@
-"""How much there is of what takes room in the data plane, or may be."""
+"""Counts of everything that takes space in the data plane: numbers in use, or limits."""
 
 from typing import NamedTuple
 
 
 class Room(NamedTuple):
-    """So many there are, or so many there may be.
+    """Numbers in use, or limits.
 
     An application counts once for each address of its service, and once for its name. `selections` are
     different sets of several paths for an application. `queries` are the
@@ -27,4 +27,4 @@ MOST = Room(
     selections=1 << 15,
     queries=1 << 19,
 )
-"""What any file may have. Addresses that are learned from names come in addition."""
+"""Limits of a file. Addresses that are learned from names are counted in addition."""

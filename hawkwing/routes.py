@@ -1,4 +1,4 @@
-"""Routes and neighbours as the kernel has them, by netlink (rtnetlink(7))."""
+"""Routes and neighbours of the kernel, by netlink (rtnetlink(7))."""
 
 import socket
 import struct
@@ -28,21 +28,21 @@ _ROUTER = 0x80
 
 
 class Leg(NamedTuple):
-    """Where a route leads: an interface and a router; None: the destination itself is on the link."""
+    """A next hop: an interface and a router; None: the destination itself is on the link."""
 
     link: int
     gateway: IPv6Address | None
 
 
 class Neighbour(NamedTuple):
-    """By its interface and address."""
+    """Identifies a neighbour by interface and address."""
 
     link: int
     address: IPv6Address
 
 
 class NeighbourNews(NamedTuple):
-    """What the kernel tells of a neighbour; `answers` is None while that is not known."""
+    """The kernel's entry of a neighbour; `answers` is None while that is unknown."""
 
     neighbour: Neighbour
     is_router: bool
@@ -50,7 +50,7 @@ class NeighbourNews(NamedTuple):
 
 
 def read_neighbour(body: bytes) -> NeighbourNews | None:
-    """Of an RTM_NEWNEIGH or RTM_DELNEIGH; None for IPv4."""
+    """The neighbour in an RTM_NEWNEIGH or RTM_DELNEIGH; None for IPv4."""
     family, _pad, link, state, flags, _type = _NEIGHBOUR.unpack_from(body)
     address = attributes(body[_NEIGHBOUR.size :]).get(_NDA_DST)
     if family != socket.AF_INET6 or address is None or len(address) != 16:
@@ -82,7 +82,7 @@ def _legs(route: Mapping[int, bytes]) -> Iterator[Leg]:
 
 
 class Routes:
-    """Asks the kernel of this network namespace; `news` of links, neighbours and routes come on `fd`."""
+    """Queries the kernel of this network namespace; `fd` receives changes of links, neighbours and routes."""
 
     def __init__(self) -> None:
         self._asking = netlink.Netlink()
@@ -90,7 +90,7 @@ class Routes:
 
     @property
     def fd(self) -> int:
-        """Readable when there is news."""
+        """Readable when there are changes."""
         return self._hearing.fileno()
 
     def close(self) -> None:
@@ -99,21 +99,21 @@ class Routes:
         self._hearing.close()
 
     def news(self) -> Iterator[netlink.Change | None]:
-        """Type and body of each message that has come; None where some were lost."""
+        """Type and body of each received message; None if some were lost."""
         return self._hearing.changes()
 
     def route(self, destination: IPv6Address, link: int = 0) -> Leg | None:
-        """Where packets to `destination` go, if by unicast; by interface `link`, if it is not 0."""
+        """The next hop of unicast packets to `destination`; through interface `link`, if it is not 0."""
         found = self._ask_route(destination, link, 0)
         return None if found is None else _leg(found)
 
     def legs(self, destination: IPv6Address) -> list[Leg]:
-        """All that the route to `destination` leads to (ECMP)."""
+        """All next hops of the route to `destination` (ECMP)."""
         found = self._ask_route(destination, 0, _FIB_MATCH)
         return [] if found is None else list(_legs(found))
 
     def link_layer_address(self, neighbour: Neighbour) -> bytes | None:
-        """Of a neighbour, if the kernel knows it."""
+        """A neighbour, if the kernel has an entry for it."""
         reply = self._ask(_GETNEIGH, _about(neighbour, 0))
         if reply is None:
             return None
@@ -122,7 +122,7 @@ class Routes:
         return address if address and len(address) == 6 and state & _HAS_ADDRESS else None
 
     def look_for(self, neighbour: Neighbour) -> None:
-        """Has the kernel look for a neighbour's link-layer address, as for a packet (NTF_USE)."""
+        """Makes the kernel resolve a neighbour's link-layer address, as for a packet (NTF_USE)."""
         self._ask(NEWNEIGH, _about(neighbour, _USE), netlink.CREATE)
 
     def _ask_route(self, destination: IPv6Address, link: int, flags: int) -> dict[int, bytes] | None:
@@ -136,7 +136,7 @@ class Routes:
         return attributes(reply[_ROUTE.size :])
 
     def _ask(self, kind: int, body: bytes, flags: int = 0) -> bytes | None:
-        """The body of the reply; None where the kernel says no, or nothing."""
+        """The body of the reply; None if the kernel refuses, or does not answer."""
         with suppress(OSError, DataplaneError):
             for reply in self._asking.ask(kind, body, flags):
                 return reply

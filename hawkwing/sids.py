@@ -7,16 +7,16 @@ from ipaddress import IPv6Address
 SidList = tuple[IPv6Address, ...]
 
 MAX_SIDS = 15
-"""SIDs in a list: the SRH has up to 16 segments, one of which is the packet's destination."""
+"""Limit of SIDs in a list: the SRH has up to 16 segments, one of which is the packet's destination."""
 
 MAX_PREFIXES = 8
-"""Prefixes of an SR domain."""
+"""Limit of prefixes in an SR domain."""
 
 ROUTING_TYPE_SRH = 4
 
 
 def wire_order(sids: Sequence[IPv6Address]) -> list[IPv6Address]:
-    """The SIDs as they are in an SRH after segment[0]: the last one first (RFC 8754, section 2)."""
+    """The SIDs in the order of an SRH after segment[0]: the last one first (RFC 8754, section 2)."""
     return list(reversed(sids))
 
 
@@ -28,7 +28,7 @@ def srh_length(sids: Sequence[IPv6Address]) -> int:
 def ready_srh(sids: Sequence[IPv6Address], most: int = MAX_SIDS) -> bytes:
     """An SRH in wire order for a packet whose first segment is active.
 
-    Next header and segment[0] (the destination) are zero: they are set per packet. ValueError where there
+    Next header and segment[0] (the destination) are zero: they are set per packet. ValueError if there
     are no SIDs or more than `most`.
     """
     if not 1 <= len(sids) <= most:

@@ -1,4 +1,4 @@
-"""Where a packet would go to, as `explain`, `paths`, `ping` and `trace` take it.
+"""The destination of a packet, as given to `explain`, `paths`, `ping` and `trace`.
 
 ADDRESS PORT, [ADDRESS]:PORT, NAME PORT, NAME:PORT
 """
@@ -14,7 +14,7 @@ _BRACKETS = re.compile(r"\[(?P<address>[^\[\]]*)\](?::(?P<port>.*))?")
 
 
 def read_target(words: Sequence[str], command: str = "explain") -> tuple[str, int]:
-    """Destination (an address, or a name as DNS has it) and port; HawkwingError says what is wrong."""
+    """Destination (an address, or a name as in DNS) and port; HawkwingError if they are invalid."""
     destination, port = read_destination(words)
     if port is None:
         example = f"[{destination}]:80" if ":" in destination else f"{destination} 80"
@@ -23,7 +23,7 @@ def read_target(words: Sequence[str], command: str = "explain") -> tuple[str, in
 
 
 def read_destination(words: Sequence[str]) -> tuple[str, int | None]:
-    """The same, where the port may be left out."""
+    """The same, with an optional port."""
     text, *rest = (word.strip() for word in words)
     brackets = _BRACKETS.fullmatch(text)
     if brackets:

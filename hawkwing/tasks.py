@@ -1,7 +1,7 @@
-"""Background work that is not to die in silence: what it ended of is told once, and it starts again.
+"""Supervised background work: an error is logged once, and the work starts again.
 
-Endless work is kept up, with growing pauses between two starts. What a callback raises is noted, too; asyncio
-goes on calling it.
+Endless work is restarted, with growing pauses. Exceptions of callbacks are recorded, too; asyncio continues
+to call them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _MOST_TROUBLES = 100
 _CANCELLED_AGAIN = 2.0
 """Seconds."""
 SLICE = 0.005
-"""Seconds of long work before others get their turn."""
+"""Seconds of long work before it yields to other tasks."""
 
 
 @dataclass
 class Trouble:
-    """What some work ended of: how often, when last, and when it starts again (None: it runs, or is over)."""
+    """The error of some work: its number, last time, and next restart (None: it runs, or is over)."""
 
     error: str
     times: int = 0
@@ -43,7 +43,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         #: By the name of the work.
         self.troubles: dict[str, Trouble] = {}
-        #: How often endless work was started again, by its kind.
+        #: Number of restarts of endless work, by its kind.
         self.restarts: dict[str, int] = {}
 
     def keep(
@@ -51,21 +51,21 @@ class Supervisor:
     ) -> asyncio.Task[None]:
         """Runs `work()` until it returns, again after each exception; the task may be cancelled.
 
-        Restarts are counted by `kind`, where there are many of one kind, each with a name of its own.
+        Restarts are counted by `kind`, because there may be many tasks of one kind, each with its own name.
         """
         kind = kind or name
         self.restarts.setdefault(kind, 0)
         return self._start(self._keeping(name, work, kind))
 
     def once(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs it to its end; what it raises is noted."""
+        """Runs it to its end, and records its exception."""
         task = self._start(self._noting(name, work))
         # It may be cancelled before its first step.
         task.add_done_callback(lambda _task: work.close())
         return task
 
     def note(self, name: str, error: BaseException) -> Trouble:
-        """Logs an exception, unless this work has ended of the same before."""
+        """Logs an exception, unless this work had the same one before."""
         text = _text(error)
         trouble = self.troubles.get(name)
         if trouble is None or trouble.error != text:
@@ -86,7 +86,7 @@ class Supervisor:
         self.note(f"event loop ({name or what})", error if error is not None else RuntimeError(what))
 
     async def close(self) -> None:
-        """Ends all of it; what misses being cancelled is cancelled again."""
+        """Ends all tasks; a task that misses its cancellation is cancelled again."""
         while self._tasks:
             tasks = list(self._tasks)
             for task in tasks:
@@ -132,9 +132,9 @@ def _text(error: BaseException) -> str:
 
 
 def heed_cancellation() -> None:
-    """Raises CancelledError where this task has been cancelled, and a library that it called forgot it.
+    """Raises CancelledError if this task was cancelled, and a library has swallowed that.
 
-    On Python 3.11 asyncio.wait_for does, if what it waits for comes at the same moment.
+    On Python 3.11 asyncio.wait_for does, if its result arrives at the same time.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -142,14 +142,14 @@ def heed_cancellation() -> None:
 
 
 async def collected(items: Iterable[T]) -> list[T]:
-    """All of them, while others get their turn."""
+    """Collects all items, and yields to other tasks in between."""
     found: list[T] = []
     await in_turns(map(found.append, items))
     return found
 
 
 async def in_turns(steps: Iterable[object]) -> None:
-    """Takes all the steps, while others get their turn."""
+    """Runs all steps, and yields to other tasks in between."""
     end = time.monotonic() + SLICE
     for _ in steps:
         if time.monotonic() > end:
@@ -158,14 +158,15 @@ async def in_turns(steps: Iterable[object]) -> None:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """What `work` returns or raises, in a thread that nobody waits for when the process ends."""
+    """Runs `work` in a thread, for which the end of the process does not wait."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
     threading.Thread(target=_run, args=(work, loop, result), daemon=True).start()
     try:
         return await result
     finally:
-        # An exception knows this frame, and the future the exception: garbage that only a search finds.
+        # The exception refers to this frame, and the future to the exception: a cycle for the garbage
+        # collector.
         del result
 
 
@@ -176,7 +177,7 @@ def _run(work: Callable[[], T], loop: asyncio.AbstractEventLoop, result: asyncio
         value = work()
     except BaseException as error:
         raised = error
-    # The loop may have ended meanwhile.
+    # The loop may have ended in between.
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(_settle, result, value, raised)
     del value, raised, result

@@ -1,4 +1,4 @@
-"""Which of a binding's paths flows have at present, as the data plane chooses them, and why not others."""
+"""The paths that a binding's flows have at present, by the data plane's rules, and why not others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hawkwing.steering import Steering
 
 
 class Use(NamedTuple):
-    """A path of a binding: the share of the flows that have it, and why it has none, or is a poor choice."""
+    """A path of a binding: its share of the flows, and why it has none, or is a poor choice."""
 
     candidate: Candidate
     origin: Literal["controller", "backup"]
@@ -27,7 +27,7 @@ class Use(NamedTuple):
 def chosen(
     buckets: Mapping[int, SidList], candidates: Sequence[SidList], active: int, dead: Collection[SidList]
 ) -> Counter[SidList]:
-    """How many buckets have each list, where some are dead: the rule of bpf/health.h."""
+    """The number of buckets per list, if some are dead: the rule of bpf/health.h."""
     found: Counter[SidList] = Counter()
     for bucket, sids in buckets.items():
         turned = [candidates[(bucket + number) % active] for number in range(active)]
@@ -37,7 +37,7 @@ def chosen(
 
 
 def of_binding(steering: Steering, binding: Binding) -> list[Use]:
-    """All paths that there could be, but for a controller's that has not come; the preferred ones first."""
+    """All possible paths, except a missing one of the controller; the preferred ones first."""
     listed: list[tuple[Candidate, Literal["controller", "backup"]]] = []
     if binding.controller_path:
         listed.append((Candidate(binding.controller_path, preference=1 << 32), "controller"))
@@ -63,7 +63,7 @@ def _shares(steering: Steering, binding: Binding, dead: Collection[SidList]) -> 
     buckets = steering.buckets_of(binding)
     if not buckets:
         return {lists[0]: 1.0}
-    # As they are configured, not as packets carry them.
+    # As configured, not as in packets.
     named = {steering.packed(sids): sids for sids in (*lists, *binding.standby)}
     candidates = list(named.values())[:MAX_CANDIDATES]
     counts = chosen(
@@ -90,12 +90,12 @@ def _state(
 
 
 def most_used(uses: Sequence[Use]) -> Use:
-    """The path that most flows have; there is one."""
+    """The path with most flows; there is at least one."""
     return max(uses, key=lambda use: use.share)
 
 
 def is_plain(uses: Sequence[Use]) -> bool:
-    """Is there nothing to say of shares, preferences and probes?"""
+    """Whether there is nothing to show about shares, preferences and probes."""
     configured = [use.candidate for use in uses if use.origin == "backup"]
     probed = any(use.health.state != "unknown" for use in uses)
     return not probed and len(configured) < 2 and all(one.preference == PREFERENCE for one in configured)

@@ -1,4 +1,4 @@
-"""`hawkwing status`, once or again and again: then with packets/s of each path, from two samples."""
+"""`hawkwing status`, once or repeatedly, then with packets/s of each path from two samples."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _HOME, _TO_THE_END_OF_LINE, _TO_THE_END = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 class Sample(NamedTuple):
-    """What all agents of this network namespace have told at a time of a steady clock."""
+    """The answers of all agents of this network namespace at a time of a monotonic clock."""
 
     at: float
     statuses: Sequence[Status]
-    #: Sentences about agents that told nothing.
+    #: Sentences about agents without an answer.
     problems: Sequence[str] = ()
 
 
 def sample(roles: tuple[str, ...], interfaces: Sequence[str] = (), ask: str = "status") -> Sample:
-    """Asks all agents of these roles and (first) interfaces; HawkwingError where one can't be asked."""
+    """Queries all agents of these roles and (first) interfaces; HawkwingError if one can't be reached."""
     statuses, problems = [], []
     for path, answer in control.answers({"ask": ask}, roles, interfaces):
         if answer is not None:
@@ -47,7 +47,7 @@ def sample(roles: tuple[str, ...], interfaces: Sequence[str] = (), ask: str = "s
 
 
 def packets_by_path(told: Status) -> Counter[str]:
-    """What was sent over each path of an agent; bindings can share one."""
+    """The packets sent over each path of an agent; bindings can share a path."""
     counts: Counter[str] = Counter()
     for binding in told.get("bindings", ()):
         if binding["sids"]:
@@ -60,7 +60,7 @@ def packets_by_path(told: Status) -> Counter[str]:
 
 
 def rates(before: Sample, after: Sample) -> list[Mapping[str, float] | None]:
-    """Packets/s by path, for each agent of `after`; None: it was not there before, or is another one."""
+    """Packets/s by path, for each agent of `after`; None: a new agent."""
     known = {identity(told): told for told in before.statuses}
     seconds = after.at - before.at
     return [_rates(known.get(identity(told)), told, seconds) for told in after.statuses]
@@ -75,12 +75,12 @@ def _rates(before: Status | None, after: Status, seconds: float) -> Mapping[str,
     if before is None or seconds <= 0:
         return None
     old, new = packets_by_path(before), packets_by_path(after)
-    # A count that went back began again: the path was gone in between.
+    # A lower count has started again: the path was removed in between.
     return {path: (new[path] - (old[path] if old[path] <= new[path] else 0)) / seconds for path in new}
 
 
 def lines(now: Sample, before: Sample | None = None) -> Iterator[str]:
-    """All agents as text; with the sample before, also what has passed since then."""
+    """All agents as text; with the previous sample also the rates since then."""
     found = rates(before, now) if before is not None else [None] * len(now.statuses)
     for told, of_paths in zip(now.statuses, found, strict=True):
         yield from status.lines(told, of_paths)
@@ -89,13 +89,13 @@ def lines(now: Sample, before: Sample | None = None) -> Iterator[str]:
 
 
 def pause() -> None:
-    """Waits until it is time for the next sample."""
+    """Waits for the time of the next sample."""
     threading.Event().wait(INTERVAL)
 
 
 @contextmanager
 def until_interrupted() -> Iterator[None]:
-    """Ctrl-C ends what is inside, which is no failure."""
+    """Ctrl-C ends the block, which is not an error."""
     restore = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -107,7 +107,7 @@ def until_interrupted() -> Iterator[None]:
 
 
 def watch(take: Callable[[], Sample], pause: Callable[[], object] = pause) -> None:
-    """Shows it until Ctrl-C, which is no failure; HawkwingError where an agent can't be asked at first."""
+    """Shows it until Ctrl-C, which is not an error; HawkwingError if an agent can't be reached at first."""
     with until_interrupted():
         now = take()
         _show([*now.problems, *lines(now)], first=True)
@@ -116,14 +116,14 @@ def watch(take: Callable[[], Sample], pause: Callable[[], object] = pause) -> No
             try:
                 before, now = now, take()
             except HawkwingError as error:
-                # An agent that starts or stops at this moment.
+                # An agent is just starting or stopping.
                 _show([f"hawkwing: {error}"], first=False)
             else:
                 _show([*now.problems, *lines(now, before)], first=False)
 
 
 def _show(shown: Sequence[str], first: bool) -> None:
-    """In place of the one before on a terminal, else after it."""
+    """Replaces the previous output on a terminal, otherwise appends."""
     head = f"{time.strftime('%H:%M:%S')}, every {INTERVAL:g} s, Ctrl-C ends"
     if sys.stdout.isatty():
         size = shutil.get_terminal_size()
@@ -136,7 +136,7 @@ def _show(shown: Sequence[str], first: bool) -> None:
 
 
 def fit(shown: Sequence[str], columns: int, rows: int) -> list[str]:
-    """As many lines as a terminal has room for, and how many there are besides."""
+    """The lines that fit a terminal, and the number of further ones."""
     heights = [max(1, -(-len(line) // columns)) for line in shown]
     if sum(heights) <= rows:
         return list(shown)

@@ -1,7 +1,7 @@
-"""Reads YAML into plain values and remembers the line each of them stands on.
+"""Reads YAML into plain values, and keeps the line of each value.
 
-Less is taken for a number than YAML 1.1 would have it: `1:20` is text and not 80, because an IPv6 address
-may look like that, and `010` is text and not 8. Dates and fractions are text, too.
+Fewer texts are numbers than in YAML 1.1: `1:20` is text and not 80, because an IPv6 address may look like
+that, and `010` is text and not 8. Dates and fractions are text, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Place = tuple[
 ]  # keys and list indexes from the top, as in ("services", "web", "applications", 0)
 
 _TAG = "tag:yaml.org,2002:"
-_PLAIN = ""  # the tag of a scalar without quotes and without a tag of its own
+_PLAIN = ""  # the tag of a scalar without quotes and without its own tag
 _STR, _SEQ, _MAP = (_TAG + kind for kind in ("str", "seq", "map"))
 _TAGS = {yaml.ScalarNode: _STR, yaml.SequenceNode: _SEQ, yaml.MappingNode: _MAP}
 _READ_AS_PLAIN = (_PLAIN, *(_TAG + kind for kind in ("bool", "int", "merge", "null")))
@@ -43,13 +43,13 @@ _WORDS: dict[str, bool | None] = {
 }
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _TOO_DEEP = f"is nested more than {MAX_DEPTH} deep"
-_MAX_REPEATED = 100_000  # values reached through aliases: a few lines of nested aliases can ask for billions
+_MAX_REPEATED = 100_000  # limit of values from aliases: a few lines of nested aliases can expand to billions
 
-_Keys = dict[str, tuple[yaml.ScalarNode, yaml.Node]]  # what a mapping holds, each with the node of its key
+_Keys = dict[str, tuple[yaml.ScalarNode, yaml.Node]]  # the values of a mapping, each with the node of its key
 
 
 class YamlError(Exception):
-    """The text can't be read at all; `line` counts from 1."""
+    """The text can't be parsed; `line` counts from 1."""
 
     def __init__(self, line: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -58,7 +58,7 @@ class YamlError(Exception):
 
 
 class Fault(NamedTuple):
-    """Something wrong at one line, with reading gone on after it."""
+    """An error at one line, after which parsing continues."""
 
     line: int
     place: Place
@@ -67,25 +67,25 @@ class Fault(NamedTuple):
 
 @dataclass
 class Document:
-    """Plain values (dict, list, str, int, bool, None), faults met on the way, and where each value stands."""
+    """Plain values (dict, list, str, int, bool, None), the errors found, and the line of each value."""
 
     root: yaml.Node
     data: Any = None
     faults: list[Fault] = field(default_factory=list)
-    unread: set[Place] = field(default_factory=set)  # places whose value has a fault already
-    keys: dict[int, _Keys] = field(default_factory=dict)  # of each mapping, by its node's identity
+    unread: set[Place] = field(default_factory=set)  # places whose value already has an error
+    keys: dict[int, _Keys] = field(default_factory=dict)  # values of each mapping, by its node's identity
 
     def line_of(self, place: Place) -> int:
-        """The line of a place, or of what it would be in if the file doesn't have it."""
+        """The line of a place, or, if the file doesn't have it, of the mapping or list that would have it."""
         return self._find(place)[0]
 
     def holds(self, place: Place) -> bool:
-        """Is there something in the file at this place?"""
+        """Whether the file has a value at this place."""
         return self._find(place)[1] == len(place)
 
     def _find(self, place: Place) -> tuple[int, int]:
-        """The line of as much of the place as there is, and how many of its parts that are."""
-        # Asked for faults only: to write down each line while reading would take longer than reading.
+        """The line of the existing part of a place, and the number of existing parts."""
+        # Needed for errors only: storing each line would take longer than parsing.
         node, line = self.root, _line(self.root)
         for depth, part in enumerate(place):
             if isinstance(node, yaml.MappingNode) and part in self.keys[id(node)]:
@@ -100,11 +100,11 @@ class Document:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """libyaml's where PyYAML was built with it: ten times as fast. Plain scalars are read by `_Walk`."""
+    """libyaml's loader if PyYAML has it: ten times as fast. `_Walk` reads plain scalars."""
 
     depth = nodes = 0
 
-    # Called for each node. The base class looks for resolvers by path: there are none.
+    # Called for each node. The base class searches resolvers by path: there are none.
     def descend_resolver(self, parent: yaml.Node | None, _index: object) -> None:
         self.nodes += 1
         self.depth += 1
@@ -119,7 +119,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def read_yaml_file(path: Path) -> Document:
-    """Reads a file with one YAML document; raises ConfigError with the one reason why that can't be done."""
+    """Reads a file with one YAML document; raises ConfigError with the reason if it can't."""
     try:
         return read_yaml(_read_text(path))
     except YamlError as error:
@@ -146,7 +146,7 @@ def _read_text(path: Path) -> str:
 
 
 def read_yaml(text: str) -> Document:
-    """Reads one YAML document, an empty one as None; raises YamlError where its syntax is wrong."""
+    """Reads one YAML document, an empty one as None; raises YamlError on syntax errors."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -165,12 +165,12 @@ def read_yaml(text: str) -> Document:
 
 
 class _Walk:
-    """Makes a document's values from its nodes."""
+    """Converts the nodes of a document to values."""
 
     def __init__(self, root: yaml.Node, nodes: int) -> None:
         self.result = Document(root)
-        self.open: list[int] = []  # identities of the nodes around, to notice one inside itself
-        self.left = nodes + _MAX_REPEATED  # how many values may still come
+        self.open: list[int] = []  # identities of the enclosing nodes, to detect a node inside itself
+        self.left = nodes + _MAX_REPEATED  # number of values that are still allowed
         self.result.data = self.value(root, ())
 
     def value(self, node: yaml.Node, place: Place) -> Any:
@@ -252,7 +252,7 @@ class _Walk:
         return int(text) if _INT.fullmatch(text) else _WORDS.get(text.lower(), text)
 
     def is_good(self, node: yaml.ScalarNode, place: Place) -> None:
-        """Notes a fault where a text has characters in it that were hardly meant; x-... keys may have any."""
+        """Records an error if a text has unlikely characters; x-... keys can have any."""
         text: str = node.value
         if text.isascii() and "$" not in text and "{" not in text:
             return
@@ -279,7 +279,7 @@ def _line(node: yaml.Node) -> int:
 def problem_lines(
     path: Path, document: Document, faults: list[Fault], variables: Mapping[Place, str], kind: str = ""
 ) -> list[str]:
-    """Faults as `FILE:LINE: place: sentence`, or with the variable's name in front at places set by one."""
+    """Errors as `FILE:LINE: place: sentence`, or with the name of the environment variable."""
     problems = []
     for fault in sorted(dict.fromkeys(faults), key=lambda fault: fault.line):
         known = fault.place
@@ -291,7 +291,7 @@ def problem_lines(
 
 
 def dotted(place: Place) -> str:
-    """A place as people write it: services.web.applications[0].port."""
+    """A place as text: services.web.applications[0].port."""
     text = ""
     for part in place:
         if isinstance(part, int):

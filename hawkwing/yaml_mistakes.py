@@ -1,7 +1,7 @@
-"""What is wrong with a text that is not YAML, in words that lead to the mistake.
+"""Explains why a text is not YAML, with the position of the mistake.
 
-A parser says at which token it gave up, often a line late and in terms of its grammar. Here the text around
-that token is looked at. Pure: no file is read, nothing is printed.
+A parser reports the token where it stopped, often a line late and in terms of its grammar. This module
+examines the text around that token. No I/O.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Finding = tuple[int, str]
 """A line, counted from 1, and a sentence."""
 
 MAX_DEPTH = 50
-"""How deep lists and mappings may be nested."""
+"""Limit of the nesting of lists and mappings."""
 
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _QUOTES = "“”„‟«»‹›‘’‚‛"
@@ -35,7 +35,7 @@ _BRACKETED_PORT = re.compile(r"\[([\da-fA-F:]+)\](:\d+)")
 
 
 def odd_character(text: str) -> str | None:
-    """A sentence where the text has a character that only looks like a space or a plain quote."""
+    """A sentence if the text has a character that looks like a space or a plain quote."""
     if text.isascii():
         return None
     for character in text:
@@ -52,7 +52,7 @@ def odd_character(text: str) -> str | None:
 
 
 def unexpanded(text: str) -> str | None:
-    """A sentence where the text has a shell's variable or a template's field in it."""
+    """A sentence if the text has a shell variable or a template field."""
     if ("$" in text or "{" in text) and (found := _EXPANSION.search(text)):
         what = "variables" if found[0].startswith("$") else "templates"
         return f"{text.strip()}: {what} are not expanded in the file"
@@ -60,7 +60,7 @@ def unexpanded(text: str) -> str | None:
 
 
 def space_missing(text: str) -> str | None:
-    """A sentence where the text would be a key and its value, or an entry of a list, but for a space."""
+    """A sentence if the text lacks only a space to be a key with a value, or an entry of a list."""
     if _DASH_AND_NO_SPACE.match(text):
         return "a space is missing after -"
     found = _KEY_AND_NO_SPACE.match(text)
@@ -70,7 +70,7 @@ def space_missing(text: str) -> str | None:
 
 
 def other_language(text: str) -> Finding | None:
-    """Says so where the text is in another language than YAML."""
+    """A sentence if the text is in another language than YAML."""
     lines = _BREAK.split(text)
     rows = [row for row, line in enumerate(lines) if line.strip() and line.strip()[0] not in "#;"]
     if not rows:
@@ -85,7 +85,7 @@ def other_language(text: str) -> Finding | None:
 
 
 def not_utf8(content: bytes) -> str:
-    """What bytes that are not UTF-8 look like."""
+    """A sentence for bytes that are not UTF-8."""
     halves = content[0::2], content[1::2]
     zeros = [half.count(0) for half in halves]
     if content[:2] in (b"\xff\xfe", b"\xfe\xff") or (max(zeros) * 2 > len(halves[0]) and 0 in zeros):
@@ -96,7 +96,7 @@ def not_utf8(content: bytes) -> str:
 
 
 def forbidden_character(text: str) -> Finding | None:
-    """Where the first character is that YAML doesn't allow."""
+    """The first character that YAML doesn't allow."""
     found = yaml.reader.Reader.NON_PRINTABLE.search(text)
     if found is None:
         return None
@@ -107,7 +107,7 @@ def forbidden_character(text: str) -> Finding | None:
 
 
 def diagnose(text: str, error: yaml.MarkedYAMLError) -> Finding:
-    """The line to correct and what to correct there, for a text that the parser refused with this error."""
+    """The line to correct, and the correction, for a text that the parser refused with this error."""
     spot = _Spot.of(text, error)
     for look in _LOOKS:
         found = look(spot)
@@ -119,7 +119,7 @@ def diagnose(text: str, error: yaml.MarkedYAMLError) -> Finding:
 
 @dataclass(frozen=True)
 class _Spot:
-    """Where the parser gave up, in rows and columns from 0, and where what it was reading there begins."""
+    """Where the parser stopped, in rows and columns from 0, and the start of what it was reading."""
 
     text: str
     lines: list[str]
@@ -149,15 +149,15 @@ class _Spot:
 
     @property
     def rest(self) -> str:
-        """What stands at the place and behind it."""
+        """The text from this position on."""
         return self.line(self.row)[self.column :]
 
     def above(self) -> Iterator[int]:
-        """The rows before this one that have more than a comment, from the nearest on."""
+        """The previous rows with more than a comment, the nearest first."""
         return (row for row in range(min(self.row, len(self.lines)) - 1, -1, -1) if self.line(row).strip())
 
     def near(self) -> list[int]:
-        """The row, and the one above it: a mistake is often noticed a line late."""
+        """The row, and the one above it: parsers often notice a mistake a line late."""
         return [self.row, *list(self.above())[:1]]
 
     def token_before(self) -> yaml.Token | None:
@@ -172,14 +172,14 @@ class _Spot:
         return last
 
     def never_closed(self) -> list[tuple[int, int]]:
-        """Where the brackets open that are still open at the end."""
+        """The positions of brackets that are never closed."""
         opened: list[tuple[int, int]] = []
         try:
             for token in yaml.scan(self.text, _LOADER):
                 if isinstance(token, (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)):
                     opened.append((token.start_mark.line, token.start_mark.column))
                     if len(opened) > MAX_DEPTH:
-                        # The scanner's time for each token grows with the depth.
+                        # The scanner needs more time per token with growing depth.
                         break
                 elif isinstance(token, (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)) and opened:
                     opened.pop()
@@ -344,7 +344,7 @@ def _indentation(spot: _Spot) -> Finding | None:
     line = spot.line(spot.row)
     indent = len(line) - len(line.lstrip())
     is_entry = line.lstrip().startswith("- ")
-    columns: list[int] = []  # of the blocks that are open here, from the innermost on
+    columns: list[int] = []  # indentation of the open blocks, the innermost first
     outer = max(map(len, spot.lines))
     for row in spot.above():
         above = spot.line(row)

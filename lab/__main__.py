@@ -1,4 +1,4 @@
-"""`python -m lab`, which is `./run`: Ctrl-C is one line from the first moment on."""
+"""`python -m lab`, called by `./run`: Ctrl-C prints one line from the beginning."""
 
 import sys
 

@@ -26,7 +26,7 @@ def in_parallel(work: Callable[[T], None], items: Iterable[T]) -> None:
         for future in [pool.submit(work, item) for item in items]:
             future.result()
     finally:
-        # Whoever takes away what was made must not meet one who still makes it.
+        # Clean-up must not run while another thread still creates something.
         with ending.shielded():
             pool.shutdown(cancel_futures=True)
 
@@ -70,7 +70,8 @@ def build(
                 ip.link("set", index=1, state="up")
                 for interface in interfaces:
                     if any(kinds[end].needs_checksums for end in interface.link.nodes):
-                        # The kernel leaves them to the device; a veth's other end is not always the kernel's.
+                        # The kernel leaves checksums to the device; the other end of a veth may not be the
+                        # kernel.
                         set_offload(interface.name, "tx", "off", "rx", "off")
                     ip.link("set", index=indexes[interface.name], state="up")
                 kinds[name].configure(ip, indexes, all_routes[name])

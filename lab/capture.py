@@ -19,7 +19,7 @@ _CAPTURED = re.compile(r"^(\d+) packets? captured$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Ended:
-    """A capture that was stopped; `trouble` is a sentence where its file lacks packets."""
+    """A stopped capture; `trouble` is a sentence if its file lacks packets."""
 
     file: Path
     trouble: str | None
@@ -56,7 +56,7 @@ def start(lab: Lab, names: Sequence[str]) -> list[str]:
 
 
 def stop_all(lab: Lab) -> list[Ended]:
-    """Stops the captures; returns all, also those that ended by themselves."""
+    """Stops the captures; returns all, including those that had ended."""
     alive = lab.processes()
     names = sorted(file.name for file in (lab.run / "pids").iterdir() if file.name.startswith(_PREFIX))
     stop([alive[name] for name in names if name in alive])
@@ -71,7 +71,7 @@ def stop_all(lab: Lab) -> list[Ended]:
 
 
 def _trouble(file: Path, said: str, was_alive: bool) -> str | None:
-    """tcpdump prints nothing when it can't write, and goes on: its count is compared with the file."""
+    """tcpdump continues without a message if it can't write: compares its count with the file."""
     kept = _mend(file)
     match = _CAPTURED.search(said)
     if match is None:

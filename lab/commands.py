@@ -1,4 +1,4 @@
-"""Commands that are run to their end: with their output as text, or on this terminal."""
+"""Runs commands to their end, with their output as text or on this terminal."""
 
 import shlex
 import signal
@@ -14,7 +14,7 @@ from lab.process import last_words
 def run_to_end(
     command: Sequence[str], environment: Mapping[str, str], timeout: float
 ) -> "subprocess.CompletedProcess[str]":
-    """Its status and output; subprocess.TimeoutExpired after `timeout` seconds. It doesn't outlive us."""
+    """Status and output; subprocess.TimeoutExpired after `timeout` seconds. Ends with this process."""
     process: subprocess.Popen[str] | None = None
     try:
         with ending.shielded():
@@ -43,7 +43,7 @@ def run_checked(
     timeout: float,
     check: bool,
 ) -> "subprocess.CompletedProcess[str]":
-    """The same, with a CommandError that names what was asked for, and the node."""
+    """The same, with a CommandError that has the command and the node."""
     try:
         done = run_to_end(command, environment, timeout)
     except subprocess.TimeoutExpired:
@@ -55,7 +55,7 @@ def run_checked(
 
 
 def run_part(command: Sequence[str]) -> int:
-    """Exit status of a part of our own work: signals are ours alone, and it is killed where they end us."""
+    """Exit status of a helper program: only we handle signals, and it is killed when they end us."""
     with ending.put_off():
         process = subprocess.Popen(command)
     try:
@@ -67,14 +67,14 @@ def run_part(command: Sequence[str]) -> int:
 
 
 def on_terminal(command: Sequence[str], environment: Mapping[str, str], cwd: Path | None) -> int:
-    """Its exit status. Ctrl-C is the command's; where we are to end, it ends, too."""
+    """The exit status. The command handles Ctrl-C; if we have to end, it ends, too."""
     process: subprocess.Popen[bytes] | None = None
 
     def hand_on(number: int, _frame: object) -> None:
-        # Ctrl-C has come to the command, too, and it ends as it likes.
+        # The command has received Ctrl-C, too, and handles it.
         if process is not None and number != signal.SIGINT:
             process.terminate()
-            # Shells don't heed the other.
+            # Shells ignore SIGTERM.
             process.send_signal(signal.SIGHUP)
 
     before = {number: signal.signal(number, hand_on) for number in ending.SIGNALS}

@@ -13,7 +13,7 @@ from lab.process import stop
 def restart(lab: Lab, table: Path | None, computing: bool = True, options: Sequence[str] = ()) -> str:
     """Stops the running controller and starts one with this table; returns where it listens."""
     if table is not None:
-        # Before anything is stopped: with a wrong table the running controller stays.
+        # Before the stop: if the table is invalid, the running controller stays.
         try:
             load_table(table)
         except TableError as error:

@@ -1,8 +1,8 @@
 """Checks what HawkWing needs on this machine by using it, not by reading configuration.
 
-Each kernel feature is used in a temporary network namespace of a child process: nothing is left over, and a
-feature in a module gets loaded. Only the standard library is imported at the top, so that this also works
-where everything else is missing.
+Each kernel feature is used in a temporary network namespace of a child process: this leaves nothing behind,
+and loads a feature's module. Only the standard library is imported at the top, so this also works if
+everything else is missing.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def _ipv6() -> str:
     if not Path("/proc/net/if_inet6").exists():
         raise MissingError("the kernel has no IPv6, or was booted with ipv6.disable=1")
     for scope in ("all", "default", "lo"):
-        with contextlib.suppress(OSError):  # read-only in a container, where it may well be 0 already
+        with contextlib.suppress(OSError):  # read-only in a container, but it may already be 0
             Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("0")
     return _do("ip link set lo up", "ip -6 address add fd00::1/64 dev lo")
 
@@ -260,7 +260,7 @@ def _clsact() -> str:
 
 
 def _cls_bpf() -> str:
-    # A program in the old instruction set: it needs no file, and the classifier is the same one.
+    # A classic BPF program: it needs no file, and uses the same classifier.
     return _do(
         "tc qdisc replace dev lo clsact",
         "tc filter add dev lo egress protocol ipv6 bpf bytecode '1,6 0 0 4294967295,'",
@@ -411,7 +411,7 @@ def missing_features(quick: bool = False) -> list[str]:
     lacking = [finding for finding in findings(quick) if finding.check.needed and not finding.works]
     reasons = [
         finding for finding in lacking if finding.tried
-    ] or lacking  # the others only follow from these
+    ] or lacking  # the others are consequences of these
     return [finding.sentence for finding in reasons]
 
 
@@ -425,7 +425,7 @@ def rungs(found: Iterable[Finding] | None = None) -> list[Rung]:
 
     def why_not(checks: Iterable[Check]) -> str:
         absent = [name for name in (check.name for check in checks) if name in failed]
-        # Without root most checks were not run: to list them all would hide the reason.
+        # Without root most checks were not run: listing them would hide the reason.
         absent = [name for name in absent if failed[name].tried] or absent
         return ", ".join(f"no {name}" for name in absent)
 

@@ -1,7 +1,8 @@
 """`lab.export --to containerlab`: a topology as a file for containerlab (https://containerlab.dev).
 
-Routers are containers with iproute2: the kernel routes, and has the SIDs. A host is such a container, too;
-agents and web servers run beside it, in the image of this project and in the host's network namespace.
+Routers are containers with iproute2; the kernel does the routing and has the SIDs. Hosts use the same image.
+Agents and web servers run in further containers, with the image of this project, in the host's network
+namespace.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _HEAD = """\
 
 
 def containerlab(topology: Topology, file: str, router_image: str, agent_image: str) -> str:
-    """The topology file; the client's configuration (`client_config`) has to be beside it."""
+    """The topology file; the client's configuration (`client_config`) must be in the same folder."""
     vpp = [router.name for router in topology.routers if router.router == "vpp"]
     if vpp:
         raise LabError(f"only Linux routers can be exported: router: vpp is set for {', '.join(vpp)}")
@@ -78,7 +79,7 @@ def _node(node: Node, own: Sequence[Route]) -> dict[str, Any]:
     return {
         "kind": "linux",
         "group": "router",
-        # eth0 is a link's, and nothing is routed over a management network.
+        # eth0 belongs to a link, and there is no management network.
         "network-mode": "none",
         "entrypoint": "sleep infinity",
         "sysctls": sysctls,
@@ -98,7 +99,7 @@ def _commands(node: Node, own: Sequence[Route]) -> Iterator[str]:
             action = "encap seg6local action End"
             yield f"ip -6 route add {sid}/128 proto static {action} dev {node.interfaces[0].name}"
         if node.csid is not None:
-            # Refused by kernels and versions of iproute2 before 6.1, which do without.
+            # Kernel and iproute2 before 6.1 refuse this; the lab then works without C-SIDs.
             action = f"encap seg6local action End flavors next-csid lblen {node.csid.prefixlen - 16} nflen 16"
             yield f"ip -6 route add {node.csid} proto static {action} dev {node.interfaces[0].name}"
     for route in own:
@@ -117,7 +118,7 @@ def _beside(host: Host) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{host.name}-client", {**_sharing(host, words), "binds": [f"{CONFIG}:{_IN_CONTAINER}:ro"]}
     if host.web is not None:
         yield f"{host.name}-server", _sharing(host, _agent("server", host.interface))
-        # To any address: the host's may come later.
+        # On any address: the host's address may be added later.
         web = ["-m", "http.server", "--bind", "::", str(host.web.port)]
         yield f"{host.name}-web", {**_sharing(host, web), "entrypoint": "python3"}
 
@@ -139,7 +140,7 @@ def _sharing(host: Host, words: Sequence[str]) -> dict[str, Any]:
 def client_config(topology: Topology, file: Path) -> str:
     """A client's configuration with addresses instead of names, and without a controller.
 
-    The lab's DNS server and controller are no containers.
+    The export has no containers for the lab's DNS server and controller.
     """
     config = yaml.safe_load(file.read_text())
     config.pop("hawkeye", None)

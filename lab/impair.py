@@ -210,7 +210,7 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
                 parent = ["parent", "1:1"]
                 done.append(f"{interface.node}: {' '.join(netem)} towards {interface.peer_node}")
             else:
-                done.append("this kernel has no netem: latency and loss are only told to the controller")
+                done.append("this kernel has no netem: only the controller knows latency and loss")
         if "bandwidth" in metrics:
             rate = int(metrics["bandwidth"])
             burst = max(_LEAST_BURST, int(rate * 1000 / 8 * _BURST_SECONDS))
@@ -218,7 +218,7 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
             if _tc(lab, interface, "add", *parent, "handle", "10:", *shaper):
                 done.append(f"{interface.node}: {rate} kbit/s towards {interface.peer_node}")
             else:
-                done.append("this kernel has no tbf: the bandwidth is only told to the controller")
+                done.append("this kernel has no tbf: only the controller knows the bandwidth")
     return list(dict.fromkeys(done))
 
 

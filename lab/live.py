@@ -1,7 +1,7 @@
-"""Captures that are followed live: pcapng on standard output, as Wireshark and tshark read it from a pipe.
+"""Live captures: pcapng on standard output, for Wireshark and tshark in a pipe.
 
-Each link is captured at both of its ends, and each end is an interface of its own in the output, named
-LINK@NODE. So a packet is in it twice, where it leaves and where it arrives; if it is lost in between, once.
+Each link is captured at both ends, and each end is a separate interface in the output, named LINK@NODE. So a
+packet appears twice, where it leaves and where it arrives; if it is lost in between, once.
 """
 
 import errno
@@ -44,7 +44,7 @@ class _End:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Ctrl-C is ours alone.
+            # Only we handle Ctrl-C.
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -52,11 +52,11 @@ class _End:
 
     @property
     def begun(self) -> bool:
-        """Does it capture?"""
+        """Whether it captures."""
         return self._stream.begun
 
     def read(self) -> list[tuple[int, bytes]]:
-        """The frames that came: their times and blocks; LabError where it has ended."""
+        """The captured frames: their times and blocks; LabError if it has ended."""
         data = os.read(self.descriptor, _PIECE)
         if not data:
             raise LabError(f"the capture on {self.name} ended: {last_words(self.stop())}")
@@ -69,11 +69,11 @@ class _End:
         return pcapng.packet(self.number, record, outbound=record.data[6:12] == self._address)
 
     def terminate(self) -> None:
-        """Has it write what it has captured, and end."""
+        """Makes it write all captured packets, and end."""
         self._process.terminate()
 
     def rest(self) -> list[tuple[int, bytes]]:
-        """Waits for its end; the frames that were still to be read."""
+        """Waits for its end; returns the remaining frames."""
         if self._said is not None:
             return []
         try:
@@ -85,16 +85,16 @@ class _End:
         return self._frames(output)
 
     def stop(self) -> str:
-        """Stops it; returns what it said."""
+        """Stops it; returns its messages."""
         self.terminate()
         self.rest()
         return self._said or ""
 
 
 def follow(lab: Lab, names: Sequence[str], output: int = 1) -> None:
-    """Writes all that crosses the named links, or all links, to a descriptor, until a signal comes.
+    """Writes all packets of the named links, or of all links, to a descriptor, until a signal.
 
-    BrokenPipeError once nobody reads it any more, LabError where the lab goes away.
+    BrokenPipeError when the reader has gone, LabError when the lab is removed.
     """
     if os.isatty(output):
         raise LabError(
@@ -124,11 +124,11 @@ class _Follower:
         self._poll = select.poll()
         for descriptor in self._ends:
             self._poll.register(descriptor, select.POLLIN)
-        # No event of its own: a reader that has gone is always told.
+        # No event is requested: poll always reports a closed reader.
         self._poll.register(output, 0)
 
     def run(self) -> None:
-        """Until a signal or an error comes; what was captured before is written."""
+        """Runs until a signal or an error; then writes all captured packets."""
         end = time.monotonic() + patient(_STARTED_WITHIN)
         while not all(one.begun for one in self._ends.values()):
             if time.monotonic() > end:

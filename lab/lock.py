@@ -1,6 +1,6 @@
-"""Writes constraints.txt: the versions of all Python packages that this project is built and tested with.
+"""Writes constraints.txt: the versions of all Python packages for builds and tests of this project.
 
-`python -m lab.lock` keeps versions that still fit the ranges of pyproject.toml; `--upgrade` takes newer ones.
+`python -m lab.lock` keeps versions within the ranges of pyproject.toml; `--upgrade` uses newer ones.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ _HEAD = """\
 # What the project is built and tested with; pyproject.toml has the ranges for users.
 # Written by `python -m lab.lock` (--upgrade: with newer versions).
 """
-_BUILD_TOOLS = ("hatchling", "editables")  # pip takes them for building, not for running
+_BUILD_TOOLS = ("hatchling", "editables")  # pip uses them for builds, not at run time
 _NOT_OURS = ("hawkwing", "pip")
 
 

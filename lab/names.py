@@ -30,7 +30,7 @@ class Names:
         return self._names.get(IPv6Address(address), str(address))
 
     def each(self, sids: Iterable[IPv6Address | str]) -> SidList:
-        """The SIDs one by one, also those in containers of the topology's blocks."""
+        """The SIDs one by one, including those in containers of the topology's blocks."""
         return unpack(map(IPv6Address, sids), self._blocks)
 
     def path(self, sids: Iterable[IPv6Address | str]) -> str:

@@ -1,6 +1,6 @@
 """Named network namespaces under /run/netns, as in ip-netns(8).
 
-A namespace may have a mark that says whose it is: the alias of its loopback interface.
+A namespace can have a mark of its owner: the alias of its loopback interface.
 """
 
 import ctypes
@@ -83,7 +83,7 @@ def run_inside(name: str, work: Callable[[], T]) -> T:
 def _share_folder() -> None:
     """Makes /run/netns a shared mount, as the first `ip netns add` does.
 
-    Done later, it would cover the existing namespaces, which then can't be removed. With a shared mount,
+    If it is done later, it hides the existing namespaces, which then can't be removed. With a shared mount,
     a removed namespace also disappears from the mount namespaces of other processes.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _held_folder() -> Iterator[int]:
 
 
 def create(name: str, mark: str = "") -> None:
-    """Creates a namespace; FileExistsError where the name is in use by a live one."""
+    """Creates a namespace; FileExistsError if the name is in use by a live one."""
     _share_folder()
     if path(name).exists() and not exists(name):
         # The file of a killed `up`, with no namespace.
@@ -150,7 +150,7 @@ def names(prefix: str = "") -> list[str]:
 
 
 def mark_of(name: str) -> str:
-    """The namespace's mark; empty where it has none, or has gone."""
+    """The namespace's mark; empty if it has none, or is gone."""
 
     def read() -> str:
         with IPRoute() as ip:

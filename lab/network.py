@@ -62,14 +62,14 @@ class Lab:
         self.run = RUNS / name
         self._asked_file = topology_file
         self._asked = routers, vpp_prefix
-        # Processes started here, which at first don't have the lab's mark.
+        # Processes started here, which initially don't have the lab's mark.
         self._started: list[Process] = []
         self.impaired: list[str] = []
         """What `up` did to impair links, one sentence each."""
         self._look()
 
     def _look(self) -> None:
-        """Uses the topology and routers of an existing lab before those that were asked for."""
+        """Prefers the topology and routers of an existing lab to the requested ones."""
         kept, built = self.run / _TOPOLOGY, read_record(self.run)
         self.topology_file = self._asked_file
         if self._asked_file == DEFAULT_TOPOLOGY and kept.exists():
@@ -89,7 +89,7 @@ class Lab:
 
     @property
     def kinds(self) -> Mapping[str, NodeKind]:
-        """The kind of every node; LabError where a router needs VPP and there is none."""
+        """The kind of every node; LabError if a router needs VPP, and VPP is not installed."""
         if not self._kinds:
             self._kinds = {name: self._kind_of(node) for name, node in self.topology.nodes.items()}
         return self._kinds
@@ -109,7 +109,7 @@ class Lab:
         return VppRouter(node, self, installation)
 
     def kind(self, node: str) -> NodeKind:
-        """The kind of one node; LabError where there is no such node."""
+        """The kind of one node; LabError if there is no such node."""
         self.namespace(node)
         return self.kinds[node]
 
@@ -175,7 +175,7 @@ class Lab:
         return True
 
     def _wanted(self) -> tuple[str, Topology]:
-        """The topology to build, and its text: that of a broken lab, unless another is asked for."""
+        """The topology to build, and its text: that of a broken lab, unless another one is requested."""
         routers = self._asked[0]
         kept = self.run / _TOPOLOGY
         if self._asked_file == DEFAULT_TOPOLOGY and kept.exists():
@@ -185,7 +185,7 @@ class Lab:
         return self._asked_file.read_text(), topology
 
     def _wanted_impairments(self, asked: Path | None, topology: Topology) -> dict[str, Metrics]:
-        """Those asked for; or those that a broken lab with this topology had from its start."""
+        """The requested impairments, or those that a broken lab with this topology had from its start."""
         record = read_record(self.run)
         found: dict[str, Metrics] = {}
         if asked is not None:
@@ -252,7 +252,7 @@ class Lab:
 
     @staticmethod
     def _files_of(name: str) -> list[Path]:
-        """Files that a killed `up` or a killed VPP leaves of a namespace."""
+        """Files of a namespace that a killed `up` or a killed VPP leaves."""
         dead = [netns.path(name)] if netns.path(name).exists() and not netns.exists(name) else []
         return [*dead, *shared_memory(name)]
 
@@ -339,7 +339,7 @@ class Lab:
 
     @property
     def requests_file(self) -> Path:
-        """The file with all requests that the mock controller got."""
+        """The file with all requests to the mock controller."""
         return self.run / "hawkeye-requests.jsonl"
 
     def start_hawkeye(
@@ -368,7 +368,7 @@ class Lab:
                     stop(pids)
             names, present = self._names(), self._namespaces()
             for name in present:
-                # Files of killed agents; the number of the namespace may be used again.
+                # Files of killed agents; the namespace's number can be reused.
                 shutil.rmtree(runtime_folder(netns.path(name)), ignore_errors=True)
                 netns.remove(name)
             for file in [file for name in names for file in self._files_of(name)]:
@@ -423,8 +423,8 @@ class Lab:
     ) -> "subprocess.CompletedProcess[str]":
         """Runs a command in a node and returns its status and output.
 
-        Raises CommandError with the command's output where it fails or takes longer, unless `check` is off:
-        then the caller looks at the exit status.
+        Raises CommandError with the command's output if it fails or takes longer. With `check` off, the
+        caller checks the exit status.
         """
         command = self.command(node, argv)
         return run_checked(argv, node, command, marked_environment(self.name), patient(timeout), check)

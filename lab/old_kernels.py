@@ -1,8 +1,7 @@
-"""What kernels since 5.15 refuse, found in bytecode alone: a quick stand-in for booting them.
+"""Finds constructs in bytecode that kernels since 5.15 refuse: a fast alternative to booting them.
 
-Pure. `faults` names three kinds: a loop that is closed by falling through, which the control-flow check of
-kernels before 6.8 takes for endless ("back-edge from insn"); an instruction or a helper that Linux 5.15
-does not have.
+No I/O. `faults` reports three kinds: a loop that ends without a jump, which the control-flow check of kernels
+before 6.8 regards as endless ("back-edge from insn"), and an instruction or a helper that Linux 5.15 lacks.
 """
 
 import struct
@@ -19,13 +18,13 @@ NEWEST_HELPER = 175
 
 
 class _Program:
-    """Instructions by number; the second half of a 64-bit load has none of its own."""
+    """Instructions by number; the second half of a 64-bit load has no number."""
 
     def __init__(self, code: bytes) -> None:
         self.code = list(_INSTRUCTION.iter_unpack(code))
 
     def following(self, at: int) -> list[tuple[int, bool]]:
-        """Where it goes on, in the order in which the kernel looks; True where that is by a jump."""
+        """The next instructions, in the kernel's order; True if reached by a jump."""
         operation, _registers, offset, _immediate = self.code[at]
         kind, what = operation & _CLASS_MASK, operation & 0xF0
         if operation == _LOAD_64:
@@ -40,7 +39,7 @@ class _Program:
 
 
 def _back_edges(program: _Program) -> Iterator[str]:
-    """As the kernel: depth first; an edge to where the search still is has to be a jump's."""
+    """Like the kernel: depth first; an edge back into the current path must be a jump."""
     found, searching, done = {0}, [(0, iter(program.following(0)))], set[int]()
     while searching:
         at, edges = searching[-1]
@@ -78,6 +77,6 @@ def _newer_instructions(program: _Program) -> Iterator[str]:
 
 
 def faults(code: bytes) -> list[str]:
-    """One sentence for each place that a kernel since 5.15 refuses."""
+    """One sentence for each instruction that a kernel since 5.15 refuses."""
     program = _Program(code)
     return [*_back_edges(program), *_newer_instructions(program)]

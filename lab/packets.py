@@ -1,10 +1,10 @@
-"""Captured packets as scapy reads them, compared byte for byte with expected ones.
+"""Captured packets as scapy packets, compared byte for byte with expected ones.
 
-A pattern is a scapy packet from its IPv6 header on, such as
-`IPv6(src=A, dst=R1) / IPv6ExtHdrSegmentRouting(addresses=[B, R2, R1], segleft=2) / TCP(dport=80)`.
-What a sender is free to choose, and the pattern leaves open, is as captured: flow label and hop limit, a
-fragment's identification, the fields of the transport header, and the payload behind it. All else, above all
-the SRH and each length and checksum, is what scapy makes of the pattern.
+A pattern is a scapy packet from its IPv6 header on, such as `IPv6(src=A, dst=R1) /
+IPv6ExtHdrSegmentRouting(addresses=[B, R2, R1], segleft=2) / TCP(dport=80)`. Values that the sender chooses,
+and the pattern leaves open, are taken from the capture: flow label and hop limit, a fragment's
+identification, the fields of the transport header, and its payload. Scapy builds everything else from the
+pattern, in particular the SRH and all lengths and checksums.
 """
 
 from collections.abc import Iterator
@@ -29,8 +29,9 @@ _NUMBERS = {TCP: 6, UDP: 17}
 class Captured(Ether):  # type: ignore[misc]
     """A captured frame, `Ether / [Dot1Q /] IPv6 / ...`; `time` in seconds, as all scapy packets have it.
 
-    `link` is the link's name in the topology and `sender` the node that sent the frame. `length` is what was
-    sent, the capture may have less. With `unfinished` the device was to complete the transport's checksum.
+    `link` is the link's name in the topology and `sender` the node that sent the frame. `length` is the
+    original length, the capture may have less. `unfinished`: the device would complete the transport
+    checksum.
     """
 
     __slots__ = ["length", "link", "sender", "unfinished"]
@@ -42,7 +43,7 @@ class Captured(Ether):  # type: ignore[misc]
 
 
 def shown(packet: Packet) -> str:
-    """As RFC 8754 writes it: IPv6(source, destination) SRH(last segment, ..., first; SL=left) TCP."""
+    """In the notation of RFC 8754: IPv6(source, destination) SRH(last segment, ..., first; SL=left) TCP."""
     return " ".join(_shown(layer) for layer in layers(packet) if not isinstance(layer, Ether))
 
 
@@ -57,7 +58,7 @@ def _shown(layer: Packet) -> str:
 
 
 def layers(packet: Packet) -> Iterator[Packet]:
-    """A packet's layers, the payload of the last one included."""
+    """A packet's layers, including the payload of the last one."""
     while not isinstance(packet, NoPayload):
         yield packet
         packet = packet.payload
@@ -74,13 +75,13 @@ def path(packet: Packet) -> list[str]:
 
 
 def segments_left(packet: Packet) -> int | None:
-    """None without an SRH."""
+    """Segments left; None without an SRH."""
     found = packet.getlayer(IPv6ExtHdrSegmentRouting)
     return None if found is None else int(found.segleft)
 
 
 def completed(pattern: Packet, captured: Captured) -> Packet:
-    """The packet that a pattern asks for: what it leaves open is as captured."""
+    """The expected packet of a pattern, with open values from the capture."""
     whole = pattern.copy()
     seen = captured[IPv6]
     for layer in layers(whole):
@@ -98,7 +99,7 @@ def completed(pattern: Packet, captured: Captured) -> Packet:
 
 
 def _unfinish(packet: Packet) -> None:
-    """The checksum as it is left to a device: the sum of the pseudo-header alone."""
+    """The checksum before completion by a device: the sum of the pseudo-header only."""
     for kind, number in _NUMBERS.items():
         if kind in packet and "chksum" not in packet[kind].fields:
             header = in6_pseudoheader(number, packet[kind], len(packet[kind]))
@@ -106,7 +107,7 @@ def _unfinish(packet: Packet) -> None:
 
 
 def assert_packet(captured: Captured, pattern: Packet) -> None:
-    """The captured packet is the one that the pattern asks for, byte for byte."""
+    """Asserts that the captured packet matches the pattern, byte for byte."""
     whole = completed(pattern, captured)
     got = captured[IPv6].original
     if captured.length - (len(captured.original) - len(got)) > len(got):
@@ -116,13 +117,13 @@ def assert_packet(captured: Captured, pattern: Packet) -> None:
 
 
 def assert_same(got: bytes, expected: bytes, first: type[Packet] = Ether) -> None:
-    """Two packets are the same, byte for byte; `first` is their outermost layer."""
+    """Asserts that two packets are equal, byte for byte; `first` is their outermost layer."""
     if told := difference(got, expected, first):
         raise AssertionError(told)
 
 
 def difference(got: bytes, expected: bytes, first: type[Packet] = Ether) -> str:
-    """Layer by layer, how a packet differs from the expected one; empty where no byte does."""
+    """The differences of a packet from the expected one, layer by layer; empty if there are none."""
     if got == expected:
         return ""
     mine, theirs = first(got), first(expected)

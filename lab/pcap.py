@@ -1,4 +1,4 @@
-"""The packets in what tcpdump writes to a pipe: pcap with nanoseconds, in this machine's byte order."""
+"""Parses tcpdump's output from a pipe: pcap with nanoseconds, in this machine's byte order."""
 
 import struct
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _BILLION = 10**9
 
 
 class PcapStream:
-    """Takes apart a pcap stream with nanoseconds that comes in pieces, such as a pipe gives them."""
+    """Splits a pcap stream with nanoseconds, which arrives in pieces, as from a pipe."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -19,7 +19,7 @@ class PcapStream:
         """Has the header of the file come? tcpdump writes it once it captures."""
 
     def feed(self, data: bytes) -> Iterator[Record]:
-        """The frames that are complete now; ValueError if this is no such stream."""
+        """The complete frames so far; ValueError if this is not such a stream."""
         self._rest += data
         if not self.begun:
             if len(self._rest) < _FILE_HEADER.size:

@@ -15,7 +15,7 @@ from lab import netns
 from lab.wait import PATIENCE, patient, wait_until
 
 MARKER = "HAWKWING_LAB_MEMBER"
-#: The lab of commands that are given no name.
+#: The lab of commands without a name.
 CURRENT = "HAWKWING_LAB"
 _STARTED = ("ready: ", "listening on")  # what agents and services print when they have started
 # The node's own resolver settings, in the process's own mount namespace.
@@ -34,7 +34,7 @@ def command_inside(namespace: str, etc: Path, argv: Sequence[str]) -> list[str]:
 
 def marked_environment(lab: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment with the lab's mark."""
-    # Python shows where it was when it gets a signal such as SIGABRT.
+    # Python prints a traceback for signals such as SIGABRT.
     return {**os.environ, "PYTHONFAULTHANDLER": "1", **(extra or {}), MARKER: lab, CURRENT: lab}
 
 
@@ -85,7 +85,7 @@ def stop(pids: Sequence[int], patience: float = 3.0) -> None:
 
 
 def last_words(output: str, most: int = 15) -> str:
-    """The end of a log: one line as it is, several lines below each other."""
+    """The end of a log: a single line in place, several lines on lines of their own."""
     lines = output.strip().splitlines()[-most:] or ["it printed nothing"]
     return lines[0] if len(lines) == 1 else "\n  ".join(["the end of its log:", *lines])
 
@@ -132,7 +132,7 @@ class Process:
         """Waits until it has printed `text`, while it runs; RuntimeError with the end of its log.
 
         A cold start may take long: the limit is for a process that never prints it. `heard` is called with
-        each line that is printed meanwhile.
+        each printed line.
         """
         told = 0
 
@@ -178,7 +178,8 @@ class Process:
     def stop(self, timeout: float = 10.0) -> int:
         """Sends SIGTERM and returns its exit status.
 
-        One that goes on is killed; RuntimeError tells, with the end of its log, where a Python program was.
+        A process that does not end is killed; RuntimeError has the end of its log, for Python with a
+        traceback.
         """
         if self._process.poll() is None:
             self._process.terminate()

@@ -1,4 +1,4 @@
-"""The command line of `./run`: its help, and the forms of tasks that invoke alone does not accept.
+"""The command line of `./run`: its help, and forms of tasks that invoke does not support.
 
 lab.exec host-a ping -c 1 host-b     the words after the node are the command
 lab.heal vpp2-vpp4                   an option, written without --link
@@ -13,7 +13,7 @@ from invoke import Collection, ParseError, Program
 
 from hawkwing import __version__
 
-#: Tasks with an option that may be written as a plain word, and whether it may be given more than once.
+#: Tasks with an option that can be written as a plain word, and whether it can be repeated.
 _WORDS = {"lab.heal": ("link", False), "lab.capture": ("link", True)}
 _EXEC = "lab.exec"
 _BEHIND = ("--name", "--kernel")
@@ -21,8 +21,8 @@ _SWITCHES, _HELP = ("--kernel", "-k", "--stop", "-s", "--live", "-i"), ("--help"
 _EXAMPLES = """\
 examples:
   ./run lab.up                                    build the lab
-  ./run demo                                      see requests take several paths
-  ./run lab.exec host-a ping -c 1 host-b          a command in a node; nodes know each other by name
+  ./run demo                                      send requests over several paths
+  ./run lab.exec host-a ping -c 1 host-b          run a command in a node
   ./run lab.impair vpp2-vpp4 --latency 80ms       and lab.heal vpp2-vpp4
   ./run lab.down
   ./run test                                      all tests that this machine can run
@@ -32,7 +32,7 @@ HAWKWING_LAB=NAME sets the lab for all tasks that take --name."""
 
 
 def rewritten(words: Sequence[str], tasks: Sequence[str]) -> list[str]:
-    """The words as invoke takes them."""
+    """The words in invoke's syntax."""
     done: list[str] = []
     rest = list(words)
     while rest:
@@ -42,19 +42,19 @@ def rewritten(words: Sequence[str], tasks: Sequence[str]) -> list[str]:
             continue
         own = _exec(rest) if word == _EXEC else _optional(word, rest, tasks)
         if set(_HELP) & set(own[: _command_at(word, own)]):
-            # Before the task, invoke doesn't ask for what is missing.
+            # Before the task, so that invoke doesn't require its arguments.
             return ["--help", word]
         done += [word, *own]
     return done
 
 
 def _command_at(task: str, own: Sequence[str]) -> int:
-    """Where the command begins, which may have its own --help."""
+    """The position of the command, which may have its own --help."""
     return len(own) - 1 if task == _EXEC and own and not own[-1].startswith("-") else len(own)
 
 
 def _options(rest: list[str]) -> list[str]:
-    """The options that come next, with their values; they are taken from `rest`."""
+    """The next options with their values, removed from `rest`."""
     found = []
     while rest and rest[0].startswith("-") and rest[0] != "--":
         found.append(rest.pop(0))
@@ -79,7 +79,7 @@ def _optional(task: str, rest: list[str], tasks: Sequence[str]) -> list[str]:
 
 
 def _exec(rest: list[str]) -> list[str]:
-    """Node and command; our own options may come anywhere before a --, which is the command's to use."""
+    """Node and command; our own options can be anywhere before a --; after it, all belongs to the command."""
     done = _options(rest)
     if rest:
         done += [rest.pop(0), *_options(rest)]
@@ -113,7 +113,7 @@ class LabProgram(Program):  # type: ignore[misc]
         self.argv: list[str] = [self.argv[0], *rewritten(self.argv[1:], tasks)]
 
     def parse_tasks(self) -> None:
-        """A word in place of a number is a user's error, too."""
+        """Reports a word instead of a number as a user's error."""
         try:
             super().parse_tasks()
         except ValueError as error:

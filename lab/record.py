@@ -12,7 +12,7 @@ _FILE = "lab.json"
 
 @dataclass(frozen=True)
 class Record:
-    """Written before anything is created, so that a killed `up` can be cleaned up; again when it is ready."""
+    """Written before anything is created, to clean up after a killed `up`; again when the lab is ready."""
 
     namespaces: list[str]
     services: list[str]

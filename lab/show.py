@@ -122,7 +122,7 @@ def _sids(lab: Lab) -> Table:
 
 
 def _links(lab: Lab) -> Table:
-    """Those that are not as in the topology."""
+    """The metrics that differ from the topology."""
     failed, impaired = current(lab)
     table = Table("link", "state", "latency (us)", "bandwidth (kbit/s)", "loss (%)")
     for link in lab.topology.links:

@@ -41,7 +41,7 @@ DomainName = Annotated[str, Field(pattern=DOMAIN_NAME)]
 
 
 class TopologyError(ValueError):
-    """The topology file is wrong; the text has one line per error, each with file, line and key."""
+    """The topology file is invalid; the text has one line per error, each with file, line and key."""
 
 
 class _FaultsError(ValueError):
@@ -505,7 +505,7 @@ def _connection_faults(topology: Topology) -> Iterator[tuple[Place, str]]:
         yield ("links",), f"no path from {start} to {', '.join(apart)}"
 
 
-#: Sentences of the validation library, as they are said of a configuration.
+#: Sentences for errors of the validation library.
 _SENTENCES = {"missing": "is missing", "extra_forbidden": "is not a known key"}
 
 

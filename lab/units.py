@@ -1,10 +1,10 @@
-"""Quantities as people write them, for links: 80ms, 10Mbit, 5%."""
+"""Quantities for links: 80ms, 10Mbit, 5%."""
 
 import re
 from collections.abc import Mapping
 
 _NUMBER = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))?\s*(\D*)", re.ASCII)
-#: A link has microseconds and kbit/s; so much of these is one unit.
+#: Links use microseconds and kbit/s; the value of each unit in these.
 _LATENCIES = {"": 1, "us": 1, "µs": 1, "ms": 1000, "s": 1_000_000}
 _RATES = {"": 1, "kbit": 1, "mbit": 1000, "gbit": 1_000_000}
 _LARGEST = 2**31 - 1
@@ -12,12 +12,12 @@ _SIX = 10**6
 
 
 def latency(text: str) -> int:
-    """Microseconds; without a unit it is taken for that."""
+    """Microseconds, also without a unit."""
     return _whole(text, text, _LATENCIES, "latency", "80ms, 500us or 1s")
 
 
 def bandwidth(text: str) -> int:
-    """kbit/s; without a unit it is taken for that."""
+    """kbit/s, also without a unit."""
     return _whole(
         text, re.sub(r"(/s|ps)$", "", text.strip()), _RATES, "bandwidth", "500kbit, 10Mbit or 1Gbit"
     )

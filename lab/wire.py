@@ -1,7 +1,7 @@
 """Captures packets on the links, and hands them to scapy.
 
-scapy reads some 2,000 packets a second, so a capture keeps frames as they are: a `Filter` chooses among them
-by their bytes, and only what it lets through is read.
+scapy reads about 2,000 packets per second, so a capture stores frames as bytes: a `Filter` selects frames by
+their bytes, and scapy reads only these.
 """
 
 import time
@@ -43,7 +43,7 @@ class Frame:
 
     @cached_property
     def packet(self) -> Captured:
-        """As scapy reads it."""
+        """The frame as a scapy packet."""
         packet = Captured(self.data)
         packet.time = self.time
         packet.link, packet.sender = self.link, self.sender
@@ -52,7 +52,7 @@ class Frame:
 
     @cached_property
     def ipv6(self) -> bytes:
-        """From the IPv6 header on."""
+        """The bytes from the IPv6 header on."""
         return self.data[18 if self.data[12:14] == packet_ring.ETH_P_8021Q.to_bytes(2, "big") else 14 :]
 
     @cached_property
@@ -73,7 +73,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which frames of a capture are read; None lets all through.
+    """Selects frames of a capture; None accepts all.
 
     `port` is the source or the destination port, `to` the destination port. `destination` is the address in
     the IPv6 header. `steered` packets have a routing header.
@@ -124,7 +124,7 @@ class Tap:
     def __init__(
         self, device: str, namespace: str, link: str, ends: tuple[str, str], frames: int = packet_ring.FRAMES
     ) -> None:
-        """On a device; its frames are said to be of `link`, and sent by one of the `ends`: here, there."""
+        """Captures on a device; its frames belong to `link`, sent by one of the `ends` (here, there)."""
         self._here, self._there = ends
         self._link = link
         self._ring = netns.run_inside(namespace, lambda: PacketRing(device, frames=frames))
@@ -168,7 +168,7 @@ class Capture:
         self._seen: list[Frame] = []
 
     def frames(self, wanted: Callable[[Frame], bool] = EVERYTHING) -> list[Frame]:
-        """All frames so far in time order, without neighbour discovery and the like; not read by scapy."""
+        """All frames so far in time order, without neighbour discovery and the like, as bytes."""
         for tap in self._taps:
             self._seen += (frame for frame in tap.frames() if not is_noise(frame))
         self._seen.sort(key=lambda frame: frame.time)
@@ -192,7 +192,7 @@ class Capture:
         return self.packets(wanted)
 
     def forget(self) -> None:
-        """Discards all packets so far, also those that are still on their way."""
+        """Discards all packets so far, including those in flight."""
         self.settled(lambda _frame: False)
         self.clear()
 
@@ -209,7 +209,7 @@ class Capture:
     ) -> list[Captured]:
         """Calls `send` and expects these packets, and no others that the filter lets through.
 
-        Each one is a link and a pattern (see `lab.packets`), in the order of the packets on the wire.
+        Each one is a link and a pattern (see `lab.packets`), in the order on the wire.
         """
         self.forget()
         send()

@@ -4,7 +4,7 @@ import random
 
 
 def jittered(seconds: float, jitter: float = 0.2) -> float:
-    """About so many seconds, so that many waits do not end at once."""
+    """About `seconds`, with jitter: many waits do not end at the same time."""
     return seconds * random.uniform(1 - jitter, 1 + jitter)
 
 

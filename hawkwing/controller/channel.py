@@ -1,4 +1,4 @@
-"""gRPC channels to the controller, and why they fail."""
+"""gRPC channels to the controller, and the reasons for their failures."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ CONNECT_TIMEOUT = 10.0
 """Seconds for TCP and the HTTP/2 settings."""
 
 _OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),  # else a new channel inherits the old one's back-off
+    ("grpc.use_local_subchannel_pool", 1),  # otherwise a new channel inherits the old one's back-off
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
     ("grpc.keepalive_time_ms", 330_000),  # HawkEye ends connections that ping more often than every 300 s
@@ -41,11 +41,11 @@ Credentials: TypeAlias = grpc.ChannelCredentials | Callable[[], grpc.ChannelCred
 
 
 def open_channel(address: IPv6Address, port: int, credentials: Credentials | None) -> grpc.aio.Channel:
-    """A channel of its own, not connected yet; plaintext without credentials."""
+    """A new channel, not connected yet; plaintext without credentials."""
     target = f"ipv6:[{address}]:{port}"
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=_OPTIONS)
-    # Files may have been renewed since the last connection.
+    # Files may have changed since the last connection.
     made = credentials() if callable(credentials) else credentials
     return grpc.aio.secure_channel(target, made, options=_OPTIONS)
 
@@ -86,22 +86,22 @@ def describe_failure(error: BaseException) -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Did the controller say that it refuses a query?"""
+    """Whether the controller has refused a query."""
     return isinstance(error, grpc.RpcError) and error.code() in _REFUSALS
 
 
 def gives_no_reason(error: BaseException) -> bool:
-    """Is it CANCELLED, as HawkEye 1.0.1 ends a stream when another client has left, or is the status lost?"""
+    """Whether it is CANCELLED (HawkEye 1.0.1 after another client has left), or the status is lost."""
     return isinstance(error, grpc.RpcError) and (
         error.code() is grpc.StatusCode.CANCELLED or _status_is_lost(error)
     )
 
 
 def is_no_controller(error: BaseException) -> bool:
-    """Is it the server itself that can't be used, whatever the query?"""
+    """Whether the server can't be used, regardless of the query."""
     return isinstance(error, grpc.RpcError) and error.code() in _NO_CONTROLLER
 
 
 def _status_is_lost(error: grpc.RpcError) -> bool:
-    """gRPC's asyncio side overwrites the status when a write meets the end of a stream (grpc/grpc#36066)."""
+    """gRPC's asyncio API overwrites the status if a write meets the end of a stream (grpc/grpc#36066)."""
     return error.code() is grpc.StatusCode.INTERNAL and error.details() == "Internal error from Core"

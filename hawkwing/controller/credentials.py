@@ -1,4 +1,4 @@
-"""TLS credentials for the controller: of the files as they are when a connection is made."""
+"""TLS credentials for the controller, read from the files for each connection."""
 
 import logging
 
@@ -12,19 +12,19 @@ log = logging.getLogger("hawkwing")
 
 
 def read(tls: Tls) -> grpc.ChannelCredentials:
-    """Channel credentials of the configured files (PEM); ControllerError names the file that is wrong."""
+    """Channel credentials of the configured files (PEM); ControllerError names an invalid file."""
     return made_of(read_contents(tls))
 
 
 def made_of(contents: Contents) -> grpc.ChannelCredentials:
-    """Channel credentials of what the files hold."""
+    """Channel credentials from the content of the files."""
     return grpc.ssl_channel_credentials(contents.ca, contents.key, contents.certificate)
 
 
 class Renewed:
-    """Credentials that are read again for each connection, so that renewed certificates are used.
+    """Credentials that are read again for each connection, to use renewed certificates.
 
-    While the files can't be used, half written perhaps, those before are used.
+    If the files can't be used, for example because they are incomplete, the previous credentials stay in use.
     """
 
     def __init__(self, tls: Tls, contents: Contents) -> None:
@@ -33,16 +33,16 @@ class Renewed:
         self.contents = contents
 
     def __call__(self) -> grpc.ChannelCredentials:
-        """For the next connection."""
+        """The credentials for the next connection."""
         try:
             contents = read_contents(self._tls)
         except ControllerError as error:
             if str(error) != self._told:
-                log.warning("%s; the credentials before are used", error)
+                log.warning("%s; the previous credentials are still used", error)
             self._told = str(error)
         else:
             self._told = ""
             if contents != self.contents:
-                log.info("hawkeye.tls: the files have changed, the new ones are used")
+                log.info("hawkeye.tls: the files have changed, using the new ones")
             self.contents = contents
         return made_of(self.contents)

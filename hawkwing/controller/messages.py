@@ -1,4 +1,4 @@
-"""Requests to HawkEye and its answers; pure, no I/O."""
+"""Requests to HawkEye and its answers; no I/O."""
 
 from ipaddress import AddressValueError, IPv6Address
 
@@ -21,7 +21,7 @@ _NUMBER_TYPES = (pb.VALUE_TYPE_MIN_VALUE, pb.VALUE_TYPE_MAX_VALUE, pb.VALUE_TYPE
 
 
 def to_request(query: PathQuery) -> pb.PathRequest:
-    """The message for `query`; ValueError when a number doesn't fit the protocol's signed 32 bits."""
+    """The message for `query`; ValueError if a number doesn't fit the protocol's signed 32 bits."""
     return pb.PathRequest(
         ipv6_source_address=str(query.source),
         ipv6_destination_address=str(query.destination),

@@ -1,13 +1,14 @@
-"""Which query to send when, and which one to blame if the stream breaks: rules without I/O.
+"""When to send which query, and which query has ended a stream: rules without I/O.
 
-Times are seconds of one steady clock. On a new stream all queries that were answered before are sent at once.
-New ones follow one at a time, each after the answer to the one before: when a query is refused, HawkEye 1.0.1
-must not have another one of its stream in hand, or it never answers anyone again. One without an answer is
-sent again, soon and then ever more rarely; one with an answer now and then, because a push can get lost.
+Times are seconds of a monotonic clock. On a new stream all queries that were answered before are sent at
+once. New ones follow one at a time, each after the answer to the previous one: if HawkEye 1.0.1 refuses a
+query while it processes another one of the same stream, it never answers any client again. A query without an
+answer is repeated soon, then at growing intervals. An answered query is repeated occasionally, because a push
+can get lost.
 
-A refused query ends HawkEye's whole stream, and some queries end HawkEye itself. So the queries without an
-answer at that moment are suspects: on the next stream they are asked after all others, and one at a time. The
-one that ends a stream alone is held back, longer each time, until it is answered.
+A refused query ends HawkEye's whole stream, and some queries crash HawkEye. So the queries without an answer
+at that time are suspects: on the next stream they are sent after all others, and one at a time. A query that
+ends a stream alone is held back, longer each time, until it is answered.
 """
 
 import heapq
@@ -38,7 +39,7 @@ RECENT = 10.0
 
 
 class Break(Enum):
-    """How a stream ended; the values are how many in a row make a query a suspect, and hold it back."""
+    """How a stream ended; values: how many in a row make a query a suspect, and hold it back."""
 
     REFUSED = (1, 1)
     BROKEN = (1, 2)
@@ -47,23 +48,23 @@ class Break(Enum):
 
 @dataclass(eq=False, slots=True)
 class Question:
-    """A wanted query: when it was asked last on this stream, how often in vain, and if it was answered."""
+    """A wanted query: when it was last sent on this stream, how often in vain, and if it was answered."""
 
     query: PathQuery
     request: pb.PathRequest
     asked: float | None = None
     times: int = 0
     answered: bool = False
-    #: It was answered at some time.
+    #: Whether it was ever answered.
     proven: bool = False
-    #: The last answer had no path.
+    #: Whether the last answer had no path.
     empty: bool = False
-    #: When it is to be asked again, or until when it is held back.
+    #: When to send it again, or until when it is held back.
     due: float = 0.0
     #: The time of its entry in the schedule; entries with another time are out of date.
     entry: float | None = None
     dropped: bool = False
-    #: Streams in a row that ended while it had no answer.
+    #: Number of consecutive streams that ended while it had no answer.
     breaks: int = 0
     suspect: bool = False
     hold: float = 0.0
@@ -93,16 +94,16 @@ class Questions:
         return iter(self._wanted.values())
 
     def get(self, query: PathQuery) -> Question | None:
-        """The question of a query, if it is wanted."""
+        """The question for a query, if the query is wanted."""
         return self._wanted.get(query)
 
     @property
     def open(self) -> Collection[Question]:
-        """Questions that were asked and have no answer yet."""
+        """Questions that were sent and have no answer yet."""
         return self._open.keys()
 
     def unanswered(self) -> list[Question]:
-        """Questions without an answer on this stream, those that were not asked yet included."""
+        """Questions without an answer on this stream, including those that were not sent yet."""
         return [question for question in self if not question.answered]
 
     def change(self, wanted: Iterable[PathQuery], dropped: Iterable[PathQuery]) -> None:
@@ -118,11 +119,11 @@ class Questions:
             self._new[question] = None
 
     def begin(self, now: float) -> None:
-        """A new stream: nothing was asked on it."""
+        """Starts a new stream, on which nothing was sent yet."""
         for waiting in (self._new, self._fresh, self._again, self._alone, self._open):
             waiting.clear()
         self._schedule.clear()
-        self._probe: Question | None = None  # the one that was asked by itself last
+        self._probe: Question | None = None  # the last one that was sent alone
         self._turn_of_alone = False
         self._progress = 0.0
         self.answers = 0
@@ -138,11 +139,11 @@ class Questions:
                 self._alone[question] = None
 
     def due(self, now: float) -> tuple[list[Question], float | None]:
-        """The questions to send now; if none, the seconds to wait (None: until a change)."""
+        """The questions to send now; if there are none, the seconds to wait (None: until a change)."""
         self._ripen(now)
         pauses = [self._schedule[0][0] - now] if self._schedule else []
         if self._probe is not None and (wait := self._patience(self._probe, now)) > 0:
-            # What is sent meanwhile would share the blame.
+            # Other queries would become suspects, too.
             return [], min([wait, *pauses])
         bulk = list(self._fresh)
         if not (self._alone and self._turn_of_alone):
@@ -162,7 +163,7 @@ class Questions:
         return [], max(0.0, min(pauses)) if pauses else None
 
     def asked(self, question: Question, now: float) -> None:
-        """It is being sent."""
+        """Marks a question as sent."""
         by_itself = question in self._new or question.suspect
         for waiting in (self._new, self._fresh, self._again, self._alone, self._open):
             waiting.pop(question, None)
@@ -174,7 +175,7 @@ class Questions:
         self._ask_later(question, now + jittered(pause))
 
     def answered(self, query: PathQuery, now: float) -> Question | None:
-        """An answer or a push has come; None where nobody waits for it."""
+        """Handles an answer or a push; None if the query is not wanted."""
         question = self._wanted.get(query)
         if question is None:
             return None
@@ -191,17 +192,17 @@ class Questions:
             self._probe = None
         if question.asked is None:
             self._new.pop(question, None)
-            # An answer to an earlier stream: this one has to be asked, too.
+            # An answer on an earlier stream: the query must be sent on this one, too.
             self._fresh[question] = None
         else:
             self._ask_later(question, now + jittered(REFRESH))
         return question
 
     def broke(self, how: Break, now: float, reason: str) -> Question | None:
-        """The stream has ended; the question that is held back for it, if it is known which.
+        """Handles the end of a stream; returns the question that is now held back, if known.
 
-        HawkEye 1.0.1 ends any stream for any client's fault, and the one at fault perhaps with CANCELLED. So
-        each stream that ends so counts, but only several in a row make a suspect.
+        HawkEye 1.0.1 ends streams because of other clients' errors, and the client's own perhaps with
+        CANCELLED. So each stream that ends like this counts, but only several in a row make a suspect.
         """
         recent = [question for question in self._open if now - (question.asked or 0.0) <= RECENT]
         suspected, held = how.value
@@ -218,12 +219,12 @@ class Questions:
 
     @staticmethod
     def _patience(question: Question, now: float) -> float:
-        """How long its answer is still waited for."""
+        """The remaining time to wait for its answer."""
         return (question.asked or 0.0) + (PATIENCE if question.suspect else STEP) - now
 
     def _ask_later(self, question: Question, due: float) -> None:
         question.due = due
-        # An entry for an earlier time stays: when that has come, it is put off.
+        # An entry for an earlier time stays, and is postponed when it is due.
         if question.entry is None or due < question.entry:
             question.entry = due
             heapq.heappush(self._schedule, (due, next(self._numbers), question))
@@ -234,7 +235,7 @@ class Questions:
             if question.dropped or time != question.entry:
                 continue
             question.entry = None
-            # Where answers are still coming one after the other, this one's may be next.
+            # While answers still arrive one after the other, this one's may be next.
             busy = self._progress + AGAIN_FIRST if question.times and not question.answered else 0.0
             if max(question.due, busy) > now:
                 self._ask_later(question, max(question.due, busy))

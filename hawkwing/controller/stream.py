@@ -1,6 +1,6 @@
 """The stream to HawkEye: reconnects until closed, and sends all queries again on each new connection.
 
-Which query is sent when, and which one is held back, is decided in `questions`.
+`questions` decides when to send which query, and which one to hold back.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ from hawkwing.intents import PathQuery
 State = Literal["connecting", "connected"]
 
 FAREWELL = 0.1
-"""Seconds from closing our half of a stream to leaving it: HawkEye 1.0.1 ends another client's stream if it
-has not read the end of ours by then."""
+"""Seconds between closing our half of a stream and leaving it: HawkEye 1.0.1 ends another client's stream if
+it has not read the end of ours by then."""
 SILENCE = 60.0
-"""Seconds without any result, while queries are unanswered, until the operator is told."""
+"""Seconds without a result, while queries are unanswered, until a warning."""
 CANCELLED_MOST = 3
-"""How many streams in a row may end without an answer and without a reason before it counts as a failure."""
+"""How many streams in a row may end without answer and reason before this counts as a failure."""
 
 _CANCELLED_AGAIN = 0.2
 """Seconds."""
@@ -52,7 +52,7 @@ class ControllerStream:
 
     `on_path` gets a wanted query and its SIDs in travel order, never an empty list; `on_note` gets one
     sentence for each event that matters to an operator. Both are called in the event loop's thread.
-    `name` says of a query which applications need it.
+    `name` returns the applications that need a query.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class ControllerStream:
         self._retry_at: float | None = None
         self._error = ""
         self._ready = False
-        self._heard: float | None = None  # the last result on this stream; None: told that there are none
+        self._heard: float | None = None  # time of the last result on this stream; None: a warning was logged
         self._leaving = False
         self._announced = False
         self._warned = False
@@ -106,7 +106,7 @@ class ControllerStream:
 
     @property
     def state(self) -> State:
-        """`connecting` also between two attempts."""
+        """The state; `connecting` also between two attempts."""
         return self._state
 
     @property
@@ -116,16 +116,16 @@ class ControllerStream:
 
     @property
     def error(self) -> str:
-        """Why the last attempt or connection failed; empty while connected."""
+        """The reason for the last failure; empty while connected."""
         return self._error
 
     @property
     def since(self) -> float:
-        """Since when it is in this state, in Unix seconds."""
+        """The time of the last change of the state, in Unix seconds."""
         return self._since
 
     def change(self, wanted: Iterable[PathQuery], dropped: Iterable[PathQuery]) -> None:
-        """Adds and removes queries; the others stay. New ones are sent at once, one that comes back again.
+        """Adds and removes queries; the others stay. New ones, also former ones, are sent at once.
 
         ValueError, and no change, if one can't be sent.
         """
@@ -147,13 +147,13 @@ class ControllerStream:
             self._retry_at = None
 
     async def _connect_and_converse(self) -> None:
-        """Always ends with an exception."""
+        """Runs one stream; always ends with an exception."""
         channel = self._open_channel()
         try:
             await settle(channel)
             if channel.get_state() is grpc.ChannelConnectivity.READY:
                 self._connected()
-            # On a channel that could not connect, the call fails at once and says why.
+            # On a channel that could not connect, the call fails at once, with the reason.
             await self._converse(IntentControllerStub(channel).GetIntentPath())
         finally:
             await channel.close()
@@ -176,9 +176,9 @@ class ControllerStream:
             del tasks, done, task
 
     async def _leave(self, call: grpc.aio.StreamStreamCall, tasks: Collection[asyncio.Task[None]]) -> None:
-        """Closes our half of the stream and gives the controller a moment to notice."""
+        """Closes our half of the stream and gives the controller time to read it."""
         self._leaving = True
-        # A stream that has ended, or is in the middle of a write, is left as it is.
+        # Nothing to do if the stream has ended, or is in the middle of a write.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(FAREWELL):
                 await call.done_writing()
@@ -190,7 +190,7 @@ class ControllerStream:
         raise StreamEndedError
 
     async def _ask(self, call: grpc.aio.StreamStreamCall) -> None:
-        # A broken stream is also noticed when reading, with its status.
+        # Reading reports a broken stream, too, with its status.
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
             while not self._leaving:
                 self._changed.clear()
@@ -202,7 +202,7 @@ class ControllerStream:
                         self.counters["requests"] += 1
                         await call.write(question.request)
                 if not due:
-                    # Not wait_for: on Python 3.11 it can swallow being cancelled.
+                    # Not wait_for: on Python 3.11 it can swallow a cancellation.
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(pause):
                             await self._changed.wait()
@@ -214,7 +214,7 @@ class ControllerStream:
         self.counters["results"] += 1
         query = query_of(result)
         if query is None:
-            self._ignore("malformed", "a result that is no answer to a query")
+            self._ignore("malformed", "a result without a valid request")
             return
         question = self.questions.answered(query, self.now())
         if question is None:
@@ -237,14 +237,14 @@ class ControllerStream:
             _log.exception("taking over the path for %s failed", self._name(query))
 
     def _tell_of_silence(self) -> None:
-        """HawkEye 1.0.1 can get stuck for good: it takes connections, and answers nobody."""
+        """Warns of silence: HawkEye 1.0.1 can hang, accept connections and answer no client."""
         waiting = bool(self.questions.open)
         if waiting and self._heard is not None and self.now() - self._heard > SILENCE:
             self._heard = None
             count = len(self.questions.unanswered())
             what = f"{count} queries are" if count > 1 else "one query is"
             sentence = f"the controller at {self.target} has sent nothing for {SILENCE:g} s"
-            self._say(logging.WARNING, f"{sentence}, and {what} unanswered: restart it if this goes on")
+            self._say(logging.WARNING, f"{sentence}, and {what} unanswered: restart it if this continues")
 
     def _answered(self) -> None:
         self._backoff.reset()
@@ -277,14 +277,14 @@ class ControllerStream:
             self._say(logging.INFO, f"connected to the controller at {self.target}")
 
     def _failed(self, error: Exception) -> float:
-        """Notes the end of a stream; the seconds until the next attempt."""
+        """Handles the end of a stream; returns the seconds until the next attempt."""
         reason = self._describe(error)
         if gives_no_reason(error):
             self.counters["cancelled"] += 1
             self._cancelled += 1
             self._blame(Break.CANCELLED, reason)
             if self._cancelled <= CANCELLED_MOST:
-                _log.debug("asking the controller at %s again: %s", self.target, reason)
+                _log.debug("reconnecting to the controller at %s: %s", self.target, reason)
                 return self._after_cancelled.next()
         self.counters["failures"] += 1
         self._error = reason
@@ -299,9 +299,9 @@ class ControllerStream:
         return self._backoff.next()
 
     def _blame(self, how: Break, reason: str) -> None:
-        """Finds the query that ended the stream, and says so."""
+        """Finds the query that ended the stream, and logs it."""
         if how is not Break.REFUSED:
-            reason = f"the stream ended when only this was asked ({reason})"
+            reason = f"the stream ended when only this query was open ({reason})"
         held = self.questions.broke(how, self.now(), reason)
         if held is not None:
             self.counters["refused"] += 1
@@ -327,7 +327,7 @@ class ControllerStream:
 
 
 async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancels them; again where one has missed it, as gRPC's `read` does while a request is being written."""
+    """Cancels them, repeatedly: gRPC's `read` misses a cancellation while a request is written."""
     left = set(tasks)
     while left:
         for task in left:

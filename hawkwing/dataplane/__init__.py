@@ -1,1 +1,1 @@
-"""Compiles, loads, attaches and talks to the BPF programs; knows no controller."""
+"""Compiles, loads and attaches the BPF programs, and accesses their maps; independent of controllers."""

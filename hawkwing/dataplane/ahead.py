@@ -1,7 +1,7 @@
-"""What other programs do with packets before ours: whoever ends the chain of filters keeps packets from us.
+"""Other programs that run before ours: one that ends the chain of filters hides packets from us.
 
-A tcx program runs before all filters of tc, and a filter of a lower priority before ours. The kernel goes on
-to the next one only after TCX_NEXT or TC_ACT_UNSPEC ("continue"), else no program of ours gets the packet.
+A tcx program runs before all tc filters, and a filter of a lower priority before ours. The kernel runs the
+next one only after TCX_NEXT or TC_ACT_UNSPEC ("continue"); otherwise our program does not get the packet.
 """
 
 import os
@@ -17,7 +17,7 @@ from hawkwing.dataplane.tc import Filter
 _ETH_P_IPV6 = 0x86DD
 _TCX = {"egress": bpf.TCX_EGRESS, "ingress": bpf.TCX_INGRESS}
 _ACTIONS = {"u32": 7, "flower": 3, "matchall": 2, "basic": 3, "fw": 4}
-"""The attribute with the actions, by classifier."""
+"""The attribute with the actions, for each classifier."""
 _U32_SELECTOR = 5
 _ACTION_KIND, _ACTION_OPTIONS, _GACT_PARAMETERS = 1, 2, 2
 _CONTINUE = -1
@@ -28,7 +28,7 @@ class Ahead(NamedTuple):
 
     direction: str
     what: str
-    #: What it does to steering, as the end of a sentence.
+    #: The effect on steering, as the end of a sentence.
     effect: str
 
     def __str__(self) -> str:
@@ -36,7 +36,7 @@ class Ahead(NamedTuple):
 
 
 def of_interface(ip: Netlink, index: int) -> list[Ahead]:
-    """Everything that may end the chain before the place where our filters are, or would be."""
+    """All programs and filters that may end the chain before our filters, or before their place."""
     return [one for direction in ("egress", "ingress") for one in _of_direction(ip, index, direction)]
 
 
@@ -71,7 +71,7 @@ def _of_direction(ip: Netlink, index: int, direction: str) -> Iterator[Ahead]:
 
 
 def _named(number: int) -> str:
-    """The name of a program where the kernel tells it (CAP_SYS_ADMIN), else its id."""
+    """The name of a program if the kernel reports it (CAP_SYS_ADMIN), otherwise its id."""
     try:
         program = bpf.program_by_id(number)
     except OSError:
@@ -83,10 +83,10 @@ def _named(number: int) -> str:
 
 
 def _ends(one: Filter) -> bool:
-    """Do packets that match go no further? A filter without actions ends the chain, too."""
+    """Whether matching packets end the chain; a filter without actions ends it, too."""
     options = attributes(one.options)
     if one.kind == "u32" and _U32_SELECTOR not in options:
-        # A hash table, which the kernel lists among the filters.
+        # A hash table: the kernel lists it with the filters.
         return False
     actions = options.get(_ACTIONS.get(one.kind, 0), b"")
     verdicts = [_verdict(attributes(action)) for _order, action in each_attribute(actions)]
@@ -94,7 +94,7 @@ def _ends(one: Filter) -> bool:
 
 
 def _verdict(action: dict[int, bytes]) -> int:
-    """Of the generic action; any other one ends the chain as far as we know."""
+    """Whether the generic action continues; we assume that any other action ends the chain."""
     if text_of(action.get(_ACTION_KIND, b"")) != "gact":
         return 0
     parameters = attributes(action.get(_ACTION_OPTIONS, b"")).get(_GACT_PARAMETERS, b"")

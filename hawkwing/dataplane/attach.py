@@ -1,4 +1,4 @@
-"""Puts the programs of a role on an interface and takes them off again; touches no filter but our own."""
+"""Attaches the programs of a role to an interface and detaches them; never changes other filters."""
 
 import errno
 import os
@@ -23,8 +23,8 @@ _MAPS_OF_ALL = {"settings", "scratches", "tallies"}
 _PLACES = 64
 _TRIES = 3
 
-# Of both roles on one interface the server comes first on arrival (it learns before anything is
-# stripped) and last on departure (what the client has steered is left alone).
+# If both roles are on one interface, the server is first on ingress (it learns before an SRH is
+# removed) and last on egress (it does not change packets that the client has steered).
 _FIRST, _LAST = 48401, 48402
 _PRIORITY = {
     ("client", EGRESS): _FIRST,
@@ -35,36 +35,36 @@ _PRIORITY = {
 
 
 class Program(NamedTuple):
-    """A program of ours: its file descriptor, and the id by which the kernel names it."""
+    """One of our programs: its file descriptor, and its id in the kernel."""
 
     fd: int
     id: int
 
 
 class Held(NamedTuple):
-    """What had to be put on an interface, and what is wrong although the filters are there."""
+    """What was attached to an interface, and a problem that remains although the filters are attached."""
 
     put: tuple[str, ...] = ()
     problem: str = ""
 
 
 def filter_name(role: str) -> str:
-    """The name our filters carry, by which they are known again."""
+    """The name of our filters, by which we recognise them."""
     return f"{_OURS}{role}"
 
 
 def is_ours(one: Filter) -> bool:
-    """Is this a filter of an agent, of whatever role?"""
+    """Whether this is a filter of an agent of any role."""
     return one.kind == "bpf" and one.name.startswith(_OURS)
 
 
 def is_attached(ip: Netlink, role: str, index: int) -> bool:
-    """Are filters of this role on the interface, also those of an agent before?"""
+    """Whether filters of this role are on the interface, including those of a previous agent."""
     return any(_of_role(ip, role, index, parent) for parent in (EGRESS, INGRESS))
 
 
 def left_behind(role: str, interface: str) -> bool:
-    """Are filters of this role on the interface of this name?"""
+    """Whether filters of this role are on the interface with this name."""
     with Netlink() as ip:
         link = tc.link(ip, name=interface)
         return link is not None and is_attached(ip, role, link.index)
@@ -76,14 +76,14 @@ def _of_role(ip: Netlink, role: str, index: int, parent: int) -> list[Filter]:
 
 
 def priorities(role: str, parent: int) -> Iterator[int]:
-    """Where a filter of ours may be, the usual place first; all of them keep the order of the roles."""
+    """The possible priorities of our filters, the usual one first; all keep the order of the roles."""
     usual = _PRIORITY[role, parent]
     step = -2 if usual == _FIRST else 2
     return iter(range(usual, usual + step * _PLACES, step))
 
 
 def _role_of_xdp(number: int) -> str | None:
-    """Of an XDP program, if it is an agent's. Without CAP_SYS_ADMIN a program can't be asked."""
+    """The role of an XDP program, if it is an agent's; needs CAP_SYS_ADMIN."""
     try:
         program = bpf.program_by_id(number)
     except OSError:
@@ -98,7 +98,7 @@ def _role_of_xdp(number: int) -> str | None:
 
 
 def _owner_of_maps(numbers: Collection[int]) -> str | None:
-    """The role whose program uses these maps; None where they are not an agent's."""
+    """The role whose program uses these maps; None if they are not an agent's."""
     names = set()
     for number in numbers:
         table = bpf.map_by_id(number)
@@ -113,7 +113,7 @@ def _owner_of_maps(numbers: Collection[int]) -> str | None:
 
 @contextmanager
 def _alone(index: int) -> Iterator[None]:
-    """No other agent makes, judges or removes the clsact of this interface meanwhile."""
+    """Prevents other agents from creating, checking or removing the clsact of this interface."""
     lock = Lock(runtime_folder() / f"attach-{index}.lock")
     try:
         yield
@@ -122,27 +122,27 @@ def _alone(index: int) -> Iterator[None]:
 
 
 def _marker(index: int) -> Path:
-    """Says that an agent of ours has made the clsact of an interface: the last of us there removes it.
+    """Marks the clsact of an interface as created by an agent: the last agent there removes it.
 
-    It names the netlink port that made it, and counts only while a filter of ours is on that clsact: numbers
-    of interfaces and namespaces are used again, and a clsact that somebody else has made since has none.
+    It has the netlink port that created the clsact, and is valid only while one of our filters is on it:
+    interface indexes and namespace numbers are reused, and another program's clsact has none of our filters.
     """
     return runtime_folder() / f"clsact-{index}"
 
 
 def forget(index: int) -> None:
-    """The interface is gone, or in another namespace, and its clsact with it."""
+    """Removes the marker: the interface, with its clsact, is gone or in another namespace."""
     _marker(index).unlink(missing_ok=True)
 
 
 def forget_former(ip: Netlink, index: int) -> None:
-    """As `forget`, unless we are on it again: news that it was gone may come late."""
+    """Like `forget`, unless we are attached again: the notification may be late."""
     if not _any_of_ours(ip, index):
         forget(index)
 
 
 def forget_vanished(ip: Netlink) -> None:
-    """Removes the markers of killed agents whose interface or clsact is gone."""
+    """Removes the markers of killed agents whose interface or clsact no longer exists."""
     for path in runtime_folder().glob("clsact-*"):
         number = path.name.removeprefix("clsact-")
         if not (number.isdecimal() and _any_of_ours(ip, int(number))):
@@ -154,7 +154,7 @@ def _any_of_ours(ip: Netlink, index: int) -> bool:
 
 
 class Hooks:
-    """The programs of one role, for any number of interfaces; the same call puts and keeps them there."""
+    """The programs of one role, for any number of interfaces; the same call attaches and restores them."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class Hooks:
         former: Collection[int] = (),
         others: Collection[int] = (),
     ) -> None:
-        """`former`: ids of programs that an agent of this role before has noted; `others`: of other roles."""
+        """`former`: recorded ids of programs of a previous agent of this role; `others`: of other roles."""
         self._ip = ip
         self._role = role
         self._hook = hook
@@ -175,7 +175,7 @@ class Hooks:
         self._others = set(others) - self._former
 
     def check(self, link: Link) -> None:
-        """DataplaneError where an interface of this kind can't be attached; touches nothing."""
+        """DataplaneError if this kind of interface is not supported; changes nothing."""
         self._check_type(link)
         self._qdisc(link)
 
@@ -186,11 +186,11 @@ class Hooks:
             raise DataplaneError(f"{link.name} has no Ethernet header; use --ingress-hook tc")
 
     def hold(self, link: Link, first: bool = False, unsure: bool = False, maker: int | None = None) -> Held:
-        """Puts on the interface what is missing there; DataplaneError says why it can't be attached.
+        """Attaches what is missing on the interface; DataplaneError with the reason if it can't be attached.
 
-        Filters of an agent that was killed are replaced, without a packet between them. Its XDP program is
-        known by its name, too, the `first` time. `maker` is the netlink port that has made a clsact since
-        the last time; `unsure`: that may have been missed.
+        Filters of a killed agent are replaced without losing a packet. Its XDP program is also recognised by
+        its name, the `first` time. `maker` is the netlink port that has created a clsact since the last call;
+        `unsure`: such a notification may have been lost.
         """
         self._check_type(link)
         kind = "raw" if is_raw(link.type) else "ethernet"
@@ -203,7 +203,7 @@ class Hooks:
         return Held((*put, *(["XDP"] if changed else [])), problem)
 
     def _hold_filters(self, link: Link, kind: str, unsure: bool, maker: int | None) -> list[str]:
-        """Which were not there."""
+        """Attaches the tc filters; returns those that were missing."""
         put = []
         made = False
         try:
@@ -220,16 +220,16 @@ class Hooks:
         return put
 
     def has_left_xdp(self, link: Link) -> bool:
-        """Is there an XDP program of an agent of this role, also of one whose note is gone?"""
+        """Whether there is an XDP program of an agent of this role, also without a record of it."""
         number = link.xdp
         if not number or number in self._others:
             return False
         return number in self._former or _role_of_xdp(number) == self._role
 
     def let_go(self, link: Link, by_name: bool = False) -> bool:
-        """Takes our programs off, and clsact if nobody else uses it; False if something is still there.
+        """Detaches our programs, and removes clsact if it is unused; False if something is still attached.
 
-        `by_name`: also an XDP program of an agent of this role that nobody has noted.
+        `by_name`: also an XDP program of an agent of this role without a record of it.
         """
         index = link.index
         if not _any_of_ours(self._ip, index):
@@ -248,7 +248,7 @@ class Hooks:
         return False
 
     def _qdisc(self, link: Link) -> tc.Qdisc | None:
-        """The clsact of an interface; DataplaneError where something else is in its place."""
+        """The clsact of an interface; DataplaneError if something else is in its place."""
         found = tc.qdisc(self._ip, link.index)
         if found is not None and found.kind != "clsact":
             raise DataplaneError(
@@ -264,7 +264,7 @@ class Hooks:
         return found
 
     def _hold_clsact(self, link: Link, unsure: bool, maker: int | None) -> bool:
-        """True if there was none."""
+        """Creates the clsact; True if there was none."""
         if self._qdisc(link) is None:
             tc.add_clsact(self._ip, link.index)
             _marker(link.index).write_text(f"{self._ip.port}\n")
@@ -278,7 +278,7 @@ class Hooks:
         return False
 
     def _hold_filter(self, link: Link, parent: int, program: Program) -> bool:
-        """True if it was not there."""
+        """Attaches a filter; True if it was missing."""
         mine = _of_role(self._ip, self._role, link.index, parent)
         right = next((one for one in mine if one.program == program.id), None)
         name = filter_name(self._role)
@@ -304,13 +304,13 @@ class Hooks:
             except RefusedError as error:
                 if error.errno != errno.EEXIST:
                     raise
-                # Somebody has been faster.
+                # Another program was faster.
                 continue
             return
         raise DataplaneError(f"the tc priorities around {_FIRST} on {link.name} are taken by other filters")
 
     def hold_xdp(self, link: Link, first: bool = False) -> tuple[bool, str]:
-        """Whether it was not there, and a problem. One of ours is replaced without a packet between them."""
+        """Attaches the XDP program, or replaces one of ours; whether it was missing, and a problem."""
         if not self.with_xdp:
             if first:
                 with suppress(RefusedError):
@@ -334,7 +334,7 @@ class Hooks:
         return True, ""
 
     def _replace_xdp(self, link: Link, program: Program, mode: int, by_name: bool) -> bool:
-        """Puts ours in the place of one of ours; False where that is another's, or of the other mode."""
+        """Replaces one of our XDP programs; False if it is another program's, or of the other mode."""
         same_mode = link.xdp_generic == (mode == tc.XDP_GENERIC)
         if not link.xdp or not same_mode or not self._may_drop_xdp(link.xdp, by_name):
             return False
@@ -349,20 +349,20 @@ class Hooks:
         return True
 
     def take_back_xdp(self, index: int) -> None:
-        """Removes the program that `hold_xdp` has put there."""
+        """Removes the program that `hold_xdp` has attached."""
         link = tc.link(self._ip, index)
         if link is not None and link.xdp in {program.id for program in self._programs.values()}:
             with suppress(RefusedError):
                 self._drop_xdp(link)
 
     def _may_drop_xdp(self, number: int, by_name: bool) -> bool:
-        """Is this XDP program of an agent of ours, also of one that was killed?"""
+        """Whether this XDP program belongs to an agent, including a killed one."""
         if number in self._others:
             return False
         return number in self._former or (by_name and _role_of_xdp(number) is not None)
 
     def _drop_xdp(self, link: Link, by_name: bool = False) -> None:
-        """Removes our XDP program, also one that a killed agent has left; nobody else's."""
+        """Removes our XDP program, including one of a killed agent, but no other."""
         number = link.xdp
         if number and self._may_drop_xdp(number, by_name):
             mode = tc.XDP_GENERIC if link.xdp_generic else tc.XDP_DRIVER
@@ -376,7 +376,7 @@ class Hooks:
             with suppress(RefusedError):
                 tc.remove_clsact(self._ip, index)
         if not any(is_ours(one) for one in left):
-            # Where somebody else uses it, it is theirs from now on.
+            # If another program uses it, it belongs to that program from now on.
             marker.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The bpf(2) system call: maps, program information, test runs. The only place that makes it.
+"""The bpf(2) system call: maps, program information, test runs. Only this module calls it.
 
 All calls raise OSError with the kernel's errno.
 """
@@ -39,7 +39,7 @@ def _bpf(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
 
 @lru_cache(maxsize=256)
 def _array(size: int) -> "type[ctypes.Array[ctypes.c_char]]":
-    """Kept, because each new type is garbage that only a search finds."""
+    """Cached, because only a full collection would free a type."""
     return ctypes.c_char * size
 
 
@@ -52,7 +52,7 @@ def _element(map_fd: int, key: int, value: int, flags: int = 0) -> "ctypes.Array
 
 
 class MapInfo(NamedTuple):
-    """What the kernel says of a map."""
+    """The kernel's information about a map."""
 
     type: int
     id: int
@@ -64,7 +64,7 @@ class MapInfo(NamedTuple):
 
 
 class ProgramInfo(NamedTuple):
-    """What the kernel says of a program; run_time in nanoseconds (with kernel.bpf_stats_enabled)."""
+    """The kernel's information about a program; run_time in nanoseconds (with kernel.bpf_stats_enabled)."""
 
     type: int
     id: int
@@ -96,7 +96,7 @@ def program_info(fd: int) -> ProgramInfo:
 
 
 def create_map(like: MapInfo) -> int:
-    """A new map of the same kind and size; its id is of no matter."""
+    """A new map of the same kind and size; the id is ignored."""
     attributes = struct.pack(
         "=7I16s",
         like.type,
@@ -112,19 +112,19 @@ def create_map(like: MapInfo) -> int:
 
 
 def kind_of(name: str) -> int:
-    """The type of a program of ours, by its name."""
+    """The type of one of our programs, by its name."""
     return XDP if name.endswith("_xdp") else SCHED_CLS
 
 
 def load_program(name: str, code: bytes, kind: int = SCHED_CLS) -> int:
-    """Has the kernel verify and load a program."""
+    """Makes the kernel verify and load a program."""
     return _load(name, code, kind, 0, _buffer(b""))
 
 
 def verifier_log(name: str, code: bytes, kind: int = SCHED_CLS, level: int = 1) -> str:
-    """What the verifier says while it loads a program, which is then let go; the end of it where it is long.
+    """The verifier's log for a program, which is then unloaded; only the end of a long log.
 
-    Level 1 is each step, 4 the statistics alone.
+    Level 1: each step; level 4: only the statistics.
     """
     room = _buffer(bytes(_LOG_ROOM))
     with suppress(OSError):
@@ -161,7 +161,7 @@ def map_by_id(number: int) -> int:
 
 
 def programs_on(interface: int, hook: int, most: int = 64) -> list[int]:
-    """The ids of the programs on a hook (TCX_*) of an interface, in order; none where the kernel lacks it."""
+    """The ids of the programs on a hook (TCX_*) of an interface, in order; none if the kernel lacks it."""
     numbers = (ctypes.c_uint32 * most)()
     attributes = _buffer(struct.pack("=IIIIQI36x", interface, hook, 0, 0, ctypes.addressof(numbers), most))
     try:
@@ -174,7 +174,7 @@ def programs_on(interface: int, hook: int, most: int = 64) -> list[int]:
 
 
 def possible_cpus() -> int:
-    """How many values an element of a per-CPU map has."""
+    """The number of values in an element of a per-CPU map."""
     with open("/sys/devices/system/cpu/possible") as file:  # noqa: PTH123
         last = file.read().strip().split(",")[-1].split("-")[-1]
     return int(last) + 1
@@ -191,7 +191,7 @@ class Map:
         self._length = self._stride * copies
 
     def close(self) -> None:
-        """Gives the descriptor back; the map lives while a program uses it."""
+        """Closes the descriptor; the map exists as long as a program uses it."""
         os.close(self.fd)
 
     def get(self, key: bytes) -> bytes | None:
@@ -204,7 +204,7 @@ class Map:
         return v.raw
 
     def values_per_cpu(self, key: bytes) -> list[bytes]:
-        """One value a CPU; empty where there is none."""
+        """One value per CPU; empty if there is no element."""
         raw = self.get(key)
         if raw is None:
             return []
@@ -212,7 +212,7 @@ class Map:
         return [raw[at : at + size] for at in range(0, len(raw), self._stride)]
 
     def set(self, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
-        """Writes one element; other CPUs see the old one or the new one whole (hash maps)."""
+        """Writes one element; in hash maps, other CPUs see either the old value or the new one."""
         k, v = _buffer(key), _buffer(value)
         _bpf(_MAP_UPDATE, _element(self.fd, ctypes.addressof(k), ctypes.addressof(v), flags))
 
@@ -222,7 +222,7 @@ class Map:
         _bpf(_MAP_UPDATE, _element(self.fd, 0, ctypes.addressof(v)))
 
     def delete(self, key: bytes) -> None:
-        """Removes one element; one that isn't there is no error."""
+        """Removes one element, if it exists."""
         k = _buffer(key)
         try:
             _bpf(_MAP_DELETE, _element(self.fd, ctypes.addressof(k), 0))
@@ -230,7 +230,7 @@ class Map:
             return
 
     def each_key(self) -> Iterator[bytes]:
-        """The keys; an element that comes or goes meanwhile may be missed."""
+        """The keys; an element that is added or removed at the same time may be missed."""
         current = None
         following = _buffer(bytes(self.info.key_size))
         while True:
@@ -244,7 +244,7 @@ class Map:
 
 
 class RunResult(NamedTuple):
-    """What a program made of a packet; duration in nanoseconds a run."""
+    """The result of a program for a packet; duration in nanoseconds per run."""
 
     verdict: int
     packet: bytes

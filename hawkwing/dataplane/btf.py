@@ -1,7 +1,7 @@
-"""Where the kernel keeps what an IPv6 socket wants of fragmentation, from the kernel's own description (BTF).
+"""Where the kernel stores an IPv6 socket's fragmentation settings, from its type information (BTF).
 
-BTF (the kernel's Documentation/bpf/btf.rst) describes all types of a kernel. A few members are looked for by
-their names, so that nothing else of it has to be read.
+BTF (the kernel's Documentation/bpf/btf.rst) describes all types of a kernel. This module searches for a few
+members by their names, and does not read the rest.
 """
 
 import struct
@@ -31,7 +31,7 @@ class Field:
 class SocketFields:
     """`pinet6` is where struct inet_sock has its struct ipv6_pinfo, which has `pmtudisc`.
 
-    `dontfrag` is there, too, or since Linux 6.8 in struct inet_sock; None: not found.
+    `dontfrag` is in the same structure, or since Linux 6.8 in struct inet_sock; None: not found.
     """
 
     pinet6: int
@@ -41,7 +41,7 @@ class SocketFields:
 
 
 class Btf:
-    """A kernel's types; ValueError where the data is not BTF of this byte order."""
+    """A kernel's types; ValueError if the data is not BTF of this byte order."""
 
     def __init__(self, data: bytes) -> None:
         if len(data) < _HEADER.size:
@@ -53,7 +53,7 @@ class Btf:
         self._strings = data[size + strings : size + strings + string_bytes]
 
     def member(self, structure: str, name: str) -> tuple[int, int] | None:
-        """Bits from the structure's start, and the number of bits if it is a bit field, else 0."""
+        """Bits from the structure's start, and the number of bits of a bit field, otherwise 0."""
         for at, count, bit_fields in self._described(structure):
             wanted = self._names(name)
             for place in range(at, at + count * _MEMBER.size, _MEMBER.size):
@@ -65,7 +65,7 @@ class Btf:
         return None
 
     def enumerator(self, name: str) -> int | None:
-        """Its value; of an enumeration without a name."""
+        """The value of a constant of an enumeration without a name."""
         for named in self._names(name):
             at = self._types.find(named.to_bytes(4, sys.byteorder))
             while at >= 0:
@@ -76,7 +76,7 @@ class Btf:
         return None
 
     def _names(self, name: str) -> set[int]:
-        """Where the string is; it may be there more than once."""
+        """The offsets of a string, which may exist more than once."""
         wanted, found = b"\0" + name.encode() + b"\0", set()
         at = self._strings.find(wanted)
         while at >= 0:
@@ -85,7 +85,7 @@ class Btf:
         return found
 
     def _described(self, name: str) -> list[tuple[int, int, bool]]:
-        """Where the members of each such type begin, how many there are, and whether some are bit fields."""
+        """The offset of each such type's members, their number, and whether some are bit fields."""
         found = []
         for named in self._names(name):
             text = named.to_bytes(4, sys.byteorder)
@@ -100,7 +100,7 @@ class Btf:
 
 
 def socket_fields(path: Path = _FILE) -> SocketFields | None:
-    """None where the kernel has no BTF, or nothing of this kind in it."""
+    """The offsets; None if the kernel has no BTF, or no such members in it."""
     try:
         btf = Btf(path.read_bytes())
     except (OSError, ValueError):
@@ -119,6 +119,6 @@ def socket_fields(path: Path = _FILE) -> SocketFields | None:
 
 
 def _field(offset: int, bits: int) -> Field | None:
-    """None where it doesn't lie in one byte."""
+    """The bits within one byte; None if they are in several bytes."""
     shift, bits = offset % 8, bits or 8
     return Field(offset // 8, shift, (1 << bits) - 1) if shift + bits <= 8 else None

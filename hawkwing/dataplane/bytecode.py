@@ -1,8 +1,8 @@
-"""The programs as bytecode, in files: what the project ships, and what was compiled here.
+"""The programs as bytecode, in files: those that the project ships, and those compiled on this host.
 
-A file holds all programs of one role and names the sources that it was made from. Map references in the code
-are indexes into the list of maps; how many entries most maps have is decided when they are made (loader.py).
-The kernel verifies all bytecode when it is loaded, wherever it comes from.
+A file has all programs of one role and a digest of their sources. Map references in the code are indexes into
+the list of maps; the size of most maps is set when they are created (loader.py). The kernel verifies all
+bytecode when it is loaded, regardless of its origin.
 """
 
 import base64
@@ -24,7 +24,7 @@ from hawkwing.dataplane.source import flattened, source_folder, without_comments
 ROLES = ("client", "server")
 PROGRAMS = ("egress_ethernet", "ingress_ethernet", "egress_raw", "ingress_raw", "ingress_xdp")
 SWEEP = "sweep"
-"""A server's program that is on no interface: the agent runs it to remove old flows."""
+"""A server's program that is not attached: the agent runs it to remove old flows."""
 
 _LOAD_64 = 0x18
 _PSEUDO_MAP_FD = 1
@@ -36,7 +36,7 @@ _INSTRUCTION = struct.Struct("<BBhi")
 
 @dataclass(frozen=True)
 class Bytecode:
-    """All programs of a role; `source` is the digest of what they were compiled from."""
+    """All programs of a role; `source` is the digest of their sources."""
 
     source: str
     compiler: str
@@ -62,13 +62,13 @@ def wanted(role: str, raw_links: bool, xdp: bool) -> tuple[str, ...]:
 
 
 def source_digest(folder: Path | None = None) -> str:
-    """Of the C sources without comments and spacing; the same sources give the same programs."""
+    """The digest of the C sources without comments and spacing; the same sources give the same programs."""
     words = without_comments(flattened(folder=folder, marks=False)).split()
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:32]
 
 
 def _instructions(program: bytes) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
-    """Where each instruction is, and its operation, registers, offset and immediate value."""
+    """The position of each instruction, and its operation, registers, offset and immediate value."""
     position = 0
     while position < len(program):
         instruction = _INSTRUCTION.unpack_from(program, position)
@@ -77,7 +77,7 @@ def _instructions(program: bytes) -> Iterator[tuple[int, tuple[int, int, int, in
 
 
 def with_maps(program: bytes, replace: Mapping[int, int]) -> bytes:
-    """The program with `replace[number]` in place of the number of each map it refers to."""
+    """The program with `replace[number]` instead of the number of each map."""
     code = bytearray(program)
     for position, (operation, registers, offset, immediate) in _instructions(program):
         if operation == _LOAD_64 and registers >> 4 == _PSEUDO_MAP_FD:
@@ -86,7 +86,7 @@ def with_maps(program: bytes, replace: Mapping[int, int]) -> bytes:
 
 
 def without_kernel_reads(program: bytes) -> bytes:
-    """The program with each reading of the kernel's memory failing: for a kernel in lockdown mode."""
+    """The program with failing reads of kernel memory, for a kernel in lockdown mode."""
     code = bytearray(program)
     for position, (operation, registers, _offset, immediate) in _instructions(program):
         if operation == _CALL and registers >> 4 == 0 and immediate == _PROBE_READ_KERNEL:
@@ -95,7 +95,7 @@ def without_kernel_reads(program: bytes) -> bytes:
 
 
 def dumps(code: Bytecode) -> str:
-    """As JSON, one program a line."""
+    """The programs as JSON, one per line."""
     maps = [entry._replace(id=0) for entry in code.maps]
     programs = {
         name: base64.b64encode(zlib.compress(text, 9)).decode() for name, text in code.programs.items()
@@ -106,7 +106,7 @@ def dumps(code: Bytecode) -> str:
 
 
 def loads(text: str) -> Bytecode | None:
-    """What `dumps` made; None where something is missing or wrong."""
+    """Reads the output of `dumps`; None if something is missing or invalid."""
     try:
         data = json.loads(text)
         maps = [_map_info(entry) for entry in data["maps"]]
@@ -122,7 +122,7 @@ def loads(text: str) -> Bytecode | None:
 
 
 def _map_info(entry: Sequence[object]) -> bpf.MapInfo:
-    """ValueError or TypeError where it isn't one."""
+    """ValueError or TypeError if it is not a program."""
     *numbers, name = entry
     if not isinstance(name, str) or any(type(number) is not int or number < 0 for number in numbers):
         raise ValueError(entry)
@@ -130,7 +130,7 @@ def _map_info(entry: Sequence[object]) -> bpf.MapInfo:
 
 
 def read(path: Path) -> Bytecode | None:
-    """What a file holds, if it can be read and is whole."""
+    """The content of a file; None if it can't be read or is incomplete."""
     try:
         return loads(path.read_text())
     except (OSError, ValueError):
@@ -138,7 +138,7 @@ def read(path: Path) -> Bytecode | None:
 
 
 def write(path: Path, code: Bytecode) -> None:
-    """Whole or not at all; OSError says why not."""
+    """Writes a file atomically; OSError if it fails."""
     _write(path, dumps(code))
 
 
@@ -156,12 +156,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def shipped_folder() -> Path:
-    """Beside the C sources."""
+    """The file next to the C sources."""
     return source_folder() / "bytecode"
 
 
 def shipped(role: str) -> Bytecode | None:
-    """What the project brings, if it was made from the sources that are here and for this byte order."""
+    """The project's bytecode, if it was made from the present sources and for this byte order."""
     if sys.byteorder != "little":
         return None
     found = read(shipped_folder() / f"{role}.json")
@@ -169,7 +169,7 @@ def shipped(role: str) -> Bytecode | None:
 
 
 def cache_folder() -> Path:
-    """Where programs that were compiled here are kept."""
+    """The folder for programs that were compiled on this host."""
     return Path(os.environ.get("HAWKWING_CACHE", "/var/cache/hawkwing"))
 
 
@@ -178,9 +178,9 @@ def _cache_file(role: str) -> Path:
 
 
 def cached(role: str) -> Bytecode | None:
-    """What was compiled here from these sources; None where the file is not just as it was written.
+    """The programs compiled on this host from these sources; None if the file was changed.
 
-    Only files that nobody but root, or the user we are, can write are used.
+    Only files that no other user than root, or our own, can write are used.
     """
     try:
         descriptor = os.open(_cache_file(role), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -198,12 +198,12 @@ def cached(role: str) -> Bytecode | None:
 
 
 def _seal(role: str, text: str) -> str:
-    """The first line of a cached file: one of another role, or a changed one, has another."""
+    """The first line of a cached file, which depends on role and content."""
     return f"{role} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def keep(role: str, code: Bytecode) -> None:
-    """Puts it into the cache, beside the latest few others; a cache that can't be written costs only time."""
+    """Writes it to the cache, which keeps the latest few; if it can't be written, this only costs time."""
     try:
         text = dumps(code)
         _write(_cache_file(role), f"{_seal(role, text)}\n{text}")

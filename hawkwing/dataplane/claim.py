@@ -1,4 +1,4 @@
-"""One agent a role and interface, and the folder where agents keep what the others must know."""
+"""One agent per role and interface, and the folder for state that agents share."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ class AgentRunsError(DataplaneError):
 
 
 def runtime_folder(namespace: Path = Path("/proc/self/ns/net")) -> Path:
-    """Where the agents of a network namespace keep their locks and sockets: one folder a namespace."""
+    """The folder for locks and sockets of the agents in a network namespace; one per namespace."""
     return Path(os.environ.get("HAWKWING_RUN", "/run/hawkwing")) / str(namespace.stat().st_ino)
 
 
 class Claim:
-    """The right to be the one agent of a role on an interface; the kernel takes it back from the dead.
+    """The exclusive claim of a role on an interface; the kernel releases it when the agent ends.
 
     `key` is the interface's name or index.
     """
@@ -33,7 +33,7 @@ class Claim:
             self._lock = Lock(self._path, wait=False)
         except BlockingIOError:
             raise AgentRunsError(
-                f"hawkwing {role} already runs on {interface} (process {self._owner()}); stop that one first"
+                f"hawkwing {role} already runs on {interface} (PID {self._owner()}); stop that one first"
             ) from None
         except OSError as error:
             raise DataplaneError(f"can't write {self._path}: {error.strerror}") from None
@@ -47,7 +47,7 @@ class Claim:
         return holder_of(self._path) or "unknown"
 
     def release(self) -> None:
-        """Gives the right back and removes its file."""
+        """Releases the claim and removes its file."""
         self._lock.release()
         with suppress(OSError):
             self._path.parent.rmdir()
@@ -59,7 +59,7 @@ def _file_of(role: str, key: str | int) -> str:
 
 
 class Claims:
-    """An agent's: the names that it was started with, and the interfaces, by index, that it is on."""
+    """The claims of an agent: on the names that it was started with, and on the indexes of its interfaces."""
 
     def __init__(self, role: str) -> None:
         self._role = role
@@ -67,22 +67,22 @@ class Claims:
         self._links: dict[int, Claim] = {}
 
     def take_name(self, name: str) -> None:
-        """No other agent of the role may be asked for this name; DataplaneError names the one that was."""
+        """Claims a name for the role; DataplaneError names the agent that has it."""
         self._names.append(Claim(self._role, name))
 
     def take_link(self, index: int, name: str) -> None:
-        """No other agent of the role may be on this interface, whatever its name."""
+        """Claims an interface for the role, regardless of its name."""
         if index not in self._links:
             self._links[index] = Claim(self._role, name, index)
 
     def drop_link(self, index: int) -> None:
-        """It may be another one's."""
+        """Releases the claim on an interface."""
         claim = self._links.pop(index, None)
         if claim is not None:
             claim.release()
 
     def release(self) -> None:
-        """All of them."""
+        """Releases all claims."""
         for claim in [*self._links.values(), *self._names]:
             claim.release()
         self._links, self._names = {}, []
@@ -91,7 +91,7 @@ class Claims:
 def forget_vanished(ip: Netlink) -> None:
     """Removes the lock files of killed agents whose interface is gone."""
     for path in runtime_folder().glob("*.*.lock"):
-        # Names of interfaces may have dots, too, as in client-eth0.100.lock.
+        # Names of interfaces can have dots, as in client-eth0.100.lock.
         role, number = path.stem.split(".", 1)
         if "-" not in role and number.isdecimal() and tc.link(ip, int(number)) is None:
             with suppress(BlockingIOError, OSError), locked_file(path, wait=False):
@@ -100,12 +100,12 @@ def forget_vanished(ip: Netlink) -> None:
 
 @contextmanager
 def claimed(role: str, interfaces: Sequence[str]) -> Iterator[Claims]:
-    """Makes us the one agent of a role on all of the interfaces; DataplaneError names another one."""
+    """Claims a role on all of the interfaces; DataplaneError names an agent that has one of them."""
     claims = Claims(role)
     with ExitStack() as held, Netlink() as ip:
         held.callback(claims.release)
         with ending.shielded():
-            # A signal in between would leave a lock file behind.
+            # A signal in between would leave a lock file.
             for name in interfaces:
                 claims.take_name(name)
                 link = tc.link(ip, name=name)

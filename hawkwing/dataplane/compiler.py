@@ -1,7 +1,7 @@
-"""Compiles with BCC, in a process of its own: LLVM's 100 MB of memory end with it.
+"""Compiles with BCC, in a separate process, which frees LLVM's 100 MB of memory at its end.
 
-Needs no kernel headers package: bpf/kernel has the few files that BCC includes, over the user-space headers,
-since the programs use stable structures only.
+Needs no kernel headers package: bpf/kernel has the few files that BCC includes, in addition to the user-space
+headers, because the programs use only stable structures.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from hawkwing.errors import DataplaneError
 
 
 def module_of(text: str, flags: Sequence[str] = ()) -> Any:
-    """BCC's module of a program that may include what ours do; LLVM stays in this process."""
+    """BCC's module of a program with the same includes as ours; LLVM stays in this process."""
     os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "kernel")
     from bcc import BPF
 
@@ -28,7 +28,7 @@ def module_of(text: str, flags: Sequence[str] = ()) -> Any:
 
 
 def compile_role(role: str) -> Bytecode:
-    """All programs of a role. BCC makes the maps, with one entry each; Exception says why it can't."""
+    """Compiles all programs of a role. BCC creates the maps, with one entry each; Exception on errors."""
     module = module_of(flattened(), [f"-DHW_{role.upper()}", "-Wno-unused-function"])
     import bcc
 
@@ -45,10 +45,10 @@ def compile_role(role: str) -> Bytecode:
 
 
 class Compiling:
-    """A compiler at work; `result` waits for it as long as it lives."""
+    """A running compiler; `result` waits for its end."""
 
     def __init__(self, role: str) -> None:
-        # Files, not pipes: nobody reads yet. In memory: there may be no temporary folder.
+        # Files, not pipes, which need a reader. In memory, because a temporary folder may be missing.
         self._output = os.fdopen(os.memfd_create("output"), "w+b")
         self._errors = os.fdopen(os.memfd_create("errors"), "w+b")
         command = [sys.executable, "-P", "-m", "hawkwing.dataplane.compiler", role]
@@ -57,7 +57,7 @@ class Compiling:
         )
 
     def result(self) -> Bytecode:
-        """DataplaneError says why there is none."""
+        """The compiled programs; DataplaneError with the reason if it failed."""
         status = self.process.wait()
         with self._output, self._errors:
             self._output.seek(0)
@@ -69,7 +69,7 @@ class Compiling:
         return code
 
     def abandon(self) -> None:
-        """Ends it; one that has ended is left alone."""
+        """Stops the compiler, if it still runs."""
         if self.process.returncode is None:
             self.process.kill()
             self.process.wait()
@@ -78,7 +78,7 @@ class Compiling:
 def main() -> int:
     """`python -m hawkwing.dataplane.compiler ROLE`: prints the bytecode file; errors on standard error."""
     output = os.dup(1)
-    # LLVM's complaints belong to the error text, whichever descriptor they are printed on.
+    # LLVM's messages belong to the error text, whichever descriptor it prints them on.
     os.dup2(2, 1)
     try:
         text = dumps(compile_role(sys.argv[1]))
@@ -87,7 +87,7 @@ def main() -> int:
         return 1
     with os.fdopen(output, "w") as file:
         file.write(text)
-    # LLVM's own tidying up takes longer than the kernel's.
+    # LLVM's own clean-up takes longer than the kernel's.
     sys.stderr.flush()
     os._exit(0)
 

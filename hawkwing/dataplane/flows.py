@@ -1,4 +1,4 @@
-"""The server's flow table and its learned paths, as seen from outside: counted, read, tidied up."""
+"""The server's flow table and learned paths: counting, reading, removing old entries."""
 
 import mmap
 import struct
@@ -8,18 +8,18 @@ from hawkwing.dataplane.bpf import Map, test_run
 from hawkwing.dataplane.layout import limits, structures
 
 _RUNS = 2048
-_BUCKETS = 128  # looked at in one turn
+_BUCKETS = 128  # processed in one turn
 _U32, _REQUEST = struct.Struct("=I"), struct.Struct("=III")
 
 
 def clear_tally(tallies: Map, slot: int) -> None:
-    """Forgets what was sent over the path that had this slot before."""
+    """Clears the counters of the path that used this slot before."""
     key = _U32.pack(slot)
     tallies.set(key, bytes(len(tallies.get(key) or b"")))
 
 
 class FlowTable:
-    """Reads the table through its memory mapping, while the data plane goes on writing it."""
+    """Reads the table through its memory mapping, while the data plane writes to it."""
 
     def __init__(self, table: Map) -> None:
         bucket = structures()["flow_bucket"]
@@ -31,9 +31,9 @@ class FlowTable:
         self._memory = mmap.mmap(table.fd, self._bucket.size * table.info.max_entries, prot=mmap.PROT_READ)
 
     def entries(self, first: int = 0, count: int | None = None) -> Iterator[tuple[int, int]]:
-        """Mark and word of every flow in so many buckets, see `struct flow_bucket`.
+        """Mark and word of each flow in a number of buckets, see `struct flow_bucket`.
 
-        One that changes meanwhile may be missed.
+        A flow that changes at the same time may be missed.
         """
         ways, size = self._ways, self._bucket.size
         last = self.buckets if count is None else min(first + count, self.buckets)
@@ -43,12 +43,12 @@ class FlowTable:
                     yield mark, word
 
     def slots(self, first: int, count: int) -> set[int]:
-        """The path slots of the flows in so many buckets."""
+        """The path slots of the flows in a number of buckets."""
         mask = self._slot_mask
         return {word & mask for _mark, word in self.entries(first, count)}
 
     def __len__(self) -> int:
-        """Counted from the marks, a way of all buckets at a time: 0.1 s for a million flows."""
+        """Counts the marks, one way of all buckets at a time: 0.1 s for a million flows."""
         with memoryview(self._memory) as octets, octets.cast("Q") as words:
             stripes = (words[way :: 2 * self._ways].tolist() for way in range(self._ways))
             return sum(len(stripe) - stripe.count(0) for stripe in stripes)
@@ -59,10 +59,10 @@ class FlowTable:
 
 
 class Sweeper:
-    """Removes flows that were not seen for long, and gives the slots of paths that no flow uses back.
+    """Removes idle flows, and frees the slots of paths that no flow uses.
 
-    The latter in two steps, half a minute apart: a path is first made unknown, so that no new flow takes it,
-    and its slot is given back only when then still no flow uses it, and none is in a flow cache with it.
+    Slots are freed in two steps, half a minute apart: first the path is made unknown, so no new flow uses it.
+    Its slot is freed only if then still no flow uses it, and no flow cache has it.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class Sweeper:
         self._next = 0
 
     def _removing_flows(self, age: int) -> Iterator[int]:
-        """Those that were last seen `age` epochs ago, or longer; the data plane does it (bpf/sweep.h).
+        """Removes flows last seen `age` epochs ago or earlier; the data plane does the work (bpf/sweep.h).
 
-        Of a large table a part each time, so that the agent is not kept from its work: a million flows take
-        eleven turns, which are five minutes.
+        In a large table it processes a part each time, so as not to block the agent: a million flows take
+        eleven turns, five minutes.
         """
         swept = limits()["HW_SWEPT"]
         for _ in range(min(_RUNS, -(-self._flows.buckets // swept))):
@@ -89,19 +89,19 @@ class Sweeper:
             yield 0
 
     def give_back(self, slot: int) -> None:
-        """Frees the slot of a path that no flow has; the data plane counts whose it was."""
+        """Frees the slot of a path without flows; the data plane updates the count of its source."""
         clear_tally(self._tallies, slot)
         test_run(self._program, bytes(14) + _REQUEST.pack(slot, 0, 0))
 
     def adopt(self, learned: Iterable[int]) -> None:
-        """Of the slots of learned paths, those that an agent before was about to give back."""
+        """The slots of learned paths that a previous agent was about to free."""
         known = {_U32.unpack(value)[0] for key in self._paths.each_key() if (value := self._paths.get(key))}
         self._leaving = set(learned) - known
 
     def sweeping(self) -> Iterator[int]:
-        """One step of both, in turns that take less than a millisecond: how many slots come back in each.
+        """One step of both, in turns of less than a millisecond; yields the number of slots freed in each.
 
-        While less than half of the slots are in use, paths stay.
+        Paths stay while less than half of the slots are in use.
         """
         known = {}
         for key in self._paths.each_key():
@@ -120,7 +120,7 @@ class Sweeper:
             self._leaving.discard(slot)
             self.give_back(slot)
             yield 1
-        # A flow that has taken one of these meanwhile keeps it: its slot waits until the flow is gone.
+        # A flow that has started to use one of these keeps it: the slot stays until the flow is gone.
         for key, slot in known.items():
             if slot not in used:
                 self._leaving.add(slot)

@@ -1,4 +1,4 @@
-"""A first look at interfaces, before anything heavy is imported."""
+"""First checks of interfaces, before large modules are imported."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,19 +17,19 @@ _OF_IPSEC = frozenset({"xfrm", "vti", "vti6"})
 
 
 class Asked(NamedTuple):
-    """An interface as the command line has it, and its name, another one where that is an altname."""
+    """An interface as given on the command line, and its name, which differs if that is an altname."""
 
     asked: str
     name: str
 
 
 def is_raw(kind: int) -> bool:
-    """Do packets of this type of link (ARPHRD_*) begin without an Ethernet header?"""
+    """Whether packets of this type of link (ARPHRD_*) have no Ethernet header."""
     return kind not in WITH_ETHERNET_HEADER
 
 
 def why_not(link: Link) -> str:
-    """Why no agent can work on an interface of this kind, in one sentence; empty where one can."""
+    """A sentence if this kind of interface is not supported, otherwise empty."""
     if link.kind == "vrf":
         return (
             f"{link.name} is a VRF, whose outgoing packets pass its interfaces only: "
@@ -52,7 +52,7 @@ def why_not(link: Link) -> str:
 def check_interfaces(names: Sequence[str], wait: bool = False) -> tuple[list[Asked], bool]:
     """The interfaces, each once, and whether programs for links without Ethernet headers are needed.
 
-    DataplaneError says what can't work. With `wait` those that aren't there yet may be of either type.
+    DataplaneError if one is not supported. With `wait`, missing interfaces can be of either type.
     """
     missing = refusal.needs_capabilities()
     if missing:
@@ -73,7 +73,7 @@ def check_interfaces(names: Sequence[str], wait: bool = False) -> tuple[list[Ask
 
 
 def with_two_tags(links: Sequence[Link], index: int) -> list[str]:
-    """The interfaces whose packets have two VLAN tags on this one: the programs do not read such packets."""
+    """The interfaces whose packets have two VLAN tags on this one, which the programs do not parse."""
     by_index = {link.index: link for link in links}
     here = by_index.get(index)
     ours = {index, here.master} - {0} if here else {index}
@@ -88,20 +88,20 @@ def with_two_tags(links: Sequence[Link], index: int) -> list[str]:
 
 
 def ethernet_links(indexes: Sequence[int]) -> list[int]:
-    """Those of these interfaces that are there and have an Ethernet header."""
+    """Those of the interfaces that exist and have an Ethernet header."""
     with Netlink() as ip:
         found = [tc.link(ip, index) for index in indexes]
     return [link.index for link in found if link is not None and not is_raw(link.type)]
 
 
 def requiring_hmac(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv6/conf")) -> list[str]:
-    """The interfaces on which the kernel accepts SRHs with a valid HMAC only (seg6_require_hmac = 1)."""
+    """The interfaces on which the kernel accepts only SRHs with a valid HMAC (seg6_require_hmac = 1)."""
     found = []
     for name in names:
         try:
             if int((sysctls / name / "seg6_require_hmac").read_text()) > 0:
                 found.append(name)
         except (OSError, ValueError):
-            # No such interface any more, or a kernel without SRv6: it accepts no SRH at all.
+            # The interface is gone, or the kernel has no SRv6: it accepts no SRH at all.
             continue
     return found

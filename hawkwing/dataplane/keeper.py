@@ -1,8 +1,8 @@
-"""Keeps the programs on their interfaces: what others take away is put back, and what can't be is told.
+"""Keeps the programs on their interfaces: restores removed ones, and reports problems.
 
-An interface is known by its index, whatever it is called meanwhile. Where that is gone, the next one with the
-name that was asked for is taken. The kernel tells of changes (netlink); a look now and then finds the rest.
-Looking and putting back is done in a thread, because the kernel may be busy with other changes for a while.
+An interface is identified by its index, even if it is renamed. If the index is gone, the next interface with
+the requested name is used. The kernel reports changes (netlink); a regular check finds the rest. A thread
+checks and restores, because the kernel may be busy with other changes.
 """
 
 import asyncio
@@ -29,23 +29,23 @@ _PAUSE = 0.1
 _ENOUGH = 10
 _TOLD_AGAIN = 60.0
 _ANY_INTERFACE = -1
-"""In messages about filters of a shared block."""
+"""The index in messages about filters of a shared block."""
 
 
 @dataclass
 class Place:
-    """An interface that was asked for, and what is known of it; index 0: there is none."""
+    """A requested interface and its state; index 0: it does not exist."""
 
     asked: Asked
     index: int = 0
     name: str = ""
     attached: bool = False
-    #: Something of ours may be on it.
+    #: Our programs may be on it.
     held: bool = False
-    #: Why it is not attached, or what is wrong although it is.
+    #: Why it is not attached, or a problem although it is attached.
     problem: str = ""
     warnings: tuple[str, ...] = ()
-    #: Those of them that come from counting packets.
+    #: Warnings from packet counters.
     starved: tuple[str, ...] = ()
     restored: int = 0
     told: float = 0.0
@@ -82,7 +82,7 @@ class Keeper:
         others: Collection[int] = (),
         seen: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
-        """`programs` are file descriptors; `seen` counts packets that got to ours, on egress and ingress."""
+        """`programs` are file descriptors; `seen` returns our programs' packets, on egress and ingress."""
         self._role = role
         self._ip = Netlink()
         known = {name: Program(fd, bpf.program_info(fd).id) for name, fd in programs.items()}
@@ -104,9 +104,9 @@ class Keeper:
     # --- start and stop
 
     def start(self, wait: bool = False) -> None:
-        """On all of the interfaces, or on none: DataplaneError says why. With `wait` some may be missing."""
+        """Attaches to all interfaces, or to none: DataplaneError. With `wait`, interfaces may be missing."""
         claim.forget_vanished(self._ip)
-        # Before anything is touched: what an agent that was killed has left goes on steering.
+        # Before any change: the filters of a killed agent continue to steer.
         for place in self._places:
             self._there(place, wait)
         try:
@@ -131,7 +131,7 @@ class Keeper:
         attach.forget_vanished(self._ip)
 
     def _start_xdp(self, wait: bool) -> None:
-        """First of all, because a driver may refuse it: filters of a killed agent are not replaced then."""
+        """Attaches XDP first: if a driver refuses it, the filters of a killed agent are not replaced."""
         for place in self._places:
             link = self._there(place, wait)
             if link is not None:
@@ -141,13 +141,13 @@ class Keeper:
                     raise DataplaneError(problem)
 
     def _take_back_xdp(self) -> None:
-        """From the interfaces where a start has not got any further."""
+        """Detaches from the interfaces after a failed start."""
         for place in self._places:
             if place.index and not place.held:
                 self._hooks.take_back_xdp(place.index)
 
     def _there(self, place: Place, wait: bool) -> Link | None:
-        """The interface, if it can be attached; DataplaneError says why not."""
+        """The interface, if it is supported; otherwise DataplaneError."""
         link = self._find(place)
         if link is not None:
             self._hooks.check(link)
@@ -156,14 +156,14 @@ class Keeper:
         return link
 
     def release(self) -> tuple[list[str], list[str]]:
-        """Off every interface: those where nothing is left, and those where something is."""
+        """Detaches from all interfaces: those where nothing is left, and those where something is."""
         free: list[str] = []
         left: list[str] = []
         with self._lock:
             self._ended = True
             for place in self._places:
                 if not place.held:
-                    # What is there is of other agents.
+                    # The remaining filters belong to other agents.
                     continue
                 try:
                     link = tc.link(self._ip, place.index)
@@ -179,33 +179,33 @@ class Keeper:
         return free, left
 
     def leave(self) -> None:
-        """What is on the interfaces goes on steering."""
+        """Stops; the programs on the interfaces continue to steer."""
         with self._lock:
             self._ended = True
             self._ip.close()
 
-    # --- what there is
+    # --- state
 
     def links(self) -> dict[str, int]:
-        """Index by name, of the interfaces that are there."""
+        """Index by name, of the existing interfaces."""
         return {place.name: place.index for place in self._places if place.index}
 
     def first_name(self) -> str:
-        """What the first interface is called now."""
+        """The current name of the first interface."""
         return self._places[0].name
 
     def report(self) -> list[Attachment]:
-        """Each interface for `hawkwing status`."""
+        """The state of each interface, for `hawkwing status`."""
         return [place.report() for place in self._places]
 
     def problems(self) -> list[str]:
-        """Of the interfaces that are not attached."""
+        """The problems of interfaces that are not attached."""
         return [place.problem for place in self._places if not place.attached]
 
-    # --- looking after them
+    # --- restoring
 
     async def watch(self, changed: Callable[[], None]) -> None:
-        """Puts back what goes, until it is cancelled; calls `changed` where interfaces came or went."""
+        """Restores removed programs until cancelled; calls `changed` if interfaces appear or disappear."""
         loop = asyncio.get_running_loop()
         due = asyncio.Event()
         listener = Listener()
@@ -217,7 +217,7 @@ class Keeper:
 
         loop.add_reader(listener, drain)
         try:
-            # What has changed since the start was not heard of.
+            # Changes since the start were not reported.
             due.set()
             counted = loop.time()
             while True:
@@ -234,7 +234,7 @@ class Keeper:
                         changed()
                 except (HawkwingError, OSError) as error:
                     log.error("checking the interfaces: %s", error)
-                # Others may change a lot at once.
+                # Other programs may make many changes at once.
                 await asyncio.sleep(_PAUSE)
         finally:
             loop.remove_reader(listener)
@@ -249,7 +249,7 @@ class Keeper:
         ours = any(place.index == index for place in self._places)
         if kind in (netlink.NEWLINK, netlink.DELLINK):
             if family:
-                # A port of a bridge comes or goes, not a link.
+                # A message about a bridge port, not about a link.
                 return False
             if kind == netlink.DELLINK and ours:
                 self._deleted.add(index)
@@ -259,7 +259,7 @@ class Keeper:
         return ours or index == _ANY_INTERFACE
 
     def check(self, thorough: bool = False) -> bool:
-        """Looks at all interfaces and puts back what is missing; True where one came, went or was renamed."""
+        """Checks all interfaces and restores missing programs; True if one came, went or was renamed."""
         with self._lock:
             if self._ended:
                 return False
@@ -279,7 +279,7 @@ class Keeper:
             return self.links() != before
 
     def _find(self, place: Place) -> Link | None:
-        """By its index; where that is gone, or another interface's now, by the names that it may have."""
+        """Finds an interface by its index, or, if that is gone or reused, by its possible names."""
         link = tc.link(self._ip, place.index) if place.index else None
         if link is not None and link.name == place.name:
             return link
@@ -292,7 +292,7 @@ class Keeper:
         return link
 
     def _take(self, place: Place, link: Link) -> None:
-        """Makes this interface the one that was asked for."""
+        """Uses this interface as the requested one."""
         if any(other is not place and other.index == link.index for other in self._places):
             raise DataplaneError(f"{link.name} is already given by another of its names")
         if place.index and place.index != link.index:
@@ -323,7 +323,7 @@ class Keeper:
             place.attached, place.problem = False, f"{place.name}: {error.strerror}"
 
     def _lose(self, place: Place) -> None:
-        """The interface is gone, and with it what was on it."""
+        """Handles an interface that is gone, with its programs."""
         self._claims.drop_link(place.index)
         attach.forget_former(self._ip, place.index)
         place.index, place.attached, place.held = 0, False, False
@@ -332,7 +332,7 @@ class Keeper:
     def _tell_restored(self, place: Place, put: tuple[str, ...]) -> None:
         place.restored += 1
         now = time.monotonic()
-        # Where two tools fight over an interface, the log is not to be full of it.
+        # If two tools compete for an interface, this must not fill the log.
         if now - place.told > _TOLD_AGAIN or not place.told:
             place.told = now
             what = ", ".join(put)
@@ -348,7 +348,7 @@ class Keeper:
         elif not attached:
             log.info("attached to %s%s", place.name, " again" if was.endswith("is gone") else "")
 
-    # --- what other programs do
+    # --- other programs
 
     def _look_ahead(self, thorough: bool) -> None:
         seen = self._seen() if thorough else None
@@ -363,9 +363,9 @@ class Keeper:
                 warnings += place.starved if found else ()
                 if place.index > largest_index() and ethernet_links([place.index]):
                     warnings.append(
-                        f"{place.name} has the interface index {place.index}, next hops are looked up to "
-                        f"{largest_index()}: packets go to the router of their destination, also where that "
-                        "of their first segment is another one"
+                        f"{place.name} has the interface index {place.index}, above {largest_index()}, the "
+                        "largest one for next hops: packets go to the next hop of their destination, even if "
+                        "their first segment has another one"
                     )
                 warnings += [
                     f"{place.name}: packets of {name} have two VLAN tags here and are not steered: "
@@ -380,7 +380,7 @@ class Keeper:
             self._seen_before = seen
 
     def _starved(self, place: Place, seen: tuple[int, int], directions: Collection[str]) -> Iterator[str]:
-        """Packets pass, and none of them gets to our programs."""
+        """Warns if packets pass and none reaches our programs."""
         link = tc.link(self._ip, place.index)
         if link is None:
             return

@@ -1,4 +1,4 @@
-"""What C and Python share, read from bpf/types.h and bpf/reasons.h: nothing is written twice."""
+"""Definitions that C and Python share, read from bpf/types.h and bpf/reasons.h."""
 
 import ctypes
 import re
@@ -36,7 +36,7 @@ def limits() -> dict[str, int]:
 
 @cache
 def structures() -> dict[str, type[ctypes.Structure]]:
-    """The structures as ctypes classes, by name; multi-byte members in the host's order."""
+    """The structures as ctypes classes, by name; multi-byte members in host byte order."""
     found: dict[str, Any] = dict(_WORDS)
     result: dict[str, type[ctypes.Structure]] = {}
     for name, body in _STRUCT.findall((source_folder() / "types.h").read_text()):

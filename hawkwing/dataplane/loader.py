@@ -1,7 +1,7 @@
-"""Makes the maps and has the kernel load the programs of a role, out of bytecode.
+"""Creates the maps and loads the programs of a role from bytecode.
 
-Usually that is the bytecode which the project ships, and no compiler is needed. Where the C sources differ
-from it, BCC compiles them once (compiler.py), and what it made is kept in a cache.
+Usually this is the bytecode that the project ships, and no compiler is needed. If the C sources differ from
+it, BCC compiles them once (compiler.py), and the result is cached.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hawkwing.room import Room
 
 log = logging.getLogger("hawkwing")
 _CACHES = frozenset({"cached_flows", "connections", "flow_changes", "scratches"})
-"""Maps that are made anew each time: a version may change their form and what they mean."""
+"""Maps that are always created again: a version may change their layout and meaning."""
 
 
 _PER_ENTRY, _PER_BUCKET = 64, 16
@@ -33,7 +33,7 @@ _MOST_PATHS = 1 << 18
 _MOST_SERVICES, _MOST_ROUTES, _MOST_NAMES = 1 << 20, 1 << 21, 1 << 17
 _MOST_SELECTIONS = 1 << 16
 _ADDRESSES_OF_A_NAME = 4
-"""For which there is room at least, on average; a large file's names have 64 at most."""
+"""The minimum capacity, on average; with a large file at most 64 per name."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Capacities:
     local_addresses: int = 4096
 
     def with_room_for(self, needs: Room, local_addresses: int = 0) -> Capacities:
-        """As large as these needs ask for, and as much again for what a reload may bring."""
+        """Twice these needs, for later reloads."""
         per_name = needs.applications // max(needs.addresses + needs.names, 1) + 1
         learned = needs.names * _ADDRESSES_OF_A_NAME
         return replace(
@@ -64,17 +64,17 @@ class Capacities:
 
     @property
     def buckets(self) -> int:
-        """Of the flow table: three ways of four are in use when it holds `flows`."""
+        """Buckets of the flow table: with `flows` entries three of four ways are in use."""
         ways = limits()["HW_WAYS"]
         return -(-self.flows * 4 // (3 * ways))
 
     @property
     def flow_bytes(self) -> int:
-        """What the flow table takes."""
+        """The size of the flow table in bytes."""
         return self.buckets * ctypes.sizeof(structures()["flow_bucket"])
 
     def entries(self) -> dict[str, int]:
-        """By map; the other maps' sizes are in the C sources."""
+        """The number of entries by map; the other maps' sizes are in the C sources."""
         per_path = dict.fromkeys(("policies", "path_tallies", "paths", "free_slots"), self.policies)
         return per_path | {
             "local_addresses": self.local_addresses,
@@ -89,14 +89,14 @@ class Capacities:
 
 
 def _enough(usual: int, needed: int, most: int) -> int:
-    """The usual number, or the next power of two: a hash map has so many buckets anyway."""
+    """The default, or the next power of two, which a hash map uses for its buckets anyway."""
     return usual if needed <= usual else min(1 << (needed - 1).bit_length(), most)
 
 
 def memory_for(needs: Room) -> int:
-    """The bytes of the kernel's memory that a client's tables take once they hold what is needed.
+    """The bytes of kernel memory for a client's tables when they hold these needs.
 
-    A path is in an array, with a counter for each CPU; entries of the other tables are made one by one.
+    A path is in an array, with a counter per CPU; entries of the other tables are allocated one by one.
     """
     made = Capacities().with_room_for(needs)
     form, tally = structures(), ctypes.sizeof(structures()["tally"])
@@ -114,26 +114,26 @@ def memory_for(needs: Room) -> int:
 
 
 class Loaded(NamedTuple):
-    """File descriptors by name; whoever gets them closes them. `inherited` maps were in use before."""
+    """File descriptors by name; the caller closes them. `inherited` maps were in use before."""
 
     programs: dict[str, int]
     maps: dict[str, int]
     inherited: frozenset[str] = frozenset()
 
     def close(self) -> None:
-        """Programs and maps are gone unless they are in use elsewhere."""
+        """Closes all descriptors; programs and maps are freed unless they are in use elsewhere."""
         for fd in [*self.programs.values(), *self.maps.values()]:
             os.close(fd)
 
 
 def sized(code: Bytecode, capacities: Capacities) -> list[bpf.MapInfo]:
-    """The maps as they are to be made."""
+    """The definitions of the maps."""
     entries = capacities.entries()
     return [entry._replace(max_entries=entries.get(entry.name, entry.max_entries)) for entry in code.maps]
 
 
 def fitting(maps: Iterable[bpf.MapInfo], inherited: Mapping[str, int]) -> dict[str, int]:
-    """The inherited maps, if each map that the programs need to go on is among them in the same form."""
+    """The inherited maps, if all maps that the programs need are among them, with the same layout."""
     wanted = {entry.name: entry._replace(id=0, name="") for entry in maps if entry.name not in _CACHES}
     kernel_names = {name[:15]: name for name in wanted}
     found = {kernel_names[name]: fd for name, fd in inherited.items() if name in kernel_names}
@@ -148,7 +148,7 @@ def load(
     capacities: Capacities,
     existing: Mapping[str, int] = MappingProxyType({}),
 ) -> Loaded:
-    """Makes the maps that don't exist and loads the named programs; DataplaneError says why not."""
+    """Creates missing maps and loads the named programs; DataplaneError with the reason if it fails."""
     made: list[int] = []
     maps: dict[str, int] = dict(existing)
     programs: dict[str, int] = {}
@@ -190,7 +190,7 @@ def _load_program(name: str, text: bytes) -> int:
             pass
         else:
             log.info(
-                "this kernel lets no program read its memory (lockdown): datagrams of sockets that forbid "
+                "programs can't read this kernel's memory (lockdown): datagrams of sockets that forbid "
                 "fragments are split like others"
             )
             return loaded
@@ -198,7 +198,7 @@ def _load_program(name: str, text: bytes) -> int:
 
 
 class Loading:
-    """A loader at work; `result` waits for it. Started early, it works while the agent reads its files."""
+    """A running loader; `result` waits for it. It runs while the agent reads its files."""
 
     def __init__(self, role: str, capacities: Capacities, raw_links: bool = False, xdp: bool = False) -> None:
         self._role, self._capacities = role, capacities
@@ -211,12 +211,12 @@ class Loading:
             log.info("compiling the data plane, once")
             self._compiling = Compiling(role)
         else:
-            # The kernel verifies for a while; nothing here needs the interpreter meanwhile.
+            # The kernel's verification takes time and does not need the interpreter.
             self._thread.start()
 
     @property
     def capacities(self) -> Capacities:
-        """What it began with."""
+        """The initial parameters."""
         return self._capacities
 
     def _load_early(self) -> None:
@@ -234,8 +234,8 @@ class Loading:
     ) -> Loaded:
         """Programs and maps, or DataplaneError with the reason.
 
-        The programs use the `inherited` maps where all of them still have the right form, else none. Other
-        `capacities` than those that it began with mean to load once more.
+        The programs use the `inherited` maps if all of them have the right layout, otherwise none. With other
+        `capacities` than the initial ones, it loads again.
         """
         if self._compiling is not None:
             self._code = self._compiling.result()
@@ -263,7 +263,7 @@ class Loading:
         return loaded
 
     def abandon(self) -> None:
-        """Ends a loader whose result is no longer wanted, or has been taken."""
+        """Ends the loader; its result was taken, or is no longer needed."""
         if self._compiling is not None:
             self._compiling.abandon()
         if self._thread.ident is not None:

@@ -1,4 +1,4 @@
-"""How much memory the kernel can still give us: a table that doesn't fit would get somebody killed."""
+"""The memory available to the kernel: with a table that doesn't fit, the kernel would kill a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.us
 
 
 def available(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
-    """Bytes: what the machine has available, or less where our control groups allow less."""
+    """Available bytes of the machine, or of our control groups if these allow less."""
     match = re.search(r"^MemAvailable:\s+(\d+) kB", (proc / "meminfo").read_text(), re.MULTILINE)
     machine = [int(match[1]) * 1024] if match else []
     return min([*machine, *_left_in_groups(proc, cgroups)], default=2**63)
@@ -27,7 +27,7 @@ def _left_in_groups(proc: Path, cgroups: Path) -> Iterator[int]:
             continue
         root = cgroups / "memory" if controllers else cgroups
         group = root / name.lstrip("/")
-        # A limit holds for all groups below.
+        # A limit applies to all groups below it.
         for folder in (group, *group.parents):
             yield from _left_in(folder)
             if folder == root:
@@ -44,7 +44,7 @@ def _left_in(folder: Path) -> Iterator[int]:
 
 
 def require_room(flows: int, octets: int, free: int) -> None:
-    """DataplaneError, in one sentence, where a table of `octets` bytes for so many flows doesn't fit."""
+    """DataplaneError if a table of `octets` bytes for this number of flows doesn't fit."""
     if octets > free:
         raise DataplaneError(
             f"a table for {flows:,} flows takes {octets / 1e6:,.0f} MB of the kernel's memory, "
@@ -53,7 +53,7 @@ def require_room(flows: int, octets: int, free: int) -> None:
 
 
 def require_room_for_tables(octets: int, free: int) -> None:
-    """DataplaneError, in one sentence, where the tables for a configuration don't fit."""
+    """DataplaneError if the tables for a configuration don't fit."""
     if octets > free:
         raise DataplaneError(
             f"the tables for this configuration take {octets / 1e6:,.0f} MB of the kernel's memory, "

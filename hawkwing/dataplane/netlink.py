@@ -1,8 +1,8 @@
-"""rtnetlink (rtnetlink(7)): requests, each with its answer, and a socket that hears of changes.
+"""rtnetlink (rtnetlink(7)): requests with their answers, and a socket that receives changes.
 
-The kernel works on a request while it is sent, so that the answer is there at once; a request may wait for
-the kernel's lock on the network's configuration. Nothing here needs a library: an agent attaches within
-milliseconds, and no process of its own is needed for it.
+The kernel processes a request during the send call, so the answer is available at once; a request may wait
+for the kernel's lock on the network configuration. Without a library, an agent attaches within milliseconds,
+and needs no separate process.
 """
 
 import itertools
@@ -34,7 +34,7 @@ _TRIES = 5
 
 
 class RefusedError(OSError):
-    """The kernel refuses a request; `text` is its own reason where it gives one."""
+    """The kernel refuses a request; `text` is its reason, if it gives one."""
 
     def __init__(self, number: int, text: str = "") -> None:
         super().__init__(number, os.strerror(number))
@@ -83,7 +83,7 @@ def number_of(value: bytes) -> int:
 
 
 class Change(NamedTuple):
-    """What a listener hears: `port` is that of the socket by which somebody asked for it."""
+    """A notification; `port` is that of the socket that requested the change."""
 
     kind: int
     content: bytes
@@ -102,7 +102,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
 
 
 class Netlink:
-    """A socket for requests in the network namespace that it was made in; for one thread at a time."""
+    """A socket for requests in the network namespace in which it is created; for one thread at a time."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(
@@ -111,10 +111,10 @@ class Netlink:
         for option in (_CAP_ACK, _EXT_ACK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.bind((0, 0))
-        # For what never happens: the answer is there when the request has been sent.
+        # Should never be needed: the answer is available when the request has been sent.
         self._socket.settimeout(_SECONDS)
         self._numbers = itertools.count(1)
-        #: By which listeners know what this socket has asked for.
+        #: Identifies this socket's requests in notifications.
         self.port: int = self._socket.getsockname()[0] & 0xFFFFFFFF
 
     def close(self) -> None:
@@ -128,12 +128,12 @@ class Netlink:
         self.close()
 
     def ask(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
-        """What the kernel answers, before it confirms the request; RefusedError if it doesn't."""
+        """The kernel's answer before its acknowledgement; RefusedError if it refuses the request."""
         answer, _interrupted = self._exchange(kind, body, _REQUEST | _ACK | flags)
         return answer
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """All objects that fit the request; asked for again where they changed meanwhile."""
+        """All objects that match the request; repeated if they changed during the dump."""
         for _ in range(_TRIES):
             answer, interrupted = self._exchange(kind, body, _REQUEST | _DUMP)
             if not interrupted:
@@ -148,7 +148,7 @@ class Netlink:
         while True:
             for kind_of, flags_of, sequence, _port, content in _messages(self._receive()):
                 if sequence != number:
-                    # Left over of a request that was given up.
+                    # From an earlier request that was abandoned.
                     continue
                 interrupted |= bool(flags_of & _INTERRUPTED)
                 if kind_of in (_ERROR, _DONE):
@@ -167,7 +167,7 @@ def _raise_error(content: bytes, flags: int, kind: int) -> None:
     code = -struct.unpack_from("=i", content)[0] if len(content) >= 4 else 0
     if code <= 0:
         return
-    # A confirmation quotes the request's header, and the rest of it where it is not capped.
+    # An acknowledgement quotes the request's header, and the rest of it unless it is capped.
     start = 4
     if kind == _ERROR:
         start += _HEADER.size if flags & _CAPPED else struct.unpack_from("=I", content, 4)[0]
@@ -176,7 +176,7 @@ def _raise_error(content: bytes, flags: int, kind: int) -> None:
 
 
 class Listener:
-    """Hears of changes, by default of links, queueing disciplines and filters; it never waits."""
+    """Receives changes, by default of links, queueing disciplines and filters; never blocks."""
 
     def __init__(self, groups: int = GROUPS_LINK | GROUPS_TC) -> None:
         self._socket = socket.socket(
@@ -195,14 +195,14 @@ class Listener:
         self._socket.close()
 
     def changes(self, most: int = 64) -> Iterator[Change | None]:
-        """Some of those that have come; None where some were lost."""
+        """Some of the received notifications; None if some were lost."""
         for _ in range(most):
             try:
                 data = self._socket.recv(_ROOM)
             except BlockingIOError:
                 return
             except OSError:
-                # ENOBUFS: more came than there was room for.
+                # ENOBUFS: the socket's buffer was full.
                 yield None
                 continue
             for kind, _flags, _sequence, port, content in _messages(data):

@@ -1,4 +1,4 @@
-"""What is known of a path besides its SIDs: next hop of the first segment, and MTU (bpf/next_hop.h)."""
+"""Properties of a path besides its SIDs: next hop of the first segment, and MTU (bpf/next_hop.h)."""
 
 import mmap
 import struct
@@ -10,21 +10,21 @@ from hawkwing.dataplane.bpf import Map
 from hawkwing.dataplane.layout import limits, structures
 
 ASK = b"\xff" * 6
-"""In place of a link-layer address: the kernel has to be asked for each packet."""
+"""Instead of a link-layer address: the kernel does a look-up for each packet."""
 _U64 = struct.Struct("=Q")
 CAME_FROM_THERE = 1 << 63
-"""Set by the data plane in the value of a learned path: nobody has looked for a route yet."""
+"""Set by the data plane in the value of a learned path: the agent has not looked for a route yet."""
 
 
 class NextHop(NamedTuple):
-    """Its link-layer address, or ASK, and its interface; 0: that of the packet."""
+    """Link-layer address, or ASK, and interface; 0: the packet's own interface."""
 
     link_layer: bytes
     link: int
 
 
 def largest_index() -> int:
-    """Of an interface, that the data plane can name as a next hop's."""
+    """The largest interface index that the data plane supports for next hops."""
     return int((1 << (63 - limits()["HW_NEXT_HOP_BITS"])) - 1)
 
 
@@ -38,7 +38,7 @@ def pack(next_hop: NextHop | None) -> int:
 class PolicyNextHops:
     """Reads first segments, and writes next hops, through the memory mapping of the policy table.
 
-    One word at a time: the data plane sees the old one or the new one, and may be writing the same policy.
+    One word at a time: the data plane reads the old one or the new one, and may write the same policy.
     """
 
     def __init__(self, policies: Map) -> None:
@@ -52,41 +52,41 @@ class PolicyNextHops:
         self._words = memoryview(self._memory).cast("Q")
 
     def first_segment(self, slot: int) -> bytes | None:
-        """Of the path in a slot; None where there is none."""
+        """The first segment of the path in a slot; None if there is no path."""
         at = slot * self._stride
         if not any(self._memory[at + self._length : at + self._length + 4]):
             return None
         return self._memory[at + self._segment : at + self._segment + 16]
 
     def segments(self, first: int, count: int) -> Iterator[tuple[int, IPv6Address]]:
-        """Slot and first segment of the paths in so many slots."""
+        """Slot and first segment of the paths in a number of slots."""
         for slot in range(first, min(first + count, self.slots)):
             segment = self.first_segment(slot)
             if segment is not None:
                 yield slot, IPv6Address(segment)
 
     def snapshot(self) -> tuple[bytes, ...]:
-        """Length, first segment and next hop of all paths: to be compared with a later one."""
+        """Length, first segment and next hop of all paths, to find later changes."""
         step = self._stride // 8
         places = (self._length, self._segment, self._segment + 8, self._next_hop)
         return tuple(self._words[at // 8 :: step].tobytes() for at in places)
 
     def value(self, slot: int) -> int:
-        """What is written there at present, see `pack`."""
+        """The current value, see `pack`."""
         return self._words[(slot * self._stride + self._next_hop) // 8]
 
     def write(self, slot: int, value: int) -> None:
-        """Writes it, see `pack`."""
+        """Writes a value, see `pack`."""
         self._words[(slot * self._stride + self._next_hop) // 8] = value
 
     def learned_slots(self) -> list[int]:
-        """The slots that the data plane has taken for learned paths."""
+        """The slots that the data plane uses for learned paths."""
         with memoryview(self._memory) as octets, octets.cast("I") as words:
             sources = words[self._source // 4 :: self._stride // 4].tolist()
         return [slot for slot, source in enumerate(sources) if source]
 
     def forget_path_mtus(self) -> None:
-        """What routers said of a path's MTU is forgotten: it may have grown (RFC 8201, section 4)."""
+        """Clears the path MTUs that routers have reported: they may have grown (RFC 8201, section 4)."""
         step, at = self._stride // 8, self._path_mtu // 8
         for slot, value in enumerate(self._words[at::step].tolist()):
             if value:

@@ -32,11 +32,11 @@ BY_AGENT = 1
 _MTU_TICKS = 16
 """Eight minutes: RFC 8201 asks for at least five."""
 DEFAULT_SR_DOMAIN = (IPv6Network("fc00::/7"), IPv6Network("5f00::/16"))
-"""Where SIDs may be unless the user says more: unique local addresses (RFC 4193), SRv6 SIDs (RFC 9602)."""
+"""Default prefixes of trusted SIDs: unique local addresses (RFC 4193), SRv6 SIDs (RFC 9602)."""
 
 
 class Count(NamedTuple):
-    """Packets and bytes, the latter as long as they were when our program got them."""
+    """Packets and bytes; the length is that of the packet when our program received it."""
 
     packets: int
     bytes: int
@@ -46,7 +46,7 @@ HealthState = Literal["unknown", "alive", "dead"]
 
 
 class Health(NamedTuple):
-    """What probes tell of a path: is it alive, how many came back, round trip and its jitter in seconds."""
+    """The state of a path from its probes: probes received, round trip and jitter in seconds."""
 
     state: HealthState
     received: int
@@ -70,14 +70,14 @@ UNKNOWN = Health("unknown", 0, None)
 
 
 class LearnedPath(NamedTuple):
-    """A way back and its slot in the policy table."""
+    """A reverse path and its slot in the policy table."""
 
     slot: int
     sids: tuple[IPv6Address, ...]
 
 
 def policy_bytes(sids: Sequence[IPv6Address], next_hop: NextHop | None = None) -> bytes:
-    """`struct policy` for a segment list and the next hop of its first; an empty list clears the slot."""
+    """`struct policy` for a segment list and the next hop of its first SID; an empty list clears the slot."""
     policy = structures()["policy"]()
     if sids:
         srh = ready_srh(sids)
@@ -89,7 +89,7 @@ def policy_bytes(sids: Sequence[IPv6Address], next_hop: NextHop | None = None) -
 
 
 def route_key(group: int, port: int, protocol: int) -> bytes:
-    """`struct route_key`; `port` is an ordinary number and becomes wire order here."""
+    """`struct route_key`; converts `port` to network byte order."""
     return _ROUTE.pack(group, int.from_bytes(port.to_bytes(2, "big"), "little"), protocol)
 
 
@@ -106,7 +106,7 @@ def name_key(name: str) -> bytes:
 
 
 def require_hmac_links_fit(count: int) -> None:
-    """DataplaneError where more interfaces require an HMAC than the data plane can know."""
+    """DataplaneError if more interfaces require an HMAC than the data plane supports."""
     most = limits()["HW_MAX_HMAC_LINKS"]
     if count > most:
         raise DataplaneError(
@@ -116,7 +116,7 @@ def require_hmac_links_fit(count: int) -> None:
 
 
 class DataPlane:
-    """Programs and maps of one role; a Keeper puts the programs on interfaces."""
+    """Programs and maps of one role; a Keeper attaches the programs to interfaces."""
 
     def __init__(self, role: str, loaded: Loaded, sr_domain: Sequence[IPv6Network] | None = None) -> None:
         self.role = role
@@ -138,7 +138,7 @@ class DataPlane:
         self.local_left_out = 0
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
-        #: Asked when a path is written.
+        #: Called when a path is written.
         self.next_hop_of: Callable[[IPv6Address], NextHop | None] = lambda _segment: None
         self.next_hops = PolicyNextHops(self.maps["policies"])
         self.flows: FlowTable | None = None
@@ -155,7 +155,7 @@ class DataPlane:
                     free.push(_U32.pack(slot))
 
     def set_sr_domain(self, domain: Sequence[IPv6Network] | None) -> None:
-        """The prefixes that source and segments of a trusted SRH are in.
+        """The prefixes for source and segments of a trusted SRH.
 
         None: DEFAULT_SR_DOMAIN for its SIDs, any source.
         """
@@ -163,7 +163,7 @@ class DataPlane:
         most = limits()["HW_MAX_PREFIXES"]
         if len(prefixes) > most:
             raise DataplaneError(f"an SR domain has at most {most} prefixes here, not {len(prefixes)}")
-        # A new epoch: what is known of flows is checked once more.
+        # A new epoch: known flows are checked again.
         self._epoch = (self._epoch + 1) % 256
         settings = structures()["settings"]()
         settings.flow_keys[:] = self.flow_keys
@@ -179,7 +179,7 @@ class DataPlane:
         self._write_socket_fields(settings)
         self._write_csid(settings)
         for entry in settings.sr_domain:
-            # No address is inside: bits that the mask takes away.
+            # Matches no address: it has bits outside the mask.
             entry.network[:] = (2**64 - 1, 2**64 - 1)
         for entry, prefix in zip(settings.sr_domain, prefixes, strict=False):
             entry.mask[:] = struct.unpack("=2Q", prefix.netmask.packed)
@@ -190,18 +190,18 @@ class DataPlane:
         self.sr_domain = None if domain is None else tuple(domain)
 
     def set_xdp(self, used: bool) -> None:
-        """Whether the XDP program sees what arrives before tc's does."""
+        """Whether the XDP program runs before the tc program on ingress."""
         self._xdp = used
         self.set_sr_domain(self.sr_domain)
 
     def set_shared(self, shared: bool) -> None:
-        """Whether there are interfaces with link-layer addresses of their own upon ours, such as macvlan."""
+        """Whether interfaces with their own link-layer addresses use ours, such as macvlan."""
         if shared != self._shared:
             self._shared = shared
             self.set_sr_domain(self.sr_domain)
 
     def set_socket_fields(self, fields: SocketFields | None) -> None:
-        """Where the kernel keeps what sockets want of fragmentation; None: all want it."""
+        """Where the kernel stores the sockets' fragmentation settings; None: all datagrams may be split."""
         self._socket_fields = fields
         self.set_sr_domain(self.sr_domain)
 
@@ -216,7 +216,7 @@ class DataPlane:
                 place.at, place.shift, place.mask = field.at, field.shift, field.mask
 
     def set_csid(self, blocks: Sequence[Block]) -> None:
-        """The blocks of compressed SIDs: what is a container, and reversed as such on the way back."""
+        """The blocks of compressed SIDs, whose containers a server reverses."""
         if len(blocks) > limits()["HW_MAX_CSID_BLOCKS"]:
             raise DataplaneError(f"there are at most {limits()['HW_MAX_CSID_BLOCKS']} blocks of C-SIDs")
         if tuple(blocks) != self.csid:
@@ -233,24 +233,24 @@ class DataPlane:
             entry.bits, entry.local = block.prefix.prefixlen, block.local
 
     def set_hmac_links(self, indexes: Sequence[int]) -> None:
-        """Interfaces whose SRHs are the kernel's, because they require an HMAC."""
+        """Interfaces whose SRHs the kernel handles, because they require an HMAC."""
         require_hmac_links_fit(len(indexes))
         if tuple(indexes) != self.hmac_links:
             self.hmac_links = tuple(indexes)
             self.set_sr_domain(self.sr_domain)
 
     def hold(self) -> None:
-        """Until `release`, the programs may go on with what they remember: for many changes in a row."""
+        """Keeps the programs' caches valid until `release`, for many changes in a row."""
         self._held = self._held or False
 
     def release(self) -> None:
-        """The programs look up anew what has changed since `hold`."""
+        """Invalidates the caches, if something has changed since `hold`."""
         held, self._held = self._held, None
         if held:
             self.forget()
 
     def forget(self) -> None:
-        """The programs look up anew what they remember of routes and flows."""
+        """Invalidates the programs' caches of routes and flows."""
         if self._held is not None:
             self._held = True
             return
@@ -258,25 +258,26 @@ class DataPlane:
         self._settings.generation = self._generation
         self.maps["settings"].set(_U32.pack(0), bytes(self._settings))
         if self.role == "server":
-            # The data plane counts here too: so much at once is a change even where one of its steps is lost.
+            # The data plane increments it, too: a large step is a change even if one of its increments is
+            # lost.
             changes = self.maps["flow_changes"]
             (before,) = _U64.unpack(changes.get(_U32.pack(0)) or bytes(8))
             changes.set(_U32.pack(0), _U64.pack(before + (1 << 32)))
 
     def tick(self) -> None:
-        """Every half minute: flows age, and routers' MTUs are asked for anew."""
+        """Every half minute: ages flows, and clears the routers' MTUs after eight minutes."""
         self.set_sr_domain(self.sr_domain)
-        # Not by the epoch, which other changes count up, too: it might never be seen at a multiple.
+        # Not by the epoch, which other changes increment, too: it could skip the multiples.
         self._ticks += 1
         if self._ticks % _MTU_TICKS == 0:
             self.next_hops.forget_path_mtus()
 
     def sweeping(self) -> Iterator[int]:
-        """After each tick, in turns: flows that are gone and learned paths that nobody uses are let go."""
+        """After each tick, in turns: removes idle flows and unused learned paths."""
         return iter(()) if self.flows is None else self.sweeper.sweeping()
 
     def set_local_addresses(self, addresses: Iterable[IPv6Address]) -> None:
-        """The host's own addresses, those of IPv4 mapped: from and to them alone packets are changed."""
+        """The host's own addresses, IPv4 ones mapped: only packets from and to them are changed."""
         wanted = set(addresses)
         gone, table = self._local - wanted, self.maps["local_addresses"]
         for address in gone:
@@ -292,22 +293,22 @@ class DataPlane:
                 wanted.discard(address)
         if left_out and left_out != self.local_left_out:
             log.warning(
-                "this host has %d more addresses than the %d that there is room for: their packets are not "
-                "changed; a restart makes room",
+                "this host has %d more addresses than the %d that the table can hold: their packets are not "
+                "changed; a restart creates a larger one",
                 left_out,
                 table.info.max_entries,
             )
         self.local_left_out = left_out
         self._local = wanted
         if gone:
-            # What is known of flows to these addresses is checked once more.
+            # Known flows to these addresses are checked again.
             self.set_sr_domain(self.sr_domain)
         else:
             self._name_own_addresses()
             self.forget()
 
     def _name_own_addresses(self) -> None:
-        """Some of them stand in the settings, those first that most packets come to."""
+        """Some of them are in the settings, those with most packets first."""
         own = self._settings.own
         usual = (address for address in self._local if address.ipv4_mapped is None)
         named = sorted(usual, key=lambda address: (address.is_link_local, address))[: len(own)]
@@ -316,7 +317,7 @@ class DataPlane:
             entry.bytes[:] = address.packed
 
     def set_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
-        """Writes a path into a slot that no route points at, or clears it."""
+        """Writes a path into a slot that no route uses, or clears it."""
         next_hop = self.next_hop_of(sids[0]) if sids else None
         if sids:
             clear_tally(self.maps["path_tallies"], slot)
@@ -326,17 +327,17 @@ class DataPlane:
         self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids, next_hop))
 
     def set_probed(self, slot: int, probed: bool) -> None:
-        """Forgets what probes have told of a path; one that can't be probed never counts as dead."""
+        """Clears the probe results of a path; a path that can't be probed never counts as dead."""
         health = structures()["path_health"]()
         health.seen = 0 if probed else _FAR_FUTURE
         self.maps["health"].set(_U32.pack(slot), bytes(health))
 
     def set_prober(self, key: int, beat: int, since: int, silence: int) -> None:
-        """Tells the programs of the probes that are sent now; times in nanoseconds."""
+        """Announces the next probes to the programs; times in nanoseconds."""
         self.maps["probers"].set(_U32.pack(0), _PROBER.pack(key, beat, since, silence))
 
     def health(self, slot: int, now: int) -> Health:
-        """What the probes of a path have told; `now` in nanoseconds of CLOCK_MONOTONIC."""
+        """The probe results of a path; `now` in nanoseconds of CLOCK_MONOTONIC."""
         told = structures()["path_health"].from_buffer_copy(self.maps["health"].get(_U32.pack(slot)) or b"")
         _key, beat, since, silence = _PROBER.unpack(self.maps["probers"].get(_U32.pack(0)) or b"")
         state: HealthState = "unknown"
@@ -360,23 +361,23 @@ class DataPlane:
         )
 
     def add_service(self, address: IPv6Address, group: int) -> None:
-        """Makes an address a known destination, whoever knew it before."""
+        """Adds an address as destination, or updates it."""
         self.maps["services"].set(address.packed, service_value(group))
         self.forget()
 
     def remove_service(self, address: IPv6Address) -> None:
-        """Makes an address an unknown destination."""
+        """Removes an address."""
         self.maps["services"].delete(address.packed)
         self.forget()
 
     def set_route(self, group: int, port: int, protocols: Iterable[int], slot: int) -> None:
-        """Has a group's packets to a port take the path in a slot; at once, also in place of another one."""
+        """Sets the path (slot) of a group's packets to a port, atomically."""
         for protocol in protocols:
             self.maps["routes"].set(route_key(group, port, protocol), _U32.pack(slot))
         self.forget()
 
     def set_selection(self, number: int, contents: Contents) -> None:
-        """Writes several paths into a selection that no route points at."""
+        """Writes several paths into a selection that no route uses."""
         selection = structures()["selection"]()
         selection.longest = 8 + 16 * (contents.longest + 1)
         selection.active = contents.active
@@ -386,27 +387,27 @@ class DataPlane:
         self.maps["selections"].set(_U32.pack(number), bytes(selection))
 
     def select_route(self, group: int, port: int, protocols: Iterable[int], selection: int) -> None:
-        """As `set_route`, with one of the paths of a selection for each flow."""
+        """Like `set_route`, with one of the paths of a selection for each flow."""
         self.set_route(group, port, protocols, limits()["HW_SELECTION"] | selection)
 
     def remove_route(self, group: int, port: int, protocols: Iterable[int]) -> None:
-        """Leaves a group's packets to a port alone."""
+        """Removes the path of a group's packets to a port."""
         for protocol in protocols:
             self.maps["routes"].delete(route_key(group, port, protocol))
         self.forget()
 
     def program_ids(self) -> list[int]:
-        """Of those that are put on interfaces; the one that isn't ends with its agent."""
+        """The programs for interfaces; the remaining one ends with its agent."""
         return [program_info(fd).id for name, fd in self.programs.items() if name != SWEEP]
 
     def seen(self) -> tuple[int, int]:
-        """How many packets got to the programs, on egress and ingress; some count more than once."""
+        """How many packets the programs have received, on egress and ingress; some count more than once."""
         counts = self.counters()
         egress, ingress = (sum(count.packets for count in counts[way].values()) for way in DIRECTIONS)
         return egress, ingress
 
     def counters(self) -> dict[str, dict[str, Count]]:
-        """Per direction and reason what has become of packets; reasons never met are left out."""
+        """Packets per direction and reason; reasons without packets are omitted."""
         result: dict[str, dict[str, Count]] = {}
         names = reasons()
         for number, direction in enumerate(DIRECTIONS):
@@ -419,7 +420,7 @@ class DataPlane:
         return result
 
     def learned_paths(self) -> Iterator[LearnedPath]:
-        """The ways back that a server has learned, each once however many flows share it."""
+        """The reverse paths that a server has learned, each once."""
         paths, policies = self.maps["paths"], self.maps["policies"]
         for key in paths.each_key():
             slot = paths.get(key)
@@ -429,7 +430,7 @@ class DataPlane:
                 yield LearnedPath(_U32.unpack(slot)[0], sids_in_srh(bytes(policy.srh)))
 
     def path_count(self, slot: int) -> Count:
-        """What was sent over the path in this slot."""
+        """The packets sent over the path in this slot."""
         return self._tally("path_tallies", slot)
 
     def _tally(self, table: str, index: int) -> Count:

@@ -1,4 +1,4 @@
-"""Why the data plane can't be compiled or loaded, in one sentence; a long log goes to a file."""
+"""Why the data plane can't be compiled or loaded, in one sentence; a long log is written to a file."""
 
 import errno
 import platform
@@ -24,7 +24,7 @@ def kernel_version() -> tuple[int, ...]:
 
 
 def missing_capabilities(status: Path = Path("/proc/self/status")) -> list[str]:
-    """Of CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, those not held; CAP_SYS_ADMIN includes the last two."""
+    """The missing ones of CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; CAP_SYS_ADMIN includes the last two."""
     match = re.search(r"^CapEff:\s*([0-9a-f]+)", status.read_text(), re.MULTILINE)
     bits = int(match[1], 16) if match else 0
     held = {name for name, number in _CAPABILITIES.items() if bits >> number & 1}
@@ -34,7 +34,7 @@ def missing_capabilities(status: Path = Path("/proc/self/status")) -> list[str]:
 
 
 def needs_capabilities() -> str:
-    """A sentence that names what is missing; empty where nothing is."""
+    """A sentence with the missing capabilities; empty if none is missing."""
     missing = missing_capabilities()
     return sentence_of_missing(missing) if missing else ""
 
@@ -46,7 +46,7 @@ def sentence_of_missing(capabilities: list[str]) -> str:
 
 
 def of_compiler(status: int, errors: str) -> str:
-    """Why BCC could not compile; `status` is that of its process."""
+    """Why BCC could not compile; `status` is the exit status of its process."""
     if status == -signal.SIGKILL:
         return "the compiler of the data plane was killed: it needs some 150 MB of memory"
     if "No module named 'bcc'" in errors:
@@ -62,7 +62,7 @@ def of_compiler(status: int, errors: str) -> str:
 
 
 def require_open_files() -> None:
-    """Raises the limit of open files to what may be needed; DataplaneError where that is not possible."""
+    """Raises the limit of open files as needed; DataplaneError if that is not possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY and hard < OPEN_FILES else OPEN_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -75,7 +75,7 @@ def require_open_files() -> None:
 
 
 def of_maps(name: str, error: OSError) -> str:
-    """Why the kernel did not make a map."""
+    """Why the kernel did not create a map."""
     if kernel_version() < OLDEST_KERNEL:
         return _TOO_OLD
     if error.errno == errno.EPERM:
@@ -89,7 +89,7 @@ def of_maps(name: str, error: OSError) -> str:
 
 
 def of_program(role: str, name: str, code: bytes, error: OSError) -> str:
-    """Why the kernel did not load a program; the verifier's log is kept in a file that the sentence names."""
+    """Why the kernel did not load a program; the sentence names a file with the verifier's log."""
     if kernel_version() < OLDEST_KERNEL:
         return _TOO_OLD
     if error.errno == errno.EPERM:
@@ -107,7 +107,7 @@ def of_program(role: str, name: str, code: bytes, error: OSError) -> str:
 
 
 def _last_word(log: str) -> str:
-    """The verifier's reason: the last line that is no statistics."""
+    """The verifier's reason: the last line before the statistics."""
     lines = [
         line
         for line in log.splitlines()
@@ -117,7 +117,7 @@ def _last_word(log: str) -> str:
 
 
 def _kept(name: str, text: str) -> str:
-    """The file that has the text now; without a folder for it, why there is none."""
+    """Writes the text to a file and returns its name, or why there is no folder for it."""
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix=f"hawkwing-{name}-", suffix=".log", delete=False

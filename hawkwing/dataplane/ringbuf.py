@@ -11,18 +11,18 @@ _HEADER = 8
 
 
 class RingBuffer:
-    """A consumer of a BPF_MAP_TYPE_RINGBUF; its map's descriptor becomes readable when there is something."""
+    """A consumer of a BPF_MAP_TYPE_RINGBUF; its map's descriptor becomes readable when it has records."""
 
     def __init__(self, table: Map) -> None:
         page = mmap.PAGESIZE
         self.fd = table.fd
         self._size = table.info.max_entries
         self._consumer = mmap.mmap(table.fd, page, prot=mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
-        # The data pages are mapped twice in a row, so that no record is ever broken in two.
+        # The data pages are mapped twice in a row, so no record is split.
         self._producer = mmap.mmap(table.fd, page + 2 * self._size, prot=mmap.PROT_READ, offset=page)
 
     def records(self) -> Iterator[bytes]:
-        """What has arrived since the last call."""
+        """The records since the last call."""
         (position,) = struct.unpack_from("=Q", self._consumer, 0)
         while True:
             (end,) = struct.unpack_from("=Q", self._producer, 0)

@@ -1,4 +1,4 @@
-"""Where the C sources are, and one text of them: BCC rewrites map access in its main file only."""
+"""Finds the C sources, and merges them into one text: BCC rewrites map access in its main file only."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ _INCLUDE = re.compile(r'\s*#include "(?P<file>[^"]+)"')
 
 @cache
 def source_folder() -> Path:
-    """The folder of the C sources: inside an installed package, else beside it in a checkout."""
+    """The folder of the C sources: inside an installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "bpf", package.parent / "bpf"):
         if (folder / "hawkwing.c").is_file():
@@ -28,14 +28,14 @@ def without_comments(text: str) -> str:
 
 
 def meaning(folder: Path | None = None) -> str:
-    """Of what the maps hold: versions with the same one understand each other's."""
+    """The digest of the map layouts: versions with the same digest can share maps."""
     folder = folder or source_folder()
     texts = [without_comments((folder / name).read_text()).split() for name in _MEANING]
     return hashlib.sha256("\0".join(" ".join(words) for words in texts).encode()).hexdigest()[:16]
 
 
 def flattened(name: str = "hawkwing.c", folder: Path | None = None, marks: bool = True) -> str:
-    """`name` with our own includes put in, and #line marks so that errors name the right file."""
+    """`name` with our own includes inserted, and #line marks for error messages."""
     return "\n".join(_flatten(folder or source_folder(), name, marks)) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Links, their clsact and its filters, as the kernel has them: looked at and changed by netlink."""
+"""Links, their clsact and its filters: read and changed by netlink."""
 
 import errno
 import struct
@@ -40,7 +40,7 @@ class Link:
     xdp_generic: bool = False
     received: int = 0
     sent: int = 0
-    #: The interface that it is upon, and the bridge, bond or VRF that it belongs to, if any.
+    #: The interface below it, and the bridge, bond or VRF that it belongs to, if any.
     lower: int = 0
     master: int = 0
     #: As in `ip link add ... type KIND`, empty for hardware; and whether a GRE tunnel has one other end.
@@ -49,14 +49,14 @@ class Link:
 
 
 class Qdisc(NamedTuple):
-    """What stands in the place of a clsact: that, or `ingress`. A block is shared with other interfaces."""
+    """The queueing discipline: clsact or `ingress`. A block is shared with other interfaces."""
 
     kind: str
     blocks: tuple[int, ...] = ()
 
 
 class Filter(NamedTuple):
-    """A filter; `name` and `program` (its id) of a BPF program, `options` as the kernel tells them."""
+    """A filter; `name` and `program` (its id) of a BPF program, `options` as reported by the kernel."""
 
     kind: str
     priority: int
@@ -69,7 +69,7 @@ class Filter(NamedTuple):
 
 
 def link(ip: Netlink, index: int = 0, name: str = "") -> Link | None:
-    """An interface by index or by one of its names; None where there is none."""
+    """An interface by index or by one of its names; None if it does not exist."""
     if name and len(name.encode()) > _LONGEST_ALT_NAME:
         return None
     wanted = b""
@@ -91,7 +91,7 @@ def links(ip: Netlink) -> list[Link]:
 
 
 def family_and_index(message: bytes) -> tuple[int, int]:
-    """Of a message about a link, a queueing discipline or a filter: they begin alike."""
+    """The interface index in a message about a link, a queueing discipline or a filter."""
     family, index = struct.unpack_from("=Bxxxi", message)
     return family, index
 
@@ -123,14 +123,14 @@ def read_link(message: bytes) -> Link:
 
 
 def _lower(found: Mapping[int, bytes], kind: str) -> int:
-    """A link of another namespace has its own numbers, and a veth's is its other end."""
+    """The index of the lower link; 0 if it is in another namespace, or is the other end of a veth."""
     if _LINK_NAMESPACE in found or kind == "veth":
         return 0
     return number_of(found.get(_LOWER, b""))
 
 
 def set_xdp(ip: Netlink, index: int, program: int, flags: int, instead_of: int | None = None) -> None:
-    """Puts a program (-1: none) on an interface; `instead_of` is the one that has to be there."""
+    """Sets the XDP program of an interface (-1: none); `instead_of` is the expected current one."""
     values: dict[int, bytes | int | str] = {_XDP_FD: program, _XDP_FLAGS: flags}
     if instead_of is not None:
         values = {_XDP_FD: program, _XDP_FLAGS: flags | XDP_REPLACE, _XDP_EXPECTED: instead_of}
@@ -139,7 +139,7 @@ def set_xdp(ip: Netlink, index: int, program: int, flags: int, instead_of: int |
 
 def qdisc(ip: Netlink, index: int) -> Qdisc | None:
     """The clsact or ingress queueing discipline of an interface."""
-    # All are listed, since the kernel tells every listener of one that is asked for alone.
+    # All are listed, because the kernel notifies all listeners of a request for a single one.
     for message in ip.dump(netlink.GETQDISC, _TCMSG.pack(0, index, 0, 0, 0)):
         _family, owner, _handle, parent, _info = _TCMSG.unpack_from(message)
         if owner == index and parent == _CLSACT:
@@ -150,31 +150,31 @@ def qdisc(ip: Netlink, index: int) -> Qdisc | None:
 
 
 def is_clsact(message: bytes) -> bool:
-    """Is a message about a queueing discipline about one in the place of a clsact?"""
+    """Whether a message is about a queueing discipline at the place of a clsact."""
     return bool(_TCMSG.unpack_from(message)[3] == _CLSACT)
 
 
 def add_clsact(ip: Netlink, index: int) -> None:
-    """RefusedError with EEXIST where something is in its place."""
+    """Creates a clsact; RefusedError with EEXIST if something is in its place."""
     body = _TCMSG.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + netlink.attribute(_KIND, "clsact")
     ip.ask(netlink.NEWQDISC, body, netlink.CREATE | netlink.EXCLUSIVE)
 
 
 def remove_clsact(ip: Netlink, index: int) -> None:
-    """With all filters on it."""
+    """Deletes the clsact with all its filters."""
     body = _TCMSG.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + netlink.attribute(_KIND, "clsact")
     ip.ask(netlink.DELQDISC, body)
 
 
 def filters(ip: Netlink, index: int, parent: int) -> list[Filter]:
-    """The filters in one direction, in the order in which they are run; none without a clsact."""
+    """The filters in one direction, in order of execution; none without a clsact."""
     try:
         answer = ip.dump(netlink.GETTFILTER, _TCMSG.pack(0, index, 0, parent, 0))
     except RefusedError as error:
         if error.errno in _GONE:
             return []
         raise
-    # A priority is told once more by itself, without a handle.
+    # The kernel reports each priority once more, without a handle.
     found = [one for one in map(read_filter, answer) if one.handle]
     return sorted(found, key=lambda one: (one.chain, one.priority))
 
@@ -198,14 +198,14 @@ def read_filter(message: bytes) -> Filter:
 
 
 def put_filter(ip: Netlink, index: int, parent: int, place: tuple[int, int], program: int, name: str) -> None:
-    """A BPF program (file descriptor) at a priority and handle, RefusedError (EEXIST) if they are taken."""
+    """Adds a BPF program at a priority and handle; RefusedError (EEXIST) if they are in use."""
     _put(ip, index, parent, place, program, name, netlink.EXCLUSIVE)
 
 
 def replace_filter(
     ip: Netlink, index: int, parent: int, place: tuple[int, int], program: int, name: str
 ) -> None:
-    """A BPF program in place of the one that is there; no packet is between them."""
+    """Replaces a BPF program atomically."""
     _put(ip, index, parent, place, program, name, netlink.REPLACE)
 
 
@@ -222,7 +222,7 @@ def _put(
 
 
 def remove_filter(ip: Netlink, index: int, parent: int, place: tuple[int, int]) -> None:
-    """Takes a BPF program away that was put there for all protocols."""
+    """Deletes a BPF program that was added for all protocols."""
     ip.ask(netlink.DELTFILTER, _place(index, parent, place))
 
 
@@ -233,5 +233,5 @@ def _place(index: int, parent: int, place: tuple[int, int]) -> bytes:
 
 
 def _swapped(number: int) -> int:
-    """From the wire's order into this machine's, or back."""
+    """Converts between network and host byte order."""
     return int(struct.unpack("=H", struct.pack("!H", number))[0])

@@ -15,12 +15,12 @@ from hawkwing.dataplane.loader import Capacities, load
 from hawkwing.errors import DataplaneError
 
 MOST_INSTRUCTIONS = 100_000
-"""The verifier goes through at most so many of any program of ours (the kernel's limit is a million)."""
+"""Our limit of verified instructions per program (the kernel's limit is a million)."""
 _STATISTICS = re.compile(r"^processed (\d+) insns", re.MULTILINE)
 
 
 class Tried(NamedTuple):
-    """What the kernel made of a program; `refused` is empty where it took it."""
+    """The kernel's result for a program; `refused` is empty if it was loaded."""
 
     role: str
     program: str
@@ -30,7 +30,7 @@ class Tried(NamedTuple):
 
 
 def try_all(role: str, code: Bytecode) -> Iterator[Tried]:
-    """Loads each program with small maps and lets it go again."""
+    """Loads each program with small maps, and unloads it."""
     small = Capacities(policies=8, services=8, routes=8, names=8, flows=64)
     for name in bytecode.programs_of(role):
         length = len(code.programs[name]) // 8
@@ -51,7 +51,7 @@ def try_all(role: str, code: Bytecode) -> Iterator[Tried]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hawkwing.dataplane.bytecode",
-        description="Compiles the programs, or tries them on this kernel.",
+        description="Compiles the programs, or loads them on this kernel.",
     )
     parser.add_argument("--compile", action="store_true", help="compile with this machine's BCC")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write what was compiled to DIR")
@@ -79,7 +79,7 @@ def _code(role: str, arguments: argparse.Namespace) -> Bytecode:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 1 where a program was refused or is too long to verify."""
+    """Exit status 1 if a program was refused, or exceeds the limit of verified instructions."""
     arguments = _parser().parse_args(argv)
     tried: list[Tried] = []
     compilers = {}

@@ -1,4 +1,4 @@
-"""Which list to probe, and from which address: from the words of the command line, and a running client."""
+"""Selects the list and the source address of probes, from the command line and a running client."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hawkwing.sids import SidList
 
 @dataclass(frozen=True)
 class Chosen:
-    """A list to probe, SID by SID; `origin` says where it comes from, `destination` whose packets take it.
+    """A list to probe, SID by SID; `origin` is its source, `destination` the destination of its packets.
 
-    `nodes` has a name for each SID, or the SID, where there are labels.
+    With labels, `nodes` has a name for each SID, or the SID.
     """
 
     sids: SidList
@@ -34,7 +34,7 @@ class Chosen:
 
     @property
     def shown(self) -> list[str]:
-        """The list by names of nodes, if there are labels."""
+        """The list with names of nodes, if there are labels."""
         return list(self.nodes) or [str(sid) for sid in self.sids]
 
     def as_json(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class Chosen:
 
 
 def by_list(sids: SidList, source: IPv6Address | None, csid: Sequence[IPv6Network] = ()) -> Chosen:
-    """A list that was given, with the blocks of its compressed SIDs."""
+    """A given list, with the blocks of its compressed SIDs."""
     blocks = tuple(Block(prefix) for prefix in csid)
     found = single(sids, blocks)
     nodes = nodes_of(found)
@@ -57,7 +57,7 @@ def by_list(sids: SidList, source: IPv6Address | None, csid: Sequence[IPv6Networ
 
 
 def nodes_of(sids: SidList) -> tuple[str, ...]:
-    """The list by the labels of the agents on this host; empty without labels, or rights to ask."""
+    """The list with labels from the agents on this host; empty without labels, or without permission."""
     request = {"ask": "labels", "sids": [str(sid) for sid in sids]}
     labels: dict[str, str] = {}
     # An agent of an earlier version does not know the request.
@@ -68,12 +68,12 @@ def nodes_of(sids: SidList) -> tuple[str, ...]:
 
 
 def by_destination(destination: str, port: int, source: IPv6Address | None) -> Chosen:
-    """The path that packets to a port of an address or name take now."""
+    """The current path of packets to a port of an address or name."""
     return from_answers(paths.ask(destination, port).answers, source)
 
 
 def from_answers(answers: Sequence[Mapping[str, Any]], source: IPv6Address | None) -> Chosen:
-    """The first path in use; HawkwingError says why there is none."""
+    """The first path in use; HawkwingError with the reason if there is none."""
     in_use = [binding for answer in answers for binding in answer["bindings"] if binding["sids"]]
     blocks = next((blocks_of(answer) for answer in answers if in_use and in_use[0] in answer["bindings"]), ())
     notes = tuple(problem for answer in answers for problem in answer["problems"])
@@ -109,7 +109,7 @@ def _why_none(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _source(towards: IPv6Address) -> IPv6Address:
-    """The kernel's choice."""
+    """The source address that the kernel selects."""
     found = source_to(towards)
     if found is None:
         raise HawkwingError(f"this host has no route and global address to {towards}: give --source")

@@ -1,4 +1,4 @@
-"""IOAM in a Hop-by-Hop option (RFC 9197, RFC 9486): what each router on the path writes into a probe. Pure.
+"""IOAM in a Hop-by-Hop option (RFC 9197, RFC 9486): the data of each router on a probe's path. No I/O.
 
      0                   1                   2                   3
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -37,7 +37,7 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True)
 class Node:
-    """What a router wrote; None: it has none set. `at` is its clock, in seconds."""
+    """The data of a router; None: not set. `at` is its clock, in seconds."""
 
     hop_limit: int
     node: int | None
@@ -48,7 +48,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Trace:
-    """The routers in travel order; with `overflow` there were more than the option has room for."""
+    """The routers in travel order; `overflow`: there were more than fit into the option."""
 
     namespace: int
     nodes: tuple[Node, ...]
@@ -56,7 +56,7 @@ class Trace:
 
 
 def option(namespace: int, nodes: int = MOST_NODES) -> bytes:
-    """A Hop-by-Hop header with room for so many nodes; the kernel fills in the next header."""
+    """A Hop-by-Hop header with space for a number of nodes; the kernel sets the next header."""
     if not 1 <= nodes <= MOST_NODES or not 0 <= namespace <= MOST_NAMESPACE:
         raise ValueError(f"an option has room for 1 to {MOST_NODES} nodes, a namespace ID has 16 bits")
     words = nodes * _NODE.size // 4
@@ -67,7 +67,7 @@ def option(namespace: int, nodes: int = MOST_NODES) -> bytes:
 
 
 def read(header: bytes) -> Trace | None:
-    """What is in a Hop-by-Hop header that came back; None: no such option, or one of another form."""
+    """The data in a returned Hop-by-Hop header; None: no such option, or one with another format."""
     at = 2
     while at + 2 <= len(header):
         if header[at] == 0:  # Pad1 has no length.
@@ -99,7 +99,7 @@ def _trace(body: bytes) -> Trace | None:
 def _node(data: bytes, at: int) -> Node:
     first, ingress, egress, seconds, fraction = _NODE.unpack_from(data, at)
     node = first & 0xFFFFFF
-    # POSIX time with microseconds, as Linux has it; a larger fraction is of another format.
+    # POSIX time with microseconds, as in Linux; a larger fraction has another format.
     known = seconds != 0xFFFFFFFF and fraction < _MICROSECONDS
     return Node(
         first >> 24,
@@ -111,7 +111,7 @@ def _node(data: bytes, at: int) -> Node:
 
 
 def ways(nodes: Sequence[Node]) -> list[str]:
-    """`there` or `back` for each; empty texts where the way back does not mirror the way there."""
+    """`there` or `back` for each; empty texts if the return path does not mirror the forward path."""
     known = [node.node for node in nodes]
     if len(known) % 2 == 0 or None in known or known != known[::-1]:
         return [""] * len(known)

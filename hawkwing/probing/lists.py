@@ -1,9 +1,9 @@
-"""What a probe is made of: its segment list, there and back, and its payload. Pure, no I/O.
+"""The parts of a probe: its segment list, there and back, and its payload. No I/O.
 
     IPv6(A, S1) SRH(A, S1, ..., Sk, ..., S1; SL=2k-1) UDP(p, p) token number time
 
-A is an address of this host and p the probe's own port, so the probe needs nobody at the other end. Lists are
-of single SIDs; those of a block of compressed SIDs travel in containers, as in the path's packets.
+A is an address of this host and p the probe's own port, so the probe needs no responder. Lists have single
+SIDs; those of a block of compressed SIDs are packed into containers, as in the path's packets.
 """
 
 import struct
@@ -22,17 +22,17 @@ _IPV6, _HOP_BY_HOP, _ROUTING, _UDP, _UDP_HEADER = 40, 0, 43, 17, 8
 
 
 def there_and_back(sids: Sequence[IPv6Address]) -> SidList:
-    """S1 .. Sk .. S1: the last one, where the probe turns, is there once."""
+    """S1 .. Sk .. S1: the last one, where the probe turns, is listed once."""
     return (*sids, *reversed(sids[:-1]))
 
 
 def growing(sids: Sequence[IPv6Address]) -> list[SidList]:
-    """The list as far as each of its segments."""
+    """The list up to each of its segments."""
     return [tuple(sids[:count]) for count in range(1, len(sids) + 1)]
 
 
 def single(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
-    """The SIDs one by one; HawkwingError where one of them can't be on a way back."""
+    """The SIDs one by one; HawkwingError if one of them can't be used for the return path."""
     found = unpack(sids, blocks)
     for sid in found:
         block = block_of(sid, blocks)
@@ -47,7 +47,7 @@ def travelled(sids: Sequence[IPv6Address], blocks: Sequence[Block] = ()) -> SidL
 
 
 def probe_srh(sids: Sequence[IPv6Address], blocks: Sequence[Block] = ()) -> bytes:
-    """The SRH of a probe along these SIDs and back, as the socket option takes it."""
+    """The SRH of a probe along these SIDs and back, for the socket option."""
     most = 2 * MAX_SIDS - 1
     found = travelled(sids, blocks)
     if not 1 <= len(found) <= most:
@@ -61,7 +61,7 @@ def payload(token: bytes, number: int, sent: int, size: int) -> bytes:
 
 
 def read_payload(token: bytes, data: bytes) -> tuple[int, int] | None:
-    """Number and time; None where it is no probe with this token, or too little of one."""
+    """Number and time; None if it is not a probe with this token, or is truncated."""
     if len(data) < LEAST_SIZE:
         return None
     found, number, sent = _PAYLOAD.unpack_from(data)
@@ -69,7 +69,7 @@ def read_payload(token: bytes, data: bytes) -> tuple[int, int] | None:
 
 
 def read_packet(packet: bytes) -> tuple[bytes, bytes] | None:
-    """Hop-by-Hop header and UDP payload of an IPv6 packet that has come back; None: it is something else.
+    """Hop-by-Hop header and UDP payload of a returned IPv6 packet; None: another packet.
 
     IPv6 Hop-by-Hop [SRH] UDP
     """

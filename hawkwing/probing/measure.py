@@ -1,7 +1,7 @@
 """`hawkwing paths --measure`: probes along all candidates of a destination at the same time.
 
-One loop sends the probes of all lists in turn, and one socket for each source address hears what becomes of
-them. Candidates with the same list and source share its probes.
+One loop sends the probes of all lists in turn, and one socket per source address receives their results.
+Candidates with the same list and source share the probes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Key = tuple[int, str, tuple[str, ...]]
 
 
 def key_of(answer: Answer, binding: Answer, candidate: Answer) -> Key:
-    """What a candidate is known by in two answers."""
+    """Identifies a candidate in two answers."""
     return answer["pid"], binding["address"], tuple(candidate["sids"])
 
 
 def measure(answers: Sequence[Answer], count: int, size: int) -> dict[Key, dict[str, Any]]:
-    """What becomes of `count` probes over each candidate that has SIDs, each with a payload of `size` bytes.
+    """Sends `count` probes with a payload of `size` bytes over each candidate with SIDs; returns the results.
 
-    Ctrl-C ends it with what there is.
+    Ctrl-C ends it with the results so far.
     """
     lanes: dict[tuple[IPv6Address, bytes], Lane] = {}
     probed: dict[Key, tuple[Chosen, Lane]] = {}
@@ -84,10 +84,10 @@ def _told(lane: Lane) -> dict[str, Any]:
 
 
 class Probers:
-    """A prober for each source address, used as one; `sources` has that of each list, in the run's order."""
+    """Probers for all source addresses, used as one; `sources` has the source of each list, in order."""
 
     def __init__(self, sources: Sequence[IPv6Address], size: int) -> None:
-        """HawkwingError where a source is not (any more) an address of this host."""
+        """HawkwingError if a source is not, or no longer, an address of this host."""
         self._by_source: dict[IPv6Address, Prober] = {}
         self._poll = select.poll()
         with ExitStack() as stack:
@@ -99,11 +99,11 @@ class Probers:
         self._of_list = [self._by_source[source] for source in sources]
 
     def send(self, number: int, srh: bytes) -> None:
-        """Sends one, from the source of its list."""
+        """Sends a probe from the source of its list."""
         self._of_list[number % len(self._of_list)].send(number, srh)
 
     def events(self, seconds: float) -> Iterator[Event]:
-        """What has come to any of them within so many seconds."""
+        """The results of all probers within a number of seconds."""
         found = self._come()
         if not found:
             self._poll.poll(max(0, -(-seconds * 1000 // 1)))

@@ -29,7 +29,7 @@ def add_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], block: Callable[[str], IPv6Network]
 ) -> None:
     """Adds them to the parser; `block` reads a block of compressed SIDs."""
-    paths = commands.add_parser("paths", help="show the paths of a destination, and which one is in use")
+    paths = commands.add_parser("paths", help="show the paths of a destination, which one is in use, and why")
     paths.add_argument("destination", metavar="DEST", help=DESTINATION)
     paths.add_argument("port", metavar="PORT", nargs="?", help="destination port (default: all)")
     paths.add_argument(
@@ -47,8 +47,8 @@ def add_commands(
         metavar="BYTES",
         help=f"with --measure: payload of a probe (default: {_SIZE})",
     )
-    ping = commands.add_parser("ping", help="measure the round trip along a path and back, with loss")
-    trace = commands.add_parser("trace", help="measure the round trip to each segment of a path")
+    ping = commands.add_parser("ping", help="measure round trips and loss along a path and back")
+    trace = commands.add_parser("trace", help="measure round trips and loss to each segment of a path")
     for command in (ping, trace):
         command.add_argument("destination", metavar="DEST", nargs="?", help=DESTINATION)
         command.add_argument("port", metavar="PORT", nargs="?", help="destination port")
@@ -56,7 +56,7 @@ def add_commands(
             "--sid",
             type=_sids,
             metavar="LIST",
-            help="segment list instead of a destination: SIDs in travel order, with commas between them",
+            help="segment list instead of a destination: SIDs in travel order, separated by commas",
         )
         command.add_argument(
             "--csid",
@@ -77,7 +77,7 @@ def add_commands(
         metavar="N",
         help="probes for each segment (default: %(default)s)",
     )
-    for command, of in ((ping, "from probe to probe"), (trace, "for one probe to each segment")):
+    for command, of in ((ping, "between two probes"), (trace, "for one probe to each segment")):
         command.add_argument(
             "-i",
             "--interval",
@@ -92,10 +92,13 @@ def add_commands(
             type=_seconds,
             default=1.0,
             metavar="SECONDS",
-            help="time that a probe has to come back (default: 1)",
+            help="time to wait for a probe (default: 1)",
         )
         command.add_argument(
-            "--source", type=_address, metavar="ADDRESS", help="source address (default: the kernel's choice)"
+            "--source",
+            type=_address,
+            metavar="ADDRESS",
+            help="source address (default: selected by the kernel)",
         )
         command.add_argument(
             "--size",
@@ -107,7 +110,7 @@ def add_commands(
     trace.add_argument(
         "--ioam",
         action="store_true",
-        help="also show each hop, as the routers write it into a probe with IOAM; needs CAP_NET_RAW",
+        help="also show each hop, from the routers' IOAM data; needs CAP_NET_RAW",
     )
     trace.add_argument(
         "--ioam-namespace",
@@ -121,7 +124,7 @@ def add_commands(
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit status; Ctrl-C ends those that send probes with what they have so far."""
+    """Runs a command; the exit status. Ctrl-C ends probing commands with the results so far."""
     if arguments.command == "paths" and arguments.measure is None:
         return _paths(arguments)
     restore = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -180,7 +183,7 @@ def _chosen(arguments: argparse.Namespace) -> Chosen:
 
 
 def words(arguments: argparse.Namespace) -> list[str]:
-    """Destination and port as they were written."""
+    """Destination and port as given."""
     return [arguments.destination, *([arguments.port] if arguments.port is not None else [])]
 
 

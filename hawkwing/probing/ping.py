@@ -17,7 +17,7 @@ from hawkwing.probing.run import Lane, Outcome, Pace, Run
 
 
 def ping(chosen: Chosen, pace: Pace, size: int, as_json: bool) -> int:
-    """Until all probes are sent, or Ctrl-C; exit status 1 where none came back."""
+    """Runs until all probes are sent, or Ctrl-C; exit status 1 if none came back."""
     lane = Lane(lists.probe_srh(chosen.sids, chosen.blocks))
     outcomes: list[Outcome] = []
 
@@ -44,14 +44,14 @@ def ping(chosen: Chosen, pace: Pace, size: int, as_json: bool) -> int:
 
 
 def head(chosen: Chosen, size: int) -> str:
-    """What is probed."""
+    """The first line: the probed path."""
     there = path_text(chosen.shown)
     of = f", the path to {chosen.destination} ({chosen.why})" if chosen.destination else ""
     return f"ping {there} and back{of}, from {chosen.source}, {size} bytes"
 
 
 def line(outcome: Outcome) -> str:
-    """What became of one probe."""
+    """The line for one probe."""
     number = f"seq={outcome.number + 1}"
     if outcome.seconds is not None:
         return f"{number} time={shown(outcome.seconds)} ms{' (duplicate)' if outcome.duplicate else ''}"
@@ -59,7 +59,7 @@ def line(outcome: Outcome) -> str:
 
 
 def summary(chosen: Chosen, tally: Tally, seconds: float) -> Iterator[str]:
-    """As ping(8) has it."""
+    """The summary, like ping(8)."""
     yield f"--- {path_text(chosen.shown)} and back ---"
     more = f", {tally.duplicates} duplicates" if tally.duplicates else ""
     yield (

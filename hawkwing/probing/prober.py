@@ -1,7 +1,7 @@
-"""Sends probes and hears what becomes of them: an ordinary UDP socket with an SRH (IPV6_RTHDR).
+"""Sends probes and receives their results: a UDP socket with an SRH (IPV6_RTHDR).
 
-The SRH and errors (IPV6_RECVERR) need no privilege. With IOAM a packet socket hears the probes that come
-back: an agent takes no SRH off behind a Hop-by-Hop header of this size, and the kernel would drop them.
+The SRH and errors (IPV6_RECVERR) need no privilege. With IOAM a packet socket receives the returning probes:
+an agent removes no SRH after a Hop-by-Hop header of this size, and the kernel would drop them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NEEDED = "IOAM needs CAP_NET_RAW: run it as root, or give this capability"
 
 @dataclass(frozen=True)
 class Arrival:
-    """A probe came back after so many seconds; `options` is its Hop-by-Hop header, if it has one."""
+    """A probe came back after a number of seconds; `options` is its Hop-by-Hop header, if any."""
 
     number: int
     seconds: float
@@ -46,7 +46,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Failure:
-    """A probe did not, and somebody says why."""
+    """A probe failed with an error."""
 
     number: int
     problem: Problem
@@ -56,10 +56,10 @@ Event = Arrival | Failure
 
 
 class Prober:
-    """Probes from one source address and port, so that all of them are one flow."""
+    """Probes from one source address and port, so all of them belong to one flow."""
 
     def __init__(self, source: IPv6Address, size: int, options: bytes | None = None) -> None:
-        """With Hop-by-Hop `options` each probe has these; HawkwingError where the kernel refuses."""
+        """Each probe has the Hop-by-Hop `options`, if given; HawkwingError if the kernel refuses."""
         self._token = os.urandom(lists.TOKEN_LENGTH)
         self._size = size
         self._srh = b""
@@ -82,7 +82,7 @@ class Prober:
         made.setblocking(False)
         made.setsockopt(_SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-        # Never fragments: a link that is too narrow has to say so.
+        # No fragments: a link with a small MTU must be reported.
         made.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
         self._own = str(source), made.getsockname()[1]
         self._poll = select.poll()
@@ -97,7 +97,7 @@ class Prober:
         self._poll.register(self._tap, select.POLLIN)
 
     def send(self, number: int, srh: bytes) -> None:
-        """Sends one; what the kernel refuses is told as a failure of this probe."""
+        """Sends a probe; if the kernel refuses it, this is a failure of the probe."""
         try:
             if srh != self._srh:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RTHDR, srh)
@@ -122,7 +122,7 @@ class Prober:
                     raise
 
     def events(self, seconds: float) -> Iterator[Event]:
-        """Waits at most so long, and gives what has come."""
+        """Waits up to a number of seconds; returns the results."""
         if not self._waiting:
             self._poll.poll(max(0, -(-seconds * 1000 // 1)))
         self._waiting += [*self._errors(), *self._arrived()]
@@ -139,7 +139,7 @@ class Prober:
             for level, kind, value in ancillary:
                 if (level, kind) != (socket.IPPROTO_IPV6, _IPV6_RECVERR):
                     continue
-                # The kernel's own refusal quotes nothing: it is told by the call that failed.
+                # A refusal of the local kernel quotes no packet: the failed call reports it.
                 if found is None or found[0] == sending or found[0] not in self._sent:
                     continue
                 # A server's agent restores the destination, this host.
@@ -156,7 +156,7 @@ class Prober:
             except BlockingIOError:
                 return
             except OSError:
-                # An error of a probe, which is read with the errors.
+                # A probe's error, which the error queue has, too.
                 continue
             if self._tap is None:
                 yield from self._arrival(data, ancillary, b"")
@@ -180,11 +180,11 @@ class Prober:
         number, sent = found
         most = time.monotonic() - self._sent[number][0]
         seconds = (_stamp(ancillary) - sent) / 1e9
-        # The clock of the time stamps may have been set in between.
+        # The clock may have been set in between.
         yield Arrival(number, seconds if 0 < seconds <= most else most, options)
 
     def fileno(self) -> int:
-        """The socket's, for those who wait for several."""
+        """The descriptors, to wait for several probers."""
         return self._socket.fileno()
 
     def close(self) -> None:
@@ -196,7 +196,7 @@ class Prober:
 
 
 def _tap() -> socket.socket:
-    """Hears packets with a Hop-by-Hop header on all interfaces."""
+    """Receives packets with a Hop-by-Hop header on all interfaces."""
     made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IPV6))
     attach(made, _WITH_OPTIONS)
     made.setblocking(False)
@@ -205,7 +205,7 @@ def _tap() -> socket.socket:
 
 
 def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """When the kernel got the packet, in nanoseconds; 0: it does not say."""
+    """The kernel's receive time of a packet, in nanoseconds; 0: unknown."""
     for level, kind, value in ancillary:
         if (level, kind) == (_SOL_SOCKET, _SO_TIMESTAMPNS) and len(value) == _TIME.size:
             seconds, nanoseconds = _TIME.unpack(value)

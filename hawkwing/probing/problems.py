@@ -1,4 +1,4 @@
-"""Why a probe failed: ICMPv6 errors as the kernel hands them over (IPV6_RECVERR), in words. Pure, no I/O."""
+"""Why a probe failed: ICMPv6 errors from the kernel (IPV6_RECVERR) as text. No I/O."""
 
 import errno
 import os
@@ -65,9 +65,9 @@ class Problem:
 
 
 def read_error(data: bytes, active: IPv6Address | None, hidden: int = 0) -> Problem:
-    """From what IPV6_RECVERR delivers, and the destination of the packet that the error quotes.
+    """The problem from an error of IPV6_RECVERR and the destination of the quoted packet.
 
-    Without an `active` segment a server's agent has taken the SRH, of `hidden` bytes, out of the error.
+    Without an `active` segment, a server's agent has removed the SRH of `hidden` bytes from the error.
     """
     number, origin, kind, code, _padding, info, _more = _EXTENDED.unpack_from(data)
     if origin != _ICMPV6:
@@ -82,7 +82,7 @@ def read_error(data: bytes, active: IPv6Address | None, hidden: int = 0) -> Prob
 
 
 def local(number: int, active: IPv6Address | None, mtu: int = 0) -> Problem:
-    """What this host's own kernel refuses with; `number` is an errno."""
+    """The problem if the local kernel refuses a probe; `number` is an errno."""
     if number == errno.EMSGSIZE:
         told = f" of {mtu} bytes" if mtu else ""
         return Problem(f"the probe is larger than the interface's MTU{told}", None, active, mtu or None)

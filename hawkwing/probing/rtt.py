@@ -1,4 +1,4 @@
-"""Round trips of probes, counted as ping(8) does. Pure, no I/O."""
+"""Statistics of round trips, like ping(8). No I/O."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass
 class Tally:
-    """Probes of one kind: how many came back, and how long they took (seconds)."""
+    """Probes of one kind: number of answers and round trips in seconds."""
 
     sent: int = 0
     received: int = 0
@@ -19,7 +19,7 @@ class Tally:
     _squares: float = 0.0
 
     def came_back(self, seconds: float) -> None:
-        """One that was sent has come back."""
+        """Counts a probe that has come back."""
         self.sent += 1
         self.received += 1
         self.last = seconds
@@ -28,27 +28,27 @@ class Tally:
         self._squares += seconds * seconds
 
     def was_lost(self) -> None:
-        """One that was sent has not come back in time."""
+        """Counts a probe that has not come back in time."""
         self.sent += 1
 
     @property
     def lost(self) -> int:
-        """How many have not come back."""
+        """The number of lost probes."""
         return self.sent - self.received
 
     @property
     def loss(self) -> float:
-        """The same in percent; 0 where none was sent."""
+        """The loss in percent; 0 if none was sent."""
         return 100.0 * self.lost / self.sent if self.sent else 0.0
 
     @property
     def mean(self) -> float:
-        """0 where none has come back."""
+        """The mean; 0 if none has come back."""
         return self._sum / self.received if self.received else 0.0
 
     @property
     def deviation(self) -> float:
-        """Of a single round trip from the mean: ping's mdev, the standard deviation."""
+        """The standard deviation, ping's mdev."""
         if not self.received:
             return 0.0
         # The difference of two large numbers can be a little below 0.
@@ -73,7 +73,7 @@ def milliseconds(seconds: float) -> float:
 
 
 def shown(seconds: float) -> str:
-    """In milliseconds, with three digits that mean something, as ping writes it."""
+    """In milliseconds, with three significant digits, like ping."""
     value = seconds * 1000
     digits = 3 if value < 10 else 2 if value < 100 else 1 if value < 1000 else 0
     return f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Sends probes at their times over one or several lists, and counts what becomes of each."""
+"""Sends probes on schedule over one or several lists, and counts the results."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hawkwing.probing.rtt import Tally
 
 
 class Probes(Protocol):
-    """What sends probes and tells of them; `Prober`."""
+    """Sends probes and returns results; see `Prober`."""
 
     def send(self, number: int, srh: bytes) -> None:
-        """Sends one."""
+        """Sends a probe."""
 
     def events(self, seconds: float) -> Iterator[Event]:
-        """What has come within so many seconds."""
+        """The results within a number of seconds."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Pace:
 
 @dataclass
 class Lane:
-    """A list as an SRH, and what became of the probes over it."""
+    """A list as an SRH, and the results of its probes."""
 
     srh: bytes
     tally: Tally = field(default_factory=Tally)
@@ -44,7 +44,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one probe: `seconds`, or a problem, or neither (it did not come back in time)."""
+    """The result of a probe: `seconds`, or a problem, or neither (it did not come back in time)."""
 
     lane: int
     number: int
@@ -54,7 +54,7 @@ class Outcome:
 
 
 class Run:
-    """Goes round the lanes, `interval` divided by their number from one probe to the next."""
+    """Sends over the lanes in turn; the time between two probes is `interval` divided by their number."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Run:
         self._done: set[int] = set()
 
     def run(self) -> bool:
-        """Until the last one has come back or is lost; False: Ctrl-C, those on their way don't count."""
+        """Runs until the last probe is back or lost; False: Ctrl-C, pending probes don't count."""
         try:
             self._run()
         except KeyboardInterrupt:

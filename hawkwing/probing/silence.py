@@ -1,4 +1,4 @@
-"""Why no probe came back, where nobody says it: what can be found out on this host, else what may be."""
+"""Why no probe came back, if there is no error: known causes on this host, otherwise possible causes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAY_BE = (
 
 
 def reasons(chosen: Chosen) -> list[str]:
-    """Sentences; the ones that are certain alone, if there are any."""
+    """Sentences; only the certain ones, if there are any."""
     return known(chosen) or [MAY_BE]
 
 
@@ -30,13 +30,13 @@ def known(chosen: Chosen) -> list[str]:
         answers = control.answers({"ask": "summary"}, ("client", "server"))
         agents = [answer for _path, answer in answers if answer is not None]
     except HawkwingError:
-        # Not root: what the agents accept stays unknown.
+        # Not root: the agents' SR domains are unknown.
         return []
     return certain(chosen, agents, kernel_accepts())
 
 
 def certain(chosen: Chosen, agents: Sequence[Mapping[str, Any]], kernel: bool) -> list[str]:
-    """What would keep a probe that has come back from its socket."""
+    """What keeps returning probes from their socket."""
     if kernel:
         return []
     if not agents:
@@ -52,7 +52,7 @@ def certain(chosen: Chosen, agents: Sequence[Mapping[str, Any]], kernel: bool) -
 
 
 def refusal(chosen: Chosen, sr_domain: Sequence[str]) -> str | None:
-    """Which address is outside an agent's SR domain (empty: the default, which is for SIDs only)."""
+    """The address outside an agent's SR domain (empty: the default, which applies to SIDs only)."""
     prefixes = [IPv6Network(prefix) for prefix in sr_domain] or list(DEFAULT_SR_DOMAIN)
     needed: list[IPv6Address] = [*([chosen.source] if sr_domain else []), *chosen.sids]
     for address in needed:
@@ -62,7 +62,7 @@ def refusal(chosen: Chosen, sr_domain: Sequence[str]) -> str | None:
 
 
 def kernel_accepts(conf: Path = _CONF) -> bool:
-    """Does the kernel itself accept an SRH on any interface (seg6_enabled)?"""
+    """Whether the kernel accepts an SRH on any interface (seg6_enabled)."""
     try:
         everywhere = (conf / "all" / "seg6_enabled").read_text().strip() == "1"
         found = [file.read_text().strip() for file in conf.glob("*/seg6_enabled") if _is_link(file)]

@@ -1,4 +1,4 @@
-"""`hawkwing trace`: a round trip to each segment of a list, the first one that fails, and IOAM's hops."""
+"""`hawkwing trace`: round trips to each segment of a list, the first one that fails, and IOAM hops."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NO_IOAM = (
 
 
 def trace(chosen: Chosen, pace: Pace, size: int, namespace: int | None, as_json: bool) -> int:
-    """Exit status 1 where a segment fails. With an IOAM `namespace` also the hops of one probe."""
+    """Exit status 1 if a segment fails. With an IOAM `namespace` also prints the hops of one probe."""
     lanes = [Lane(lists.probe_srh(sids, chosen.blocks)) for sids in lists.growing(chosen.sids)]
     option = ioam.option(namespace) if namespace is not None else None
-    # Before anything is printed: it may be forbidden.
+    # Before any output: it may be forbidden.
     Prober(chosen.source, size, option).close()
     if not as_json:
         print("\n".join([*chosen.notes, head(chosen, size).replace("ping", "trace", 1)]), flush=True)
@@ -56,7 +56,7 @@ def first_failed(lanes: Sequence[Lane]) -> int | None:
 
 
 def table(chosen: Chosen, lanes: Sequence[Lane]) -> Iterator[str]:
-    """A segment a line; `adds` is what the mean grows by from the segment before."""
+    """One line per segment; `adds` is the difference of its mean to that of the previous segment."""
     segments = [_segment(sid, node) for sid, node in zip(chosen.sids, chosen.shown, strict=True)]
     width = max(len("segment"), *map(len, segments))
     heads = ("loss", "last", "avg", "min", "max", "mdev", "adds")
@@ -85,7 +85,7 @@ def _difference(seconds: float) -> str:
 
 
 def verdict(chosen: Chosen, lanes: Sequence[Lane], failed: int | None) -> str:
-    """What it comes to."""
+    """The conclusion in one sentence."""
     if not any(lane.tally.sent for lane in lanes):
         return "interrupted before the first answer"
     if failed is None and not all(lane.tally.sent for lane in lanes):
@@ -100,7 +100,7 @@ def verdict(chosen: Chosen, lanes: Sequence[Lane], failed: int | None) -> str:
     before = f", segment {failed} ({former}) answers" if failed else ""
     if lane.problem is not None:
         return f"the path fails at segment {failed + 1} ({node}): {lane.problem}{before}"
-    way = f"the way between {former} and {node}" if failed else f"the way to {node} and back"
+    way = f"the path between {former} and {node}" if failed else f"the path to {node} and back"
     return (
         f"the path fails at segment {failed + 1} ({node}): no answer{before}; "
         f"the router is down or has no such SID, or {way} is broken"
@@ -108,7 +108,7 @@ def verdict(chosen: Chosen, lanes: Sequence[Lane], failed: int | None) -> str:
 
 
 def hop_lines(lane: Lane, found: ioam.Trace | None) -> list[str]:
-    """The hops that IOAM has, or why there are none."""
+    """The hops from the IOAM data, or why there are none."""
     if not lane.tally.received:
         return [str(lane.problem) if lane.problem is not None else NO_IOAM]
     if found is None:
@@ -118,7 +118,7 @@ def hop_lines(lane: Lane, found: ioam.Trace | None) -> list[str]:
 
 def _no_nodes(found: ioam.Trace) -> str:
     return (
-        f"no router has written anything into the probe: none does IOAM in namespace {found.namespace} "
+        f"no router has added IOAM data to the probe: IOAM is off in namespace {found.namespace} "
         "(Linux: ioam6_enabled on the interface, and `ip ioam namespace add`)"
     )
 

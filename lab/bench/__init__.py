@@ -84,11 +84,11 @@ def run(output: Path | None, quick: bool) -> int:
         lasted = time.monotonic() - begun
         machine["processor_seconds_stolen"] = round(stolen_seconds() - stolen, 1)
         if results.measured:
-            # Also of a run that broke off: minutes of figures are not thrown away.
+            # Also after an interrupted run: minutes of measurements are kept.
             report.show(results, machine, console)
             file.write_text(report.as_json(results, machine, lasted) + "\n")
     left = lab.remains()
-    note = " (few rounds: for a first look, not for comparisons)" if quick else ""
+    note = " (few rounds: not for comparisons)" if quick else ""
     console.print(
         f"{lasted:.0f} s{note}; all rounds are in {file}; left over: {', '.join(left) or 'nothing'}"
     )
@@ -125,7 +125,7 @@ def _routers(machine: dict[str, object], effort: _Effort, console: Console) -> l
     """Measures labs with both kinds of routers, before the main lab is built."""
     version = vpp.version()
     if version is None:
-        console.print("VPP routers: skipped, there is no VPP (see ./run doctor)")
+        console.print("VPP routers: skipped, VPP is not installed (see ./run doctor)")
         return []
     machine["vpp"] = version
     console.print("VPP routers and Linux routers")

@@ -1,4 +1,4 @@
-"""Tries the project in bare Debian and Ubuntu as a newcomer does: a fresh clone, then the commands one types.
+"""Tests the project in minimal Debian and Ubuntu systems, like a new user: a fresh clone, then the commands.
 
 Each distribution brings its own BCC and LLVM, whose bytecode this machine's kernel verifies.
 """
@@ -29,7 +29,7 @@ _WIDTH = 120
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; None where it says nothing."""
+    """Options of the command line; None if not given."""
 
     only: str | None = None
     steps: str | None = None
@@ -41,11 +41,11 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Tries each distribution, prints a table and writes logs and bytecode; the exit status."""
+    """Tests each distribution, prints a table and writes logs and bytecode; the exit status."""
     distributions, steps = chosen(options.only), chosen_steps(options.steps)
     output = options.output or options.cache / "output"
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-    # Ended from outside it tidies up as it does after Ctrl-C.
+    # SIGTERM cleans up like Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     attempts = []
     with _claimed(options.cache), tempfile.TemporaryDirectory(dir=options.cache, prefix="work-") as work:
@@ -107,7 +107,7 @@ def _tell(
 
 @contextmanager
 def _claimed(cache: Path) -> Iterator[None]:
-    """One at a time; what a killed one left is removed."""
+    """A working folder, for one run at a time; removes the leftovers of a killed run."""
     with claimed_cache(cache):
         for left in cache.glob("work-*"):
             shutil.rmtree(left)

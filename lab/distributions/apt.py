@@ -1,4 +1,4 @@
-"""What this machine's apt says about mirrors and the way to them: sources.list(5) and apt.conf(5)."""
+"""Mirrors and network settings of this machine's apt: sources.list(5) and apt.conf(5)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SETTING = re.compile(r'(?P<key>[^\s"]+) "(?P<value>[^"]+)";')
 _NETWORK = re.compile(
     r"Acquire::(?:https?::Proxy(?:::.+)?|Check-Valid-Until|Check-Date|Retries|ForceIPv[46])", re.IGNORECASE
 )
-# A release goes by its codename, Debian's also by what it is at the time.
+# Suites are named by codename, in Debian also by status.
 _ALIASES = {"debian": {"oldoldstable", "oldstable", "stable", "testing", "unstable", "sid"}}
 _FOLDERS = {"debian": {"debian"}, "ubuntu": {"ubuntu", "ubuntu-ports"}}
 
@@ -75,7 +75,7 @@ def read_sources(folder: Path) -> list[Source]:
 
 
 def archive(sources: Sequence[Source], family: str, codename: str) -> str | None:
-    """The mirror that the machine's own release comes from; other projects' repositories are left aside."""
+    """The mirror of the machine's own release; ignores repositories of other projects."""
     names = {codename} | _ALIASES.get(family, set())
     candidates = [
         uri.rstrip("/")
@@ -89,6 +89,6 @@ def archive(sources: Sequence[Source], family: str, codename: str) -> str | None
 
 
 def network_settings(dump: str) -> list[str]:
-    """Of `apt-config dump`, the settings that decide how, and whether, a mirror is reached."""
+    """The network settings in `apt-config dump`."""
     matches = (_SETTING.match(line) for line in dump.splitlines())
     return [f'{m["key"]} "{m["value"]}"' for m in matches if m and _NETWORK.fullmatch(m["key"])]

@@ -1,4 +1,4 @@
-"""The distributions that are tried."""
+"""The supported distributions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from lab.network import LabError
 
 @dataclass(frozen=True)
 class Distribution:
-    """A release, as its mirror knows it."""
+    """A release of a distribution."""
 
     name: str
     title: str
     family: str
     suite: str
-    usual: bool = True  # tried when none is named
+    usual: bool = True  # part of the default
 
     @property
     def suites(self) -> tuple[str, ...]:
-        """Those that a machine of this release installs from."""
+        """The suites in this release's sources.list."""
         return (self.suite,) if self.suite == "sid" else (self.suite, f"{self.suite}-updates")
 
     @property
     def components(self) -> tuple[str, ...]:
-        """The parts of the archive that are switched on when it is new."""
+        """The archive components that are enabled by default."""
         return ("main", "universe") if self.family == "ubuntu" else ("main",)
 
     def sources(self, mirror: str) -> list[str]:
@@ -45,7 +45,7 @@ CATALOGUE = (
 
 
 def named(name: str) -> Distribution:
-    """The one of this name; LabError lists the names."""
+    """The distribution with this name; LabError lists the names."""
     for distribution in CATALOGUE:
         if distribution.name == name:
             return distribution
@@ -54,7 +54,7 @@ def named(name: str) -> Distribution:
 
 
 def chosen(only: str | None) -> Sequence[Distribution]:
-    """Those of a list with commas, or the usual ones."""
+    """The distributions in a list with commas, or the default."""
     if only is None:
         return [distribution for distribution in CATALOGUE if distribution.usual]
     return [named(name) for name in dict.fromkeys(name.strip() for name in only.split(","))]

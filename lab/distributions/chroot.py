@@ -1,7 +1,7 @@
 """Commands inside another root file system, with this machine's network.
 
-Nothing of a command outlives it: its mounts and processes belong to namespaces that end with it. So does
-what it keeps in /run, such as the names of network namespaces: two labs of one name don't meet.
+A command leaves nothing behind: its mounts and processes belong to namespaces that end with it. It also has
+its own /run, with its own names of network namespaces: labs with the same name don't conflict.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CERTIFICATES = Path("usr/local/share/ca-certificates")
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _PIP_SETTING = re.compile(r"[^=]*\.(?P<name>[a-z-]+)='(?P<value>.*)'")
-# The shell stays as the first process of its namespace, where it waits for orphans.
+# The shell stays as the first process of its namespace, and waits for orphans.
 _ENTER = """
 set -e
 root=$1 folder=$2 outside=$3 inside=$4
@@ -40,7 +40,7 @@ exit $?
 
 
 def pip_environment(settings: str) -> dict[str, str]:
-    """Of `pip config list`, what decides how pip reaches the network, as variables for another root."""
+    """The network settings in `pip config list`, as variables for another root."""
     found: dict[str, str] = {}
     for line in settings.splitlines():
         match = _PIP_SETTING.fullmatch(line)
@@ -59,7 +59,7 @@ def pip_environment(settings: str) -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """A newcomer's, with this machine's way to the network."""
+    """A new user's environment, with this machine's network settings."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     settings = subprocess.run(command, capture_output=True, text=True).stdout
     return {
@@ -73,7 +73,7 @@ def environment() -> dict[str, str]:
 
 
 def connect(root: Path) -> None:
-    """Gives a new root file system this machine's name service, and the certificates it was told to trust."""
+    """Copies this machine's resolver settings and additional CA certificates into a new root file system."""
     for name in ("etc/resolv.conf", "etc/hosts"):
         (root / name).unlink(missing_ok=True)
         if Path("/", name).exists():
@@ -93,7 +93,7 @@ class Chroot:
     def run(
         self, argv: Sequence[str], log: Path, folder: str = "/", share: tuple[Path, str] | None = None
     ) -> int:
-        """The exit status; what it prints is in `log`. `share`: a folder outside, and its place inside."""
+        """The exit status of a command; output to `log`. `share`: a folder outside, and its path inside."""
         outside, inside = (str(share[0]), share[1]) if share else ("", "")
         command = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
         command += ["sh", "-c", _ENTER, "sh", str(self.root), folder, outside, inside, *argv]

@@ -1,4 +1,4 @@
-"""The findings as a table, and the end of what each failure printed."""
+"""The results as a table, and the end of each failure's output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LINES = 12
 
 
 def cell(outcome: Outcome | None) -> str:
-    """Of one step in one distribution."""
+    """The cell of a step in a distribution."""
     if outcome is None:
         return "not tried"
     words = f"{'ok' if outcome.ok else 'FAILED'}, {outcome.seconds:.0f} s"
@@ -20,7 +20,7 @@ def cell(outcome: Outcome | None) -> str:
 
 
 def table(attempts: Sequence[Attempt], steps: Sequence[str]) -> Table:
-    """A row for each distribution."""
+    """The table, with a row for each distribution."""
     made = Table(title="Distributions", title_style="bold", title_justify="left")
     for name in ("", "BCC", "LLVM", *steps):
         made.add_column(name)
@@ -31,7 +31,7 @@ def table(attempts: Sequence[Attempt], steps: Sequence[str]) -> Table:
 
 
 def failures(attempts: Sequence[Attempt]) -> Iterator[str]:
-    """Of each failed step its log's name and end; of each distribution that could not be tried, why."""
+    """Name and end of the log of each failed step; the reason for each distribution that was not tested."""
     for attempt in attempts:
         name = attempt.distribution.name
         if attempt.missing:

@@ -1,4 +1,4 @@
-"""Bare root file systems from the distributions' own mirrors, each made once and kept as a tar archive."""
+"""Minimal root file systems from the distributions' mirrors, cached as tar archives."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def mirror_variable(family: str) -> str:
 
 
 class Roots:
-    """Makes, keeps and unpacks them below `cache`; `mirrors` go before what the machine knows."""
+    """Makes, caches and unpacks root file systems; `mirrors` override this machine's settings."""
 
     def __init__(
         self, cache: Path, mirrors: Mapping[str, str | None], fresh: bool, maker: str | None = None
     ) -> None:
-        """`maker` is one of MAKERS; None for the first that can be had."""
+        """`maker` is one of MAKERS; None for the first available one."""
         self._maker = maker
         self._cache = cache
         self._mirrors = mirrors
@@ -49,7 +49,7 @@ class Roots:
         self._made: set[str] = set()
 
     def unpack(self, distribution: Distribution, folder: Path) -> Chroot:
-        """A new one in `folder`; RootError where it can't be had."""
+        """A new root file system in `folder`; RootError with the reason if that is not possible."""
         archive = self._archive(distribution)
         folder.mkdir(parents=True)
         self._do(["tar", "-x", "--numeric-owner", "-f", str(archive), "-C", str(folder)], "unpack it")
@@ -83,7 +83,7 @@ class Roots:
     def _debootstrap(
         self, distribution: Distribution, mirror: str, keys: Path, settings: Sequence[str], archive: Path
     ) -> None:
-        """The same by debootstrap, which knows one suite: the others are for apt inside."""
+        """The same with debootstrap, which supports one suite: apt inside uses the others."""
         folder = self._cache / f"{distribution.name}.new"
         script = _DEBOOTSTRAP / ("gutsy" if distribution.family == "ubuntu" else "sid")
         components = ",".join(distribution.components)
@@ -107,7 +107,7 @@ class Roots:
             shutil.rmtree(folder, ignore_errors=True)
 
     def mirror(self, family: str) -> str:
-        """Where the packages of a family of distributions come from."""
+        """The mirror of a family of distributions."""
         release = platform.freedesktop_os_release()
         wanted = self._mirrors.get(family) or os.environ.get(mirror_variable(family))
         if not wanted and release.get("ID") == family:
@@ -118,12 +118,12 @@ class Roots:
             wanted = _usual_mirror(family)
         if not wanted:
             raise RootError(
-                f"no mirror of {family} is known: name it with --{family}-mirror or {mirror_variable(family)}"
+                f"no mirror of {family} is known: set one with --{family}-mirror or {mirror_variable(family)}"
             )
         return wanted.rstrip("/")
 
     def keys(self, family: str) -> Path:
-        """The keys that its archive is signed with."""
+        """The keyring of a family's archive."""
         own = Path("/", _KEYRINGS, f"{_KEYS[family]}.gpg")
         kept = self._cache / own.name
         if own.exists() or kept.exists():
@@ -157,7 +157,7 @@ class Roots:
 
 
 def usable_maker(log: Path) -> str:
-    """mmdebstrap, which is installed where it is missing; debootstrap where that fails."""
+    """mmdebstrap, installed if missing; debootstrap if that fails."""
     try:
         install({"mmdebstrap": shutil.which("mmdebstrap") is not None}, log)
     except RootError:
@@ -168,7 +168,7 @@ def usable_maker(log: Path) -> str:
 
 
 def _usual_mirror(family: str) -> str | None:
-    """The one that debootstrap would use."""
+    """The default mirror of debootstrap."""
     if family == "debian":
         program = shutil.which("debootstrap")
         match = re.search(r'^DEF_MIRROR="(http[^"]+)"', Path(program).read_text(), re.M) if program else None
@@ -180,12 +180,12 @@ def _usual_mirror(family: str) -> str | None:
 
 
 def install(packages: Mapping[str, bool], log: Path) -> None:
-    """Those that are not there yet."""
+    """Installs missing packages."""
     missing = [name for name, there in packages.items() if not there]
     if not missing:
         return
     if not shutil.which("apt-get"):
-        raise RootError(f"needs {' '.join(missing)}, and there is no apt-get to install it with")
+        raise RootError(f"{' '.join(missing)} is missing, and there is no apt-get to install it")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     options = ["-q", "-o", "DPkg::Lock::Timeout=300"]
     with log.open("wb") as file:
@@ -197,7 +197,7 @@ def install(packages: Mapping[str, bool], log: Path) -> None:
 
 
 def last_error(log: Path) -> str:
-    """The line that says why: the first that begins with E:, for the last only says that it failed."""
+    """The line with the reason: the first one that begins with E:, or the last line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E: ")]
-    return (errors or lines[-1:] or ["it says nothing"])[0].removeprefix("E: ")
+    return (errors or lines[-1:] or ["no error message"])[0].removeprefix("E: ")

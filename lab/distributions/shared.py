@@ -1,4 +1,4 @@
-"""The cache folder that one run uses at a time."""
+"""The cache folder, used by one run at a time."""
 
 import fcntl
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from lab.network import LabError
 
 @contextmanager
 def claimed_cache(cache: Path) -> Iterator[None]:
-    """The folder, made where it is missing, is ours alone; LabError if another run uses it."""
+    """Creates and locks the folder; LabError if another run uses it."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         try:

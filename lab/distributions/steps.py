@@ -1,4 +1,4 @@
-"""What is tried in each distribution, and what came of it."""
+"""The test steps in each distribution, and their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.network import LabError
 INSTALL, LOAD = "install", "load"
 _PYTHON = ".venv/bin/python"
 _BYTECODE = "/mnt/bytecode"
-#: The words of each command; what a newcomer types where there is one.
+#: The command of each step; as in the README, if it has one.
 STEPS: dict[str, tuple[str, ...]] = {
     INSTALL: ("./run", "doctor"),
     LOAD: (
@@ -43,7 +43,7 @@ print("versions", bcc.__version__, *libraries[:1])
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one step."""
+    """The result of one step."""
 
     ok: bool
     seconds: float
@@ -53,7 +53,7 @@ class Outcome:
 
 @dataclass
 class Attempt:
-    """All that was found in one distribution."""
+    """All results of one distribution."""
 
     distribution: Distribution
     missing: str = ""  # why it has no root file system
@@ -62,12 +62,12 @@ class Attempt:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def succeeded(self, steps: Sequence[str]) -> bool:
-        """All of them were done and are well."""
+        """Whether all steps ran and passed."""
         return all(step in self.outcomes and self.outcomes[step].ok for step in steps)
 
 
 def chosen_steps(steps: str | None) -> list[str]:
-    """Those of a list with commas, or the usual ones, after the installation; in our own order."""
+    """The steps in a list with commas, or the default, after the installation; in a fixed order."""
     if steps is None:
         return list(USUAL)
     wanted = {name.strip() for name in steps.split(",")}
@@ -77,13 +77,13 @@ def chosen_steps(steps: str | None) -> list[str]:
 
 
 def counts_in(text: str) -> dict[str, int]:
-    """How pytest closed: the numbers of its last line; empty where it never came so far."""
+    """The numbers in pytest's last line; empty if it did not finish."""
     lines = [line for line in text.splitlines() if _COUNTS.search(line) and " in " in line]
     return {word: int(number) for number, word in _COUNTS.findall(lines[-1])} if lines else {}
 
 
 def programs_in(text: str) -> str:
-    """How many programs the kernel took, and the most that it had to verify of one."""
+    """The number of loaded programs, and the maximum of verified instructions."""
     verified = [int(number.replace(",", "")) for number in _LOADED.findall(text)]
     refused = len(_REFUSED.findall(text))
     words = [f"{len(verified)} load, most verified {max(verified):,}"] if verified else []
@@ -97,7 +97,7 @@ def git_bundle(project: Path, file: Path) -> None:
 
 
 def clone(bundle: Path, chroot: Chroot) -> None:
-    """A fresh clone inside."""
+    """Makes a fresh clone inside."""
     _git("-c", "advice.detachedHead=false", "clone", "-q", str(bundle), f"{chroot.root}{_CLONE}")
 
 
@@ -111,7 +111,7 @@ def _git(*arguments: str) -> None:
 
 
 def perform(step: str, chroot: Chroot, logs: Path, bytecode: Path) -> Outcome:
-    """Does one; a test run that ran no test has failed."""
+    """Runs a step; a test run without tests has failed."""
     log = logs / f"{step}.log"
     bytecode.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
@@ -126,7 +126,7 @@ def perform(step: str, chroot: Chroot, logs: Path, bytecode: Path) -> Outcome:
 
 
 def versions(chroot: Chroot, logs: Path) -> tuple[str, str]:
-    """Of BCC and of the LLVM that it compiles with."""
+    """The versions of BCC and of its LLVM."""
     log = logs / "versions.log"
     chroot.run([_PYTHON, "-c", _VERSIONS], log, _CLONE)
     found = re.search(r"^versions (\S+)(.*)$", log.read_text(errors="replace"), re.MULTILINE)
@@ -134,6 +134,6 @@ def versions(chroot: Chroot, logs: Path) -> tuple[str, str]:
 
 
 def llvm_release(library: str) -> str:
-    """The number of the release in the library's path, which has it in the folder or in the name."""
+    """The release in the library's path, in the folder or in the name."""
     found = re.search(r"/(?:llvm-|libLLVM-|libLLVM\.so\.)(\d+)", library)
     return found[1] if found else "?"

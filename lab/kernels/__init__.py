@@ -1,6 +1,6 @@
-"""Tries the data plane and the lab on the kernels of Debian and Ubuntu, in QEMU, by emulation.
+"""Tests the data plane and the lab on kernels of Debian and Ubuntu, emulated by QEMU.
 
-A machine under test has this machine's files and another kernel; what it does ends with it.
+The guest has this machine's files and another kernel; its changes are discarded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WIDTH = 120
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; None where it says nothing."""
+    """Options of the command line; None if not given."""
 
     only: str | None = None
     steps: str | None = None
@@ -42,14 +42,14 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Tries each kernel, prints a table and writes logs; the exit status."""
+    """Tests each kernel, prints a table and writes logs; the exit status."""
     if platform.machine() != "x86_64":
         raise LabError(f"kernels are tried on x86_64 only; this machine is {platform.machine()}")
     names = USUAL if options.only is None else tuple(name.strip() for name in options.only.split(","))
     steps, codes = chosen_steps(options.steps), compilers(options.bytecode)
     output = options.output or options.cache / "output"
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-    # Ended from outside it tidies up as it does after Ctrl-C.
+    # SIGTERM cleans up like Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     attempts = [Attempt(name) for name in dict.fromkeys(names)]
     with claimed_cache(options.cache):
@@ -89,7 +89,7 @@ def _try(
 
 
 def _prepare(cache: Path) -> None:
-    """What the work needs of this machine, installed where it is missing."""
+    """Installs missing programs."""
     programs = {
         "qemu-system-x86": "qemu-system-x86_64",
         "kmod": "depmod",

@@ -1,4 +1,4 @@
-"""Kernels out of Debian's and Ubuntu's archives: packages are unpacked into a cache, never installed."""
+"""Kernels from Debian's and Ubuntu's archives: packages are unpacked into a cache, not installed."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Acquire::Languages "none";
 
 
 class KernelError(LabError):
-    """A kernel cannot be had or started; the text says why."""
+    """A kernel can't be downloaded or started; the text says why."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """An unpacked kernel; `name` is what was asked for."""
+    """An unpacked kernel; `name` is the requested name."""
 
     name: str
     release: str
@@ -51,39 +51,39 @@ class Kernel:
 
     @property
     def image(self) -> Path:
-        """What is started."""
+        """The kernel image."""
         return self.folder / "vmlinuz"
 
     @property
     def modules(self) -> Path:
-        """What is /lib/modules on its machine."""
+        """The folder for /lib/modules in the guest."""
         return self.folder / "lib" / "modules"
 
     @property
     def too_old(self) -> bool:
-        """HawkWing refuses to work on it."""
+        """Whether HawkWing refuses to run on it."""
         return numbers(self.release)[:2] < OLDEST_KERNEL
 
 
 def numbers(release: str) -> tuple[int, ...]:
-    """What releases are ordered by."""
+    """Sort key of a release."""
     return tuple(int(number) for number in re.findall(r"\d+", release.removesuffix("-amd64")))
 
 
 def newest(releases: Iterable[str], name: str) -> str | None:
-    """The newest release that `name` is the beginning of: 6.1 is not the beginning of 6.12."""
+    """The newest release that begins with `name`: 6.12 does not begin with 6.1."""
     begins = re.compile(r"" if name == NEWEST else rf"{re.escape(name)}(?!\d)")
     return max((release for release in releases if begins.match(release)), key=numbers, default=None)
 
 
 def releases_in(packages: Iterable[str]) -> list[str]:
-    """Those of the usual kernels among packages' names; not of those for clouds or real-time work."""
+    """Releases of standard kernels in a list of packages; not of cloud or real-time kernels."""
     matches = (_IMAGE.fullmatch(name) for name in packages)
     return [match[1] for match in matches if match]
 
 
 class Archive:
-    """Gets kernels into `cache`; each stays there until it is asked for afresh."""
+    """Downloads kernels into `cache`, where they stay until a refresh."""
 
     def __init__(self, cache: Path, roots: Roots, fresh: bool) -> None:
         self._cache = cache
@@ -93,10 +93,10 @@ class Archive:
         self._log = cache / "archive.log"
         self._record = cache / "kernels.json"
         self._known: set[str] = set()
-        self._unknown: list[str] = []  # why an archive was not looked through
+        self._unknown: list[str] = []  # why an archive was not searched
 
     def kernel(self, name: str) -> Kernel:
-        """The newest whose release begins with `name`; KernelError where there is none."""
+        """The newest kernel whose release begins with `name`; KernelError if there is none."""
         had = self._had().get(name)
         if had and not self._fresh:
             kernel = Kernel(name, had, self._cache / had)
@@ -115,10 +115,10 @@ class Archive:
         return dict(json.loads(self._record.read_text())) if self._record.exists() else {}
 
     def _packages(self) -> set[str]:
-        """The names of all packages that have to do with kernels."""
+        """The names of all kernel packages."""
         if not self._known:
             self._configure()
-            self._run(["apt-get", "-q", "update"])  # a suite that fails leaves the others
+            self._run(["apt-get", "-q", "update"])  # a failed suite does not affect the others
             self._unknown += re.findall(r"^[EW]: (Failed to fetch .*)$", self._log.read_text(), re.M)[:1]
             found = self._run(["apt-cache", "pkgnames", "linux-"])
             self._known = set(found.stdout.split())
@@ -139,7 +139,7 @@ class Archive:
             except RootError as error:
                 self._unknown.append(f"{family.capitalize()}'s is unknown: {error}")
                 continue
-            # Suites of old releases are no longer signed anew.
+            # Suites of old releases are no longer signed.
             options = f"[signed-by={keys} check-valid-until=no]"
             yield from (f"deb {options} {mirror} {suite} main" for suite in suites)
             if family == "debian":
@@ -185,7 +185,7 @@ class Archive:
 
 
 def _security_mirrors() -> list[str]:
-    """Where this machine has Debian's updates of security from; empty on another distribution."""
+    """This machine's mirror of Debian's security updates; empty on another distribution."""
     sources = apt.read_sources(Path("/etc/apt"))
     suites = {suite.removesuffix("/updates") for source in sources for suite in source.suites}
     if not suites & set(_SECURITY_SUITES):
@@ -196,7 +196,7 @@ def _security_mirrors() -> list[str]:
 
 
 def _arrange(unpacked: Path, folder: Path, release: str) -> None:
-    """The image and the modules, wherever this release's packages have them."""
+    """Image and modules in the packages of this release."""
     images = [path for path in unpacked.rglob("vmlinu[xz]*") if path.is_file() and not path.is_symlink()]
     modules = [path for path in unpacked.glob("**/lib/modules") if path.is_dir()]
     if not images or not modules:

@@ -1,6 +1,6 @@
-"""The first files of a machine under test: they mount this machine's own files, to read, as its root.
+"""The initramfs of the guest: it mounts this machine's files read-only as root file system.
 
-What it writes there goes into its memory and ends with it.
+The guest's writes stay in its memory.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def cpio(entries: list[tuple[str, int, bytes]]) -> bytes:
 
 
 def _needed(kernel: Kernel) -> Iterator[Path]:
-    """The modules to load, each after those that it needs; what is built in needs none."""
+    """The modules to load, each after its dependencies; built-in features need none."""
     seen = set()
     for name in _MODULES:
         command = ["modprobe", "--dirname", str(kernel.folder), "--set-version", kernel.release]

@@ -1,4 +1,4 @@
-"""One command on one kernel: QEMU starts it, by emulation, on this machine's own files."""
+"""Runs a command on a kernel emulated by QEMU, with this machine's files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from lab.kernels import initramfs
 from lab.kernels.archive import Kernel, KernelError
 
-PLACE = "/run/hawkwing-kernels"  # where the machine under test sees the job's folder
+PLACE = "/run/hawkwing-kernels"  # the guest's path of the job folder
 _QEMU = "qemu-system-x86_64"
 _MEMORY = 3072
-_SILENCE = 900.0  # a machine that has said nothing for so many seconds hangs
+_SILENCE = 900.0  # without output for this number of seconds, the guest hangs
 _START = """\
 exec >/dev/console 2>&1
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb
@@ -40,9 +40,8 @@ done
 def run(kernel: Kernel, command: str, folder: Path, shown: Sequence[Path], job: Path, log: Path) -> int:
     """The exit status of a shell command in `folder`; its output is in `log`.
 
-    The machine sees all files of this one, and may write to the folder `job` alone. `shown` are folders that
-    it is to see even where this machine keeps them in /tmp or /run. KernelError where the kernel never came
-    to the command's end.
+    The guest sees all files of this machine, and can write only to the folder `job`. `shown` are folders that
+    it also sees if they are in /tmp or /run. KernelError if the command did not finish.
     """
     job.mkdir(parents=True, exist_ok=True)
     status = job / "status"
@@ -73,7 +72,7 @@ def run(kernel: Kernel, command: str, folder: Path, shown: Sequence[Path], job: 
 
 
 def _start(folder: Path, shown: Sequence[Path]) -> str:
-    """What the machine does: the mounts, the command, and its end."""
+    """The guest's script: mounts, command, shutdown."""
     lines = [f"show shown{number} {shlex.quote(str(path))}" for number, path in enumerate(shown)]
     lines += [
         f"cd {shlex.quote(str(folder))}",
@@ -107,12 +106,12 @@ def _share(tag: str, path: Path) -> str:
 
 
 def _value(path: Path) -> str:
-    """In QEMU's lists a comma of a value is written twice."""
+    """Doubles the commas of a value for QEMU's lists."""
     return str(path.resolve()).replace(",", ",,")
 
 
 def _attend(process: subprocess.Popen[str], files: Sequence[Path]) -> None:
-    """Until it ends; it is ended once its files have stopped growing."""
+    """Waits for its end; kills it if its files have stopped growing."""
     size, since = -1, time.monotonic()
     while process.poll() is None:
         try:
@@ -126,7 +125,7 @@ def _attend(process: subprocess.Popen[str], files: Sequence[Path]) -> None:
 
 
 def _why(status: int, said: str, console: Path) -> str:
-    """What QEMU said, or else the machine at last."""
+    """QEMU's message, or the guest's last output."""
     if status == -signal.SIGKILL:
         return "QEMU was killed, probably because of too little memory"
     lines = said.strip().splitlines() or console.read_text(errors="replace").strip().splitlines()

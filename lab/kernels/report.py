@@ -1,4 +1,4 @@
-"""The findings as a table, and what each failure printed at its end."""
+"""The results as a table, and the end of each failure's output."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _LINES = 12
 
 @dataclass
 class Attempt:
-    """All that was found on one kernel; outcomes by step and compiler."""
+    """All results of one kernel, by step and compiler."""
 
     name: str
     release: str = ""
-    missing: str = ""  # why it was not tried
+    missing: str = ""  # why it was not tested
     outcomes: dict[str, Mapping[str, Outcome]] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:
-        """All that was done is well; on an old kernel that may be nothing."""
+        """Whether all steps passed; on an old kernel there may be none."""
         found = [outcome.ok for by_compiler in self.outcomes.values() for outcome in by_compiler.values()]
         return not self.missing and all(found)
 
 
 def cell(outcome: Outcome | None, between: str = "\n") -> str:
-    """Of one step."""
+    """The cell of a step."""
     if outcome is None:
         return "-"
     return f"{'ok' if outcome.ok else 'FAILED'}, {outcome.seconds:.0f} s{between}{outcome.words}"
 
 
 def table(attempts: Sequence[Attempt], compilers: Sequence[str], steps: Sequence[str]) -> Table:
-    """A row for each kernel and compiler."""
+    """The table, with a row for each kernel and compiler."""
     made = Table(title="Kernels", title_style="bold", title_justify="left", show_lines=True)
     for name in ("kernel", "bytecode", *steps):
         made.add_column(name)
@@ -48,7 +48,7 @@ def table(attempts: Sequence[Attempt], compilers: Sequence[str], steps: Sequence
 
 
 def failures(attempts: Sequence[Attempt]) -> Iterator[str]:
-    """Of each failed step its log's name and end; of each kernel that could not be tried, why."""
+    """Name and end of the log of each failed step; the reason for each kernel that was not tested."""
     for attempt in attempts:
         if attempt.missing:
             yield f"{attempt.name}: not tried: {attempt.missing}"

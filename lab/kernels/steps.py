@@ -1,4 +1,4 @@
-"""What is tried on each kernel, and what came of it."""
+"""The test steps on each kernel, and their results."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ REFUSAL = "needs Linux 5.15 or newer"
 _PYTEST = ("-m", "pytest", "-v", "--color=no", "-o", "cache_dir=/tmp/pytest")
 _PATIENCE = 10  # emulation is slow
 _SIZES = "tests/integration/test_sizes.py"
-#: Of the data plane all but tests that measure times, as those of large configurations do. In the lab, the
-#: demonstration, and tests that send datagrams of all sizes and large packets. For links, agents on each kind
-#: of interface.
+#: Data plane: all tests except those that measure times, such as those of large configurations. Lab: the
+#: demo, and tests with datagrams of all sizes and large packets. Links: agents on each kind of interface.
 _COMMANDS: dict[str, list[tuple[str, ...]]] = {
     DATAPLANE: [
         (*_PYTEST, "-m", "not measures_time", "--ignore", "tests/dataplane/test_reload.py", "tests/dataplane")
@@ -46,7 +45,7 @@ _COMMANDS: dict[str, list[tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one step on one kernel with the bytecode of one compiler; `words` tell what was done."""
+    """The result of a step on a kernel with the bytecode of a compiler; `words` is a summary."""
 
     ok: bool
     words: str
@@ -55,7 +54,7 @@ class Outcome:
 
 
 def chosen_steps(steps: str | None) -> list[str]:
-    """Those of a list with commas, or all, in our own order."""
+    """The steps in a list with commas, or all, in a fixed order."""
     wanted = STEPS if steps is None else [name.strip() for name in steps.split(",")]
     for name in wanted:
         if name not in STEPS:
@@ -64,7 +63,7 @@ def chosen_steps(steps: str | None) -> list[str]:
 
 
 def compilers(folder: Path | None) -> dict[str, Path]:
-    """Folders of bytecode by the compiler's name; by default the one that the project ships."""
+    """Folders with bytecode by compiler; by default the shipped bytecode."""
     if folder is None:
         found = {SHIPPED: bytecode.shipped_folder()}
     else:
@@ -82,14 +81,14 @@ def compilers(folder: Path | None) -> dict[str, Path]:
 
 
 def perform(step: str, kernel: Kernel, codes: Mapping[str, Path], logs: Path) -> dict[str, Outcome]:
-    """Does a step with the bytecode of each compiler; the outcomes by compiler's name."""
+    """Runs a step with the bytecode of each compiler; the results by compiler."""
     if step == LOAD:
         return _load(kernel, codes, logs)
     return {name: _test(step, kernel, name, path, logs) for name, path in codes.items()}
 
 
 def _load(kernel: Kernel, codes: Mapping[str, Path], logs: Path) -> dict[str, Outcome]:
-    """All in one start, as loading takes less time than starting."""
+    """All in one boot, because loading takes less time than booting."""
     job, log = logs / "job", logs / f"{LOAD}.log"
     python = shlex.quote(sys.executable)
     lines = ["cd " + shlex.quote(str(PROJECT))]
@@ -119,7 +118,7 @@ def _load(kernel: Kernel, codes: Mapping[str, Path], logs: Path) -> dict[str, Ou
 
 
 def judged(report: str, too_old: bool = False) -> tuple[bool, str]:
-    """Of a trial's report: do all programs load, and cheaply enough, or is each refused well?"""
+    """Whether all programs in the report load within the limit, or are refused with a clear message."""
     try:
         programs = json.loads(report)["programs"]
     except (ValueError, KeyError):
@@ -139,13 +138,13 @@ def judged(report: str, too_old: bool = False) -> tuple[bool, str]:
 
 
 def refused(said: str, status: str) -> tuple[bool, str]:
-    """Did the agent end with status 1 and one sentence?"""
+    """Whether the agent ended with status 1 and one sentence."""
     well = status.strip() == "1" and said.count("\n") == 1 and REFUSAL in said
     return well, "refused in one sentence" if well else "not refused with an error message of the agent"
 
 
 def _test(step: str, kernel: Kernel, name: str, code: Path, logs: Path) -> Outcome:
-    """One start for each compiler's bytecode, which stands in the place of the shipped."""
+    """One boot per compiler, whose bytecode replaces the shipped bytecode."""
     log = logs / (f"{step}.log" if name == SHIPPED else f"{step}-{name}.log")
     job = logs / "job"
     place = bytecode.shipped_folder()
@@ -170,5 +169,5 @@ def _text(file: Path) -> str:
 
 
 def applicable(kernel: Kernel, steps: Sequence[str]) -> list[str]:
-    """On a kernel that is too old it is only tried how the agent refuses it."""
+    """Tests only the agent's error message on a kernel that is too old."""
     return [step for step in steps if step == LOAD or not kernel.too_old]

@@ -21,7 +21,7 @@ class LinuxHost(KernelNode):
         self._host = node
 
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
-        """Where the kernel's routers drop large packets, what a host sends is cut before it leaves."""
+        """If the kernel's routers drop large packets, segments a host's packets before they leave."""
         if not forwards_large():
             for interface in self.node.interfaces:
                 set_offload(interface.name, "tso", "off")

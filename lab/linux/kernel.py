@@ -1,4 +1,4 @@
-"""What hosts and Linux routers share: addresses and routes in a network namespace."""
+"""Common parts of hosts and Linux routers: addresses and routes in a network namespace."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def set_sysctl(name: str, value: int | str) -> None:
 def set_solicitations(interface: str, latency: int = 0, loss: float = 0) -> None:
     """Neighbour solicitations on a link with this latency (microseconds, one way) and loss (percent).
 
-    Those before the other end is up are repeated soon, not after a second. But the kernel gives a neighbour
-    up, and drops packets, when it has repeated them some times; so not before the answer can be there.
+    Solicitations are repeated soon, not after a second, because the other end may not be up yet. But after
+    some repetitions the kernel gives up the neighbour and drops packets, so it must not repeat before an
+    answer can arrive.
     """
     times = _SOLICITED_WITH_LOSS if loss else _SOLICITED
     folder = f"net/ipv6/neigh/{interface}"
@@ -47,7 +48,7 @@ def add_address(ip: IPRoute, index: int, address: object, length: int) -> None:
 
 
 def set_offload(interface: str, *settings: str) -> None:
-    """What the kernel leaves to a device: pairs of ethtool's names and on or off."""
+    """Sets offload features of a device: pairs of ethtool's name and on or off."""
     argv = ["ethtool", "-K", interface, *settings]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -1,8 +1,8 @@
-"""Does this kernel forward large TCP packets (GSO) that carry an SRH? Some drop them.
+"""Tests if this kernel forwards large TCP packets (GSO) with an SRH. Some kernels drop them.
 
-Linux 6.12.117, 7.2 and 7.3, and some kernels of Ubuntu's, look for the TCP header of a forwarded packet where
-its SRH begins, and drop the packet as malformed (SKB_BAD_GSO). It is found by forwarding one. Nothing but the
-standard library is needed, as `lab.doctor` asks too.
+Linux 6.12.117, 7.2 and 7.3, and some Ubuntu kernels, look for the TCP header of a forwarded packet at its
+SRH, and drop the packet as malformed (SKB_BAD_GSO). The test forwards one. It uses only the standard library,
+because `lab.doctor` imports it.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _lock = threading.Lock()
 
 
 class UntriedError(Exception):
-    """It could not be found out."""
+    """The test was not possible."""
 
 
 def forwards_large() -> bool:
-    """True also where it can't be found out: few kernels have the fault."""
+    """True also if the test is not possible: few kernels have the fault."""
     with _lock:
         return _forwards_large()
 
@@ -72,7 +72,7 @@ def _forwards_large() -> bool:
 
 
 def _may_drop() -> bool:
-    """Has the kernel this reason at all? Reading its types (BTF), which end with their names, is quick."""
+    """Whether the kernel has this drop reason; a fast search for its name in the types (BTF)."""
     try:
         with _TYPES.open("rb") as file:
             _head, length, *_types, offset, size = struct.unpack("=4sIIIII", file.read(24))
@@ -92,11 +92,11 @@ def build() -> None:
 
 
 def ask() -> bool:
-    """Does a large packet come through, followed by a small one? UntriedError where not even that does."""
+    """Whether a large packet arrives, followed by a small one; UntriedError if the small one is lost, too."""
     with _packet_socket("large0", 0) as sender, _packet_socket("large3", _ETH_P_IPV6) as receiver:
         sender.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
         receiver.settimeout(0.1)
-        # What one CPU sends arrives in order.
+        # Packets sent by one CPU arrive in order.
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
         sender.send(_frame(_LARGE))
         end = time.monotonic() + patient(_PATIENCE)
@@ -124,7 +124,7 @@ def _packet_socket(interface: str, protocol: int) -> socket.socket:
 
 
 def _frame(size: int) -> bytes:
-    """TCP behind an SRH, with one more hop to go; a large one as it is before a device has cut it."""
+    """TCP with an SRH and one more hop; a large packet as before segmentation by a device."""
     srh = struct.pack("!BBBBBBH16s", 6, 2, 4, 0, 0, 0, 0, _DESTINATION.packed)
     tcp = struct.pack("!HHIIBBHHH", 1000, 2000, 1, 1, 5 << 4, 0x10, 1000, 0, 0)
     payload = srh + tcp + bytes(size)

@@ -63,12 +63,12 @@ class LinuxRouter(KernelNode):
         }
 
     def description(self) -> str:
-        """Linux routers have no version of their own."""
+        """Linux routers have no separate version."""
         return "linux"
 
 
 def _add_csid(prefix: IPv6Network, interface: str) -> None:
-    """Adds behaviour End with NEXT-C-SID (RFC 9800), where kernel (6.1) and iproute2 (6.1) have it."""
+    """Adds behaviour End with NEXT-C-SID (RFC 9800), if kernel (6.1) and iproute2 (6.1) support it."""
     behaviour = f"End flavors next-csid lblen {prefix.prefixlen - 16} nflen 16 count"
     argv = ["ip", "-6", "route", "replace", str(prefix), "proto", "static", "encap", "seg6local", "action"]
     subprocess.run([*argv, *behaviour.split(), "dev", interface], capture_output=True, check=False)

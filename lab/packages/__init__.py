@@ -1,1 +1,1 @@
-"""What users install: the container image and the Debian packages, built and tried."""
+"""The container image and the Debian packages: builds and tests."""

@@ -1,4 +1,4 @@
-"""The commands of `hawkwing` and their options, read from its parser: for manual page and completion."""
+"""The commands of `hawkwing` and their options, from its parser, for manual page and completion."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SHOWN_IN_HELP = "-h"
 
 @dataclass(frozen=True)
 class Argument:
-    """An option with its flags, or a word in its place; `metavar` is empty where it takes no value.
+    """An option with its flags, or a positional argument; `metavar` is empty if it has no value.
 
-    With `value_optional` it can also be without its value.
+    `value_optional`: the value can be omitted.
     """
 
     flags: tuple[str, ...]
@@ -28,7 +28,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Command:
-    """One command; its options come before its words."""
+    """One command, with its options before its positional arguments."""
 
     name: str
     help: str
@@ -36,17 +36,17 @@ class Command:
 
     @property
     def options(self) -> list[Argument]:
-        """Those with flags."""
+        """The options."""
         return [argument for argument in self.arguments if argument.flags]
 
     @property
     def words(self) -> list[Argument]:
-        """Those without."""
+        """The positional arguments."""
         return [argument for argument in self.arguments if not argument.flags]
 
 
 def commands() -> list[Command]:
-    """All of them, in the order of the help."""
+    """All commands, in the order of the help."""
     return list(_commands(parser()))
 
 

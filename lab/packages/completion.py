@@ -1,4 +1,4 @@
-"""Completion for bash, zsh and fish, made from the command line's own parser."""
+"""Completion for bash, zsh and fish, generated from the parser of the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def texts() -> dict[Path, str]:
 
 
 def _kind(argument: Argument) -> str:
-    """What its values are: choices, IF (an interface), FILE, or something else, empty where it has none."""
+    """The kind of its values: choices, IF (an interface), FILE, other, or empty without a value."""
     return "choices" if argument.choices else argument.metavar
 
 

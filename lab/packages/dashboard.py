@@ -1,4 +1,4 @@
-"""The Grafana dashboard docs/grafana-dashboard.json: panels in rows, each with what it asks Prometheus."""
+"""The Grafana dashboard docs/grafana-dashboard.json: panels in rows, with their Prometheus queries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Panel(NamedTuple):
     kind: str = "timeseries"
     width: int = 12
     height: int = 8
-    #: Red from here on (green below), or where `good` is set, green from here on.
+    #: Red from this value on (green below), or, with `good`, green from this value on.
     limit: float | None = None
     good: bool = False
 
@@ -150,7 +150,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Bindings by origin of the path",
             (
                 (f"sum by (origin) (hawkwing_bindings{{{_WHERE}}})", "{{origin}}"),
-                (f"sum(hawkwing_metrics_left_out{{{_WHERE}}})", "left out of the metrics"),
+                (f"sum(hawkwing_metrics_left_out{{{_WHERE}}})", "not in the metrics"),
             ),
         ),
         Panel(
@@ -172,7 +172,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             good=True,
         ),
         Panel(
-            "Time in the present state",
+            "Time in the current state",
             ((f"time() - hawkwing_controller_state_timestamp_seconds{{{_WHERE}}}", "{{instance}}"),),
             "s",
         ),
@@ -247,7 +247,7 @@ def _dashboard() -> dict[str, Any]:
     return {
         "uid": "hawkwing",
         "title": "HawkWing",
-        "description": "Agents that put SRv6 segment lists on packets of their hosts.",
+        "description": "Agents that insert SRv6 segment lists into the packets of their hosts.",
         "tags": ["hawkwing", "srv6"],
         "schemaVersion": _SCHEMA_VERSION,
         "version": 1,
@@ -301,7 +301,7 @@ def _instance() -> dict[str, Any]:
 
 
 def _panels() -> Iterator[dict[str, Any]]:
-    """From left to right, in lines as high as their highest panel; each row has a title."""
+    """Places panels from left to right, in lines as high as their highest panel; each row has a title."""
     number, y = 0, 0
     for title, panels in ROWS.items():
         number += 1

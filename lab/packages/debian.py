@@ -1,4 +1,4 @@
-"""`./run deb`: a Debian package for each distribution, built and checked there by its own tools."""
+"""`./run deb`: a Debian package for each distribution, built and checked with its own tools."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lab.packages.image import CACHE, source_time
 USUAL = ("debian12", "debian13", "ubuntu2204", "ubuntu2404")
 _AUTHORS = "The HawkWing authors <hawkv6@users.noreply.github.com>"
 _SOURCE = Path("build/hawkwing")
-#: What a package is built from.
+#: The source files of a package.
 _PARTS = (
     *("LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "bpf", "constraints.txt"),
     *("debian", "deploy", "docs", "hawkwing", "packaging", "pyproject.toml"),
@@ -43,16 +43,19 @@ _STEPS = (
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; None where it says nothing."""
+    """Options of the command line; None if not given."""
 
     only: str | None = None
     output: Path = Path("dist")
+    revision: str | None = None
     cache: Path = CACHE
     mirrors: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def run(options: Options) -> int:
-    """Builds a package for each distribution and says where they are; the exit status."""
+    """Builds a package for each distribution and prints their paths; the exit status."""
+    if options.revision is not None and not re.fullmatch("[0-9]{1,9}", options.revision):
+        raise LabError(f"{options.revision!r} is not a revision, use a number")
     names = options.only.split(",") if options.only else USUAL
     distributions = [named(name.strip()) for name in names]
     for distribution in distributions:
@@ -60,23 +63,23 @@ def run(options: Options) -> int:
     return 0
 
 
-def version_for(distribution: Distribution) -> str:
-    """Each release has its own Python, and so its own package, which an upgrade of the release replaces."""
+def version_for(distribution: Distribution, revision: str | None = None) -> str:
+    """The package version of a release: each release has its own Python, and therefore its own package."""
     family, name = distribution.family, distribution.name
     number = name.removeprefix(family)
     word = f"deb{number}" if family == "debian" else f"ubuntu{number[:2]}.{number[2:]}"
-    return f"{__version__}+{word}"
+    return f"{__version__}+{word}{f'+{revision}' if revision else ''}"
 
 
-def changelog(distribution: Distribution, seconds: int) -> str:
-    """The package's own changelog, of which the newest entry counts."""
+def changelog(distribution: Distribution, seconds: int, revision: str | None = None) -> str:
+    """The package's changelog, with its newest entry only."""
     date = email.utils.formatdate(seconds)
-    head = f"hawkwing ({version_for(distribution)}) {distribution.suite}; urgency=medium"
+    head = f"hawkwing ({version_for(distribution, revision)}) {distribution.suite}; urgency=medium"
     return f"{head}\n\n  * See CHANGELOG.md.\n\n -- {_AUTHORS}  {date}\n"
 
 
 def build(distribution: Distribution, options: Options) -> Path:
-    """The package's file. LabError says why it can't be made, or what lintian has found."""
+    """Builds a package; returns its file. LabError with the reason, or with lintian's findings."""
     options.output.mkdir(parents=True, exist_ok=True)
     with (
         claimed_cache(options.cache),
@@ -85,7 +88,8 @@ def build(distribution: Distribution, options: Options) -> Path:
         chroot = Roots(options.cache, options.mirrors, fresh=False).unpack(distribution, Path(work) / "root")
         source = chroot.root / _SOURCE
         copy_source(source)
-        (source / "debian/changelog").write_text(changelog(distribution, source_time()))
+        entry = changelog(distribution, source_time(), options.revision)
+        (source / "debian/changelog").write_text(entry)
         for name, what, script in _STEPS:
             _do(chroot, script, what, options.output / f"{distribution.name}-{name}.log")
         (built,) = source.parent.glob("hawkwing_*.deb")
@@ -95,7 +99,7 @@ def build(distribution: Distribution, options: Options) -> Path:
 
 
 def copy_source(folder: Path) -> None:
-    """The parts that a package is built from."""
+    """Copies the source files of a package."""
     folder.mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in _PARTS:

@@ -1,4 +1,4 @@
-"""What our Dockerfile says, for building without a program that reads it: ARG defaults and the last stage."""
+"""Reads our Dockerfile, for builds without a container builder: ARG defaults and the last stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass
 class Dockerfile:
-    """`arguments` are the ARG lines above the first stage; the rest is of the last stage."""
+    """`arguments` are the ARG lines before the first stage; the rest belongs to the last stage."""
 
     arguments: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Dockerfile:
     command: list[str] = field(default_factory=list)
 
     def settings(self, version: str) -> dict[str, Any]:
-        """As the image's configuration has them."""
+        """The settings for the image's configuration."""
         return {
             "Env": [_PATH],
             "Entrypoint": self.entry,
@@ -35,7 +35,7 @@ class Dockerfile:
 
 
 def read(text: str) -> Dockerfile:
-    """Of the file's text; lines that are continued belong to RUN and are not looked at."""
+    """Parses the file's text; continued lines belong to RUN and are ignored."""
     found = Dockerfile()
     stages = 0
     for line in text.splitlines():

@@ -1,6 +1,6 @@
-"""`./run image`: the container image, by docker, podman or buildah; without them an OCI archive of our own.
+"""`./run image`: the container image, built by docker, podman or buildah, or our own OCI archive.
 
-The archive is made in bare Debian root file systems, as the Dockerfile says: no daemon, no registry.
+The archive is built in minimal Debian root file systems, following the Dockerfile: no daemon, no registry.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ CACHE = Path("/var/cache/hawkwing-distributions")
 NAME = f"hawkwing:{__version__}"
 BUILDERS = ("docker", "podman", "buildah")
 OWN = "own"
-_RELEASE = "debian13"
+RELEASE = "debian13"
 _SOURCE = "/src"
 _MADE = "made"
-#: Of the base that the image does not need: documents, what apt keeps, and all that belongs to this machine.
+#: Parts of the base that the image does not need: documents, apt's caches, and files of this machine.
 _LEFT_OUT = (
     *("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian"),
     *("usr/local/share/ca-certificates", "etc/apt", "var/lib/apt", "var/cache/apt", "var/log"),
-    "var/cache/ldconfig",  # numbers of this machine's inodes
+    "var/cache/ldconfig",  # has this machine's inode numbers
     *("etc/resolv.conf", "etc/hosts", "etc/hostname", "etc/machine-id", "src"),
 )
 _KEPT_EMPTY = ("proc", "sys", "dev", "run", "tmp", "root")
@@ -42,7 +42,7 @@ _KEPT_EMPTY = ("proc", "sys", "dev", "run", "tmp", "root")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; None where it says nothing."""
+    """Options of the command line; None if not given."""
 
     builder: str | None = None
     output: Path = Path("hawkwing.oci.tar")
@@ -54,7 +54,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Builds the image and says where it is; the exit status."""
+    """Builds the image and prints its place; the exit status."""
     builder = options.builder or usable_builder(options.base)
     if builder not in (*BUILDERS, OWN):
         raise LabError(f"{builder!r} is not a builder, use {', '.join((*BUILDERS, OWN))}")
@@ -71,7 +71,7 @@ def run(options: Options) -> int:
 
 
 def usable_builder(base: str | None = None) -> str:
-    """The first that is installed, has a daemon where it needs one, and gets the base image; else our own."""
+    """The first installed builder that works (docker: with a daemon) and gets the base image, or our own."""
     base = base or dockerfile.read(dockerfile.FILE.read_text()).arguments["BASE"]
     for name in BUILDERS:
         if not shutil.which(name) or (name == "docker" and not _answers([name, "info"])):
@@ -88,7 +88,7 @@ def _answers(argv: Sequence[str]) -> bool:
 
 
 def command(builder: str, options: Options) -> list[str]:
-    """How a builder is called."""
+    """The command line of a builder."""
     words = [builder, "bud"] if builder == "buildah" else [builder, "build"]
     for name, value in (("BASE", options.base), ("BCC", "yes" if options.bcc else None)):
         if value:
@@ -98,18 +98,18 @@ def command(builder: str, options: Options) -> list[str]:
 
 
 def build(options: Options) -> str:
-    """Our own archive; returns the image's digest. LabError says why it can't be made."""
+    """Builds our own archive; returns the image's digest. LabError with the reason if it fails."""
     said = dockerfile.read(dockerfile.FILE.read_text())
     packages = said.arguments["PACKAGES"].split()
     if options.bcc:
         packages += ["python3-bpfcc", "linux-libc-dev"]
     with _folder(options.cache) as (work, roots):
         log = work / "log"
-        maker = roots.unpack(named(_RELEASE), work / "maker")
+        maker = roots.unpack(named(RELEASE), work / "maker")
         _install(maker, said.arguments["BUILD_PACKAGES"].split(), log)
         _make(maker, log)
-        base = roots.unpack(named(_RELEASE), work / "base")
-        _update(base, roots.mirror(named(_RELEASE).family), log)
+        base = roots.unpack(named(RELEASE), work / "base")
+        _update(base, roots.mirror(named(RELEASE).family), log)
         _install(base, packages, log)
         made = maker.root / _MADE
         if options.bcc:
@@ -130,7 +130,7 @@ def build(options: Options) -> str:
 
 @contextmanager
 def _folder(cache: Path) -> Iterator[tuple[Path, Roots]]:
-    """A folder to work in, and root file systems; both are gone afterwards."""
+    """A working folder and root file systems, removed afterwards."""
     with claimed_cache(cache), tempfile.TemporaryDirectory(dir=cache, prefix="work-") as work:
         yield Path(work), Roots(cache, {}, fresh=False)
 
@@ -142,9 +142,9 @@ def _install(chroot: Chroot, packages: Sequence[str], log: Path) -> None:
 
 
 def _update(chroot: Chroot, mirror: str, log: Path) -> None:
-    """What is in the image is as new as its archives are, Debian's for security among them."""
+    """Upgrades the packages in the image, including Debian's security updates."""
     sources = chroot.root / "etc/apt/sources.list.d/security.list"
-    sources.write_text(f"deb {mirror}-security {named(_RELEASE).suite}-security main\n")
+    sources.write_text(f"deb {mirror}-security {named(RELEASE).suite}-security main\n")
     if chroot.run(["apt-get", "-q", "update", "-o", "APT::Update::Error-Mode=any"], log):
         print(f"the image lacks Debian's newest security fixes: {last_error(log)}", file=sys.stderr)
         sources.unlink()
@@ -154,7 +154,7 @@ def _update(chroot: Chroot, mirror: str, log: Path) -> None:
 
 
 def _make(chroot: Chroot, log: Path) -> None:
-    """What the Dockerfile's first stage does."""
+    """Runs the Dockerfile's first stage."""
     script = f"""
 set -e
 sh {_SOURCE}/packaging/environment /{_MADE}
@@ -174,7 +174,7 @@ def _left_out(path: str) -> bool:
 
 
 def source_time() -> int:
-    """When the last change was made, in seconds: an image of the same state has the same bytes."""
+    """The time of the last commit, in seconds: images of the same commit have the same bytes."""
     if not shutil.which("git"):
         return 0
     done = subprocess.run(

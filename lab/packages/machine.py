@@ -1,6 +1,6 @@
-"""A root file system, booted in a node of the lab: systemd is its first process, the network is the node's.
+"""A root file system, booted in a node of the lab, with systemd as first process and the node's network.
 
-It has its own processes, mounts and control groups; the kernel's settings in /proc/sys are read-only there.
+It has its own processes, mounts and control groups; the kernel's settings in /proc/sys are read-only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lab.network import Lab
 from lab.process import Process
 from lab.wait import PATIENCE, patient, wait_until
 
-# The group is made before the namespace, whose top it becomes. cgroup2 is mounted by itself: it is somewhere
-# else where both versions of control groups are in use.
+# The group is created before the namespace, of which it becomes the root. cgroup2 is mounted separately,
+# because it is in another folder if both versions of control groups are in use.
 _BOOT = """
 set -e
 root=$1 groups=$2 name=$3 etc=$4
@@ -56,7 +56,7 @@ _UP = ("running", "degraded")
 
 
 class Machine:
-    """One that is up, once it is made; `stop` ends all that runs in it."""
+    """A booted machine; `stop` ends everything in it."""
 
     def __init__(self, lab: Lab, node: str, root: Path) -> None:
         self._name = f"hawkwing-{lab.name}-{node}"
@@ -84,7 +84,7 @@ class Machine:
         return self.run("systemctl", "is-system-running").stdout.strip() in _UP
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """A command inside, as root: its status and output."""
+        """Runs a command inside as root; status and output."""
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         enter = ["nsenter", "--target", str(self._first), *("-m", "-p", "-n", "-C", "-r", "-w")]
         command = [*enter, "env", "-i", path, "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", *argv]
@@ -93,29 +93,29 @@ class Machine:
         )
 
     def succeed(self, *argv: str) -> str:
-        """What it prints; RuntimeError where it fails."""
+        """The output of a command; RuntimeError if it fails."""
         done = self.run(*argv)
         if done.returncode:
             raise RuntimeError(f"{' '.join(argv)}: status {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def show(self, unit: str, name: str) -> str:
-        """One property of a unit."""
+        """A property of a unit."""
         return self.succeed("systemctl", "show", "--value", f"--property={name}", unit).strip()
 
     def journal(self, unit: str) -> str:
-        """What a unit has said."""
+        """The log of a unit."""
         return self.succeed("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
 
     def stop(self) -> None:
-        """Ends its first process, and with it all others."""
+        """Kills its first process, which ends all others."""
         self._process.signal(9)
         self._process.wait(PATIENCE)
         _remove_groups(self._groups, self._name)
 
 
 def _remove_groups(mount: Path, name: str) -> None:
-    """Also those that systemd has made in it."""
+    """Removes its control groups, including those that systemd has created."""
     subprocess.run(["mount", "-t", "cgroup2", "none", mount], check=True)
     try:
 
@@ -132,7 +132,7 @@ def _remove_groups(mount: Path, name: str) -> None:
 
 
 def install(root: Path, packages: Sequence[str], log: Path) -> None:
-    """Debian packages, before it is booted."""
+    """Installs Debian packages, before the boot."""
     from lab.distributions.chroot import Chroot
     from lab.distributions.roots import RootError, last_error
 

@@ -1,4 +1,4 @@
-"""The manual pages hawkwing(1) and hawkwing.yaml(5), made from the parser and from the models."""
+"""The manual pages hawkwing(1) and hawkwing.yaml(5), generated from the parser and the models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def texts() -> dict[Path, str]:
 
 
 def escaped(text: str) -> str:
-    """Text as troff takes it literally."""
+    """Text escaped for troff."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
     return "\\&" + text if text.startswith(".") else text
 
@@ -115,14 +115,14 @@ def _hawkwing() -> Iterator[str]:
             _bold("SIGTERM") + ", " + _bold("SIGINT"),
             "The agent stops, and removes its filters (without --keep).",
         ),
-        (_bold("SIGHUP"), "The agent reloads its configuration; a wrong file changes nothing."),
+        (_bold("SIGHUP"), "The agent reloads its configuration; a file with an error changes nothing."),
     )
     yield ".SH UNITS\n"
     yield (
         escaped(
-            "An agent is one unit for each interface. A restart keeps the filters, so that no packet is "
-            "lost; a stop removes them. Options for all units are in /etc/default/hawkwing, as "
-            "HAWKWING_OPTIONS."
+            "There is one unit per agent and interface. A restart keeps the filters, so no packet is lost; a "
+            "stop removes them. Set options as HAWKWING_OPTIONS: for all units in /etc/default/hawkwing, for "
+            "one unit in a file with its name, such as /etc/default/hawkwing-client@eth0."
         )
         + "\n"
     )
@@ -136,17 +136,18 @@ def _hawkwing() -> Iterator[str]:
             "client, server and doctor need CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; detach needs "
             "CAP_NET_ADMIN, capture CAP_NET_RAW. status, drops, explain, paths and reload need to be root, "
             "as do ping and trace with a destination. ping and trace with --sid, check and version need "
-            "nothing; --ioam needs CAP_NET_RAW. A restarted server takes over its flows as a unit, or "
-            "with CAP_SYS_ADMIN; else it learns them again."
+            "nothing; --ioam needs CAP_NET_RAW. A restarted server keeps its flows if it is a unit, or has "
+            "CAP_SYS_ADMIN; otherwise it learns them again."
         ),
     )
     yield ".SH FILES\n" + _list(
         (_values("/etc/hawkwing/config.yaml"), "The configuration."),
-        (_values("/etc/default/hawkwing"), "HAWKWING_OPTIONS for the units."),
-        (_values("/run/hawkwing"), "Sockets, locks and what a restarted agent takes over."),
+        (_values("/etc/default/hawkwing"), "HAWKWING_OPTIONS for all units."),
+        (_values("/etc/default/hawkwing-client@eth0"), "HAWKWING_OPTIONS for the unit with this name."),
+        (_values("/run/hawkwing"), "Sockets, locks, and the state for a restarted agent."),
         (
             _values("/var/cache/hawkwing"),
-            "Programs that were compiled on this host, after changes of the C sources.",
+            "Programs compiled on this host, after changes to the C sources.",
         ),
         (_values("/usr/share/hawkwing/config.schema.json"), "JSON schema of the configuration, for editors."),
         (_values("/usr/share/hawkwing/status.schema.json"), "JSON schema of status --json."),
@@ -167,8 +168,8 @@ def _hawkwing() -> Iterator[str]:
     yield _section(
         "EXIT STATUS",
         escaped(
-            "0 success, 1 error, 2 usage, 128 + N: ended by signal N before it was ready. ping: 1 if no "
-            "probe came back; trace: 1 if a segment fails."
+            "0 success, 1 error, 2 usage, 128 + N: ended by signal N before the agent was ready. ping: 1 if "
+            "no probe came back; trace: 1 if a segment fails."
         ),
     )
     yield ".SH EXAMPLES\n" + _code(
@@ -188,7 +189,7 @@ def _configuration() -> Iterator[str]:
         escaped("The file is YAML. Keys that begin with x- are ignored, for anchors and notes. ")
         + "\\fBhawkwing check\\fR"
         + escaped(
-            " reports all errors, with line and key. A client needs services; a server needs nothing, and "
+            " reports all errors, with line and key. A client needs services. A server needs no key, and "
             "uses sr_domain, csid and labels."
         ),
     )
@@ -213,7 +214,7 @@ def _keys(title: str, model: type[BaseModel]) -> Iterator[str]:
 
 
 def _type(property_: dict[str, Any]) -> str:
-    """In a word or two."""
+    """A short name of the type."""
     property_ = property_.get("anyOf", [property_])[0]
     if "enum" in property_:
         return escaped(", ".join(value for value in property_["enum"] if value is not None))

@@ -1,4 +1,4 @@
-"""The table of metrics in docs/metrics.md, made from the list that the agent serves."""
+"""The table of metrics in docs/metrics.md, generated from the agent's list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _END = "<!-- end -->\n"
 
 
 def text() -> str:
-    """The page as it is, with the table as it has to be."""
+    """The page with an updated table."""
     before, begin, rest = PAGE.read_text().partition(_BEGIN)
     _table, end, after = rest.partition(_END)
     if not begin or not end:
@@ -21,7 +21,7 @@ def text() -> str:
 
 
 def table() -> str:
-    """All metrics, one a line."""
+    """All metrics, one per line."""
     return "".join(
         f"{line}\n"
         for line in ("| metric | type | labels | agent | |", "|---|---|---|---|---|", *map(_row, METRICS))

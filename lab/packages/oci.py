@@ -1,4 +1,4 @@
-"""An OCI image as one archive: layers, configuration and manifest, as the image specification 1.1 has them.
+"""An OCI image as one archive: layers, configuration and manifest, by the image specification 1.1.
 
 The same files and the same time give the same bytes.
 """
@@ -25,13 +25,13 @@ _LEVEL = 6
 
 @dataclass(frozen=True)
 class Layer:
-    """A folder whose content is put over what is below; `leave_out` decides by the path, as in `usr/bin`."""
+    """A folder as a layer of the image; `leave_out` excludes files by path, such as `usr/bin`."""
 
     folder: Path
     leave_out: Callable[[str], bool] = field(default=lambda _path: False)
 
     def paths(self) -> Iterator[tuple[str, Path]]:
-        """Name in the archive and file, folders before what is in them."""
+        """Names in the archive and files, folders before their content."""
         for path in sorted(self.folder.rglob("*")):
             name = str(path.relative_to(self.folder))
             if not self.leave_out(name):
@@ -39,7 +39,7 @@ class Layer:
 
 
 def layer_bytes(layer: Layer, seconds: int) -> tuple[bytes, str]:
-    """The compressed archive, and the digest of what is in it; no file is younger than `seconds`."""
+    """The compressed archive, and the digest of its content; no file is newer than `seconds`."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, path in layer.paths():
@@ -65,7 +65,7 @@ def write(
     name: str,
     seconds: int,
 ) -> str:
-    """Writes the archive, whole or not at all; returns the image's digest. `name` is REPOSITORY:TAG."""
+    """Writes the archive atomically; returns the image's digest. `name` is REPOSITORY:TAG."""
     created = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     blobs: dict[str, bytes] = {}
 

@@ -1,4 +1,4 @@
-"""docs/reasons.md: every outcome of a packet, made from bpf/reasons.h, with what to do about it."""
+"""docs/reasons.md: every outcome of a packet, generated from bpf/reasons.h, with advice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = Path(__file__).resolve().parents[2] / "docs" / "reasons.md"
 KINDS: Mapping[str, str] = {
     "ok": "The packet was steered, or its SRH was removed.",
     "info": "Counted in addition to another reason.",
-    "unchanged": "The packet was passed as it was. Most traffic of a host has such a reason.",
+    "unchanged": "The packet was passed unchanged. This is the case for most traffic of a host.",
     "drop": "The packet was not sent, or not delivered.",
 }
 _LIMITS = limits()
@@ -23,7 +23,7 @@ EGRESS, INGRESS, BOTH = "egress", "ingress", "egress, ingress"
 
 
 class Advice(NamedTuple):
-    """Where a reason is counted, and what to do about it; `role` is empty for both."""
+    """Where a reason is counted, and the advice; `role` is empty for both roles."""
 
     where: str
     text: str
@@ -56,7 +56,7 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "FLOW_ENDED": Advice(
         INGRESS,
-        "Look at the client: it sent this flow without an SRH, so it has no path for it any more.",
+        "Check the client: it sent this flow without an SRH, so it no longer has a path for it.",
         "server",
     ),
     "NAME_LEARNED": Advice(INGRESS, "Nothing.", "client"),
@@ -93,16 +93,16 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "HAS_ROUTING_HEADER": Advice(
         EGRESS,
-        "Something else adds a routing header, such as a seg6 route of the kernel: use only one of both.",
+        "Something else adds a routing header, such as a seg6 route of the kernel: use only one of them.",
     ),
     "EXTENSION_CHAIN": Advice(
         BOTH,
-        f"Send fewer extension headers. Egress takes {_EXTENSIONS}, with a Hop-by-Hop header of "
-        f"{_OPTIONS} bytes at most; ingress takes only such a Hop-by-Hop header in front of the SRH.",
+        f"Send fewer extension headers. Egress supports {_EXTENSIONS}, with a Hop-by-Hop header of at most "
+        f"{_OPTIONS} bytes; ingress supports only such a Hop-by-Hop header before the SRH.",
     ),
     "LOST_FRAGMENT": Advice(
         EGRESS,
-        "Nothing if the first fragment was not steered. Otherwise it left through another interface: name "
+        "Nothing if the first fragment was not steered. Otherwise it left through another interface: add "
         "all interfaces with `-i`.",
     ),
     "NO_ROUTING_HEADER": Advice(
@@ -121,7 +121,7 @@ ADVICE: Mapping[str, Advice] = {
         "Capture a packet and look at its SRH: segment[0] must be the destination, and the lengths must fit.",
     ),
     "ENCAPSULATED": Advice(
-        INGRESS, "Nothing: the kernel decapsulates it where it accepts SRHs (`seg6_enabled`)."
+        INGRESS, "Nothing: the kernel decapsulates it if it accepts SRHs (`seg6_enabled`)."
     ),
     "HMAC_REQUIRED": Advice(
         INGRESS,
@@ -145,22 +145,22 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "ONE_WAY_SID": Advice(
         INGRESS,
-        "The sender's list has C-SIDs of links (adjacencies), whose way back is not known: replies are sent "
-        "without an SRH. Use C-SIDs of nodes, or set `csid.local` if these are nodes.",
+        "The sender's list has C-SIDs of links (adjacencies), whose reverse direction is unknown: replies "
+        "are sent without an SRH. Use C-SIDs of nodes, or set `csid.local` if these are nodes.",
         "server",
     ),
     "LIST_TOO_LONG": Advice(INGRESS, f"Shorten the list at the sender to {_MOST_SIDS} SIDs.", "server"),
     "PATHS_FULL": Advice(
         INGRESS,
-        "Look at the learned paths in `hawkwing status`: one source (a /64) gets a sixteenth of the table. "
-        "Paths without flows are removed by themselves.",
+        "Check the learned paths in `hawkwing status`: one source (a /64) can use a sixteenth of the table. "
+        "The agent removes paths without flows.",
         "server",
     ),
     "FLOWS_FULL": Advice(INGRESS, "Restart the server with a larger `--flows`.", "server"),
-    "NOT_STRIPPED": Advice(INGRESS, "Report it with a capture, the kernel's version and the driver."),
-    "TRUNCATED": Advice(BOTH, "Capture such a packet: its sender or a driver has cut it short."),
+    "NOT_STRIPPED": Advice(INGRESS, "Report it with a capture, the kernel version and the driver."),
+    "TRUNCATED": Advice(BOTH, "Capture such a packet: its sender or a driver has truncated it."),
     "TOO_BIG_PLAIN": Advice(
-        EGRESS, "Raise the MTU to 1280 bytes and the SRH at least, or shorten the segment list."
+        EGRESS, "Raise the MTU to at least 1280 bytes plus the SRH, or shorten the segment list."
     ),
     "TOO_BIG": Advice(
         EGRESS,
@@ -173,8 +173,8 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "NO_ROOM": Advice(
         BOTH,
-        "Look for other signs of a lack of memory (`dmesg`). Otherwise report it with the kernel's version "
-        "and the driver.",
+        "Check for other signs of low memory (`dmesg`). Otherwise report it with the kernel version and the "
+        "driver.",
     ),
 }
 
@@ -189,9 +189,9 @@ def _parts() -> Iterator[str]:
         "<!-- Made by `python -m lab.packages.texts`. -->\n"
         "# Reasons\n\n"
         "Each packet has one reason of kind *ok*, *unchanged* or *drop*, and any number of kind *info*.\n"
-        "`hawkwing drops` shows the counters, dropped packets first; `hawkwing drops --follow` shows every\n"
-        "two seconds what is new, with packets/s. `hawkwing status --json` has them as JSON, and the metric\n"
-        "`hawkwing_packets_total` has them as the label `reason`.\n\n"
+        "`hawkwing drops` shows the counters, dropped packets first; `hawkwing drops --follow` shows new\n"
+        "packets every two seconds, with packets/s. `hawkwing status --json` prints them as JSON, and the\n"
+        "metric `hawkwing_packets_total` has the reason as a label.\n\n"
         "With `--ingress-hook xdp`, a packet counted as `STRIPPED` by XDP is counted once more as\n"
         "`NO_ROUTING_HEADER` by tc.\n"
     )

@@ -1,4 +1,4 @@
-"""docs/configuration.md, the configuration reference, made from the models and their JSON schema."""
+"""docs/configuration.md, the configuration reference, generated from the models and their JSON schema."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     CsidBlock: "csid",
     Probes: "probes",
 }
-#: A value of each key, as a file has it.
+#: An example of each key.
 EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
     Config: {
         "client_ipv6_address": "fcbb:cc00:1::a",
@@ -82,13 +82,13 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "max_value": "20000",
     },
 }
-#: Rules between the keys of a mapping; what breaks them is refused.
+#: Rules between the keys of a mapping; a file that breaks one is refused.
 RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
     Config: (
-        "A client needs at least one service. A server needs nothing, and uses `sr_domain`, `csid` and "
-        "`labels` only.",
+        "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid` and "
+        "`labels`.",
         "Two services with the same address or name can't have the same port.",
-        "A SID has one label; several SIDs can have the same one. A container of several SIDs has none.",
+        "A SID has one label; several SIDs can have the same label. A container of several SIDs has none.",
     ),
     Probes: (),
     CsidBlock: (
@@ -126,14 +126,14 @@ def _parts() -> Iterator[str]:
     yield (
         "<!-- Made by `python -m lab.packages.texts`. -->\n"
         "# Configuration\n\n"
-        "The file is YAML, `/etc/hawkwing/config.yaml` unless `--config` names another one.\n"
-        "`hawkwing check` reports all errors with line and key. `hawkwing reload` applies a changed file:\n"
-        "only differences, and nothing if the file has an error. Editors check it with\n"
+        "The file is YAML. The default is `/etc/hawkwing/config.yaml`; `--config` sets another file.\n"
+        "`hawkwing check` reports all errors with line and key. `hawkwing reload` applies the changes in a\n"
+        "file, or nothing if the file has an error. Editors can check the file with\n"
         "[hawkwing.schema.json](hawkwing.schema.json).\n\n"
-        "A key without a value counts as absent. Keys that begin with `x-` are ignored, for anchors and\n"
-        "notes. All other unknown keys are errors.\n\n"
-        "An IPv6 address has no prefix length, brackets or zone ID. Link-local, multicast, unspecified,\n"
-        "loopback and IPv4-mapped addresses are errors.\n\n"
+        "A key without a value is ignored. Keys that begin with `x-` are ignored, too: use them for anchors\n"
+        "and notes. All other unknown keys are errors.\n\n"
+        "Write IPv6 addresses without prefix length, brackets or zone ID. Link-local, multicast,\n"
+        "unspecified, loopback and IPv4-mapped addresses are errors.\n\n"
         "```yaml\n# without a controller\n" + EXAMPLE + "```\n\n"
         "```yaml\n# with a controller\n" + WITH_CONTROLLER + "```\n"
     )
@@ -145,7 +145,7 @@ def _parts() -> Iterator[str]:
         yield "\n" + "".join(f"- {rule}\n" for rule in RULES[model])
     yield (
         "\n## Environment\n\n"
-        "Variables override the file. An empty variable counts as absent.\n\n| variable | key |\n|---|---|\n"
+        "Variables override the file. An empty variable is ignored.\n\n| variable | key |\n|---|---|\n"
     )
     for variable, place in ENVIRONMENT.items():
         yield f"| `{variable}` | `{'.'.join(map(str, place))}` |\n"
@@ -157,8 +157,8 @@ def _parts() -> Iterator[str]:
         f"| {MOST.applications:,} |\n"
         f"| different segment lists in `sid` and `paths` | {MOST.lists:,} |\n"
         f"| different sets of `paths` | {MOST.selections:,} |\n"
-        "\nThe agent makes its tables for twice what the file has at the start. A `reload` that needs more\n"
-        "is refused as a whole; a restart makes room.\n"
+        "\nAt its start the agent sizes its tables for twice the content of the file. It rejects a `reload`\n"
+        "that needs more; a restart allocates larger tables.\n"
     )
 
 
@@ -174,7 +174,7 @@ def _row(model: type[BaseModel], name: str, property_: Mapping[str, Any]) -> str
 
 
 def _form(schema: Mapping[str, Any]) -> str:
-    """What a value of this schema is, in words."""
+    """A description of a value with this schema."""
     if "anyOf" in schema:
         return _form(schema["anyOf"][0])
     if "$ref" in schema:
@@ -196,5 +196,5 @@ def _form(schema: Mapping[str, Any]) -> str:
 
 
 def _anchor(title: str) -> str:
-    """As GitHub makes it."""
+    """The anchor of a title on GitHub."""
     return re.sub("[^a-z0-9 -]", "", title.lower()).replace(" ", "-")

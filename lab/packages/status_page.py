@@ -1,4 +1,4 @@
-"""docs/status.md: what `status`, `drops` and `paths` print as JSON, made from hawkwing/status_model.py."""
+"""docs/status.md: the JSON of `status`, `drops` and `paths`, generated from hawkwing/status_model.py."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _HEAD = """\
 
 `hawkwing status --json` prints a list with one object for each agent of the network namespace: a
 [client](#client) or a [server](#server). [status.schema.json](status.schema.json) is its JSON schema
-(draft 7); the Debian package has it as `/usr/share/hawkwing/status.schema.json`. The keys below stay as they
-are within a major version. New keys may come: ignore those that you don't know. Texts that are sentences
+(draft 7); the Debian package installs it as `/usr/share/hawkwing/status.schema.json`. The keys below do not
+change within a major version. New keys may be added: ignore unknown keys. Texts that are sentences
 (`problem`, `error`, `warnings`, `trusted`, `reason`, `why`, `state` of a candidate, `notes`) may change.
 
 ```
@@ -39,7 +39,7 @@ sudo hawkwing paths --json --measure=5 wb.hawk.net 80
 ```
 
 `hawkwing drops --json` prints a list of [drops](#drops); `hawkwing drops --follow --json` prints one such
-object a line. `hawkwing paths --json` prints a list of [paths](#paths), one for each client.
+object per line. `hawkwing paths --json` prints a list of [paths](#paths), one for each client.
 """
 
 
@@ -57,7 +57,7 @@ def _section(model: type) -> str:
 def _rows(hints: dict[str, Any]) -> Iterator[str]:
     for name, hint in hints.items():
         kind, text = meaning(hint)
-        optional = " Not always there." if get_origin(hint) is NotRequired else ""
+        optional = " Optional." if get_origin(hint) is NotRequired else ""
         yield f"| `{name}` | {_words(kind)} | {text}{optional} |\n"
 
 

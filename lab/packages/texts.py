@@ -1,4 +1,4 @@
-"""Writes what is made from the sources: manual pages, completion, schema, references, dashboard."""
+"""Writes the generated files: manual pages, completion, schema, references, dashboard."""
 
 import sys
 from pathlib import Path

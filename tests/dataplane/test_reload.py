@@ -305,21 +305,21 @@ def test_a_path_of_the_controller_comes_through_during_a_reload(running: Callabl
         (
             large(17_000, services=2),
             "{file}:11: services.s1.ipv6_addresses: the file has 17,001 IPv6 addresses, "
-            "the running agent has room for 16,384: restart it to make room",
+            "the running agent has room for 16,384: restart it to get larger tables",
         ),
         (
             HEAD
             + "  many:\n    ipv6_addresses: ['fd00::99']\n    applications:\n"
             + "".join(f"      - {{port: {n + 1}, sid: [{SID}]}}\n" for n in range(40_000)),
             "{file}:9: services.many.applications: the file has 40,001 applications at addresses and names, "
-            "the running agent has room for 32,768: restart it to make room",
+            "the running agent has room for 32,768: restart it to get larger tables",
         ),
         (
             HEAD
             + "  many:\n    ipv6_addresses: ['fd00::99']\n    applications:\n"
             + "".join(f"      - {{port: {n + 1}, sid: [{sid(n)}]}}\n" for n in range(5_000)),
             "{file}:4104: services.many.applications[4094].sid: the file has 5,001 different segment lists, "
-            "the running agent has room for 4,095: restart it to make room",
+            "the running agent has room for 4,095: restart it to get larger tables",
         ),
         (
             "sr_domain: [" + ", ".join(f"fc0{n}::/16" for n in range(9)) + "]\n" + HEAD,
@@ -483,7 +483,7 @@ def test_more_addresses_of_the_host_than_there_is_room_for(
     agent.plane.set_local_addresses(all_of_them)
     (message,) = caplog.messages
     assert message.startswith(
-        "this host has 2 more addresses than the 2 that there is room for: their packets"
+        "this host has 2 more addresses than the 2 that the table can hold: their packets"
     )
     kept = {IPv6Address(key) for key in table.each_key()}
     assert len(kept) == 2

@@ -170,7 +170,7 @@ def test_a_renamed_interface_stays_the_same(pair: Pair) -> None:
     agent.says("eth0 has been renamed to lan0", 1.0)
     assert pair.steered()
     assert "eth0 has been renamed to lan0" in pair.hawkwing("status")
-    assert pair.refused("-i", "lan0").startswith("hawkwing: hawkwing client already runs on lan0 (process ")
+    assert pair.refused("-i", "lan0").startswith("hawkwing: hawkwing client already runs on lan0 (PID ")
     # What is called eth0 now is another one, which stays alone.
     pair.sh("ip link add eth0 type veth peer name eth0peer; ip link set eth0 up")
     pair.sh("tc qdisc del dev lan0 clsact")
@@ -196,7 +196,7 @@ def test_an_altname_is_the_same_interface(pair: Pair) -> None:
     pair.sh(f"ip link property add dev eth0 altname enp1s0 altname {long}; ip link add other type veth")
     agent = pair.agent("client", "-i", "enp1s0", "-i", "eth0").ready()
     for name in ("eth0", "enp1s0", long):
-        assert "hawkwing client already runs on eth0 (process " in pair.refused("-i", name)
+        assert "hawkwing client already runs on eth0 (PID " in pair.refused("-i", name)
     other = pair.agent("client", "-i", "other").ready()
     assert pair.steered()
     assert other.stop() == 0 and agent.stop() == 0
@@ -210,7 +210,7 @@ def test_two_agents_never_end_up_on_one_interface(pair: Pair) -> None:
     second = pair.agent("client", "-i", "lan1").ready()
     pair.sh("ip link del eth0")
     pair.rename("lan1", "eth0")
-    first.says(f"not attached: hawkwing client already runs on eth0 (process {second.process.pid})", 2.0)
+    first.says(f"not attached: hawkwing client already runs on eth0 (PID {second.process.pid})", 2.0)
     assert both_filters(pair)
     assert second.stop() == 0
     wait_until(lambda: both_filters(pair), 15.0, "the first one takes it over")
@@ -490,7 +490,7 @@ def test_an_interface_index_that_is_too_large_is_told_once(pair: Pair) -> None:
     pair.sh("ip link del eth0")
     pair.link(index=40000)
     agent = pair.agent().ready()
-    told = "warning: eth0 has the interface index 40000, next hops are looked up to 32767: packets go to"
+    told = "warning: eth0 has the interface index 40000, above 32767, the largest one for next hops"
     agent.says(told)
     assert told in pair.hawkwing("status")
     pair.sh("tc filter del dev eth0 egress")

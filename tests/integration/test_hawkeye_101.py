@@ -137,7 +137,9 @@ def test_a_query_that_crashes_the_controller_keeps_no_other_from_its_path(
     assert sent(capture, udp, "host-c", range(FIRST, FIRST + 1)) == [PATHS["host-c"]]
     said = next(line for line in client.output().splitlines() if "no path for" in line)
     who = f"b port {FIRST} at {B} (flex-algo(200))"
-    assert said.startswith(f"hawkwing: warning: no path for {who}: the stream ended when only this was asked")
+    assert said.startswith(
+        f"hawkwing: warning: no path for {who}: the stream ended when only this query was open"
+    )
     assert said.endswith("; next request in 5 s")
     assert manager.crashes and set(manager.crashes) == {2}
     assert len(manager.crashes) < 6

@@ -139,7 +139,7 @@ def test_second_agent_is_refused_and_the_first_stays(lab: Lab, agents: Agents, c
     file.write_text(BY_ADDRESS)
     result = lab.execute("host-a", [*HAWKWING, "client", "-i", "eth0", "--config", str(file)], check=False)
     assert result.returncode == 1
-    assert result.stderr.startswith("hawkwing: hawkwing client already runs on eth0 (process ")
+    assert result.stderr.startswith("hawkwing: hawkwing client already runs on eth0 (PID ")
     assert len(result.stderr.splitlines()) == 1
     http(lab, "http://wb.hawk.net/")
     assert_steered(capture.settled(tcp_port(80)))

@@ -132,7 +132,7 @@ def test_renewed_certificates_are_used_at_reload_and_at_the_next_connection(
     key.write_bytes(good[1])
     # The next attempt may be some seconds away.
     wait_until(lambda: answered(lab), 30.0, "the renewed certificate is used")
-    assert "hawkeye.tls: the files have changed, the new ones are used" in client.output()
+    assert "hawkeye.tls: the files have changed, using the new ones" in client.output()
     connections = client.output().count("connected to the controller")
     make("renewed", signer="ca")
     assert lab.execute("host-a", [*HAWKWING, "reload"]).stdout == "configuration reloaded\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.distributions.catalogue import named
-from lab.distributions.roots import MAKERS, RootError, Roots
+from lab.distributions.roots import RootError, Roots
 from lab.doctor import missing_features
 from lab.network import Lab
 from lab.packages import debian, machine
@@ -17,19 +17,22 @@ from lab.packages import image as images
 from lab.packages.machine import Machine
 from tests.integration.conftest import agents, capture, udp
 from tests.labs import running
+from tests.packages import builders
 from tests.packages.containers import Image
 
 __all__ = ["agents", "capture", "udp"]
 
+DISTRIBUTIONS = "HAWKWING_TEST_DISTRIBUTIONS"
+IMAGE = "HAWKWING_TEST_IMAGE"
+GIVEN = "given"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def able_machine() -> None:
-    """A lab, and root file systems."""
+    """One that can run a lab."""
     missing = missing_features(quick=True)
     if missing:
         pytest.skip("; ".join(missing))
-    if not any(map(shutil.which, MAKERS)):
-        pytest.skip("no mmdebstrap, no debootstrap: root file systems can't be made here")
 
 
 @pytest.fixture(scope="session")
@@ -40,12 +43,17 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our own archive of this state; or HAWKWING_TEST_IMAGE, the archive of another builder."""
-    if made := os.environ.get("HAWKWING_TEST_IMAGE"):
-        return Path(made)
-    options = images.Options(output=tmp_path_factory.mktemp("archive") / "hawkwing.oci.tar")
+def archive(builder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image of this state as an OCI archive, by each builder; or the one in HAWKWING_TEST_IMAGE."""
+    if builder == GIVEN:
+        return Path(os.environ[IMAGE])
+    if builder != images.OWN and not shutil.which(builder):
+        pytest.skip(f"no {builder}")
+    folder = tmp_path_factory.mktemp("archive")
     try:
+        if builder != images.OWN:
+            return builders.build(builder, folder)
+        options = images.Options(output=folder / "hawkwing.oci.tar")
         images.build(options)
     except RootError as error:
         pytest.skip(f"the image can't be built here: {error}")
@@ -59,10 +67,13 @@ def image(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of the package run for each distribution of HAWKWING_TEST_DISTRIBUTIONS; usually it is one."""
+    """Tests of the package run for each distribution, tests of the image for each builder."""
     if "distribution" in metafunc.fixturenames:
-        names = os.environ.get("HAWKWING_TEST_DISTRIBUTIONS", "debian13").split(",")
-        metafunc.parametrize("distribution", names, scope="session")
+        names = os.environ.get(DISTRIBUTIONS, ",".join(debian.USUAL)).split(",")
+        metafunc.parametrize("distribution", [name.strip() for name in names], scope="session")
+    if "builder" in metafunc.fixturenames:
+        names = [GIVEN] if IMAGE in os.environ else [images.OWN, *builders.NAMES]
+        metafunc.parametrize("builder", names, scope="session")
 
 
 def in_folder(variable: str, distribution: str) -> Path | None:
@@ -71,7 +82,7 @@ def in_folder(variable: str, distribution: str) -> Path | None:
     if not folder:
         return None
     word = debian.version_for(named(distribution)).partition("+")[2]
-    (found,) = Path(folder).glob(f"hawkwing_*+{word}_*.deb")
+    (found,) = Path(folder).glob(f"hawkwing_*+{word}[_+]*.deb")
     return found
 
 

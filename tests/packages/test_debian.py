@@ -118,14 +118,15 @@ def test_apt_installs_it_in_a_bare_root(distribution: str, package: Path, tmp_pa
         shutil.rmtree(chroot.root)
 
 
-def test_conffile_manual_and_completion_are_there(package: Path) -> None:
-    control = ["dpkg-deb", "--info", str(package), "conffiles"]
-    done = subprocess.run(control, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [f"/{CONFIG}"]
+def test_manual_and_completion_are_there_and_no_conffiles(package: Path) -> None:
+    """dpkg asks about conffiles, which stops upgrades that nobody watches."""
+    done = subprocess.run(["dpkg-deb", "--info", package], capture_output=True, text=True, check=True)
+    assert "postinst" in done.stdout and "conffiles" not in done.stdout
     listed = subprocess.run(["dpkg-deb", "--contents", package], capture_output=True, text=True, check=True)
     names = {line.split()[5].removeprefix(".") for line in listed.stdout.splitlines()}
     assert names >= {
         "/usr/bin/hawkwing",
+        "/usr/share/hawkwing/config.yaml",
         "/usr/share/man/man1/hawkwing.1.gz",
         "/usr/share/man/man5/hawkwing.yaml.5.gz",
         "/usr/share/bash-completion/completions/hawkwing",
@@ -145,6 +146,38 @@ def test_all_documents_are_there(package: Path, tmp_path: Path) -> None:
         assert (there / file.relative_to(PROJECT)).read_bytes() == file.read_bytes(), file.name
     for name, source in SCHEMAS.items():
         assert (tmp_path / "usr/share/hawkwing" / name).read_bytes() == (PROJECT / source).read_bytes()
+
+
+def test_a_configuration_that_is_there_before_the_package_stays(
+    lab: Lab, booted: Machine, root: Path, package: Path
+) -> None:
+    """As tools for many hosts do it; dpkg has nobody to ask."""
+    (root / CONFIG).parent.mkdir()
+    (root / CONFIG).write_text(BY_ADDRESS)
+    booted.succeed("dpkg", "-i", "/hawkwing.deb")
+    booted.succeed("systemctl", "enable", "--now", CLIENT)
+    booted.succeed("dpkg", "-i", newer(package, root))
+    assert (root / CONFIG).read_text() == BY_ADDRESS
+    assert booted.show(CLIENT, "ActiveState") == "active"
+    (root / CONFIG).unlink()
+    booted.succeed("dpkg", "-i", newer(package, root))
+    assert not (root / CONFIG).exists(), "an upgrade does not bring it back"
+    booted.succeed("systemctl", "stop", CLIENT)
+    assert filters(lab, "host-a") == ""
+
+
+def test_options_of_one_unit_go_before_those_of_all(installed: Machine, root: Path) -> None:
+    made = {"hawkwing": "--flows=1000", SERVER: "--flows=2000"}
+    for name, options in made.items():
+        (root / "etc/default" / name).write_text(f"HAWKWING_OPTIONS={options}\n")
+    try:
+        installed.succeed("systemctl", "start", SERVER)
+        (line,) = agents_inside(installed)
+        assert "--flows=2000" in line and "--flows=1000" not in line
+        installed.succeed("systemctl", "stop", SERVER)
+    finally:
+        for name in made:
+            (root / "etc/default" / name).unlink()
 
 
 def test_units_steer_reload_and_stop(
@@ -287,7 +320,7 @@ def test_an_upgrade_under_traffic_loses_nothing(
         try:
             wait_until(lambda: running.returned > 20, PATIENCE, "traffic")
             with ThreadPoolExecutor(1) as pool:
-                upgrade = pool.submit(installed.succeed, "dpkg", "--force-confold", "-i", file)
+                upgrade = pool.submit(installed.succeed, "dpkg", "-i", file)
                 # The captures hold some seconds of this traffic: they are read meanwhile.
                 wait_until(lambda: taps.count() and upgrade.done(), PATIENCE, "the upgrade", pause=0.5)
             upgrade.result()

@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,19 +15,12 @@ from lab.wire import Capture, tcp_port
 from tests.integration.conftest import filters
 from tests.integration.onwire import assert_steered
 from tests.integration.test_steering import BY_NAME, http
+from tests.packages.builders import Storage
 
 pytestmark = pytest.mark.skipif(not shutil.which("podman"), reason="no podman")
 
 SECCOMP = "deploy/seccomp.json"
 PRIVILEGED, SERVER, FEW = range(3)
-# As for crun: control groups of both versions are refused, even where none are made.
-_UNIFIED = 'mount -t cgroup2 none /sys/fs/cgroup; exec podman "$@"'
-# The usual limits are more than a machine without CAP_SYS_RESOURCE may set.
-_SETTINGS = """
-[containers]
-cgroups = "disabled"
-default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
-"""
 
 
 def documented() -> list[list[str]]:
@@ -38,27 +30,13 @@ def documented() -> list[list[str]]:
     return [shlex.split(command.replace("\\\n", " ")) for command in commands]
 
 
-class Podman:
+class Podman(Storage):
     """With images and containers of its own, below `folder`."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
+        super().__init__("podman", folder)
         self._lab = lab
-        self._folder = folder
-        self._options = ["--root", str(folder / "storage"), "--runroot", str(folder / "state")]
-        (folder / "containers.conf").write_text(_SETTINGS)
-        self._environment = {"CONTAINERS_CONF": str(folder / "containers.conf")}
         self.image = ""
-
-    def _command(self, *words: str) -> list[str]:
-        return ["sh", "-c", _UNIFIED, "podman", *self._options, *words]
-
-    def call(self, *words: str) -> str:
-        """What a command prints; it has to succeed."""
-        argv = ["unshare", "--mount", "--propagation=slave", "env"]
-        argv += [f"{name}={value}" for name, value in self._environment.items()]
-        done = subprocess.run([*argv, *self._command(*words)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
     def load(self, archive: Path) -> None:
         """The image of an archive."""
@@ -70,28 +48,26 @@ class Podman:
         """A `docker run` of the document, in a host, with these files; the container has the host's name."""
         there = {
             "/path/to/config:": f"{config}:",
-            "/run/hawkwing:": f"{self._folder}/run-{node}:",
+            "/run/hawkwing:": f"{self.folder}/run-{node}:",
             f"seccomp={SECCOMP}": f"seccomp={seccomp}",
         }
-        (self._folder / f"run-{node}").mkdir(exist_ok=True)
+        (self.folder / f"run-{node}").mkdir(exist_ok=True)
         said = []
         for word in words[2:]:
             for name, ours in there.items():
                 word = ours + word.removeprefix(name) if word.startswith(name) else word
             said.append(self.image if re.fullmatch(r"hawkwing:[\d.]+", word) else word)
-        argv = self._command("run", "--rm", f"--name={node}", *said)
-        return self._lab.start(node, f"podman-{node}", argv, self._environment)
+        argv = self.command("run", "--rm", f"--name={node}", *said)
+        return self._lab.start(node, f"podman-{node}", argv, self.environment)
 
 
 @pytest.fixture(scope="module")
 def loaded(lab: Lab, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     """Podman with the image; nothing of it is left."""
-    folder = tmp_path_factory.mktemp("podman")
-    made = Podman(lab, folder)
+    made = Podman(lab, tmp_path_factory.mktemp("podman"))
     made.load(archive)
     yield made
-    made.call("rmi", "--all", "--force")
-    shutil.rmtree(folder)
+    made.remove()
 
 
 @pytest.fixture

@@ -933,7 +933,7 @@ def test_warnings_for_the_example() -> None:
 def test_warnings_without_a_controller(here: Path) -> None:
     text = INTENTS + "          - {intent: low-latency, min_value: 1}\n      - {port: 81, sid: [fcbb::1]}\n"
     assert warnings(here, text) == [
-        "1: hawkeye: is not enabled: what HawkEye refuses matters only once it is",
+        "1: hawkeye: is not enabled: HawkEye's limits matter only once it is",
         f"5: {APP}: has intents but neither sid nor paths, and hawkeye is not enabled: its packets "
         "are not steered",
         f"5: {APP}: HawkEye refuses min_value on low-latency, it takes it only on high-bandwidth",

@@ -455,7 +455,7 @@ WARNINGS = [
     Row(
         "address without enabled",
         hawkeye(*ON[1:]),
-        ["2: warning: hawkeye.address: is set, but enabled is not: no controller is asked"],
+        ["2: warning: hawkeye.address: is set, but enabled is not: no controller is used"],
         hawkeye("enabled: false", *ON[1:]),
     ),
     Row(

@@ -44,9 +44,9 @@ BESIDE: dict[type[BaseModel], Keys] = {
 INTENTS = {"functions": "sfc", "flex_algo_number": "flex-algo"}
 #: Breaks a rule: the mapping of its section.
 BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
-    "A client needs at least one service. A server needs nothing, and uses `sr_domain`, `csid` and "
-    "`labels` only.": (Config, {}),
-    "A SID has one label; several SIDs can have the same one. A container of several SIDs has none.": (
+    "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid` and "
+    "`labels`.": (Config, {}),
+    "A SID has one label; several SIDs can have the same label. A container of several SIDs has none.": (
         Config,
         {"services": {"web": WEB}, "csid": {"block": "fcbb:bb00::/32"}, "labels": {"fcbb:bb00:1:2::": "r1"}},
     ),

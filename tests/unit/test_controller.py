@@ -524,7 +524,7 @@ async def test_a_controller_that_answers_nothing_is_told_once(monkeypatch: pytes
             await wait_until(lambda: len(host_a.notes) == 2, "the warning")
             assert host_a.notes[1] == (
                 f"the controller at [::1]:{port} has sent nothing for 0.2 s, and 2 queries are unanswered: "
-                "restart it if this goes on"
+                "restart it if this continues"
             )
             asked = len(hawkeye.requests)
             await wait_until(lambda: len(hawkeye.requests) > asked + 2, "asked again")

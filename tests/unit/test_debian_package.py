@@ -12,6 +12,7 @@ import pytest
 
 from hawkwing import __version__
 from lab.distributions.catalogue import named
+from lab.errors import LabError
 from lab.packages import debian
 
 PROJECT = Path(__file__).parents[2]
@@ -47,6 +48,21 @@ def test_documents_install_the_package_of_one_distribution() -> None:
     for pattern in found:
         built = [f"./dist/hawkwing_{debian.version_for(named(name))}_amd64.deb" for name in debian.USUAL]
         assert len([name for name in built if Path(name).match(pattern)]) == 1, pattern
+
+
+def test_a_revision_is_newer_and_older_than_the_next_releases() -> None:
+    first, second = (debian.version_for(named("debian12"), revision) for revision in (None, "2"))
+    versions = [
+        first,
+        second,
+        debian.version_for(named("debian12"), "10"),
+        debian.version_for(named("debian13")),
+    ]
+    for older, newer in pairwise(versions):
+        assert subprocess.run(["dpkg", "--compare-versions", older, "lt", newer]).returncode == 0
+    assert f"({second})" in debian.changelog(named("debian12"), 0, "2")
+    with pytest.raises(LabError, match="'2a' is not a revision, use a number"):
+        debian.run(debian.Options(revision="2a"))
 
 
 def test_the_changelog_is_debians() -> None:

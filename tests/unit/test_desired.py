@@ -152,6 +152,6 @@ def test_a_hundred_thousand_addresses_and_65000_lists_are_possible(
 def test_the_readme_has_the_limits() -> None:
     text = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
     assert (
-        f"A file may have {MOST.addresses:,} addresses, {MOST.names:,} names, {MOST.lists:,} segment lists, "
+        f"A file can have {MOST.addresses:,} addresses, {MOST.names:,} names, {MOST.lists:,} segment lists, "
         f"and {MOST.applications:,} applications"
     ) in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shlex
@@ -43,7 +44,11 @@ def test_containerlab_takes_it(made: dict[str, Any]) -> None:
     if SCHEMA not in os.environ:
         pytest.skip(f"no schema of containerlab: {SCHEMA} is not set")
     schema = json.loads(Path(os.environ[SCHEMA]).read_text())
-    assert [one.message for one in validators.validator_for(schema)(schema).iter_errors(made)] == []
+    validator = validators.validator_for(schema)(schema)
+    assert [one.message for one in validator.iter_errors(made)] == []
+    wrong = copy.deepcopy(made)
+    wrong["topology"]["nodes"]["host-a"]["network-modes"] = "none"
+    assert not validator.is_valid(wrong)
 
 
 def test_the_clients_labels_are_the_nodes_names(tmp_path: Path) -> None:

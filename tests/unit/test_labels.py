@@ -318,7 +318,7 @@ def test_trace() -> None:
     assert [row.split()[1:3] for row in rows] == [["r1", f"({R1})"], [str(R2), "0%"], ["r3", f"({R3})"]]
     assert trace.verdict(NAMED, lanes, 2) == (
         f"the path fails at segment 3 (r3): no answer, segment 2 ({R2}) answers; the router is down or has "
-        f"no such SID, or the way between {R2} and r3 is broken"
+        f"no such SID, or the path between {R2} and r3 is broken"
     )
     assert trace.report(NAMED, lanes, 2, [], [], None)["segments"][2]["sid"] == str(R3)
 

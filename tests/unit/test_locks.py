@@ -79,7 +79,7 @@ def test_never_two_inside(work: object, tmp_path: Path, monkeypatch: pytest.Monk
 def test_claimed_by_another_it_names_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAWKWING_RUN", str(tmp_path / "run"))
     claim = Claim("client", "eth0")
-    with pytest.raises(DataplaneError, match=rf"already runs on eth0 \(process {os.getpid()}\)"):
+    with pytest.raises(DataplaneError, match=rf"already runs on eth0 \(PID {os.getpid()}\)"):
         Claim("client", "eth0")
     claim.release()
     Claim("client", "eth0").release()

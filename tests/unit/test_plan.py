@@ -140,7 +140,7 @@ def too_much(line: int, key: str, what: str, most: int) -> str:
     """The sentence."""
     return (
         f"hawk.yaml:{line}: {key}: the file has {what}, "
-        f"the running agent has room for {most}: restart it to make room"
+        f"the running agent has room for {most}: restart it to get larger tables"
     )
 
 

@@ -183,14 +183,14 @@ ALIVE, DEAD = tally(0.001), tally(lost=2)
             None,
             1,
             f"the path fails at segment 2 ({R2}): no answer, segment 1 ({R1}) answers; the router is down or "
-            f"has no such SID, or the way between {R1} and {R2} is broken",
+            f"has no such SID, or the path between {R1} and {R2} is broken",
         ),
         (
             (DEAD, DEAD, DEAD),
             None,
             0,
             f"the path fails at segment 1 ({R1}): no answer; the router is down or has no such SID, "
-            f"or the way to {R1} and back is broken",
+            f"or the path to {R1} and back is broken",
         ),
         ((tally(), tally(), tally()), None, None, "interrupted before the first answer"),
         ((ALIVE, tally(), tally()), None, None, "interrupted: not all segments were probed"),

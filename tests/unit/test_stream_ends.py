@@ -147,7 +147,7 @@ def test_what_is_not_taken_is_in_the_log_for_debugging(told: Told, caplog: pytes
     told.answer(LATENCY)
     begin = f"ignored from {WHERE}:"
     assert caplog.messages == [
-        f"{begin} a result that is no answer to a query",
+        f"{begin} a result without a valid request",
         f"{begin} a path that was not requested: {JITTER}",
         f"{begin} the path for web (low-latency): the SID :: is the unspecified address",
         f"{begin} the controller has no path for web (low-latency)",
@@ -195,7 +195,7 @@ def test_a_minute_without_any_answer_is_told_once(told: Told) -> None:
     told.stream._tell_of_silence()
     told.now += 100
     told.stream._tell_of_silence()
-    sentence = f"{WHERE} has sent nothing for 60 s, and one query is unanswered: restart it if this goes on"
+    sentence = f"{WHERE} has sent nothing for 60 s, and one query is unanswered: restart it if this continues"
     assert told.notes == [sentence]
 
 
@@ -276,7 +276,7 @@ def test_a_broken_stream_is_blamed_on_a_query_the_second_time(told: Told) -> Non
     told.stream._failed(LOST)
     told.counts(connections=2, failures=2, refused=1)
     assert told.notes == [
-        "no path for web (low-latency): the stream ended when only this was asked "
+        "no path for web (low-latency): the stream ended when only this query was open "
         "(connection lost: Socket closed); next request in 5 s"
     ]
 

@@ -147,7 +147,7 @@ def test_renewed_files_are_used_at_the_next_connection(
     make_certificate(renewable, "client", signer="ca")
     renewed()
     assert renewed.contents == read_contents(tls) != before
-    assert caplog.messages == ["hawkeye.tls: the files have changed, the new ones are used"]
+    assert caplog.messages == ["hawkeye.tls: the files have changed, using the new ones"]
 
 
 def test_while_the_files_are_half_written_those_before_are_used(
@@ -162,7 +162,7 @@ def test_while_the_files_are_half_written_those_before_are_used(
     (message,) = caplog.messages
     assert message == (
         f"hawkeye.tls.certificate: {renewable}/client.pem has no certificate in PEM form; "
-        "the credentials before are used"
+        "the previous credentials are still used"
     )
     make_certificate(renewable, "client", signer="ca")
     renewed()
