@@ -12,11 +12,10 @@ _TIMES, _SECONDS = 3, 60.0
 _MOST_REMEMBERED = 1000
 
 
-class Repetitions(logging.Filter):
-    """Lets a line through three times a minute; after that it says how often it was left out."""
+class Repetitions:
+    """A filter that lets a line through three times a minute; then it says how often it was left out."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
         self._now = now
         #: Of each line: when its minute began, how often it came, how often it was left out.
         self._seen: dict[tuple[int, str], tuple[float, int, int]] = {}

@@ -25,6 +25,5 @@ MOST = Room(
     applications=1 << 19,
     lists=(1 << 17) - 1,
     selections=1 << 15,
-    queries=1 << 19,
 )
 """What any file may have. Addresses that are learned from names come in addition."""
