@@ -47,6 +47,7 @@ def test_what_is_counted() -> None:
     asked = Config(hawkeye=Hawkeye(enabled=True, address=address(9), port=1), services=services)
     assert needs_of(asked) == Room(addresses=2, names=1, applications=10, lists=2, queries=3)
     assert needs_of(Config(services=services)).queries == 0
+    assert needs_of(Config()) == Room(), "nothing is asked for, nothing is needed"
     desired = Desired.of(asked)
     assert desired.lists() == {(sid(1),), (sid(2),)}
     assert list(desired.services_at(address(1), {"a.example"})) == ["a", "a", "b"]
@@ -144,13 +145,16 @@ def test_a_hundred_thousand_addresses_and_65000_lists_are_possible(
 ) -> None:
     path = tmp_path / "big.yaml"
     path.write_text(file_of(**many))
-    begun = time.monotonic()
+    begun = time.process_time()
     assert main(["check", str(path)]) == 0, capsys.readouterr().err
-    assert time.monotonic() - begun < 60
+    assert time.process_time() - begun < 60
 
 
-def test_the_readme_has_the_limits() -> None:
-    text = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+def test_readme_and_reference_have_the_limits() -> None:
+    project = Path(__file__).parents[2]
+    rows = (project / "docs" / "configuration.md").read_text().splitlines()
+    assert f"| different sets of `paths` | {MOST.selections:,} |" in rows
+    text = " ".join((project / "README.md").read_text().split())
     assert (
         f"A file can have {MOST.addresses:,} addresses, {MOST.names:,} names, {MOST.lists:,} segment lists, "
         f"and {MOST.applications:,} applications"
