@@ -11,7 +11,7 @@ from hawkwing import control
 from hawkwing.errors import HawkwingError
 from hawkwing.labels import path_of
 from hawkwing.probing.rtt import shown
-from hawkwing.status import health_behind, rate_behind, tcp_behind
+from hawkwing.status import rate_behind, state_and_health, tcp_behind
 
 if TYPE_CHECKING:
     from hawkwing.probing.measure import Key
@@ -121,7 +121,7 @@ def _binding(binding: Answer) -> Iterator[str]:
     for one in binding["candidates"]:
         if "share_percent" in one:
             state = f"{one['share_percent']:.0f} % of flows, " if one["in_use"] else "not in use: "
-            state += one["state"] + health_behind(one["health"])
+            state += state_and_health(one)
             if "preference" in one:
                 state += f"; preference {one['preference']}, weight {one['weight']}"
             state += f"; {one['packets']} packets{tcp_behind(one['tcp'])}"

@@ -285,7 +285,7 @@ def _binding_lines(binding: Mapping[str, Any], rates: Mapping[str, float] | None
             f"{tcp_behind(one['tcp'])})"
         )
     for one in binding["standby"]:
-        yield f"      0 %  {path_of(one)}  ({one['state']}{health_behind(one['health'])})"
+        yield f"      0 %  {path_of(one)}  ({state_and_health(one)})"
 
 
 def health_behind(health: Mapping[str, Any]) -> str:
@@ -298,6 +298,12 @@ def health_behind(health: Mapping[str, Any]) -> str:
     if health["jitter_ms"] is not None:
         told += f", jitter {health['jitter_ms']:.3g} ms"
     return told if health["loss_percent"] is None else f"{told}, loss {health['loss_percent']:.3g} %"
+
+
+def state_and_health(path: Mapping[str, Any]) -> str:
+    """Whether one of several paths is in use, and what probes tell of it; the same is not said twice."""
+    told = health_behind(path["health"])
+    return path["state"] + ("" if told.removeprefix(", ") in path["state"] else told)
 
 
 def tcp_behind(tcp: Mapping[str, Any]) -> str:

@@ -40,12 +40,14 @@ services:
     domain_name: wb.hawk.net
     applications:
       - port: 80
-        sid: [{sids}]
+        {paths}
 {intents}"""
 _CONTROLLER = "hawkeye: {{enabled: true, address: {address}, port: {port}}}\n"
 _LOW_LATENCY = "        intents: [{intent: low-latency}]\n"
 _THROUGH_FIREWALL = "        intents: [{intent: sfc, functions: [fw]}]\n"
 _CHOSEN = ("vpp1", "vpp3", "vpp5", "vpp6")
+_OTHER = ("vpp1", "vpp2", "vpp4", "vpp6")
+_PROBES = "probes: {interval: 20}\n"
 _FAST_LINK = "vpp2-vpp4"
 _SLOW = 80000
 _COMPILING = "compiling"
@@ -204,14 +206,56 @@ class _Show:
         for name, count in self._seen_by_firewalls().items():
             more = count - seen_before[name]
             self._console.print(f"{name} counted {more} packets, with replies")
+        self._leave_a_dead_path()
 
-    def _configure(self, intents: str, controller: str | None = None) -> None:
+    def _leave_a_dead_path(self) -> None:
+        """Two paths with probes, and a router on the preferred one that drops packets without a word."""
+        router = _OTHER[2]
+        if self._lab.topology.router(router).router != "linux":
+            return
+        self._configure(intents=_PROBES, controller="", several=True)
+        self._reload()
+        wait_until(
+            lambda: self._sids(router) <= self._sids_sent(), _PATH_WITHIN, "the preferred path to be in use"
+        )
+        drop = ["blackhole", f"{self._lab.topology.router(router).sid}/128", "metric", "1"]
+        self._lab.execute(router, ["ip", "-6", "route", "add", *drop])
+        try:
+            self._console.print(f"\n[bold]{router} drops all packets[/], and nobody says so")
+            wait_until(
+                lambda: not self._sids(router) & self._sids_sent(), _PATH_WITHIN, "the dead path to be left"
+            )
+            requests, _replies = self._fetch()
+            self._tell("6. Two candidate paths with probes: the other one is in use", requests)
+            asked = ["hawkwing", "paths", "wb.hawk.net", "80"]
+            told = self._lab.execute("host-a", [sys.executable, "-m", *asked])
+            self._console.print(f"host-a$ {' '.join(asked)}\n{told.stdout.strip()}", markup=False)
+        finally:
+            self._lab.execute(router, ["ip", "-6", "route", "del", *drop])
+
+    def _sids(self, *routers: str) -> set[str]:
+        return {str(self._lab.topology.router(name).sid) for name in routers}
+
+    def _sids_sent(self) -> set[str]:
+        """Of the first packet of a request, which may have no answer."""
+        requests, _replies = _fetch(self._lab, self._capture, None, check=False)
+        return set(segments(requests[0])) if requests else set()
+
+    def _configure(self, intents: str, controller: str | None = None, several: bool = False) -> None:
         host = self._lab.hawkeye
         assert host.hawkeye is not None
         if controller is None:
             controller = _CONTROLLER.format(address=host.address, port=host.hawkeye.port)
-        sids = ", ".join(str(self._lab.topology.router(name).sid) for name in _CHOSEN)
-        self._config.write_text(_FILE.format(controller=controller, sids=sids, intents=intents))
+        chosen, other = (
+            ", ".join(str(self._lab.topology.router(name).sid) for name in names)
+            for names in (_CHOSEN, _OTHER)
+        )
+        paths = f"sid: [{chosen}]"
+        if several:
+            paths = (
+                f"paths: [{{name: lower, sid: [{chosen}]}}, {{name: upper, sid: [{other}], preference: 200}}]"
+            )
+        self._config.write_text(_FILE.format(controller=controller, paths=paths, intents=intents))
 
     def _start_agents(self) -> Process:
         hawkwing = [sys.executable, "-m", "hawkwing"]
@@ -264,10 +308,12 @@ def _links(packets: Sequence[Captured]) -> list[str]:
     return [packet.link for packet in packets]
 
 
-def _fetch(lab: Lab, capture: Capture, console: Console | None) -> tuple[list[Captured], list[Captured]]:
+def _fetch(
+    lab: Lab, capture: Capture, console: Console | None, check: bool = True
+) -> tuple[list[Captured], list[Captured]]:
     """The first packet of a request and of its reply on every link."""
     capture.forget()
-    result = lab.execute("host-a", ["curl", "-sS", "-m", f"{patient(5):g}", _URL])
+    result = lab.execute("host-a", ["curl", "-sS", "-m", f"{patient(5):g}", _URL], check=check)
     if console is not None:
         console.print(f"\nhost-a$ curl {_URL}\n[green]{result.stdout.strip()}[/]")
     packets = capture.packets(tcp_port(_PORT))

@@ -17,6 +17,7 @@ from hawkwing.status import (
     lines,
     of_tasks,
     rate_text,
+    state_and_health,
     tcp_behind,
     trust_sentence,
 )
@@ -315,6 +316,12 @@ def test_what_probes_tell_of_a_path(
         "loss_percent": loss,
     }
     assert health_behind(health) == shown
+
+
+def test_what_a_state_says_is_not_said_twice() -> None:
+    dead, alive = (health_of(Health(state, 7, 0.001), None) for state in ("dead", "alive"))
+    assert state_and_health({"state": "no probe comes back", "health": dead}) == "no probe comes back"
+    assert state_and_health({"state": "in use", "health": alive}) == "in use, round trip 1 ms"
 
 
 def test_what_connections_tell_of_a_path() -> None:
