@@ -302,8 +302,8 @@ def health_behind(health: Mapping[str, Any]) -> str:
 
 def state_and_health(path: Mapping[str, Any]) -> str:
     """Whether one of several paths is in use, and what probes tell of it; the same is not said twice."""
-    told = health_behind(path["health"])
-    return path["state"] + ("" if told.removeprefix(", ") in path["state"] else told)
+    state, told = str(path["state"]), health_behind(path["health"])
+    return state if told.removeprefix(", ") in state else state + told
 
 
 def tcp_behind(tcp: Mapping[str, Any]) -> str:
