@@ -11,11 +11,14 @@ import os
 import socket
 import stat
 import struct
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
-_LONGEST_NAME = 100
+_FAMILY = b"\0hawkwing"
+_LONGEST_ADDRESS = 108
+"""Bytes in struct sockaddr_un."""
+_CREDENTIALS = struct.Struct("=iII")
 
 
 class Lock:
@@ -24,24 +27,22 @@ class Lock:
     def __init__(self, path: Path, wait: bool = True) -> None:
         self.path = path
         while True:
-            self._file = locked_file(path, wait)
-            try:
-                self._address = _address(path)
-                return
-            except BlockingIOError:
-                # The file was removed, but its process still has the lock.
-                self._file.close()
-                if not wait:
-                    raise
-                _wait_for_holder(path)
-            except BaseException:
-                self._file.close()
-                raise
+            with ExitStack() as undone:
+                self._file = undone.enter_context(locked_file(path, wait))
+                try:
+                    self._address = _address(path)
+                    undone.pop_all()
+                    return
+                except BlockingIOError:
+                    # The file was removed, but its process still has the lock.
+                    if not wait:
+                        raise
+            _wait_for_holder(path)
 
     def write(self, text: str) -> None:
         """Writes text to the file, for other processes."""
         os.ftruncate(self._file.fileno(), 0)
-        os.pwrite(self._file.fileno(), text.encode(), 0)
+        os.write(self._file.fileno(), text.encode())
 
     def release(self) -> None:
         """Releases the lock and removes its file."""
@@ -58,29 +59,25 @@ def holder_of(path: Path) -> int | None:
 
 
 def _name(path: Path) -> bytes:
-    text = str(path.absolute())
-    if len(os.fsencode(text)) > _LONGEST_NAME:
-        text = hashlib.sha256(os.fsencode(text)).hexdigest()
-    return b"\0hawkwing" + os.fsencode(text)
+    name = os.fsencode(path.absolute())
+    if len(_FAMILY) + len(name) > _LONGEST_ADDRESS:
+        name = hashlib.sha256(name).hexdigest().encode()
+    return _FAMILY + name
 
 
 def _address(path: Path) -> socket.socket:
-    taken = socket.socket(socket.AF_UNIX)
-    try:
-        taken.bind(_name(path))
-        taken.listen()
-    except OSError:
-        with socket.socket(socket.AF_UNIX) as asking:
-            reached = _reached(asking, path)
-            # Other users can take any address, to block us.
-            if reached and _peer(asking)[1] not in (0, os.geteuid()):
-                return taken
-        taken.close()
-        raise BlockingIOError(f"{path} is locked") from None
-    except BaseException:
-        taken.close()
-        raise
-    return taken
+    with ExitStack() as undone:
+        taken = undone.enter_context(socket.socket(socket.AF_UNIX))
+        try:
+            taken.bind(_name(path))
+            taken.listen()
+        except OSError:
+            with socket.socket(socket.AF_UNIX) as asking:
+                # Other users can take any address, to block us.
+                if not _reached(asking, path) or _peer(asking)[1] in (0, os.geteuid()):
+                    raise BlockingIOError(f"{path} is locked") from None
+        undone.pop_all()
+        return taken
 
 
 def _reached(asking: socket.socket, path: Path) -> bool:
@@ -93,7 +90,8 @@ def _reached(asking: socket.socket, path: Path) -> bool:
 
 def _peer(asking: socket.socket) -> tuple[int, int]:
     """Process and user at the other end (SO_PEERCRED)."""
-    pid, uid, _gid = struct.unpack("=iII", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    told = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _gid = _CREDENTIALS.unpack(told)
     return pid, uid
 
 
@@ -120,14 +118,12 @@ def locked_file(path: Path, wait: bool = True) -> IO[str]:
                 raise
             # The folder was removed with the previous lock.
             continue
-        try:
+        with ExitStack() as undone:
+            undone.enter_context(file)
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if _is_there(file, path):
+                undone.pop_all()
                 return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
 
 
 def _is_in_the_way(folder: Path) -> bool:

@@ -12,11 +12,10 @@ _TIMES, _SECONDS = 3, 60.0
 _MOST_REMEMBERED = 1000
 
 
-class Repetitions(logging.Filter):
-    """Passes a line three times a minute; later it reports how often it was suppressed."""
+class Repetitions:
+    """A filter that passes a line three times a minute; later it reports how often it was suppressed."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
         self._now = now
         #: For each line: start of its minute, number of occurrences, number of suppressed ones.
         self._seen: dict[tuple[int, str], tuple[float, int, int]] = {}

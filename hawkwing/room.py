@@ -25,6 +25,5 @@ MOST = Room(
     applications=1 << 19,
     lists=(1 << 17) - 1,
     selections=1 << 15,
-    queries=1 << 19,
 )
 """Limits of a file. Addresses that are learned from names are counted in addition."""

@@ -89,6 +89,8 @@ EQUIVALENT[
 EQUIVALENT["hawkwing/locks.py", "self.path.unlink(missing_ok=True)", "self.path.unlink(missing_ok=False)"] = (
     "the error would be suppressed"
 )
+EQUIVALENT["hawkwing/locks.py", "asking.recv(1)", "asking.recv(2)"] = "nobody sends anything"
+EQUIVALENT["hawkwing/logs.py", "super().__init__()", "(left out)"] = "its base class keeps nothing it needs"
 
 _DIGEST = (
     "return hashlib.sha256('\\x00'.join((' '.join(words) for words in texts)).encode()).hexdigest()[:16]"

@@ -19,6 +19,7 @@ from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.queries import FORMER_ANSWERS
 from hawkwing.steering import GRACE, Steering
 from hawkwing.tasks import Supervisor
+from lab.wait import PATIENCE
 from tests.schemas import assert_as_described
 
 SOURCE, CONTROLLER, SID = IPv6Address("fd00::1"), IPv6Address("fd00::9"), IPv6Address("fcbb:bb00:1::2")
@@ -401,7 +402,7 @@ def test_leaving_with_queries_still_to_be_sent_ends_at_once() -> None:
         talk = asyncio.create_task(stream._converse(call))  # type: ignore[arg-type]
         await asyncio.sleep(0.01)
         talk.cancel()
-        done, _ = await asyncio.wait({talk}, timeout=1)
+        done, _ = await asyncio.wait({talk}, timeout=PATIENCE)
         assert done and talk.cancelled()
         assert len(call.requests) == 1
 

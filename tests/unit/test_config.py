@@ -794,10 +794,10 @@ def test_a_file_without_end(here: Path) -> None:
 def test_aliases_that_multiply_end_soon(here: Path) -> None:
     lines = ["l0: &l0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 12)]
-    begin = time.monotonic()
+    begin = time.process_time()
     (problem,) = problems(here, "\n".join(lines) + "\n")
     assert problem.endswith("repeats too much through aliases")
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_merges_that_multiply_end_soon(here: Path) -> None:

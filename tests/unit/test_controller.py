@@ -28,6 +28,7 @@ from hawkwing.controller.messages import query_of, sids_of, to_request
 from hawkwing.controller.stream import ControllerStream
 from hawkwing.intents import Intent, IntentType, PathQuery
 from lab import protoc
+from lab.wait import PATIENCE
 
 LOOPBACK = IPv6Address("::1")
 HOST_A = IPv6Address("2001:cafe:a::a")
@@ -57,12 +58,12 @@ def entry(asked: PathQuery, *sids: IPv6Address, error: str | None = None) -> Ent
     )
 
 
-async def wait_until(ready: Callable[[], Any], why: str, seconds: float = 5.0) -> None:
-    """Polls until `ready()` is true; fails with `why` after `seconds`."""
+async def wait_until(ready: Callable[[], Any], why: str) -> None:
+    """Polls until `ready()` is true; fails with `why` if it never is."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
+    end = loop.time() + PATIENCE
     while not ready():
-        assert loop.time() < end, f"{why}: not within {seconds:g} s"
+        assert loop.time() < end, f"{why}: not within {PATIENCE:g} s"
         await asyncio.sleep(0.002)
 
 
@@ -109,8 +110,8 @@ async def agent(port: int, *wanted: PathQuery) -> AsyncIterator[Agent]:
         yield made
     finally:
         running.cancel()
-        done, _ = await asyncio.wait({running}, timeout=1)
-        assert done, "the stream did not end within 1 s of being cancelled"
+        done, _ = await asyncio.wait({running}, timeout=PATIENCE)
+        assert done, "the stream did not end although it was cancelled"
         assert running.cancelled()
 
 
@@ -561,6 +562,6 @@ async def test_cancelling_in_the_very_moment_of_an_awaited_answer_ends_the_strea
         )
         stream.change([LATENCY, JITTER], [])
         running = asyncio.create_task(stream.run())
-        done, _ = await asyncio.wait({running}, timeout=2)
+        done, _ = await asyncio.wait({running}, timeout=PATIENCE)
         assert done, "the stream still runs"
         assert running.cancelled()

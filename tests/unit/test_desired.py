@@ -144,9 +144,9 @@ def test_a_hundred_thousand_addresses_and_65000_lists_are_possible(
 ) -> None:
     path = tmp_path / "big.yaml"
     path.write_text(file_of(**many))
-    begun = time.monotonic()
+    begun = time.process_time()
     assert main(["check", str(path)]) == 0, capsys.readouterr().err
-    assert time.monotonic() - begun < 60
+    assert time.process_time() - begun < 60
 
 
 def test_the_readme_has_the_limits() -> None:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from fake_hawkeye.control import Control
+from lab.wait import PATIENCE
 from tests.unit.test_fake_hawkeye import LATENCY, Client, Program, wait_until
 from tests.unit.test_fake_hawkeye_sessions import FAST, NEVER, WIDE, write_topology
 
@@ -145,7 +146,7 @@ def test_it_answers_what_does_not_crash_it(started: Started, intents: list[dict[
 def test_it_crashes_as_a_whole(started: Started, tmp_path: Path) -> None:
     client, other = started.client(), started.client()
     client.ask(LATENCY, source="fcbb:cc00:2::77")
-    _, errors = started.program.process.communicate(timeout=5)
+    _, errors = started.program.process.communicate(timeout=PATIENCE)
     assert started.program.process.returncode == 2
     assert errors == "panic: the path from site-b to itself has no links\n"
     assert [one.error()[0] for one in (client, other)] == [grpc.StatusCode.UNAVAILABLE] * 2
@@ -159,6 +160,6 @@ def test_it_crashes_as_a_whole(started: Started, tmp_path: Path) -> None:
 
 def test_another_release_is_not_known(tmp_path: Path) -> None:
     program = Program(tmp_path, like="2.0")
-    _, errors = program.process.communicate(timeout=5)
+    _, errors = program.process.communicate(timeout=PATIENCE)
     assert program.process.returncode == 2
     assert "--like: invalid choice: '2.0'" in errors

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from fake_hawkeye.control import Control
+from lab.wait import PATIENCE
 from tests.unit.test_fake_hawkeye import BOTH, LATENCY, Client, Program, wait_until
 
 HAWK = Path(__file__).parents[2] / "lab" / "hawk.yaml"
@@ -385,7 +386,7 @@ def test_it_can_die_and_be_started_again(start: Callable[..., Program]) -> None:
     assert asked(client, LATENCY) == FAST
     with Control(program.control_path) as control:
         control.die()
-    assert program.process.wait(timeout=5) == -signal.SIGKILL
+    assert program.process.wait(timeout=PATIENCE) == -signal.SIGKILL
     assert client.error()[0] is grpc.StatusCode.UNAVAILABLE
     client.close()
     again = start(port=program.port)
@@ -412,13 +413,13 @@ def test_a_wrong_topology_is_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("name: x\nnodes: {}\nlinks: []\n")
     program = Program(tmp_path, topology=file)
-    _, errors = program.process.communicate(timeout=5)
+    _, errors = program.process.communicate(timeout=PATIENCE)
     assert program.process.returncode == 1
     assert errors == f"fake_hawkeye: {file}:2: nodes: is empty\n"
 
 
 def test_it_needs_a_source_of_paths(tmp_path: Path) -> None:
     program = Program(tmp_path, batch=0)
-    _, errors = program.process.communicate(timeout=5)
+    _, errors = program.process.communicate(timeout=PATIENCE)
     assert program.process.returncode == 2
     assert errors.endswith("--topology or --table is required\n")

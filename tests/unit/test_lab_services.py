@@ -23,6 +23,7 @@ import pytest
 from lab.services.dns import Responder, ZoneError, load_zone, zone_text
 from lab.services.web import pattern
 from lab.topology import load_topology
+from lab.wait import PATIENCE, patient, wait_until
 
 ROOT = Path(__file__).parents[2]
 HAWK = ROOT / "lab" / "hawk.yaml"
@@ -272,17 +273,10 @@ class Running(NamedTuple):
     errors: Path
 
     def wait_for_error(self, text: str) -> None:
-        wait_until(lambda: text in self.errors.read_text(), f"{text!r} on stderr")
+        wait_until(lambda: text in self.errors.read_text(), PATIENCE, f"{text!r} on stderr")
 
 
 Start = Callable[..., Running]
-
-
-def wait_until(predicate: Callable[[], bool], why: str, timeout: float = 10) -> None:
-    deadline = time.monotonic() + timeout
-    while not predicate():
-        assert time.monotonic() < deadline, f"waited {timeout} s for {why}"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -321,14 +315,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def run(service: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"lab.services.{service}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=20, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False)
 
 
 def assert_ends_at_once(running: Running) -> None:
     begun = time.monotonic()
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(timeout=5) == 0
-    assert time.monotonic() - begun < 1
+    assert running.process.wait(timeout=PATIENCE) == 0
+    assert time.monotonic() - begun < patient(10), "it waited for somebody"
     assert "Traceback" not in running.errors.read_text()
 
 
@@ -340,21 +334,21 @@ class TestDnsProgram:
 
     def test_udp_and_tcp(self, server: Running) -> None:
         query = dns.message.make_query("www.hawk.net", "AAAA")
-        over_udp = dns.query.udp(query, "::1", port=server.port, timeout=5)
-        over_tcp = dns.query.tcp(query, "::1", port=server.port, timeout=5)
+        over_udp = dns.query.udp(query, "::1", port=server.port, timeout=PATIENCE)
+        over_tcp = dns.query.tcp(query, "::1", port=server.port, timeout=PATIENCE)
         assert answers(over_udp) == answers(over_tcp)
         assert len(answers(over_udp)) == 2
 
     def test_truncated_over_udp_whole_over_tcp(self, server: Running) -> None:
         query = dns.message.make_query("many.hawk.net", "AAAA")
-        response, used_tcp = dns.query.udp_with_fallback(query, "::1", port=server.port, timeout=5)
+        response, used_tcp = dns.query.udp_with_fallback(query, "::1", port=server.port, timeout=PATIENCE)
         assert used_tcp
         assert len(answers(response)) == 100
 
     def test_many_messages_on_one_connection(self, server: Running) -> None:
         queries = [dns.message.make_query(f"{name}.hawk.net", "AAAA") for name in ("wb", "www", "missing")]
         wires = [query.to_wire() for query in queries]
-        with socket.create_connection(("::1", server.port), timeout=5) as connection:
+        with socket.create_connection(("::1", server.port), timeout=PATIENCE) as connection:
             connection.sendall(b"".join(struct.pack("!H", len(wire)) + wire for wire in wires))
             stream = connection.makefile("rb")
             for query in queries:
@@ -365,26 +359,26 @@ class TestDnsProgram:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
             for wire in (b"", b"\x00", b"\xff" * 40):
                 client.sendto(wire, ("::1", server.port))
-        with socket.create_connection(("::1", server.port), timeout=5) as connection:
+        with socket.create_connection(("::1", server.port), timeout=PATIENCE) as connection:
             connection.sendall(b"\xff\xff half a message")
         query = dns.message.make_query("wb.hawk.net", "AAAA")
-        assert answers(dns.query.udp(query, "::1", port=server.port, timeout=5))
+        assert answers(dns.query.udp(query, "::1", port=server.port, timeout=PATIENCE))
 
     def test_reload(self, server: Running, zone_file: Path) -> None:
         query = dns.message.make_query("wb.hawk.net", "AAAA")
         zone_file.write_text(ZONE.replace("fcbb:cc00:2::a", "fcbb:cc00:9::9"))
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_error("zone reloaded")
-        response = dns.query.udp(query, "::1", port=server.port, timeout=5)
+        response = dns.query.udp(query, "::1", port=server.port, timeout=PATIENCE)
         assert answers(response) == ["wb.hawk.net. 5 IN AAAA fcbb:cc00:9::9"]
         zone_file.write_text("nonsense here\n")
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_error("keeping the old zone: ")
-        response = dns.query.udp(query, "::1", port=server.port, timeout=5)
+        response = dns.query.udp(query, "::1", port=server.port, timeout=PATIENCE)
         assert answers(response) == ["wb.hawk.net. 5 IN AAAA fcbb:cc00:9::9"]
 
     def test_ends_at_once_with_a_connection_open(self, server: Running) -> None:
-        with socket.create_connection(("::1", server.port), timeout=5):
+        with socket.create_connection(("::1", server.port), timeout=PATIENCE):
             assert_ends_at_once(server)
 
     def test_port_in_use(self, server: Running, zone_file: Path) -> None:
@@ -420,7 +414,9 @@ class TestWebProgram:
     @pytest.fixture
     def client(self, server: Running) -> Iterator[http.client.HTTPConnection]:
         """A connection to the web server."""
-        with contextlib.closing(http.client.HTTPConnection("::1", server.port, timeout=10)) as connection:
+        with contextlib.closing(
+            http.client.HTTPConnection("::1", server.port, timeout=PATIENCE)
+        ) as connection:
             yield connection
 
     def test_text(self, client: http.client.HTTPConnection) -> None:
@@ -469,7 +465,7 @@ class TestWebProgram:
         ],
     )
     def test_faulty_bodies(self, server: Running, headers: str) -> None:
-        with socket.create_connection(("::1", server.port), timeout=5) as connection:
+        with socket.create_connection(("::1", server.port), timeout=PATIENCE) as connection:
             connection.sendall(f"PUT / HTTP/1.1\r\nHost: x\r\n{headers}".encode())
             connection.shutdown(socket.SHUT_WR)
             answer = connection.makefile("rb").read()
@@ -481,7 +477,7 @@ class TestWebProgram:
         server.wait_for_error('::1 "GET /bytes/3 HTTP/1.1" 200')
 
     def test_a_client_that_leaves(self, server: Running, client: http.client.HTTPConnection) -> None:
-        with socket.create_connection(("::1", server.port), timeout=5) as connection:
+        with socket.create_connection(("::1", server.port), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /bytes/100000000 HTTP/1.1\r\nHost: x\r\n\r\n")
             connection.recv(1000)
         server.wait_for_error("connection lost")
@@ -490,7 +486,7 @@ class TestWebProgram:
         assert "Traceback" not in server.errors.read_text()
 
     def test_ends_at_once_with_a_transfer_under_way(self, server: Running) -> None:
-        with socket.create_connection(("::1", server.port), timeout=5) as connection:
+        with socket.create_connection(("::1", server.port), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /bytes/100000000 HTTP/1.1\r\nHost: x\r\n\r\n")
             connection.recv(1000)
             assert_ends_at_once(server)

@@ -2,20 +2,28 @@
 
 import gc
 import os
+import resource
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from hawkwing.dataplane.claim import Claim
 from hawkwing.errors import DataplaneError
 from hawkwing.locks import Lock, holder_of, locked_file
+from lab.wait import PATIENCE, wait_until
+
+T = TypeVar("T")
 
 _SECONDS = 1.0
 _PROCESSES = 4
@@ -123,12 +131,71 @@ def test_who_waits_gets_the_lock_of_a_removed_file_when_its_process_ends(tmp_pat
         assert os.waitpid(child, 0)[1] == 0
 
 
-def test_the_address_of_a_long_path(tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 120) / "lock"
-    lock = Lock(path)
+LONGEST = 99
+"""Bytes of a path that is an address as it stands: 108 less those that say whose it is."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path, for paths of any length in it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        yield Path(made)
+
+
+def path_of(folder: Path, length: int) -> Path:
+    path = folder / "x".ljust(length - len(os.fsencode(folder)) - 1, "x")
+    assert len(os.fsencode(path)) == length
+    return path
+
+
+@pytest.mark.parametrize("length", [LONGEST - 1, LONGEST, LONGEST + 1, LONGEST + 2, 200])
+def test_a_path_of_any_length_has_an_address(folder: Path, length: int) -> None:
+    """The kernel takes so many bytes of an address; a longer path has a shorter name of its own."""
+    path = path_of(folder, length)
+    lock = Lock(path, wait=False)
+    path.unlink()
+    assert holder_of(path) == os.getpid()
     with pytest.raises(BlockingIOError):
         Lock(path, wait=False)
+    # Another path of that length is another lock.
+    Lock(path.with_name(path.name[:-1] + "y"), wait=False).release()
     lock.release()
+    assert holder_of(path) is None
+
+
+def test_the_list_of_sockets_shows_whose_an_address_is(folder: Path) -> None:
+    path = path_of(folder, LONGEST)
+    lock = Lock(path, wait=False)
+    assert f" @hawkwing{path}\n" in Path("/proc/net/unix").read_text()
+    lock.release()
+
+
+def test_a_relative_path_is_the_same_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lock = Lock(Path("lock"), wait=False)
+    Path("lock").unlink()
+    assert holder_of(tmp_path / "lock") == os.getpid()
+    with pytest.raises(BlockingIOError):
+        Lock(tmp_path / "lock", wait=False)
+    lock.release()
+
+
+def test_without_a_descriptor_for_its_address_nothing_is_left_open(tmp_path: Path) -> None:
+    path, limits = tmp_path / "lock", resource.getrlimit(resource.RLIMIT_NOFILE)
+    first_free = os.dup(0)
+    os.close(first_free)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        # One for the file, none for the socket.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + 1, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                Lock(path, wait=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        gc.collect()
+    assert [str(one.message) for one in told] == []
+    Lock(path, wait=False).release()
 
 
 def test_others_cannot_keep_root_out_by_taking_the_address(tmp_path: Path) -> None:
@@ -152,6 +219,30 @@ def test_others_cannot_keep_root_out_by_taking_the_address(tmp_path: Path) -> No
     lock.release()
     ready.send(b".")
     os.waitpid(child, 0)
+
+
+def test_what_root_has_nobody_else_takes(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: to be another user as well")
+    path = folder / "lock"
+    folder.chmod(0o777)
+    lock = Lock(path, wait=False)
+    path.unlink()
+    with pytest.raises(BlockingIOError):
+        Lock(path, wait=False)
+    path.unlink()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setuid(65534)
+            Lock(path, wait=False)
+        except BlockingIOError:
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    lock.release()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(
@@ -199,20 +290,72 @@ def test_a_lock_leaves_no_descriptor(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
 
 
+@contextmanager
+def waiting_for(take: Callable[[Path], T], path: Path) -> Iterator[list[T]]:
+    """Another thread takes it; while it waits, the list of what it got is empty."""
+    got: list[T] = []
+    thread = threading.Thread(target=lambda: got.append(take(path)))
+    thread.start()
+    try:
+        yield got
+    finally:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def waits_for_file(path: Path) -> bool:
+    """Whether somebody waits for the lock of this file, as the kernel tells it."""
+    inode = f":{path.stat().st_ino}"
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
+
+
 def test_a_lock_is_waited_for_unless_it_is_not_wanted(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     lock = Lock(path)
-    got: list[str] = []
+    with waiting_for(Lock, path) as got:
+        wait_until(lambda: waits_for_file(path), PATIENCE, "somebody to wait")
+        assert got == []
+        lock.release()
+    got[0].release()
+    assert not path.exists()
 
-    def wait() -> None:
-        other = Lock(path)
-        got.append("the lock")
-        other.release()
 
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    waiting.join(0.1)
-    assert got == []
-    lock.release()
-    waiting.join(10)
-    assert got == ["the lock"] and not path.exists()
+def test_whoever_has_a_removed_file_is_waited_for_and_that_takes_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock = Lock(path)
+    path.unlink()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        with waiting_for(Lock, path) as got:
+            wait_until(path.exists, PATIENCE, "the other's file")
+            begun = time.process_time()
+            time.sleep(0.3)
+            assert time.process_time() - begun < 0.1 and got == []
+            lock.release()
+        assert holder_of(path) == os.getpid()
+        got[0].release()
+        gc.collect()
+    assert [str(one.message) for one in told] == [] and not path.exists()
+
+
+def test_who_waited_for_a_file_that_is_gone_takes_the_one_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first = locked_file(path)
+    with waiting_for(locked_file, path) as got:
+        wait_until(lambda: waits_for_file(path), PATIENCE, "somebody to wait")
+        path.unlink()
+        first.close()
+    with got[0] as file:
+        assert os.path.samestat(os.fstat(file.fileno()), path.stat())
+        with pytest.raises(BlockingIOError):
+            locked_file(path, wait=False)
+
+
+def test_a_folder_that_is_missing_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """Whoever releases the last lock removes it: here it comes back only later."""
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    with waiting_for(locked_file, tmp_path / "link" / "lock") as got:
+        assert got == []
+        (tmp_path / "folder").mkdir()
+    with got[0]:
+        assert (tmp_path / "folder" / "lock").exists()

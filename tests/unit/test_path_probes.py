@@ -14,6 +14,7 @@ from hawkwing.dataplane.plane import DataPlane
 from hawkwing.path_probes import PathProber
 from hawkwing.sids import SidList
 from hawkwing.steering import Steering
+from lab.wait import PATIENCE
 
 LOOPBACK = IPv6Address("::1")
 A, B = ((IPv6Address(f"fcbb:bb00:{number}::2"),) for number in (1, 2))
@@ -63,7 +64,7 @@ def run(made: PathProber, until: Callable[[], bool], interval: int = 10) -> None
 
     async def main() -> None:
         task = asyncio.create_task(made.run(interval))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not until():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         task.cancel()

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.wait import PATIENCE
+
 RUN = Path(__file__).parents[2] / "run"
 NOBODY = 65534
 LAB_COMMANDS = ("curl", "ethtool", "iperf3", "ip", "ping", "tc", "tcpdump")
@@ -111,7 +113,7 @@ class Clone:
 
     def run(self, *arguments: str, unprivileged: bool = False, **env: str) -> tuple[int, str, str]:
         started = self.start(*arguments, unprivileged=unprivileged, **env)
-        out, err = started.communicate(timeout=20)
+        out, err = started.communicate(timeout=PATIENCE)
         return started.returncode, out, err
 
     @property
@@ -198,7 +200,7 @@ def test_a_browser_brings_the_package_that_steers_it(complete: Clone) -> None:
 
 def test_two_at_once_install_once(clone: Clone) -> None:
     both = [clone.start("--list", FAKE_PIP="sleep 0.3") for _ in range(2)]
-    said = sorted(each.communicate(timeout=20)[1] for each in both)
+    said = sorted(each.communicate(timeout=PATIENCE)[1] for each in both)
     assert [each.returncode for each in both] == [0, 0]
     assert said == [
         "installing the Python packages of pyproject.toml into .venv\n",

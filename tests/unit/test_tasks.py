@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
+import subprocess
+import sys
+import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from hawkwing.tasks import Supervisor, collected, heed_cancellation, in_thread
-from lab.wait import patient
+from lab.wait import PATIENCE, patient
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_work_that_fails_is_told_once_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -185,14 +193,81 @@ def test_only_so_many_troubles_are_kept_the_latest_ones() -> None:
 
 
 def test_nobody_waits_for_a_thread_at_the_end() -> None:
-    async def run() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await in_thread(lambda: time.sleep(3))
+    program = (
+        "import asyncio, time\nfrom hawkwing.tasks import in_thread\n"
+        "async def main():\n"
+        "    asyncio.create_task(in_thread(lambda: time.sleep(3600)))\n"
+        "    await asyncio.sleep(0)\n"
+        "asyncio.run(main())\nprint('ended')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
-    begun = time.monotonic()
+
+def test_a_thread_that_ends_after_its_event_loop_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    others, may_end = set(threading.enumerate()), threading.Event()
+
+    async def run() -> None:
+        task = asyncio.create_task(in_thread(may_end.wait))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+
     asyncio.run(run())
-    assert time.monotonic() - begun < 2.5
+    (thread,) = set(threading.enumerate()) - others
+    may_end.set()
+    thread.join(PATIENCE)
+    assert not thread.is_alive() and raised == []
+
+
+def test_a_result_that_nobody_waits_for_any_more_is_let_go_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        may_end = threading.Event()
+        task = asyncio.create_task(in_thread(may_end.wait))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        may_end.set()
+        # What is put into the loop's queue later has its turn later.
+        assert await in_thread(lambda: 3) == 3
+        assert task.cancelled()
+
+    asyncio.run(run())
+    assert caplog.messages == []
+
+
+def test_what_work_in_a_thread_raised_is_no_garbage() -> None:
+    """Nothing refers to it any more: it is gone without a search for garbage."""
+
+    class BrokenError(Exception):
+        pass
+
+    raised: list[weakref.ref[BrokenError]] = []
+
+    def broken() -> BrokenError:
+        error = BrokenError()
+        raised.append(weakref.ref(error))
+        return error
+
+    def work() -> None:
+        raise broken()
+
+    async def run() -> None:
+        with suppress(BrokenError):
+            await in_thread(work)
+        async with asyncio.timeout(patient(10)):
+            while raised[0]() is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 def test_work_that_misses_its_cancellation_is_cancelled_again() -> None:

@@ -265,9 +265,9 @@ def test_encodings(file: Path, encoded: bytes, said: str) -> None:
 
 @pytest.mark.parametrize("piece", ["[", "{a: ", "- ", "[{"])
 def test_what_is_nested_deeply_is_refused_at_once(file: Path, piece: str) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()
     assert said_of(file, piece * 20_000) == ["hawk.yaml:1: is nested more than 50 deep"]
-    assert time.monotonic() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 def test_half_a_character_is_named() -> None:
