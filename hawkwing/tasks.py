@@ -30,8 +30,8 @@ class Trouble:
     """The error of some work: its number, last time, and next restart (None: it runs, or is over)."""
 
     error: str
-    times: int = 0
-    last: float = 0.0
+    times: int
+    last: float
     restarts_at: float | None = None
 
 
@@ -66,15 +66,15 @@ class Supervisor:
 
     def note(self, name: str, error: BaseException) -> Trouble:
         """Logs an exception, unless this work had the same one before."""
-        text = _text(error)
+        text, now = _text(error), time.time()
         trouble = self.troubles.get(name)
         if trouble is None or trouble.error != text:
             log.error("%s: %s", name, text, exc_info=error if log.isEnabledFor(logging.DEBUG) else None)
             if trouble is None and len(self.troubles) >= _MOST_TROUBLES:
                 self.troubles.pop(next(iter(self.troubles)))
-            trouble = self.troubles[name] = Trouble(text, trouble.times if trouble else 0)
+            trouble = self.troubles[name] = Trouble(text, trouble.times if trouble else 0, now)
         trouble.times += 1
-        trouble.last = time.time()
+        trouble.last = now
         return trouble
 
     def callback_failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -91,8 +91,7 @@ class Supervisor:
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
-            ended, _ = await asyncio.wait(tasks, timeout=_CANCELLED_AGAIN)
-            self._tasks.difference_update(ended)
+            await asyncio.wait(tasks, timeout=_CANCELLED_AGAIN)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -150,11 +149,11 @@ async def collected(items: Iterable[T]) -> list[T]:
 
 async def in_turns(steps: Iterable[object]) -> None:
     """Runs all steps, and yields to other tasks in between."""
-    end = time.monotonic() + SLICE
+    begun = time.monotonic()
     for _ in steps:
-        if time.monotonic() > end:
+        if time.monotonic() - begun > SLICE:
             await asyncio.sleep(0)
-            end = time.monotonic() + SLICE
+            begun = time.monotonic()
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -69,15 +69,17 @@ def _to_value(kind: pb.ValueType, number: int = 0, string: str = "") -> pb.Value
 
 
 def _from_message(message: pb.Intent) -> Intent:
+    """ValueError if it is malformed: nobody is told how."""
     if message.type not in _TYPES:
-        raise ValueError(f"unknown intent type {message.type}")
+        raise ValueError
     numbers: dict[int, int] = {}
     functions: list[str] = []
     for value in message.values:
         if value.type == pb.VALUE_TYPE_SFC:
             functions.append(value.string_value)
         elif value.type in numbers or value.type not in _NUMBER_TYPES:
-            raise ValueError(f"value type {value.type} is unknown or given twice")
+            # Unknown, or given twice.
+            raise ValueError
         else:
             numbers[value.type] = value.number_value
     return Intent(

@@ -336,6 +336,15 @@ def test_prefixes() -> None:
         assert values.read_prefix(text) == values.read_prefix(IPv6Network(text)) == IPv6Network(text)
 
 
+def test_what_was_read_is_remembered_until_it_is_let_go_of() -> None:
+    """A large file has the same names and SIDs again and again; an agent that runs needs none of it."""
+    name, sid = values.read_domain("Remembered.Example"), values.read_sid("fcbb::77")
+    assert values.read_domain("Remembered.Example") is name and values.read_sid("fcbb::77") is sid
+    values.forget_values()
+    again = values.read_domain("Remembered.Example"), values.read_sid("fcbb::77")
+    assert again == (name, sid) and again[0] is not name and again[1] is not sid
+
+
 # --- words
 
 

@@ -47,6 +47,7 @@ def test_what_is_counted() -> None:
     asked = Config(hawkeye=Hawkeye(enabled=True, address=address(9), port=1), services=services)
     assert needs_of(asked) == Room(addresses=2, names=1, applications=10, lists=2, queries=3)
     assert needs_of(Config(services=services)).queries == 0
+    assert needs_of(Config()) == Room(), "nothing is asked for, nothing is needed"
     desired = Desired.of(asked)
     assert desired.lists() == {(sid(1),), (sid(2),)}
     assert list(desired.services_at(address(1), {"a.example"})) == ["a", "a", "b"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from hawkwing.tasks import Supervisor, collected, heed_cancellation, in_thread
+from hawkwing.tasks import Supervisor, collected, heed_cancellation, in_thread, in_turns
 from lab.wait import PATIENCE, patient
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -66,12 +66,15 @@ def test_restarts_are_counted_by_kind() -> None:
     assert asyncio.run(run()) == {"look-ups": 3, "good work": 0}
 
 
-def test_another_error_is_told_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_another_error_is_told_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     supervisor = Supervisor()
-    for error in (OSError("a"), OSError("a"), OSError("b")):
+    for at, error in enumerate((OSError("a"), OSError("a"), OSError("b"), OSError("b"))):
+        monkeypatch.setattr("hawkwing.tasks.time.time", lambda at=at: 1000.0 + at)
         supervisor.note("it", error)
+        assert (supervisor.troubles["it"].times, supervisor.troubles["it"].last) == (at + 1, 1000.0 + at)
     assert caplog.messages == ["it: OSError: a", "it: OSError: b"]
-    assert supervisor.troubles["it"].times == 3
 
 
 def test_it_says_when_the_next_start_is() -> None:
@@ -183,6 +186,34 @@ def test_collecting_lets_others_have_their_turn() -> None:
     asyncio.run(work())
 
 
+def test_others_have_their_turn_after_each_slice_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, turns = 100.0, 0
+
+    def steps() -> Iterator[int]:
+        nonlocal now
+        for number in range(23):
+            now += 1.0
+            yield number
+
+    async def run() -> None:
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counting = asyncio.create_task(count())
+        await asyncio.sleep(0)
+        await in_turns(steps())
+        counting.cancel()
+
+    monkeypatch.setattr("hawkwing.tasks.SLICE", 5.0)
+    monkeypatch.setattr("hawkwing.tasks.time.monotonic", lambda: now)
+    asyncio.run(run())
+    # After 6, 12 and 18 s.
+    assert turns == 3
+
+
 def test_only_so_many_troubles_are_kept_the_latest_ones() -> None:
     supervisor = Supervisor()
     for number in range(120):
@@ -280,7 +311,7 @@ def test_work_that_misses_its_cancellation_is_cancelled_again() -> None:
         supervisor = Supervisor()
         task = supervisor.keep("deaf", work)
         await asyncio.sleep(0)
-        async with asyncio.timeout(patient(20)):
+        async with asyncio.timeout(patient(10)):
             await supervisor.close()
         assert task.cancelled()
 
