@@ -150,7 +150,7 @@ def _faults_in(
     """Only places and sentences: exceptions refer to frames that hold the whole file."""
     return [
         (details["loc"], _sentence(details, cls))
-        for details in error.errors(include_url=False)
+        for details in error.errors()
         if details["type"] != "missing" or str(details["loc"][-1]) not in written
     ]
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address
+from itertools import takewhile
 
 import yaml
 
@@ -154,7 +156,8 @@ class _Spot:
 
     def above(self) -> Iterator[int]:
         """The previous rows with more than a comment, the nearest first."""
-        return (row for row in range(min(self.row, len(self.lines)) - 1, -1, -1) if self.line(row).strip())
+        rows = range(min(self.row, len(self.lines)))
+        return (row for row in reversed(rows) if self.line(row).strip())
 
     def near(self) -> list[int]:
         """The row, and the one above it: parsers often notice a mistake a line late."""
@@ -162,14 +165,13 @@ class _Spot:
 
     def token_before(self) -> yaml.Token | None:
         last = None
-        try:
-            for token in yaml.scan(self.text, _LOADER):
-                if (token.start_mark.line, token.start_mark.column) >= (self.row, self.column):
-                    break
+        with suppress(yaml.YAMLError):
+            for token in takewhile(self._is_before, yaml.scan(self.text, _LOADER)):
                 last = token
-        except yaml.YAMLError:
-            pass
         return last
+
+    def _is_before(self, token: yaml.Token) -> bool:
+        return (token.start_mark.line, token.start_mark.column) < (self.row, self.column)
 
     def never_closed(self) -> list[tuple[int, int]]:
         """The positions of brackets that are never closed."""
@@ -271,7 +273,7 @@ def _quotes(spot: _Spot) -> Finding | None:
     if "expected ':'" in spot.problem and spot.begin:
         row, column = spot.begin
         quote, behind = spot.lines[row][column], spot.lines[row][column + 1 :]
-        if quote in "'\"" and quote not in behind:
+        if quote in ("'", '"') and quote not in behind:
             return row + 1, f"{quote} is never closed"
     if "escape" in spot.problem:
         return spot.row + 1, "a backslash in double quotes starts an escape, use single quotes"
@@ -282,7 +284,7 @@ def _quotes(spot: _Spot) -> Finding | None:
         return spot.row + 1, f"{spot.rest} follows the closing {before.style}"
     if isinstance(before, (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)) and spot.rest:
         bracket = "]" if isinstance(before, yaml.FlowSequenceEndToken) else "}"
-        if before.end_mark.line == spot.row and spot.rest[0] not in "]}":
+        if before.end_mark.line == spot.row and spot.rest[0] not in ("]", "}"):
             return spot.row + 1, f"{spot.rest} follows the closing {bracket}"
     return None
 
@@ -308,7 +310,7 @@ def _colon(spot: _Spot) -> Finding | None:
     rows = list(spot.above())[:1]
     if "expected ':'" in spot.problem and spot.begin:
         rows = [spot.begin[0]]
-    elif "mapping values" not in spot.problem and "block sequence entries" not in spot.problem:
+    elif "mapping values" not in spot.problem:
         rows = [spot.row]
     for row in rows:
         if found := space_missing(spot.line(row)):

@@ -92,6 +92,10 @@ EQUIVALENT["hawkwing/locks.py", "self.path.unlink(missing_ok=True)", "self.path.
 EQUIVALENT["hawkwing/locks.py", "asking.recv(1)", "asking.recv(2)"] = "nobody sends anything"
 EQUIVALENT["hawkwing/logs.py", "super().__init__()", "(left out)"] = "its base class keeps nothing it needs"
 
+EQUIVALENT["hawkwing/yaml_mistakes.py", "if len(opened) > MAX_DEPTH:", "if len(opened) >= MAX_DEPTH:"] = (
+    "what is nested deeper than that was refused before"
+)
+
 _DIGEST = (
     "return hashlib.sha256('\\x00'.join((' '.join(words) for words in texts)).encode()).hexdigest()[:16]"
 )

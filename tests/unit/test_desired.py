@@ -150,8 +150,11 @@ def test_a_hundred_thousand_addresses_and_65000_lists_are_possible(
     assert time.process_time() - begun < 60
 
 
-def test_the_readme_has_the_limits() -> None:
-    text = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+def test_readme_and_reference_have_the_limits() -> None:
+    project = Path(__file__).parents[2]
+    rows = (project / "docs" / "configuration.md").read_text().splitlines()
+    assert f"| different sets of `paths` | {MOST.selections:,} |" in rows
+    text = " ".join((project / "README.md").read_text().split())
     assert (
         f"A file can have {MOST.addresses:,} addresses, {MOST.names:,} names, {MOST.lists:,} segment lists, "
         f"and {MOST.applications:,} applications"

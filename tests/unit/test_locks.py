@@ -320,17 +320,26 @@ def test_a_lock_is_waited_for_unless_it_is_not_wanted(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_whoever_has_a_removed_file_is_waited_for_and_that_takes_no_time(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
+def state(thread: threading.Thread) -> str:
+    """R: it runs, or would if there were a processor for it; S: it sleeps."""
+    return Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(") ")[2][0]
+
+
+def test_whoever_has_a_removed_file_is_waited_for_asleep(tmp_path: Path) -> None:
+    path, before = tmp_path / "lock", set(threading.enumerate())
     lock = Lock(path)
     path.unlink()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
         with waiting_for(Lock, path) as got:
             wait_until(path.exists, PATIENCE, "the other's file")
-            begun = time.process_time()
-            time.sleep(0.3)
-            assert time.process_time() - begun < 0.1 and got == []
+            (other,) = set(threading.enumerate()) - before
+            wait_until(lambda: state(other) == "S", PATIENCE, "it to sleep")
+            states = set()
+            for _ in range(50):
+                time.sleep(0.002)
+                states.add(state(other))
+            assert states == {"S"} and got == []
             lock.release()
         assert holder_of(path) == os.getpid()
         got[0].release()

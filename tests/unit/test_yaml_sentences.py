@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from hawkwing.yaml_lines import YamlError, read_yaml
 from hawkwing.yaml_mistakes import (
+    diagnose,
     not_utf8,
     odd_character,
     other_language,
@@ -60,6 +62,16 @@ ENDS_WITH_COLONS = "an address that ends in :: must be in quotes"
         ("a: 1\nbc:d\ne: 3", 2, "a space is missing after bc:"),
         ("a: 1\n'bc'\nd: 3", 2, "'bc' is read as a key, but has no colon"),
         ('a: 1\n"b\nc": 2', 2, '" is never closed'),
+        ("a: 1\n'b\nc': 2", 2, "' is never closed"),
+        ('x: 1\n""', 2, '"" is read as a key, but has no colon'),
+        ('x: 1\n""é', 2, '""é is read as a key, but has no colon'),
+        ("x: 1\nXa\ny: 2", 2, "Xa has no colon"),
+        ("x: 1\n- a:b", 2, "a space is missing after a:"),
+        ("-\n-key: ", 2, "a space is missing after -"),
+        ("key: :", 1, TWO_COLONS),
+        # A key may have a space in it.
+        ("a b: c\nd: e: f", 2, TWO_COLONS),
+        ("a b:\nc: d: e", 2, TWO_COLONS),
         ("a:\n  b: 1\n  [c]\nd: 3", 3, "[c] is read as a key, but has no colon"),
         # addresses
         ("x: 1\na: [b, ::1, c]", 2, BEGINS_WITH_COLON),
@@ -78,11 +90,14 @@ ENDS_WITH_COLONS = "an address that ends in :: must be in quotes"
         # characters and spaces
         ("x: 1\na: [b\u200b c: d", 2, "has a zero width space (U+200B) in it, use plain spaces only"),
         ("x: a\u00a0b\ny: 1\nz: [", 3, "[ is never closed"),
+        ("{\n“\n- a", 1, "{ is never closed"),
+        ("[\t", 1, "[ is never closed"),
         ("x: 1\na: >\n\tb", 3, "indented with a tab, YAML allows spaces only"),
         ("a: 1\n\nb: \a", 3, "has the character U+0007, which YAML forbids"),
         ("\nb: \x1b[0m", 2, "has the character U+001B, which YAML forbids"),
         ("a:\n   b: 1\n  c: 2", 3, "indented by 2, the keys above it by 3"),
         ("a:\n  b: 1\n   c: 2", 3, "indented by 3, the keys above it by 2"),
+        ("a:\n  b: 1\nc:\n   d: 2\n  e: 3", 5, "indented by 2, the keys above it by 3"),
         ("a:\n  - b: 1\n    c: 2\n   d: 3", 4, "indented by 3, the keys above it by 4"),
         ("a:\n  - 1\n - 2", 3, "indented by 1, the entries above it by 2"),
         (
@@ -100,6 +115,12 @@ def test_the_line_and_the_mistake(text: str, line: int, sentence: str) -> None:
     with pytest.raises(YamlError) as caught:
         read_yaml(text)
     assert (caught.value.line, caught.value.sentence) == (line, sentence)
+
+
+def test_an_error_without_a_place_is_on_the_first_line() -> None:
+    error = yaml.MarkedYAMLError(problem="it is odd")
+    assert diagnose("a: b\n", error) == (1, "is not valid YAML: it is odd")
+    assert diagnose("]\n", error) == (1, "] closes nothing")
 
 
 def test_so_deep_and_no_deeper() -> None:
