@@ -56,7 +56,7 @@ def addresses_in_hosts(name: str, text: str) -> list[IPv6Address]:
     found = []
     for line in text.splitlines():
         fields = line.split("#", 1)[0].split()
-        if len(fields) > 1 and ":" in fields[0] and name in (f.lower().rstrip(".") for f in fields[1:]):
+        if fields and ":" in fields[0] and name in (f.lower().rstrip(".") for f in fields[1:]):
             try:
                 address = IPv6Address(fields[0].partition("%")[0])
             except ValueError:

@@ -11,7 +11,7 @@ PATIENCE = 600.0
 
 
 def patient(seconds: float) -> float:
-    """A timeout for this machine: longer by the factor HAWKWING_PATIENCE, for slow machines."""
+    """A timeout for this machine: longer on a busy one, and by the factor HAWKWING_PATIENCE on a slow one."""
     text = os.environ.get("HAWKWING_PATIENCE", "1")
     try:
         times = float(text)
@@ -19,21 +19,27 @@ def patient(seconds: float) -> float:
         times = 0.0
     if not times >= 1:
         raise RuntimeError(f"HAWKWING_PATIENCE is {text!r}, use a number of 1 or more")
-    return seconds * times
+    return seconds * max(times, 2 * _wanted())
+
+
+def _wanted() -> float:
+    """How many programs have wanted each processor in the last minute."""
+    return round(os.getloadavg()[0] / len(os.sched_getaffinity(0)), 1)
 
 
 def wait_until(predicate: Callable[[], T], timeout: float, why: str, pause: float = 0.01) -> T:
     """The first true value of `predicate`; TimeoutError with `why` and the last value after `timeout` s.
 
-    On a slow machine that time is longer, see `patient`.
+    On a slow or busy machine that time is longer, see `patient`.
     """
-    timeout = patient(timeout)
-    end = time.monotonic() + timeout
+    begun = time.monotonic()
     while True:
         value = predicate()
         if value:
             return value
-        if time.monotonic() > end:
+        # What makes the machine busy may have begun meanwhile.
+        limit = patient(timeout)
+        if time.monotonic() - begun > limit:
             last = f" (last value: {value!r})" if value not in (False, None) else ""
-            raise TimeoutError(f"timed out after {timeout:g} s waiting for: {why}{last}")
+            raise TimeoutError(f"timed out after {limit:g} s waiting for: {why}{last}")
         time.sleep(pause)

@@ -37,8 +37,9 @@ class Asker:
         self.now = 1000.0
         self.questions = Questions()
         self.questions.change([query(number) for number in range(count)], [])
-        for question in self.questions:
-            question.proven = not new
+        if not new:
+            for question in self.questions:
+                question.proven = True
         self.questions.begin(self.now)
         self.log: list[tuple[float, int]] = []
 
