@@ -477,6 +477,19 @@ def test_names_and_answers_may_come_between_the_steps_of_a_change(
         assert maps.steering.queries() == [query]
 
 
+def test_a_name_that_goes_between_the_steps_of_a_change_stays_away(maps: Maps, named: Config) -> None:
+    """A second reload while the first one is still under way: the first one puts nothing back."""
+    count = sum(1 for _ in maps.steering.applying(Desired.of(named), lambda _: SOURCE))
+    for stop in range(1, count + 1):
+        maps.steering.apply(Config(), None)
+        steps = maps.steering.applying(Desired.of(named), lambda _: SOURCE)
+        for _ in range(stop):
+            next(steps)
+        maps.steering.apply(Config(), None)
+        maps.steering.finish(steps)
+        assert maps.steering.names == [] and maps.entries() == (0, 0, 0)
+
+
 def several(*paths: str, more: str = "") -> str:
     """A service with these paths."""
     return (
