@@ -12,7 +12,7 @@ from scapy.layers.inet import TCP
 from lab import netns
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab
-from lab.wait import wait_until
+from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture, Filter, tcp_port
 
 from .conftest import Agents, Endpoint
@@ -29,7 +29,7 @@ def connection(lab: Lab) -> tuple[socket.socket, socket.socket]:
     listening.listen()
     near.connect((B, 5000))
     far, _peer = listening.accept()
-    far.settimeout(5)
+    far.settimeout(PATIENCE)
     listening.close()
     return near, far
 

@@ -15,7 +15,7 @@ from hawkwing.dataplane import bpf
 from lab.filters import in_front
 from lab.network import Lab
 from lab.packets import assert_same, path
-from lab.wait import wait_until
+from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture, Filter, udp_port
 
 from .conftest import HAWKWING, Agents, Endpoint, on_vpp
@@ -85,7 +85,7 @@ def test_any_next_header_survives_stripping(lab: Lab, agents: Agents, protocol: 
     receiver = None
     if protocol != 59:
         receiver = lab.inside("host-b", lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, protocol))
-        receiver.settimeout(3)
+        receiver.settimeout(PATIENCE)
     with raw_socket(lab, "host-a") as sender:
         send(sender, over(A, [B, R3], nh=protocol) / body)
     if receiver is not None:
@@ -292,7 +292,7 @@ def test_connection_older_than_the_agent_goes_on(lab: Lab, agents: Agents) -> No
     listener.socket.listen()
     near.socket.connect((B, 5000))
     far, _peer = listener.socket.accept()
-    far.settimeout(5)
+    far.settimeout(PATIENCE)
     agents.server("host-b")
     agents.client(config(sids(4)))
     near.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -16,7 +16,7 @@ import pytest
 from lab import netns
 from lab.network import Lab, LabError
 from lab.process import members
-from lab.wait import wait_until
+from lab.wait import PATIENCE, patient, wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 def invoke(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """`./run ARGUMENTS` without the installing."""
     argv = [sys.executable, "-m", "lab", *arguments]
-    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def mounts(pid: int) -> list[str]:
@@ -73,7 +73,7 @@ def test_up_and_down_are_quick(other: Lab) -> None:
     other.up()
     middle = time.monotonic()
     other.down()
-    assert middle - begun < 10 and time.monotonic() - middle < 5
+    assert middle - begun < patient(10) and time.monotonic() - middle < patient(5)
 
 
 def test_names_are_answered_over_udp_and_tcp(lab: Lab) -> None:
@@ -203,7 +203,7 @@ def test_full_disk_ends_a_capture_with_a_sentence(lab: Lab) -> None:
         {run} vpp1-vpp2 || echo status $?
         umount {lab.run}/captures"""
     argv = ["unshare", "--mount", "sh", "-c", script]
-    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     file = f"{lab.run}/captures/vpp1-vpp2.pcap"
     ended, full = done.stderr.splitlines()
     sentence = rf"hawkwing lab: vpp1-vpp2: no space was left, {file} has \d+ of \d+ packets"

@@ -17,7 +17,7 @@ from scapy.utils import PcapNgReader
 
 from lab.network import Lab
 from lab.process import members
-from lab.wait import wait_until
+from lab.wait import PATIENCE, wait_until
 
 from .conftest import have_tool
 from .test_lab import PROJECT
@@ -52,7 +52,7 @@ class Following:
     def end(self, number: int) -> tuple[list[Packet], int, str]:
         """Sends a signal, or none if it is 0; its packets, exit status and last words."""
         self.process.send_signal(number)
-        output, said = self.process.communicate(timeout=30)
+        output, said = self.process.communicate(timeout=PATIENCE)
         return list(PcapNgReader(io.BytesIO(self._first + output))), self.process.returncode, said.decode()
 
 
@@ -147,7 +147,12 @@ def test_a_terminal_gets_a_sentence(lab: Lab) -> None:
     ours, theirs = pty.openpty()
     try:
         done = subprocess.run(
-            command(lab, LINK), cwd=PROJECT, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=60
+            command(lab, LINK),
+            cwd=PROJECT,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
         )
     finally:
         os.close(ours)
@@ -159,7 +164,9 @@ def test_a_terminal_gets_a_sentence(lab: Lab) -> None:
 
 def test_wrong_uses_are_told(lab: Lab) -> None:
     for words, told in ((("vpp1-vpp9",), "has no link 'vpp1-vpp9'"), ((LINK, "--stop"), "--live ends with")):
-        done = subprocess.run(command(lab, *words), cwd=PROJECT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command(lab, *words), cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE
+        )
         assert done.returncode == 1 and told in done.stderr and done.stdout == ""
         assert len(done.stderr.splitlines()) == 1
 

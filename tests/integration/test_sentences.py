@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.network import PROJECT
+from lab.wait import PATIENCE
 
 from .conftest import HAWKWING
 from .test_lifecycle import with_other_sources
@@ -72,7 +73,7 @@ def test_an_agent_needs_no_temporary_folder(tmp_path: Path) -> None:
     {moved} 2>/run/copy/log & agent=$!
     until grep -q ready /run/copy/log || ! kill -0 $agent; do :; done
     kill $agent; wait $agent"""
-    subprocess.run(["unshare", "-n", "-m", "sh", "-c", script], check=True, timeout=120)
+    subprocess.run(["unshare", "-n", "-m", "sh", "-c", script], check=True, timeout=PATIENCE)
     text = (tmp_path / "log").read_text()
     assert "hawkwing: compiling the data plane, once" in text and "Traceback" not in text
 
@@ -92,7 +93,7 @@ def test_a_full_run_later_is_told_and_does_not_end_the_agent(tmp_path: Path) -> 
     {hawkwing} explain fd00::a 80
     kill $agent; wait $agent"""
     argv = ["unshare", "-n", "-m", "sh", "-c", script]
-    result = subprocess.run(argv, check=True, timeout=120, capture_output=True, text=True, cwd=PROJECT)
+    result = subprocess.run(argv, check=True, timeout=PATIENCE, capture_output=True, text=True, cwd=PROJECT)
     assert "configuration reloaded" in result.stdout
     assert "packets to [fd00::a]:80 (service a) use fcbb::1" in result.stdout
     text = log.read_text()
@@ -121,5 +122,5 @@ def test_a_failed_start_leaves_what_the_killed_agent_has_left(tmp_path: Path) ->
     start; kill $agent; wait $agent
     test -z "$(tc filter show dev one egress)"; test ! -e /run/hawkwing; echo well"""
     argv = ["unshare", "-n", "-m", "sh", "-c", script]
-    result = subprocess.run(argv, timeout=120, capture_output=True, text=True, cwd=PROJECT, check=False)
+    result = subprocess.run(argv, timeout=PATIENCE, capture_output=True, text=True, cwd=PROJECT, check=False)
     assert result.stdout.endswith("well\n"), (result.stdout, result.stderr, log.read_text())

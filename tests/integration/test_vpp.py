@@ -27,7 +27,7 @@ from lab.vpp.api import Api, VppError
 from lab.vpp.installation import Installation, VppMissingError
 from lab.vpp.installation import find as find_vpp
 from lab.vpp.startup import API_SOCKET, shared_memory
-from lab.wait import wait_until
+from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture, tcp_port
 
 from .conftest import Agents, require_vpp
@@ -166,7 +166,7 @@ def test_a_hundred_megabytes_each_way_arrive_unchanged(vpps: Lab, tmp_path: Path
         agents.client(PATH)
         far = vpps.start("host-b", "hash-server", [sys.executable, "-c", script, B, "server"])
         far.wait_for("listening")
-        near = vpps.execute("host-a", [sys.executable, "-c", script, B, "client"], timeout=120)
+        near = vpps.execute("host-a", [sys.executable, "-c", script, B, "client"], timeout=PATIENCE)
         assert far.wait(60) == 0, far.output()
     finally:
         agents.stop()
@@ -374,7 +374,9 @@ def test_missing_vpp_is_told_in_one_sentence(tmp_path: Path) -> None:
         (("--vpp-prefix", str(tmp_path)), "has no program bin/vpp"),
     ):
         argv = [sys.executable, "-m", "invoke", "lab.up", "--name", name, "--routers", "vpp", *options]
-        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            argv, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
         assert done.returncode == 1 and why in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
         assert not netns.exists(f"{name}-vpp1") and not (Path("/run/hawkwing-lab") / name).exists()
