@@ -151,7 +151,7 @@ class Desired:
     def services_at(self, address: IPv6Address, names: Collection[str]) -> Iterator[str]:
         """The services of an address with these domain names; services configured with the address first."""
         yield from self.by_address.get(address, ())
-        for name in sorted(names) if len(names) > 1 else names:
+        for name in sorted(names):
             yield from self.by_name.get(name, ())
 
     def application(self, services: Iterable[str], port: int) -> tuple[str, Application] | None:

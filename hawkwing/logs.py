@@ -13,7 +13,7 @@ _MOST_REMEMBERED = 1000
 
 
 class Repetitions:
-    """Passes a line three times a minute; later it reports how often it was suppressed."""
+    """A filter that passes a line three times a minute; later it reports how often it was suppressed."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
