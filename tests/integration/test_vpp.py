@@ -405,3 +405,81 @@ def test_first_packet_is_not_lost(another: Lab) -> None:
     for router in ("vpp3", "vpp5", "site-c"):
         loopback = str(another.topology.router(router).loopback.ip)
         another.execute("host-a", ["ping", "-c1", "-W1", loopback])
+
+
+# --- lab.trace
+
+
+def traced(lab: Lab, *words: str) -> subprocess.Popen[str]:
+    """`lab.trace`, once it waits for packets."""
+    argv = [sys.executable, "-m", "lab", "lab.trace", *words, "--name", lab.name]
+    process = subprocess.Popen(
+        argv, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("waiting for ")
+    return process
+
+
+def test_trace_is_shown_beside_the_packet(vpps: Lab, tmp_path: Path) -> None:
+    agents = Agents(vpps, tmp_path)
+    try:
+        agents.server("host-b")
+        agents.client(PATH)
+        process = traced(vpps, "vpp3", "--port", "80", "--count", "2")
+        vpps.execute("host-a", ["ping", "-c1", "-W2", str(vpps.topology.router("vpp3").loopback.ip)])
+        assert http(vpps, f"http://[{B}]/") == "Hello from host-b\n"
+        output, errors = process.communicate(timeout=30)
+    finally:
+        agents.stop()
+    assert (process.returncode, errors) == (0, "")
+    assert output.count("\npacket ") == 2 and output.count("sr-localsid") == 2
+    lines = output.splitlines()
+    came = [line for line in lines if line.startswith("came ")]
+    left = [line for line in lines if line.startswith("left ")]
+    host = str(vpps.topology.host("host-a").address)
+    way = f"SRH({B}, {R6}, {R5}, {R3}, {R1}; SL="
+    assert came[0].startswith(f"came   vpp1-vpp3: IPv6({host}, {R3}) {way}3) TCP(")
+    assert left[0].startswith(f"left   vpp3-vpp5: IPv6({host}, {R5}) {way}2) TCP(")
+    assert came[0].split(" TCP(")[1] == left[0].split(" TCP(")[1]
+    back = f"SRH({host}, {R1}, {R3}, {R5}, {R6}; SL="
+    assert came[1].startswith(f"came   vpp3-vpp5: IPv6({B}, {R3}) {back}2) TCP(80, ")
+    assert left[1].startswith(f"left   vpp1-vpp3: IPv6({B}, {R1}) {back}1) TCP(80, ")
+    assert any(line.strip() == "host-vpp5-tx" or line.endswith(": host-vpp5-tx") for line in lines)
+    assert (
+        "No packets in trace buffer" in invoke("lab.exec", "vpp3", "show trace", "--name", vpps.name).stdout
+    )
+
+
+def test_trace_of_a_packet_that_vpp_answers(vpps: Lab) -> None:
+    """Its hop limit ends at vpp3."""
+    process = traced(vpps, "vpp3")
+    vpps.execute("host-a", ["ping", "-c1", "-W1", "-t3", "fcbb:bb00:5::1"], check=False)
+    output, _errors = process.communicate(timeout=30)
+    host = str(vpps.topology.host("host-a").address)
+    came, left = (line for line in output.splitlines() if line.startswith(("came ", "left ")))
+    assert came.startswith(f"came   vpp1-vpp3: IPv6({host}, fcbb:bb00:5::1) ICMPv6 Echo Request")
+    assert left.startswith("left   vpp1-vpp3: IPv6(") and f", {host}) ICMPv6 Time Exceeded" in left
+
+
+def test_trace_of_a_packet_that_vpp_drops(vpps: Lab) -> None:
+    process = traced(vpps, "site-a")
+    vpps.execute("host-a", ["ping", "-c1", "-W1", "2001:db8:dead::1"], check=False)
+    output, _errors = process.communicate(timeout=30)
+    came, left = (line for line in output.splitlines() if line.startswith(("came ", "left ")))
+    assert came.startswith("came   host-a-site-a: IPv6(") and ", 2001:db8:dead::1)" in came
+    assert left.startswith(("left   nothing, VPP's last step is ", "left   host-a-site-a: IPv6(")), left
+
+
+def test_trace_without_a_packet_or_without_vpp(vpps: Lab) -> None:
+    name = ["--name", vpps.name]
+    silent = invoke("lab.trace", "vpp3", "--seconds", "1", "--port", "999", *name)
+    assert silent.returncode == 1
+    assert silent.stderr.startswith("hawkwing lab: no such packet came to vpp3 within ")
+    for words, why in (
+        (["host-a"], "host-a is a host, not a router"),
+        (["nobody"], "has no node 'nobody'"),
+        (["vpp3", "--port", "x"], "'x' is not a port"),
+    ):
+        refused = invoke("lab.trace", *words, *name)
+        assert refused.returncode == 1 and why in refused.stderr and "Traceback" not in refused.stderr
