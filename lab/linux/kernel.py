@@ -47,7 +47,7 @@ def add_address(ip: IPRoute, index: int, address: object, length: int) -> None:
 
 
 def set_offload(interface: str, *settings: str) -> None:
-    """What the kernel leaves to a device: pairs of ethtool's names and on or off."""
+    """Changes what the kernel leaves to a device: pairs of ethtool's names and on or off."""
     argv = ["ethtool", "-K", interface, *settings]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -62,7 +62,7 @@ def links(ip: IPRoute) -> dict[str, int]:
 class KernelNode:
     """A node whose packets are processed by the kernel."""
 
-    needs_checksums = False
+    largest_packet: int | None = None
 
     def __init__(self, node: Node) -> None:
         self.node = node
