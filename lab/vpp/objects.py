@@ -274,9 +274,13 @@ def present_routes(
 
 @dataclass(frozen=True)
 class LocalSid:
-    """A SID with behaviour End (RFC 8986, 4.1), without penultimate segment pop."""
+    """A SID with behaviour End (RFC 8986, 4.1), without penultimate segment pop.
+
+    `compressed`: with NEXT-C-SID (RFC 9800), VPP's uN, for a locator of 48 bits with a C-SID of 16.
+    """
 
     sid: IPv6Address
+    compressed: bool = False
 
     def add(self, api: Api) -> None:
         """Adds it to the default table."""
@@ -284,11 +288,17 @@ class LocalSid:
 
     def query(self, api: Api) -> bool:
         """Queries the instance's SIDs for this behaviour."""
-        end = enum("vl_api_sr_behavior_t").SR_BEHAVIOR_API_END
         return any(
-            IPv6Address(str(details.addr)) == self.sid and details.behavior == end and not details.end_psp
+            IPv6Address(str(details.addr)) == self.sid
+            and details.behavior == self._behavior
+            and not details.end_psp
             for details in api.dump("sr_localsids_dump")
         )
+
+    @property
+    def _behavior(self) -> int:
+        known = enum("vl_api_sr_behavior_t")
+        return int(known.SR_BEHAVIOR_API_END_UN if self.compressed else known.SR_BEHAVIOR_API_END)
 
     def remove(self, api: Api) -> None:
         """Removes it and its counters."""
@@ -300,7 +310,7 @@ class LocalSid:
             is_del=is_del,
             localsid=self.sid,
             end_psp=False,
-            behavior=enum("vl_api_sr_behavior_t").SR_BEHAVIOR_API_END,
+            behavior=self._behavior,
             sw_if_index=_NO_INTERFACE,
             vlan_index=0,
             fib_table=_NO_TABLE,

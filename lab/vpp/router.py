@@ -101,6 +101,8 @@ class VppRouter:
             Neighbour(port, interface.peer_address.ip, interface.peer_hardware_address).add(api)
         for sid in self._node.sids:
             LocalSid(sid).add(api)
+        if self._node.csid is not None:
+            LocalSid(self._node.csid.network_address, compressed=True).add(api)
         for route in routes:
             self._route(route).add(api)
 

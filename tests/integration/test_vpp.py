@@ -291,6 +291,7 @@ def test_objects_are_added_found_and_removed(vpps: Lab, installation: Installati
         objects.StaticRoute(
             IPv6Network("fd00:77::/64"), frozenset({objects.Gateway(port, IPv6Address("2001:db8:12::77"))})
         ),
+        objects.LocalSid(IPv6Address("fd00:7:7::"), compressed=True),
         objects.LocalSid(IPv6Address("fd00:7::2")),
     ]
     with Api(vpps.run / "vpp" / "vpp1" / API_SOCKET, installation.api) as api:
