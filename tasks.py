@@ -188,6 +188,39 @@ def capture(_c: Context, link=None, stop=False, live=False, name=None):
 
 
 @task(
+    positional=["node"],
+    help=NAME
+    | {
+        "node": "name of a VPP router",
+        "count": "number of packets (default: 1)",
+        "port": "only TCP and UDP from or to this port",
+        "seconds": "how long to wait (default: 60)",
+    },
+)
+def trace(_c: Context, node, count=1, port=None, seconds=60, name=None):
+    """Shows the next packets at a VPP router: as captured, and VPP's own trace of each."""
+    from lab.trace import follow
+    from lab.wire import Filter
+
+    with one_sentence():
+        lab = _lab(name)
+        lab.require_up()
+        follow(lab, node, max(1, count), Filter(port=_port(port)), seconds, _say)
+
+
+def _say(text):
+    print(text, flush=True)
+
+
+def _port(text):
+    if text is None:
+        return None
+    if not str(text).isdecimal() or not 0 < int(text) < 65536:
+        raise Exit(f"hawkwing lab: {text!r} is not a port", 1)
+    return int(text)
+
+
+@task(
     positional=["link"],
     help=NAME
     | {
@@ -667,7 +700,9 @@ def proto(_c: Context):
 
 namespace = Collection(client, server, hawkeye, demo, bench, image, deb, lint, doctor, proto)
 namespace.add_collection(
-    Collection("lab", up, down, list_, status, exec_, shell, capture, graph, export, impair, fail, heal, view)
+    Collection(
+        "lab", up, down, list_, status, exec_, shell, capture, trace, graph, export, impair, fail, heal, view
+    )
 )
 namespace.add_collection(
     Collection(

@@ -69,10 +69,12 @@ def build(
                 indexes = links(ip)
                 ip.link("set", index=1, state="up")
                 for interface in interfaces:
-                    if any(kinds[end].needs_checksums for end in interface.link.nodes):
-                        # The kernel leaves checksums to the device; the other end of a veth may not be the
-                        # kernel.
-                        set_offload(interface.name, "tx", "off", "rx", "off")
+                    limits = [kinds[end].largest_packet for end in interface.link.nodes]
+                    if any(limits):
+                        # Only TCP is left to be segmented; a veth's other end is not always the kernel's.
+                        set_offload(interface.name, "tx-udp-segmentation", "off")
+                        limit = min(filter(None, limits))
+                        ip.link("set", index=indexes[interface.name], gso_max_size=limit)
                     ip.link("set", index=indexes[interface.name], state="up")
                 kinds[name].configure(ip, indexes, all_routes[name])
 

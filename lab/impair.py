@@ -23,6 +23,7 @@ from lab.topology import Interface, Link
 
 _BURST_SECONDS, _LEAST_BURST = 0.01, 32 * 1024
 _QUEUE = "50ms"
+_LEAST_PACKETS, _PACKET = 8, 1514
 _FILE = "impairments.json"
 _IFF_UP = 1
 
@@ -216,10 +217,22 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
             burst = max(_LEAST_BURST, int(rate * 1000 / 8 * _BURST_SECONDS))
             shaper = ["tbf", "rate", f"{rate}kbit", "burst", str(burst), "latency", _QUEUE]
             if _tc(lab, interface, "add", *parent, "handle", "10:", *shaper):
+                if lab.kinds[interface.node].largest_packet is not None:
+                    _drop_without_error(lab, interface, rate)
                 done.append(f"{interface.node}: {rate} kbit/s towards {interface.peer_node}")
             else:
                 done.append("this kernel has no tbf: only the controller knows the bandwidth")
     return list(dict.fromkeys(done))
+
+
+def _drop_without_error(lab: Lab, interface: Interface, rate: int) -> None:
+    """Has a shaper drop the oldest packet when its queue is full, which is no error for the sender.
+
+    VPP leaves a packet that is refused in its ring, and stops there until the next packet comes. The queue is
+    counted in packets, of which some are large.
+    """
+    limit = max(_LEAST_PACKETS, int(rate * 1000 / 8 * _BURST_SECONDS) // _PACKET)
+    _tc(lab, interface, "add", "parent", "10:1", "handle", "20:", "pfifo_head_drop", "limit", str(limit))
 
 
 def _solicit(lab: Lab, interface: Interface, metrics: Metrics) -> None:

@@ -32,8 +32,8 @@ class NodeKind(Protocol):
     """Builds and changes one node; all calls are made in a thread in its network namespace."""
 
     @property
-    def needs_checksums(self) -> bool:
-        """True if it needs complete checksums in the frames that it gets (no checksum offload)."""
+    def largest_packet(self) -> int | None:
+        """Octets of the largest TCP packet (GSO) that it takes from a link; None: the kernel's limit."""
 
     def prepare(self) -> None:
         """Called before the interfaces are created."""

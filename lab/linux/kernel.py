@@ -63,7 +63,7 @@ def links(ip: IPRoute) -> dict[str, int]:
 class KernelNode:
     """A node whose packets are processed by the kernel."""
 
-    needs_checksums = False
+    largest_packet: int | None = None
 
     def __init__(self, node: Node) -> None:
         self.node = node

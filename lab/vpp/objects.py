@@ -13,6 +13,8 @@ _NO_TABLE = 0
 _NO_INTERFACE = 0xFFFFFFFF
 # Rings: a frame of 16 KiB holds a jumbo packet, 512 frames a burst of several flows.
 _FRAME, _FRAMES = 16 * 1024, 512
+#: A packet that fits a frame with the headers of ring and link.
+LARGEST_PACKET = 16_000
 #: VPP looks for an SRH in the first 256 octets from the IPv6 header on: the longest list that fits.
 MOST_SEGMENTS = 13
 _V3_FRAME, _V3_FRAMES_PER_BLOCK = 2048, 32
@@ -84,7 +86,10 @@ class HostInterface:
         return f"host-{self.device}"
 
     def add(self, api: Api) -> None:
-        """Sends through the device's queueing discipline, so that captures and shapers see its packets."""
+        """Sends through the device's queueing discipline, so that captures and shapers see its packets.
+
+        Large TCP packets (GSO) pass unsegmented, with checksums that are left to the device.
+        """
         flags = enum("vl_api_af_packet_flags_t")
         # Version 3 rings deliver a packet after a millisecond, version 2 rings at once.
         second = getattr(flags, "AF_PACKET_API_FLAG_VERSION_2", None)
@@ -98,7 +103,7 @@ class HostInterface:
             rx_frames_per_block=_FRAMES if second else _V3_FRAMES_PER_BLOCK,
             tx_frame_size=_FRAME,
             tx_frames_per_block=_TX_FRAMES,
-            flags=second or 0,
+            flags=flags.AF_PACKET_API_FLAG_CKSUM_GSO | (second or 0),
             num_rx_queues=1,
             num_tx_queues=1,
         )
@@ -269,9 +274,13 @@ def present_routes(
 
 @dataclass(frozen=True)
 class LocalSid:
-    """A SID with behaviour End (RFC 8986, 4.1), without penultimate segment pop."""
+    """A SID with behaviour End (RFC 8986, 4.1), without penultimate segment pop.
+
+    `compressed`: with NEXT-C-SID (RFC 9800), VPP's uN, for a locator of 48 bits with a C-SID of 16.
+    """
 
     sid: IPv6Address
+    compressed: bool = False
 
     def add(self, api: Api) -> None:
         """Adds it to the default table."""
@@ -279,11 +288,17 @@ class LocalSid:
 
     def query(self, api: Api) -> bool:
         """Queries the instance's SIDs for this behaviour."""
-        end = enum("vl_api_sr_behavior_t").SR_BEHAVIOR_API_END
         return any(
-            IPv6Address(str(details.addr)) == self.sid and details.behavior == end and not details.end_psp
+            IPv6Address(str(details.addr)) == self.sid
+            and details.behavior == self._behavior
+            and not details.end_psp
             for details in api.dump("sr_localsids_dump")
         )
+
+    @property
+    def _behavior(self) -> int:
+        known = enum("vl_api_sr_behavior_t")
+        return int(known.SR_BEHAVIOR_API_END_UN if self.compressed else known.SR_BEHAVIOR_API_END)
 
     def remove(self, api: Api) -> None:
         """Removes it and its counters."""
@@ -295,7 +310,7 @@ class LocalSid:
             is_del=is_del,
             localsid=self.sid,
             end_psp=False,
-            behavior=enum("vl_api_sr_behavior_t").SR_BEHAVIOR_API_END,
+            behavior=self._behavior,
             sw_if_index=_NO_INTERFACE,
             vlan_index=0,
             fib_table=_NO_TABLE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -12,24 +12,24 @@ from pyroute2 import IPRoute
 
 from lab.kinds import Place
 from lab.linux.kernel import links, set_sysctl
-from lab.process import Process
+from lab.process import Process, last_words
 from lab.routing import Route
 from lab.topology import Interface, Router
-from lab.vpp import objects
-from lab.vpp.api import Api, wait_for_api
+from lab.vpp import checksums, objects
+from lab.vpp.api import Api, VppError, wait_for_api
 from lab.vpp.installation import Installation
 from lab.vpp.objects import Address, Gateway, HostInterface, LocalSid, Loopback, Neighbour, StaticRoute
 from lab.vpp.startup import API_SOCKET, CLI_SOCKET, startup_text
-from lab.wait import PATIENCE
+from lab.wait import PATIENCE, wait_until
 
 _LINK_MTU = 1500
+_ENDED_WITHIN = 2.0
 
 
 class VppRouter:
     """A VPP router; a later command finds the instance by its run directory."""
 
-    # af_packet passes frames to VPP unchanged, and VPP forwards them unchanged.
-    needs_checksums = True
+    largest_packet: int | None = objects.LARGEST_PACKET
 
     def __init__(self, node: Router, place: Place, installation: Installation) -> None:
         self._node = node
@@ -68,30 +68,52 @@ class VppRouter:
 
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
         """Configures everything through the binary API."""
-        wait_for_api(self.folder / API_SOCKET, self._ended, PATIENCE)
-        with self._api() as api:
-            loopback = Loopback()
-            loopback.add(api)
-            Address(loopback, self._node.loopback).add(api)
-            objects.set_up(api, loopback, True)
+        wait_for_api(self.folder / API_SOCKET, lambda: self._ended("did not start"), PATIENCE)
+        with checksums.loaded() as program:
             for interface in self._node.interfaces:
-                port = _port(interface)
-                port.add(api)
-                objects.set_mtu(api, port, _LINK_MTU)
-                objects.set_up(api, port, True)
-                Address(port, interface.address).add(api)
-                objects.advertise_nothing(api, port)
-                Neighbour(port, interface.peer_address.ip, interface.peer_hardware_address).add(api)
-            for sid in self._node.sids:
-                LocalSid(sid).add(api)
-            for route in routes:
-                self._route(route).add(api)
+                checksums.attach(indexes[interface.name], program)
+        try:
+            with self._api() as api:
+                self._configure(api, routes)
+        except VppError as error:
+            if error.__cause__ is None:
+                raise  # an answer
+            # Its connection closes a moment before the process has ended.
+            with suppress(TimeoutError):
+                wait_until(lambda: self._ended(""), _ENDED_WITHIN, "the end of VPP")
+            why = self._ended("ended while it was configured")
+            if why is None:
+                raise
+            raise VppError(why) from error
 
-    def _ended(self) -> str | None:
-        if self._process is None or self._process.poll() is None:
+    def _configure(self, api: Api, routes: Sequence[Route]) -> None:
+        loopback = Loopback()
+        loopback.add(api)
+        Address(loopback, self._node.loopback).add(api)
+        objects.set_up(api, loopback, True)
+        for interface in self._node.interfaces:
+            port = _port(interface)
+            port.add(api)
+            objects.set_mtu(api, port, _LINK_MTU)
+            objects.set_up(api, port, True)
+            Address(port, interface.address).add(api)
+            objects.advertise_nothing(api, port)
+            Neighbour(port, interface.peer_address.ip, interface.peer_hardware_address).add(api)
+        for sid in self._node.sids:
+            LocalSid(sid).add(api)
+        if self._node.csid is not None:
+            LocalSid(self._node.csid.network_address, compressed=True).add(api)
+        for route in routes:
+            self._route(route).add(api)
+
+    def _ended(self, what: str) -> str | None:
+        """A sentence with its last words, if it has ended: its log is removed with the lab."""
+        if self._process is None:
             return None
-        lines = self._process.output().strip().splitlines() or ["no output"]
-        return f"VPP on {self._node.name} did not start: {lines[-1]}; log: {self._process.log}"
+        status = self._process.poll()
+        if status is None:
+            return None
+        return f"VPP on {self._node.name} {what} (status {status}): {last_words(self._process.output())}"
 
     @contextmanager
     def _api(self) -> Iterator[Api]:

@@ -18,7 +18,7 @@ from lab.packets import assert_same, path
 from lab.wait import PATIENCE, wait_until
 from lab.wire import Capture, Filter, udp_port
 
-from .conftest import HAWKWING, Agents, Endpoint, on_vpp
+from .conftest import HAWKWING, Agents, Endpoint
 from .onwire import R3, A, B, C, assert_steered
 from .test_sizes import config, forget_path_mtu, sids
 from .test_steering import BY_ADDRESS, http
@@ -241,17 +241,10 @@ def test_flood_of_flows_costs_others_nothing(lab: Lab, agents: Agents, udp: Call
     assert_steered(replies)
 
 
-def require_checksum_offload(lab: Lab) -> None:
-    """Without it the kernel doesn't cut UDP behind extension headers, its own seg6's neither (ENOMEM)."""
-    if on_vpp(lab):
-        pytest.skip("links to VPP are without the checksum offload that UDP_SEGMENT needs behind an SRH")
-
-
 def test_udp_segmentation_offload_is_carried(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """What QUIC senders use: one call, many datagrams, all with the SRH."""
-    require_checksum_offload(lab)
     agents.server("host-b")
     agents.client(config(sids(2)))
     near, far = udp("host-a"), udp("host-b", 5000)
@@ -268,7 +261,6 @@ def test_segments_too_large_for_the_path_are_told(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """Segments that don't fit any more can't be cut: the sender gets the Packet Too Big it asked for."""
-    require_checksum_offload(lab)
     agents.server("host-b")
     agents.client(config(sids(2)))
     near, far = udp("host-a"), udp("host-b", 5000)

@@ -1,0 +1,186 @@
+"""VPP's own trace of packets, each beside the same packet in a capture: as it came, and as it left.
+
+VPP traces the next packets from its devices. Each trace has the time at which VPP's ring got the packet,
+which is nearly the time in the capture.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+
+from hawkwing import ending
+from lab.network import Lab, LabError
+from lab.packets import shown
+from lab.topology import Interface
+from lab.wait import wait_until
+from lab.wire import Filter, Frame, Tap, is_noise
+
+_TRACED = 100
+_BEGUN = f"trace add af-packet-input {_TRACED}"
+_SHOWN = f"show trace max {_TRACED}"
+_STEP = re.compile(r"^(?P<time>\d+:\d\d:\d\d:\d+): (?P<node>\S+)$", re.MULTILINE)
+_PACKET = re.compile(r"^Packet \d+\s*$", re.MULTILINE)
+_LENGTH = re.compile(r"\blen (\d+) snaplen\b")
+_ARRIVED = re.compile(r"\bsec 0x([0-9a-f]+) nsec 0x([0-9a-f]+)\b")
+_SENT = re.compile(r"host-(?P<interface>\S+)-tx")
+_SAME_NS = 5_000_000
+_PASSED_WITHIN = 1.0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One packet's way through VPP's graph; `text` is what VPP prints."""
+
+    text: str
+    nodes: tuple[str, ...]
+    time: int
+    length: int
+
+    @property
+    def sent_on(self) -> str | None:
+        """The interface that it left on."""
+        matches = (_SENT.fullmatch(node) for node in self.nodes)
+        return next((match["interface"] for match in matches if match), None)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A packet: as it came, VPP's trace of it, and what VPP sent for it."""
+
+    came: Frame
+    trace: Trace
+    left: Frame | None
+
+
+def traces(text: str) -> list[Trace]:
+    """What `show trace` prints, packet by packet; without those that came from no device."""
+    found = []
+    for part in _PACKET.split(text)[1:]:
+        # A line ends the packets of a thread.
+        part = re.split(r"^-{3,}", part, maxsplit=1, flags=re.MULTILINE)[0].strip()
+        arrived, length = _ARRIVED.search(part), _LENGTH.search(part)
+        if arrived and length:
+            nodes = tuple(match["node"] for match in _STEP.finditer(part))
+            time_ns = int(arrived[1], 16) * 10**9 + int(arrived[2], 16)
+            found.append(Trace(part, nodes, time_ns, int(length[1])))
+    return found
+
+
+def matched(
+    frames: Sequence[Frame], found: Sequence[Trace], node: str, devices: dict[str, str], wanted: Filter
+) -> list[Passed]:
+    """Each traced packet that `wanted` lets through, with its frames; `devices` has each interface's link."""
+    came = [frame for frame in frames if frame.sender != node]
+    left = [frame for frame in frames if frame.sender == node]
+    result = []
+    for trace in found:
+        near = [
+            frame
+            for frame in came
+            if frame.length == trace.length and abs(frame.time * 1e9 - trace.time) < _SAME_NS
+        ]
+        if not near:
+            continue
+        first = min(near, key=lambda frame: abs(frame.time * 1e9 - trace.time))
+        came.remove(first)
+        link = devices.get(trace.sent_on or "")
+        later = [frame for frame in left if frame.link == link and frame.time >= first.time]
+        # What VPP itself answers, such as an ICMPv6 error, is another packet.
+        later.sort(key=lambda frame: (frame.transport != first.transport, frame.time))
+        if later:
+            left.remove(later[0])
+        if wanted(first):
+            result.append(Passed(first, trace, later[0] if later else None))
+    return result
+
+
+@dataclass
+class _Tracing:
+    """The captures at all ends of a router's links, and VPP's trace."""
+
+    lab: Lab
+    node: str
+    wanted: Filter
+    taps: list[Tap] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.interfaces: Sequence[Interface] = self.lab.topology.nodes[self.node].interfaces
+        for at in self.interfaces:
+            namespace = self.lab.namespace(self.node)
+            self.taps.append(Tap(at.name, namespace, at.link.name, (self.node, at.peer_node)))
+        self.ask("clear trace")
+        self.ask(_BEGUN)
+
+    def ask(self, command: str) -> str:
+        """What VPP's console says."""
+        status, text = self.lab.kind(self.node).execute(command) or (1, "")
+        if status:
+            raise LabError(text.strip())
+        return text
+
+    def came(self) -> int:
+        """How many wanted packets have come so far; LabError once VPP traces no more."""
+        ending.check()
+        for tap in self.taps:
+            self.frames += tap.frames()
+        arrived = [frame for frame in self.frames if frame.sender != self.node]
+        count = sum(1 for frame in arrived if not is_noise(frame) and self.wanted(frame))
+        if len(arrived) >= _TRACED and not count:
+            raise LabError(f"none of the first {_TRACED} packets at {self.node} was such a packet")
+        return count
+
+    def passed(self) -> list[Passed]:
+        """The wanted packets so far."""
+        self.came()
+        self.frames.sort(key=lambda frame: frame.time)
+        devices = {at.name: at.link.name for at in self.interfaces}
+        found = matched(self.frames, traces(self.ask(_SHOWN)), self.node, devices, self.wanted)
+        return [one for one in found if not is_noise(one.came)]
+
+    def close(self) -> None:
+        for tap in self.taps:
+            tap.close()
+        with suppress(LabError, OSError, RuntimeError):
+            self.ask("clear trace")
+
+
+def follow(
+    lab: Lab, node: str, count: int, wanted: Filter, seconds: float, show: Callable[[str], object]
+) -> None:
+    """Shows the next packets at a VPP router; LabError where none comes within so many seconds."""
+    router = next((router for router in lab.topology.routers if router.name == node), None)
+    lab.router_kind(node)
+    if router is None or router.router != "vpp":
+        raise LabError(f"{node} is a Linux router, only VPP's trace packets: use './run lab.capture'")
+    with closing(_Tracing(lab, node, wanted)) as tracing:
+        show(f"waiting for {count} packets at {node}" if count > 1 else f"waiting for a packet at {node}")
+        begun = time.monotonic()
+        with suppress(TimeoutError):
+            wait_until(lambda: tracing.came() >= count, seconds, "packets")
+        if not tracing.came():
+            raise LabError(f"no such packet came to {node} within {time.monotonic() - begun:.0f} s")
+        enough = min(count, tracing.came())
+
+        def whole() -> bool:
+            found = tracing.passed()[:count]
+            return len(found) == enough and all(one.left or not one.trace.sent_on for one in found)
+
+        with suppress(TimeoutError):
+            wait_until(whole, _PASSED_WITHIN, "VPP's trace")
+        for number, one in enumerate(tracing.passed()[:count], 1):
+            show("\n".join(_lines(number, one)))
+
+
+def _lines(number: int, passed: Passed) -> Iterator[str]:
+    yield f"\npacket {number}"
+    yield f"came   {passed.came.link}: {shown(passed.came.packet)}"
+    yield from (f"  {line.rstrip()}" for line in passed.trace.text.splitlines() if line.strip())
+    if passed.left is not None:
+        yield f"left   {passed.left.link}: {shown(passed.left.packet)}"
+    else:
+        yield f"left   nothing, VPP's last step is {passed.trace.nodes[-1]}"
