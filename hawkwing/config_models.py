@@ -101,7 +101,8 @@ class IntentEntry(Mapped):
     max_value: Limit | None = Field(
         default=None,
         description="Upper limit in HawkEye's units: microseconds, percent, kbit/s. HawkEye takes it with "
-        "low-latency, low-jitter and low-packet-loss.",
+        "low-latency, low-jitter and low-packet-loss, and so does the agent for several `paths`: latency "
+        "is half of the measured round trip.",
     )
 
     @classmethod
@@ -193,8 +194,10 @@ class Application(Mapped):
         Annotated[Intent, PlainValidator(_read_intent, json_schema_input_type=IntentEntry)], ...
     ] = Field(
         default=(),
-        description="What the path has to be, for the controller. The order counts: sfc is the first; "
-        "flex-algo the first, or the second after sfc.",
+        description="Requirements for the path. The order counts: sfc is the first; flex-algo the first, or "
+        "the second after sfc. The controller gets all of them. Of several `paths` the agent itself uses "
+        "the one that fits the first of low-latency, low-jitter, low-packet-loss and high-bandwidth best, "
+        "and leaves a path that exceeds a max_value.",
     )
 
     @classmethod

@@ -8,9 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from hawkwing.config_models import Config
-from hawkwing.intents import hawkeye_faults, hawkeye_refusals
+from hawkwing.desired import choosing
+from hawkwing.intents import IntentType, hawkeye_faults, hawkeye_refusals
 from hawkwing.yaml_lines import Place
 
+_BY_PROBES = (IntentType.LOW_JITTER, IntentType.LOW_PACKET_LOSS)
 Warnings = Iterator[tuple[Place, str]]
 
 
@@ -102,7 +104,13 @@ def _intents(config: Config) -> Warnings:
                     "has intents but neither sid nor paths, and hawkeye is not enabled: its packets "
                     "are not steered",
                 )
-            refused += [(place, text) for text in hawkeye_refusals(application.intents)]
+            compared = choosing(application) is not None
+            if compared and config.probes is None:
+                for intent in application.intents:
+                    if intent.type in _BY_PROBES:
+                        yield place, f"has {intent.type.value}, which only probes can measure: set probes"
+            if config.hawkeye.enabled or not compared:
+                refused += [(place, text) for text in hawkeye_refusals(application.intents)]
             if config.hawkeye.enabled:
                 refused += [(place, text) for text in hawkeye_faults(application.intents)]
         refused += list(_behind_one_router(config, name))

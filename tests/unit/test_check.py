@@ -118,7 +118,7 @@ def test_a_running_agent_passes_on_the_lines_as_they_are(tmp_path: Path) -> None
 
 def test_the_examples_in_the_readme_are_valid(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     examples = re.findall(r"```yaml\n(.*?)```", (EXAMPLE.parents[1] / "README.md").read_text(), re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for text in examples:
         assert check(file, text, capsys) == (0, "hawk.yaml: valid, 1 service with 1 application\n", "")
 

@@ -941,6 +941,13 @@ def test_warnings_without_a_controller(here: Path) -> None:
     assert warnings(here, APPLICATION + "      - {port: 81, sid: [fcbb::1]}\n") == []
 
 
+def test_warnings_of_intents_that_the_agent_measures_itself(here: Path) -> None:
+    text = APPLICATION + "      - port: 81\n        paths: [{sid: [fcbb::1]}, {sid: [fcbb::2]}]\n"
+    text += "        intents: [{intent: low-latency, min_value: 1}, {intent: low-jitter}]\n"
+    assert warnings(here, text) == [f"5: {APP}: has low-jitter, which only probes can measure: set probes"]
+    assert warnings(here, text + "probes: {}\n") == []
+
+
 def warnings(here: Path, text: str) -> list[str]:
     here.write_text(text, encoding="utf-8")
     _config, found = check_config(here)
