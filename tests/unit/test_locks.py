@@ -182,6 +182,7 @@ def test_a_relative_path_is_the_same_lock(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_without_a_descriptor_for_its_address_nothing_is_left_open(tmp_path: Path) -> None:
     path, limits = tmp_path / "lock", resource.getrlimit(resource.RLIMIT_NOFILE)
+    gc.collect()
     first_free = os.dup(0)
     os.close(first_free)
     with warnings.catch_warnings(record=True) as told:
@@ -269,6 +270,7 @@ def descriptors() -> int:
 def test_a_lock_leaves_no_descriptor(tmp_path: Path) -> None:
     """Each is closed by itself: where only the interpreter closes one, it warns."""
     path, before = tmp_path / "folder" / "lock", descriptors()
+    gc.collect()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
         lock = Lock(path)
@@ -329,6 +331,7 @@ def test_whoever_has_a_removed_file_is_waited_for_asleep(tmp_path: Path) -> None
     path, before = tmp_path / "lock", set(threading.enumerate())
     lock = Lock(path)
     path.unlink()
+    gc.collect()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
         with waiting_for(Lock, path) as got:

@@ -156,6 +156,14 @@ def test_an_alias_of_itself_is_refused() -> None:
         assert caught.value.line == 2
 
 
+def test_aliases_may_repeat_a_hundred_thousand_values_and_no_more() -> None:
+    """However many values the file has besides."""
+    anchor = f"a: &a [{', '.join(['1'] * 999)}]\nb: [{', '.join(['2'] * 5000)}]\nc: ["
+    assert len(read_yaml(anchor + ", ".join(["*a"] * 99) + "]").data["c"]) == 99
+    with pytest.raises(YamlError, match="repeats too much through aliases"):
+        read_yaml(anchor + ", ".join(["*a"] * 102) + "]")
+
+
 def test_a_large_file_is_read_and_a_few_lines_of_aliases_are_not() -> None:
     assert len(read_yaml("[" + "a, " * 120_000 + "]").data) == 120_000
     assert len(read_yaml("a: &a [" + "1, " * 1000 + "]\nb: [" + "*a, " * 90 + "]").data["b"]) == 90
