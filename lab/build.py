@@ -71,7 +71,7 @@ def build(
                 for interface in interfaces:
                     limits = [kinds[end].largest_packet for end in interface.link.nodes]
                     if any(limits):
-                        # Only TCP is left to be segmented; a veth's other end is not always the kernel's.
+                        # The other end of a veth may not be the kernel: only TCP is left to it unsegmented.
                         set_offload(interface.name, "tx-udp-segmentation", "off")
                         limit = min(filter(None, limits))
                         ip.link("set", index=indexes[interface.name], gso_max_size=limit)
