@@ -39,6 +39,7 @@ def build(
     `mark` identifies the namespaces later.
     """
     all_routes = routes(topology)
+    largest = min((kind.largest_packet for kind in kinds.values() if kind.largest_packet), default=None)
 
     def make_node(name: str) -> None:
         netns.create(namespace(name), mark)
@@ -69,12 +70,10 @@ def build(
                 indexes = links(ip)
                 ip.link("set", index=1, state="up")
                 for interface in interfaces:
-                    limits = [kinds[end].largest_packet for end in interface.link.nodes]
-                    if any(limits):
-                        # Only TCP is left to be segmented; a veth's other end is not always the kernel's.
+                    if largest is not None:
+                        # On all links, or a Linux router would cut larger packets before a link to VPP.
                         set_offload(interface.name, "tx-udp-segmentation", "off")
-                        limit = min(filter(None, limits))
-                        ip.link("set", index=indexes[interface.name], gso_max_size=limit)
+                        ip.link("set", index=indexes[interface.name], gso_max_size=largest)
                     ip.link("set", index=indexes[interface.name], state="up")
                 kinds[name].configure(ip, indexes, all_routes[name])
 

@@ -490,7 +490,7 @@ def test_trace_is_shown_beside_the_packet(vpps: Lab, tmp_path: Path) -> None:
         process = traced(vpps, "vpp3", "--port", "80", "--count", "2")
         vpps.execute("host-a", ["ping", "-c1", "-W2", str(vpps.topology.router("vpp3").loopback.ip)])
         assert http(vpps, f"http://[{B}]/") == "Hello from host-b\n"
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=PATIENCE)
     finally:
         agents.stop()
     assert (process.returncode, errors) == (0, "")
@@ -516,7 +516,7 @@ def test_trace_of_a_packet_that_vpp_answers(vpps: Lab) -> None:
     """Its hop limit ends at vpp3."""
     process = traced(vpps, "vpp3")
     vpps.execute("host-a", ["ping", "-c1", "-W1", "-t3", "fcbb:bb00:5::1"], check=False)
-    output, _errors = process.communicate(timeout=30)
+    output, _errors = process.communicate(timeout=PATIENCE)
     host = str(vpps.topology.host("host-a").address)
     came, left = (line for line in output.splitlines() if line.startswith(("came ", "left ")))
     assert came.startswith(f"came   vpp1-vpp3: IPv6({host}, fcbb:bb00:5::1) ICMPv6 Echo Request")
@@ -526,7 +526,7 @@ def test_trace_of_a_packet_that_vpp_answers(vpps: Lab) -> None:
 def test_trace_of_a_packet_that_vpp_drops(vpps: Lab) -> None:
     process = traced(vpps, "site-a")
     vpps.execute("host-a", ["ping", "-c1", "-W1", "2001:db8:dead::1"], check=False)
-    output, _errors = process.communicate(timeout=30)
+    output, _errors = process.communicate(timeout=PATIENCE)
     came, left = (line for line in output.splitlines() if line.startswith(("came ", "left ")))
     assert came.startswith("came   host-a-site-a: IPv6(") and ", 2001:db8:dead::1)" in came
     assert left.startswith(("left   nothing, VPP's last step is ", "left   host-a-site-a: IPv6(")), left

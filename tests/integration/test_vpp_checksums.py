@@ -17,7 +17,7 @@ from hawkwing.packet_ring import Captured, PacketRing
 from lab import netns
 from lab.old_kernels import faults
 from lab.vpp import checksums
-from lab.wait import wait_until
+from lab.wait import PATIENCE, wait_until
 
 from .onwire import R1, R3, A, B
 
@@ -80,7 +80,7 @@ def crossed(namespace: str, packet: Packet, unfinished: bool, segment: int = 0) 
                     return bool(got)
 
                 sender.send(offload + frame)
-                wait_until(arrived, 5.0, "the frame")
+                wait_until(arrived, PATIENCE, "the frame")
             finally:
                 ring.close()
         return got[0]
