@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,9 @@ class Storage:
         folder.mkdir(parents=True, exist_ok=True)
         self.program = program
         self.folder = folder
-        self._words = [program, "--root", str(folder / "storage"), "--runroot", str(folder / "state")]
+        # Podman refuses a longer path than 50 characters here.
+        self._state = Path(tempfile.mkdtemp(prefix="hawkwing-"))
+        self._words = [program, "--root", str(folder / "storage"), "--runroot", str(self._state)]
         self._settings = folder / "containers.conf"
         self._settings.write_text(_SETTINGS)
         self.environment = {"CONTAINERS_CONF": str(self._settings)}
@@ -58,6 +61,7 @@ class Storage:
         """Removes all of it."""
         self.call("rmi", "--all", "--force")
         shutil.rmtree(self.folder)
+        shutil.rmtree(self._state)
 
 
 def build(builder: str, folder: Path) -> Path:
