@@ -16,7 +16,7 @@ from hawkwing import ending
 from lab.network import Lab, LabError
 from lab.packets import shown
 from lab.topology import Interface
-from lab.wait import wait_until
+from lab.wait import PATIENCE, wait_until
 from lab.wire import Filter, Frame, Tap, is_noise
 
 _TRACED = 100
@@ -159,11 +159,10 @@ def follow(
         raise LabError(f"{node} is a Linux router, only VPP's trace packets: use './run lab.capture'")
     with closing(_Tracing(lab, node, wanted)) as tracing:
         show(f"waiting for {count} packets at {node}" if count > 1 else f"waiting for a packet at {node}")
-        begun = time.monotonic()
-        with suppress(TimeoutError):
-            wait_until(lambda: tracing.came() >= count, seconds, "packets")
+        end = time.monotonic() + seconds
+        wait_until(lambda: tracing.came() >= count or time.monotonic() >= end, seconds + PATIENCE, "packets")
         if not tracing.came():
-            raise LabError(f"no such packet came to {node} within {time.monotonic() - begun:.0f} s")
+            raise LabError(f"no such packet came to {node} within {seconds:g} s")
         enough = min(count, tracing.came())
 
         def whole() -> bool:

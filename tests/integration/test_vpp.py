@@ -536,7 +536,7 @@ def test_trace_without_a_packet_or_without_vpp(vpps: Lab) -> None:
     name = ["--name", vpps.name]
     silent = invoke("lab.trace", "vpp3", "--seconds", "1", "--port", "999", *name)
     assert silent.returncode == 1
-    assert silent.stderr.startswith("hawkwing lab: no such packet came to vpp3 within ")
+    assert silent.stderr == "hawkwing lab: no such packet came to vpp3 within 1 s\n"
     for words, why in (
         (["host-a"], "host-a is a host, not a router"),
         (["nobody"], "has no node 'nobody'"),
