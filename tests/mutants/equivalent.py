@@ -96,6 +96,13 @@ EQUIVALENT["hawkwing/yaml_mistakes.py", "if len(opened) > MAX_DEPTH:", "if len(o
     "what is nested deeper than that was refused before"
 )
 
+EQUIVALENT["hawkwing/controller/questions.py", "due: float = 0.0", "due: float = 1.0"] = (
+    "each entry of the schedule sets it before it is read"
+)
+EQUIVALENT["hawkwing/selections.py", "self.changes += 1", "self.changes += 2"] = "it only has to grow"
+_PLAIN = "_PLAIN_NAME = re.compile('{}[a-zA-Z0-9_.-]*[a-zA-Z_-]\\\\.?{}')"
+EQUIVALENT["hawkwing/config_values.py", _PLAIN.format("", ""), _PLAIN.format("X", "X")] = _SHORTCUT
+
 _DIGEST = (
     "return hashlib.sha256('\\x00'.join((' '.join(words) for words in texts)).encode()).hexdigest()[:16]"
 )

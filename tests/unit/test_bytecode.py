@@ -297,3 +297,10 @@ def test_only_numbers_of_maps_are_replaced() -> None:
         return MOVE + maps[0] + others + maps[1] + EXIT
 
     assert bytecode.with_maps(with_numbers(7, 8), {7: 70, 8: 80}) == with_numbers(70, 80)
+
+
+def test_where_programs_of_this_host_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HAWKWING_CACHE", raising=False)
+    assert bytecode.cache_folder() == Path("/var/cache/hawkwing")
+    monkeypatch.setenv("HAWKWING_CACHE", "/elsewhere")
+    assert bytecode.cache_folder() == Path("/elsewhere")
