@@ -3,11 +3,13 @@
 import io
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ from .test_lab import PROJECT
 
 LINK, NEAR, FAR = "vpp1-vpp2", "vpp1-vpp2@vpp1", "vpp1-vpp2@vpp2"
 BEHIND = "2001:db8:12::2"
+#: To it, or from it to another address.
+ECHO = re.compile(re.escape(IPv6Address(BEHIND).packed) + rb"(?:\x80|.{16}\x81)\x00", re.DOTALL)
 READERS = {
     "tcpdump": ["tcpdump", "-nn", "-l", "-r", "-", "-c", "4"],
     "tshark": ["tshark", "-r", "-", "-c", "4", "-Y", "icmpv6.type == 128 or icmpv6.type == 129"],
@@ -48,6 +52,13 @@ class Following:
         self.process, self.output, self.errors = process, process.stdout, process.stderr
         self._first = os.read(self.output.fileno(), 1 << 16)
         assert self._first[:4] == bytes.fromhex("0a0d0d0a"), "pcapng, and nothing before it"
+
+    def until_echoes(self, count: int) -> None:
+        """Reads on until so many frames of a ping are there: what arrives at the end may be missing."""
+        while len(ECHO.findall(self._first)) < count:
+            piece = os.read(self.output.fileno(), 1 << 16)
+            assert piece, "it has ended"
+            self._first += piece
 
     def end(self, number: int) -> tuple[list[Packet], int, str]:
         """Sends a signal, or none if it is 0; its packets, exit status and last words."""
@@ -75,6 +86,7 @@ def ping(lab: Lab) -> None:
 def test_both_ends_in_order_of_time(lab: Lab) -> None:
     with following(lab, LINK) as live:
         ping(lab)
+        live.until_echoes(4)
         packets, status, said = live.end(signal.SIGINT)
     assert (status, said) == (130, "hawkwing lab: interrupted\n")
     assert tcpdumps(lab) == []
@@ -100,6 +112,7 @@ def lab_address(lab: Lab) -> str:
 def test_all_links_without_a_name(lab: Lab) -> None:
     with following(lab) as live:
         ping(lab)
+        live.until_echoes(12)
         packets, status, said = live.end(signal.SIGTERM)
     assert (status, said) == (143, "hawkwing lab: ended by SIGTERM\n")
     request = [p.sniffed_on for p in packets if ICMPv6EchoRequest in p]
