@@ -175,10 +175,12 @@ class Steering:
 
     def reason(self, binding: Binding) -> str:
         """Why the binding has these of its paths, with what was measured; empty where nothing is compared."""
-        if binding.controller_path and binding.origin != "controller":
-            left = self.measured.why_left(binding.application, binding.controller_path)
-            return f"not the controller's, {left}" if left else ""
-        return self.measured.reason(binding.application)
+        if not binding.controller_path:
+            return self.measured.reason(binding.application)
+        if binding.origin == "controller":
+            return ""
+        left = self.measured.why_left(binding.application, binding.controller_path)
+        return f"not the controller's, {left}" if left else ""
 
     def following_reachability(self) -> Iterator[None]:
         """Takes paths that can be used again, and leaves those that can't, in steps as `applying` does it."""

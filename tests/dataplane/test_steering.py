@@ -13,7 +13,7 @@ from hawkwing import explain
 from hawkwing.config import Config, load_config
 from hawkwing.dataplane.layout import limits, structures
 from hawkwing.dataplane.loader import Capacities, Loaded, Loading
-from hawkwing.dataplane.plane import DataPlane, Health, name_key, route_key, service_value
+from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health, name_key, route_key, service_value
 from hawkwing.desired import Desired, needs_of
 from hawkwing.labels import Labels
 from hawkwing.room import Room
@@ -562,7 +562,73 @@ def test_a_path_of_the_controller_is_used_before_all(maps: Maps, tmp_path: Path)
     assert len(maps.paths(ONE, 80)) == 128
     (query,) = maps.steering.queries()
     maps.steering.set_controller_path(query, (SID_C, SID_B))
-    assert maps.paths(ONE, 80) == [] and maps.path(ONE, 80) == [SID_C, SID_B]
+    # The others stand by, because what is measured of them counts.
+    assert maps.paths(ONE, 80) == [[SID_C, SID_B]] * 128
+
+
+class Latencies:
+    """Round trips of probes that a test makes up, in milliseconds, by segment list."""
+
+    def __init__(self, maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._maps = maps
+        self.of: dict[tuple[IPv6Address, ...], float] = {}
+        monkeypatch.setattr(maps.plane, "health", self._health)
+
+    def _health(self, slot: int, _now: int) -> Health:
+        known = {self._maps.steering.slot_of_path(sids): rtt for sids, rtt in self.of.items()}
+        return Health("alive", 9, known[slot] / 1000) if slot in known else UNKNOWN
+
+    def look(self, times: int = 1, silent: bool = False) -> bool:
+        steering = self._maps.steering
+        changed = [steering.look_at_paths(lambda _slot: 0, silent) for _ in range(times)]
+        assert steering.finish(steering.following_reachability())
+        return any(changed)
+
+
+LIMITED = "80, intents: [{intent: low-latency, max_value: 20000}],"
+
+
+def test_the_path_that_fits_an_intent_is_used_and_explained(
+    maps: Maps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = several(UPPER, LOWER, more="").replace("80,", LIMITED) + "probes: {}\n"
+    maps.steering.apply(configured(tmp_path, text), None)
+    assert len(set(map(tuple, maps.paths(ONE, 80)))) == 2, "nothing is measured yet"
+    latencies = Latencies(maps, monkeypatch)
+    latencies.of = {(SID_A, SID_B): 30, (SID_C,): 10}
+    assert latencies.look()
+    assert maps.paths(ONE, 80) == [[SID_C]] * 128
+    assert explain.sentence(maps.steering, None, str(ONE), 80) == (
+        f"packets to [{ONE}]:80 (service web) use {SID_C} (100 %) by flow: of 2 configured paths, chosen for "
+        "low-latency(max 20000): measured latency of 5 ms (upper: 15 ms); no controller is asked"
+    )
+    latencies.of = {(SID_A, SID_B): 30, (SID_C,): 50}
+    assert latencies.look(3)
+    assert maps.paths(ONE, 80) == [[SID_A, SID_B]] * 128
+    assert "not lower, its latency of 25 ms exceeds 20 ms; no controller" in explain.sentence(
+        maps.steering, None, str(ONE), 80
+    )
+
+
+def test_the_path_of_a_silent_controller_is_left_at_its_limit(
+    maps: Maps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'hawkeye: {enabled: true, address: "fd00::9", port: 5001}\nprobes: {}\n'
+    maps.steering.apply(configured(tmp_path, text + several(UPPER, LOWER).replace("80,", LIMITED)), SOURCE)
+    (query,) = maps.steering.queries()
+    maps.steering.set_controller_path(query, (SID_C, SID_B))
+    latencies = Latencies(maps, monkeypatch)
+    latencies.of = {(SID_A, SID_B): 20, (SID_C,): 30, (SID_C, SID_B): 70}
+    latencies.look(4)
+    (binding,) = maps.steering.bindings()
+    assert maps.paths(ONE, 80) == [[SID_C, SID_B]] * 128 and maps.steering.reason(binding) == ""
+    assert latencies.look(3, silent=True)
+    assert maps.paths(ONE, 80) == [[SID_A, SID_B]] * 128
+    reason = "not the controller's, its latency of 35 ms exceeds 20 ms"
+    assert (binding.origin, maps.steering.reason(binding)) == ("backup", reason)
+    assert reason in explain.sentence(maps.steering, None, str(ONE), 80)
+    assert latencies.look(), "the controller is back"
+    assert maps.paths(ONE, 80) == [[SID_C, SID_B]] * 128 and binding.origin == "controller"
 
 
 def test_what_is_not_configured_any_more_leaves_nothing(maps: Maps, tmp_path: Path) -> None:
