@@ -49,12 +49,19 @@ class Installation:
                 capture_output=True,
                 text=True,
                 timeout=20,
-                check=True,
+                check=False,
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise VppMissingError(f"{self.program} does not run: {error}") from error
-        match = re.search(r"\bv?(\d+\.\d+\S*)", done.stdout)
-        return match[1] if match else done.stdout.strip().splitlines()[0]
+        if done.returncode == 0:
+            match = re.search(r"\bv?(\d+\.\d+\S*)", done.stdout)
+            return match[1] if match else done.stdout.strip().splitlines()[0]
+        # Releases without this option have started, and have their version in the program.
+        known = re.search(rb"\bvpp v(\d+\.\d+\S*) built by", self.program.read_bytes())
+        if known and "unknown input" in done.stderr:
+            return known[1].decode()
+        words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise VppMissingError(f"{self.program} does not run: {words[-1]}")
 
 
 def find(prefix: str | None = None) -> Installation:

@@ -104,8 +104,17 @@ class TestWhereItIs:
     def test_version(self, tmp_path: Path) -> None:
         assert find(str(install(tmp_path))).version() == "25.06-release"
         program(tmp_path / "bin/vpp", "exit 1")
-        with pytest.raises(VppMissingError, match="bin/vpp does not run"):
+        with pytest.raises(VppMissingError, match="bin/vpp does not run: exit status 1"):
             find(str(tmp_path)).version()
+
+    def test_version_of_a_release_without_the_option(self, tmp_path: Path) -> None:
+        found = find(str(install(tmp_path)))
+        refusal = "vlib_plugin_config: unknown input '--version'"
+        program(found.program, f'echo "{refusal}" >&2; exit 1 # vpp v25.10-release built by someone')
+        assert found.version() == "25.10-release"
+        program(found.program, "echo no libvnet.so >&2; exit 127 # vpp v25.10-release built by someone")
+        with pytest.raises(VppMissingError, match=r"bin/vpp does not run: no libvnet.so$"):
+            found.version()
 
 
 class TestWhatIsMissing:
