@@ -104,7 +104,7 @@ class Api:
 
 
 def wait_for_api(path: Path, ended: Callable[[], str | None], timeout: float) -> None:
-    """Waits until an instance in this thread's network namespace listens; VppError if `ended` says why not."""
+    """Waits until an instance in this thread's network namespace listens; VppError: `ended` says why not."""
 
     def listening() -> bool:
         why = ended()
