@@ -26,6 +26,7 @@ _FILES = (
 )
 _CLIENT_NAME = "hawkwing-lab"
 _DECODING = threading.Lock()
+_LISTENING = "00010000"
 
 
 class VppError(RuntimeError):
@@ -53,16 +54,16 @@ class _Client(VPPApiClient):  # type: ignore[misc]
 class Api:
     """Calls by name: `api.call("sw_interface_set_flags", sw_if_index=1, flags=1)`. A context manager."""
 
-    def __init__(self, socket: Path, folder: Path) -> None:
-        self._socket = socket
+    def __init__(self, path: Path, folder: Path) -> None:
+        self._socket = path
         #: Known interface numbers by name.
         self.interface_numbers: dict[str, int] = {}
         files = [file for name in _FILES for file in sorted(folder.rglob(f"{name}.api.json"))]
-        self._client = _Client(apifiles=[str(file) for file in files], server_address=str(socket))
+        self._client = _Client(apifiles=[str(file) for file in files], server_address=str(path))
         try:
             self._client.connect(_CLIENT_NAME)
         except OSError as error:
-            raise VppError(f"VPP at {socket} does not answer: {error.strerror or error}") from error
+            raise VppError(f"VPP at {path} does not answer: {error.strerror or error}") from error
 
     def call(self, message: str, **fields: Any) -> Any:
         """The reply to a request; VppError with VPP's error number if it refuses."""
@@ -102,13 +103,19 @@ class Api:
         self.close()
 
 
-def wait_for_api(socket: Path, ended: Callable[[], str | None], timeout: float) -> None:
-    """Waits until an instance listens; VppError if `ended` returns why it has ended."""
+def wait_for_api(path: Path, ended: Callable[[], str | None], timeout: float) -> None:
+    """Waits until an instance in this network namespace listens; VppError if `ended` says why not."""
 
     def listening() -> bool:
         why = ended()
         if why is not None:
             raise VppError(why)
-        return socket.exists()
+        return _listens(path)
 
-    wait_until(listening, timeout, f"VPP to listen at {socket}")
+    wait_until(listening, timeout, f"VPP to listen at {path}")
+
+
+def _listens(path: Path) -> bool:
+    """The socket's file exists a moment before VPP listens."""
+    lines = Path("/proc/thread-self/net/unix").read_text().splitlines()[1:]
+    return any(line.endswith(f" {path}") and line.split()[3] == _LISTENING for line in lines)
