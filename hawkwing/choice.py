@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hawkwing.intents import Intent, IntentType
+from hawkwing.labels import path_text
 from hawkwing.selections import Candidate
 from hawkwing.sids import SidList
 
@@ -43,19 +44,18 @@ class _Metric(NamedTuple):
     """What an intent compares, and by how much a path has to be better."""
 
     figure: str
-    superlative: str
+    name: str
     floor: float
     share: float
     higher_is_better: bool = False
 
 
 _METRICS = {
-    IntentType.LOW_LATENCY: _Metric("latency", "lowest", 200.0, 0.15),
-    IntentType.LOW_JITTER: _Metric("jitter", "lowest", 100.0, 0.25),
-    IntentType.LOW_PACKET_LOSS: _Metric("loss", "lowest", 1.0, 0.25),
-    IntentType.HIGH_BANDWIDTH: _Metric("rate", "highest", 100.0, 0.25, higher_is_better=True),
+    IntentType.LOW_LATENCY: _Metric("latency", "latency", 200.0, 0.15),
+    IntentType.LOW_JITTER: _Metric("jitter", "jitter", 100.0, 0.25),
+    IntentType.LOW_PACKET_LOSS: _Metric("loss", "loss", 1.0, 0.25),
+    IntentType.HIGH_BANDWIDTH: _Metric("rate", "rate of delivery", 100.0, 0.25, higher_is_better=True),
 }
-_NAMES = {"latency": "latency", "jitter": "jitter", "loss": "loss", "rate": "rate of delivery"}
 
 
 def is_measurable(intents: Sequence[Intent]) -> bool:
@@ -126,8 +126,8 @@ class Chooser:
                 continue
             value = getattr(figures, metric.figure)
             if value is not None and value > intent.max_value * share:
-                limit = shown(metric.figure, float(intent.max_value))
-                return f"its {_NAMES[metric.figure]} of {shown(metric.figure, value)} exceeds {limit}"
+                limit = shown(metric.figure, intent.max_value)
+                return f"its {metric.name} of {shown(metric.figure, value)} exceeds {limit}"
         return ""
 
     def choose(
@@ -150,7 +150,7 @@ class Chooser:
         }
         # Flows show the rate of the path that they have: all have some until it is known of all.
         if not values or (metric.higher_is_better and len(values) < len(group)):
-            return Choice(group, f"their {_NAMES[metric.figure]} is not known yet")
+            return Choice(group, f"their {metric.name} is not known yet")
         self._settle(metric, values, now)
         chosen = tuple(one for one in group if one.sids == self._current)
         return Choice(chosen, _reason(metric, values, self._current, group))
@@ -158,7 +158,7 @@ class Chooser:
     def _alone(self, group: Sequence[Candidate], candidates: Sequence[Candidate]) -> str:
         """Why others are not in use, where there is nothing to compare."""
         told = [
-            f"not {one.name or ' > '.join(map(str, one.sids))}, {why}"
+            f"not {_named(one)}, {why}"
             for one in candidates
             if one not in group and (why := self.why_left(one.sids))
         ]
@@ -189,14 +189,17 @@ def _of(figures: Mapping[SidList, Figures], one: Candidate) -> Figures:
     return figures.get(one.sids) or Figures()
 
 
+def _named(one: Candidate) -> str:
+    return one.name or path_text([str(sid) for sid in one.sids])
+
+
 def _reason(
     metric: _Metric, values: Mapping[SidList, float], current: SidList, group: Sequence[Candidate]
 ) -> str:
     others = [
-        f"{one.name or ' > '.join(map(str, one.sids))}: "
-        + (shown(metric.figure, values[one.sids]) if one.sids in values else "not known")
+        f"{_named(one)}: " + (shown(metric.figure, values[one.sids]) if one.sids in values else "not known")
         for one in group
         if one.sids != current
     ]
-    what = f"measured {_NAMES[metric.figure]} of {shown(metric.figure, values[current])}"
+    what = f"measured {metric.name} of {shown(metric.figure, values[current])}"
     return f"{what} ({'; '.join(others)})"

@@ -237,7 +237,7 @@ class Client:
     async def _compare(self) -> None:
         while True:
             await asyncio.sleep(max(LOOK, (self._interval or 0) / 1000))
-            sent = self._prober.sent if self._prober is not None else lambda _slot: 0
+            sent = self._prober.sent if self._prober is not None else {}
             silent = self._stream is None or self._stream.state != "connected"
             if self.steering.look_at_paths(sent, silent):
                 async with self._changing:

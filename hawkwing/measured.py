@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hawkwing.choice import Choice, Chooser, Figures
 from hawkwing.config_models import Application
@@ -94,14 +94,14 @@ class Measured:
         self,
         desired: Desired,
         controllers: Iterable[tuple[Choosing, SidList]],
-        sent: Callable[[int], int],
+        sent: Mapping[int, int],
         reachable: Callable[[SidList], bool],
     ) -> bool:
         """Measures and chooses once; True where a choice is another one than before.
 
         `controllers` are paths of a controller that is silent: they may be left, too.
         """
-        before = {key: choice.active for key, choice in self._choices.items()}, self._left
+        before = self._outcome
         self._probed = desired.probes is not None
         self._controllers = set(controllers)
         lists = {one.sids for candidates, _intents in desired.choices for one in candidates}
@@ -121,18 +121,21 @@ class Measured:
                 chooser.watch(sids, figures[sids])
             usable = [one for one in candidates if reachable(one.sids)] or list(candidates)
             self._choices[key] = chooser.choose(usable, figures, self._now())
-        after = {key: choice.active for key, choice in self._choices.items()}, self._left
-        return before != after
+        return before != self._outcome
 
-    def _count_probes(self, lists: Iterable[SidList], sent: Callable[[int], int]) -> None:
+    def _count_probes(self, lists: Iterable[SidList], sent: Mapping[int, int]) -> None:
         counted = {}
         for sids in lists if self._probed else ():
             slot = self._slot_of(sids)
             if not slot:
                 continue
             counted[sids] = self._windows.get(sids) or LossWindow()
-            counted[sids].add(sent(slot), self._plane.health(slot, time.monotonic_ns()).received)
+            counted[sids].add(sent.get(slot, 0), self._plane.health(slot, time.monotonic_ns()).received)
         self._windows = counted
+
+    @property
+    def _outcome(self) -> tuple[dict[Choosing, Sequence[Candidate]], set[tuple[Choosing, SidList]]]:
+        return {key: choice.active for key, choice in self._choices.items()}, self._left
 
     @property
     def _left(self) -> set[tuple[Choosing, SidList]]:

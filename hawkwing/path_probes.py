@@ -98,9 +98,10 @@ class PathProber:
         """Addresses or routes have changed."""
         self._looked = 0.0
 
-    def sent(self, slot: int) -> int:
-        """How many probes were sent along the path in a slot."""
-        return next((one.sent for one in self._probed.values() if one.slot == slot), 0)
+    @property
+    def sent(self) -> dict[int, int]:
+        """How many probes were sent along each path, by its slot."""
+        return {one.slot: one.sent for one in self._probed.values()}
 
     async def run(self, interval: int) -> None:
         """Sends probes every so many milliseconds, until it is cancelled; then no path counts as dead."""

@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
@@ -22,6 +22,7 @@ from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health, name_key
 from hawkwing.desired import Choosing, Desired, choosing
 from hawkwing.errors import DataplaneError
 from hawkwing.intents import PathQuery
+from hawkwing.labels import path_text
 from hawkwing.measured import Measured
 from hawkwing.policies import EMPTY_SLOT, PolicyTable
 from hawkwing.queries import Binding, Queries
@@ -160,10 +161,10 @@ class Steering:
                 yield from self._syncing_address(address)
             yield
 
-    def look_at_paths(self, sent: Callable[[int], int], controller_is_silent: bool) -> bool:
+    def look_at_paths(self, sent: Mapping[int, int], controller_is_silent: bool) -> bool:
         """Compares what was measured with intents; True where applications have other paths now.
 
-        `sent` tells how many probes were sent along the path in a slot. Then `following_reachability` is due.
+        `sent` has the number of probes sent along each path, by slot. Then `following_reachability` is due.
         """
         controllers: set[tuple[Choosing, SidList]] = set()
         if controller_is_silent:
@@ -293,13 +294,7 @@ class Steering:
                     log.warning("a path from the controller is not used, restart to make room: %s", error)
                 continue
             binding.since = time.time()
-            log.info(
-                "%s port %d at %s: path from the controller: %s",
-                binding.service,
-                binding.application.port,
-                binding.address,
-                ", ".join(map(str, sids)),
-            )
+            _log(binding, f"path from the controller: {', '.join(map(str, sids))}")
 
     def queries(self) -> list[PathQuery]:
         """The queries for the controller."""
@@ -482,14 +477,8 @@ class Steering:
         if binding.shares == before:
             return
         binding.since = time.time()
-        log.info(
-            "%s port %d at %s: %s, paths in use now: %s",
-            binding.service,
-            binding.application.port,
-            binding.address,
-            self.reason(binding) or "routes have changed",
-            "; ".join(" > ".join(map(str, sids)) for sids, _weight in binding.shares),
-        )
+        paths = "; ".join(path_text([str(sid) for sid in sids]) for sids, _weight in binding.shares)
+        _log(binding, f"{self.reason(binding) or 'routes have changed'}, paths in use now: {paths}")
 
     def _new_binding(self, binding: Binding, old: Binding | None) -> Binding:
         self._asked.add(binding)
@@ -557,7 +546,7 @@ class Steering:
         """What a binding's packets need, as they carry it; others stand by only where paths are measured."""
         shares = binding.shares
         alone = len(shares) == 1
-        measured = self._desired.probes is not None or choosing(binding.application) in self._desired.choices
+        measured = self._desired.probes is not None or choosing(binding.application) is not None
         standby = binding.standby if shares and measured else ()
         return Wanted(
             tuple((self.packed(sids), 1 if alone else weight) for sids, weight in shares),
@@ -576,6 +565,10 @@ class Steering:
             self._selections.release(held)
         else:
             self._policies.release(held)
+
+
+def _log(binding: Binding, text: str) -> None:
+    log.info("%s port %d at %s: %s", binding.service, binding.application.port, binding.address, text)
 
 
 def _alone(sids: SidList) -> Wanted:

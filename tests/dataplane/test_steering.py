@@ -580,7 +580,7 @@ class Latencies:
 
     def look(self, times: int = 1, silent: bool = False) -> bool:
         steering = self._maps.steering
-        changed = [steering.look_at_paths(lambda _slot: 0, silent) for _ in range(times)]
+        changed = [steering.look_at_paths({}, silent) for _ in range(times)]
         assert steering.finish(steering.following_reachability())
         return any(changed)
 

@@ -93,7 +93,7 @@ services:
         return self.measured.look(
             self.desired,
             [(key, sids) for sids in self.controllers],
-            lambda slot: self.sent[slot],
+            self.sent,
             lambda sids: sids not in self.unreachable,
         )
 

@@ -114,9 +114,9 @@ def test_each_path_is_probed_and_those_that_are_gone_no_more() -> None:
     made = prober(plane, paths)
 
     def moved() -> bool:
-        if made.sent(1) > 2 and made.sent(2) > 2 and B in paths.slots:
+        if made.sent.get(1, 0) > 2 and made.sent.get(2, 0) > 2 and B in paths.slots:
             paths.set({A: 3})
-        return made.sent(3) > 2
+        return made.sent.get(3, 0) > 2
 
     run(made, moved)
     assert plane.probed == []
@@ -132,7 +132,7 @@ def test_a_path_with_a_link_in_one_direction_is_left_out_and_told_once(
 
         def looked_twice() -> bool:
             made.look_again()
-            return made.sent(1) > 5
+            return made.sent.get(1, 0) > 5
 
         run(made, looked_twice)
     assert plane.probed == [(2, False)]
@@ -149,10 +149,10 @@ def test_without_a_source_address_it_is_left_out_until_there_is_one() -> None:
     made = prober(plane, paths, lambda sid: cast(IPv6Address | None, sources[sid]))
 
     def found() -> bool:
-        if made.sent(2) > 2:
+        if made.sent.get(2, 0) > 2:
             sources[A[0]] = LOOPBACK
             made.look_again()
-        return made.sent(1) > 2
+        return made.sent.get(1, 0) > 2
 
     run(made, found)
     assert plane.probed == [(1, False), (1, True)]
