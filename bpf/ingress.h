@@ -69,7 +69,7 @@ static __always_inline int strip_fast(struct __sk_buff *skb, __u32 l3)
  */
 static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_by_hop, __u32 *removed)
 {
-	__u32 at, length, last_entry;
+	__u32 at, length, last_entry, read_back;
 	struct settings *set = get_settings();
 	struct scratch *s = scratch_room();
 	struct ipv6_header *ip6;
@@ -130,6 +130,11 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		if (!ip6)
 			return HW_TRUNCATED;
 	}
+	/* Read back once more: options, a jumbogram, or neither made three ways of what follows. */
+	*(volatile __u32 *)&s->position = hop_by_hop << 16 | payload;
+	read_back = *(volatile __u32 *)&s->position;
+	payload = read_back;
+	hop_by_hop = read_back >> 16 & (2 * HW_MAX_HOP_BY_HOP - 1);
 	if (!is_local(set, ip6->destination))
 		return HW_NOT_LOCAL;
 	if (next == NEXT_IPV6 || next == NEXT_IPV4 || next == NEXT_ETHERNET)
@@ -139,8 +144,6 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	if (!trusted_list(set, ip6->source, list, last_entry, &s->last_entry))
 		return HW_UNTRUSTED;
 
-	*(volatile __u32 *)&s->position = payload;
-	payload = *(volatile __u32 *)&s->position;
 #ifdef HW_SERVER
 	learn_from(skb, set, s, l3, at + length, next, list, last_entry);
 #endif
