@@ -342,7 +342,7 @@ CHECKS = [
         "CONFIG_NET_SCH_NETEM",
         False,
         _netem,
-        "links have no delay or loss",
+        "links have no delay",
         in_netns=True,
         slow=True,
     ),

@@ -17,6 +17,7 @@ from hawkwing.locks import locked_file
 from lab.capture import find_link
 from lab.impairments import Metrics, check_metrics
 from lab.linux.kernel import set_solicitations
+from lab.linux.loss import set_loss
 from lab.network import Lab, LabError
 from lab.reroute import reroute
 from lab.topology import Interface, Link
@@ -204,6 +205,7 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
     done: list[str] = []
     for interface in _ends(link):
         _tc(lab, interface, "del", "root")
+        _set_loss(lab, interface, 0)
         parent = ["root"]
         _solicit(lab, interface, metrics)
         if netem:
@@ -211,7 +213,7 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
                 parent = ["parent", "1:1"]
                 done.append(f"{interface.node}: {' '.join(netem)} towards {interface.peer_node}")
             else:
-                done.append("this kernel has no netem: only the controller knows latency and loss")
+                done += _without_netem(lab, interface, metrics)
         if "bandwidth" in metrics:
             rate = int(metrics["bandwidth"])
             burst = max(_LEAST_BURST, int(rate * 1000 / 8 * _BURST_SECONDS))
@@ -223,6 +225,18 @@ def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
             else:
                 done.append("this kernel has no tbf: only the controller knows the bandwidth")
     return list(dict.fromkeys(done))
+
+
+def _without_netem(lab: Lab, interface: Interface, metrics: Metrics) -> Iterator[str]:
+    if metrics.get("latency"):
+        yield "this kernel has no netem: only the controller knows the latency"
+    if metrics.get("loss"):
+        _set_loss(lab, interface, metrics["loss"])
+        yield f"{interface.node}: loss {metrics['loss']}% towards {interface.peer_node} (by BPF)"
+
+
+def _set_loss(lab: Lab, interface: Interface, percent: float) -> None:
+    lab.inside(interface.node, lambda: set_loss(interface.name, percent))
 
 
 def _drop_without_error(lab: Lab, interface: Interface, rate: int) -> None:

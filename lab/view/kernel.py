@@ -13,6 +13,7 @@ from ipaddress import IPv6Address, IPv6Network
 from hawkwing.dataplane import netlink
 from hawkwing.dataplane.netlink import Netlink, attributes, number_of, text_of
 from lab import netns
+from lab.linux import loss
 
 _AF_INET6 = 10
 _LINK, _QDISC, _ROUTE, _LEG = (
@@ -36,7 +37,7 @@ _COUNTERS, _PACKETS = 10, 2
 
 @dataclass(frozen=True)
 class Port:
-    """One end of a link; `dropped` includes what its queueing disciplines dropped."""
+    """One end of a link; `dropped` includes what its queueing disciplines dropped, and lab/linux/loss.py."""
 
     up: bool
     received: int
@@ -96,6 +97,9 @@ class Kernel:
         for index, (up, numbers) in raw.items():
             received, sent, _, _, _, _, missed, dropped = numbers
             shapers, lost = queues.get(index, ((), 0))
+            by_program = loss.dropped(self._netlink, index)
+            if by_program is not None:
+                shapers, lost = (*shapers, loss.NAME), lost + by_program
             ports[names[index]] = Port(up, received, sent, missed + dropped + lost, shapers)
         return ports, self._routes(names)
 

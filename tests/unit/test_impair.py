@@ -1,8 +1,11 @@
 """Links that fail, heal and get worse: routes by calculation, and a tiny lab in namespaces (root only)."""
 
+import itertools
 import os
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from functools import partial
 from ipaddress import IPv6Network
 from pathlib import Path
@@ -12,6 +15,8 @@ import pytest
 import yaml
 
 from fake_hawkeye.control import Control
+from hawkwing.dataplane import bpf, tc
+from hawkwing.dataplane.netlink import Netlink
 from lab.impair import current, drain, fail, heal, impair, restore
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab, LabError
@@ -19,8 +24,10 @@ from lab.process import stop
 from lab.reroute import remaining_routes
 from lab.routing import routes
 from lab.topology import Topology
+from lab.view.kernel import Kernel
 from lab.wait import wait_until
 
+_IPV6_RECVERR = 25
 LINKS = {
     # the SIDs of r1 and r2 are bound to the link between them, which comes first
     "r1-r2": ("2001:db8:12::/64", 10),
@@ -257,6 +264,98 @@ def test_delay_is_made_or_its_want_is_said_once(lab: Lab) -> None:
     )
     heal(lab)
     assert settled(lab, before)
+
+
+def lost(lab: Lab, count: int) -> int:
+    """How many of so many datagrams from a to b are lost; their sender never sees an error."""
+
+    def endpoint() -> socket.socket:
+        made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        made.setblocking(False)
+        return made
+
+    with lab.inside("a", endpoint) as near, lab.inside("b", endpoint) as far:
+        far.bind(("fd00:b::1", 0))
+        found: set[int] = set()
+
+        def send(number: int) -> None:
+            near.sendto(number.to_bytes(4, "big"), far.getsockname()[:2])
+            with suppress(BlockingIOError):
+                while True:
+                    found.add(int.from_bytes(far.recv(4), "big"))
+
+        for number in range(count):
+            send(number)
+        following = itertools.count(count)
+
+        def is_past() -> bool:
+            send(next(following))
+            return max(found, default=0) >= count
+
+        wait_until(is_past, 10, "a datagram behind all others")
+    return count - sum(1 for number in found if number < count)
+
+
+@needs_root
+@pytest.mark.parametrize("link", ["a-r1", "r1-r2"])
+def test_loss_is_made_by_every_kernel(lab: Lab, link: str) -> None:
+    """A third of the packets, one way: within five standard deviations of what chance allows."""
+    count, share = 600, 0.3
+    before = state(lab)
+    assert lost(lab, count) == 0
+    done = impair(lab, link, loss=share * 100)
+    assert len([line for line in done if "loss 30" in line and "towards" in line]) == 2, done
+    assert abs(lost(lab, count) - count * share) < 5 * (count * share * (1 - share)) ** 0.5
+    impair(lab, link, loss=0)
+    assert lost(lab, count) == 0
+    heal(lab)
+    assert settled(lab, before)
+
+
+@needs_root
+def test_what_is_lost_is_counted(lab: Lab) -> None:
+    done = impair(lab, "r1-r2", loss=50)
+    if not any("by BPF" in line for line in done):
+        pytest.skip("this kernel has netem, which counts by itself")
+    missing = lost(lab, 200)
+    with closing(Kernel(lab.namespace("r1"))) as kernel:
+        port = kernel.read()[0]["r2"]
+    assert port.shapers == ("loss",)
+    # Datagrams sent to find the end may be lost, too.
+    assert missing <= port.dropped <= missing + 60
+    heal(lab)
+    with closing(Kernel(lab.namespace("r1"))) as kernel:
+        assert kernel.read()[0]["r2"].shapers == ()
+
+
+@needs_root
+def test_others_filters_stay(lab: Lab) -> None:
+    """Somebody's clsact and filter on the same interface."""
+    nothing = bytes.fromhex("b7000000000000009500000000000000")
+
+    def put() -> None:
+        with Netlink() as ip:
+            found = tc.link(ip, name="eth0")
+            assert found is not None
+            tc.add_clsact(ip, found.index)
+            program = bpf.load_program("theirs", nothing)
+            tc.put_filter(ip, found.index, tc.EGRESS, (7, 1), program, "theirs")
+            os.close(program)
+
+    def names() -> list[str]:
+        with Netlink() as ip:
+            found = tc.link(ip, name="eth0")
+            assert found is not None
+            return [one.name for one in tc.filters(ip, found.index, tc.EGRESS)]
+
+    lab.inside("a", put)
+    done = impair(lab, "a-r1", loss=50)
+    if any("by BPF" in line for line in done):
+        assert lab.inside("a", names) == ["theirs", "loss"]
+    heal(lab)
+    assert lab.inside("a", names) == ["theirs"]
+    lab.execute("a", ["tc", "qdisc", "del", "dev", "eth0", "clsact"])
 
 
 @needs_root
