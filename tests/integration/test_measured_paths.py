@@ -1,14 +1,17 @@
 """Paths that the agent chooses by what it measures, without a controller: seen on the wire."""
 
 import json
+import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
+from scapy.layers.inet import TCP
 from scapy.layers.inet6 import IPv6ExtHdrSegmentRouting
 
 from fake_hawkeye.control import Control
@@ -18,7 +21,7 @@ from lab.impair import heal, impair
 from lab.network import Lab
 from lab.process import stop
 from lab.wait import patient, wait_until
-from lab.wire import Capture, udp_port
+from lab.wire import Capture, tcp_port, udp_port
 
 from .conftest import HAWKWING, Agents, Endpoint, on_vpp
 from .onwire import R4, B
@@ -247,3 +250,128 @@ def test_connections_show_figures_of_their_paths(lab: Lab, agents: Agents) -> No
     assert lower["retransmitted_segments"] == 0
     told_text = lab.execute("host-a", [*HAWKWING, "paths", B, str(PORT)]).stdout
     assert "segments retransmitted" in told_text
+
+
+@contextmanager
+def impaired(lab: Lab, sids: list[str], **metrics: float) -> Iterator[None]:
+    """The link that only this path uses."""
+    link = LINKS[tuple(sids)]
+    done = impair(lab, link, **metrics)  # type: ignore[arg-type]
+    try:
+        if any("no tbf" in one for one in done):
+            pytest.skip("this kernel has no tbf (CONFIG_NET_SCH_TBF)")
+        yield
+    finally:
+        heal(lab, link)
+
+
+def chosen(lab: Lab) -> list[str]:
+    """The only path in use; empty while there are several."""
+    (binding,) = [one for one in bindings(lab) if one["port"] == PORT]
+    return binding["active"][0]["sids"] if len(binding["active"]) == 1 else []
+
+
+def figures_of(lab: Lab, sids: list[str], kind: str) -> dict[str, Any]:
+    (binding,) = [one for one in bindings(lab) if one["port"] == PORT]
+    listed = [*binding["active"], *binding["standby"]]
+    return next(dict(one[kind]) for one in listed if one["sids"] == sids)
+
+
+class Load:
+    """Sends on all connections as fast as they take it, until the block ends."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._ends = selectors.DefaultSelector()
+        for here, there in connections.pairs.values():
+            self._ends.register(here, selectors.EVENT_WRITE)
+            self._ends.register(there, selectors.EVENT_READ)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.received = 0
+
+    def _run(self) -> None:
+        data = bytes(1 << 16)
+        while not self._done.is_set():
+            for key, _events in self._ends.select(0.1):
+                end = key.fileobj
+                assert isinstance(end, socket.socket)
+                with suppress(BlockingIOError):
+                    if key.events & selectors.EVENT_WRITE:
+                        end.send(data)
+                    else:
+                        self.received += len(end.recv(1 << 20))
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self._ends.close()
+
+
+def lists_of_connections(lab: Lab, ports: Iterable[int]) -> dict[int, list[str]]:
+    """The segment list of each connection's packets, by its port, until all were seen."""
+    found: dict[int, list[str]] = {}
+    wanted = tcp_port(PORT, "host-a-site-a")
+
+    def all_seen() -> bool:
+        with Capture(lab.topology, lab.namespace, [find_link(lab, "host-a-site-a")]) as taps:
+            wait_until(lambda: taps.count(wanted) > 100, patient(10), "packets of connections")
+            for packet in taps.packets(wanted):
+                if packet.sender == "host-a":
+                    found[packet[TCP].sport] = packet[IPv6ExtHdrSegmentRouting].addresses[:0:-1]
+        return found.keys() >= set(ports)
+
+    wait_until(all_seen, patient(20), "packets of all connections")
+    return found
+
+
+@pytest.mark.parametrize("lossy", [UPPER, LOWER])
+def test_connections_under_load_leave_a_lossy_path(lab: Lab, agents: Agents, lossy: list[str]) -> None:
+    if on_vpp(lab):
+        pytest.skip("the queue of a link to VPP is not the kernel's alone")
+    here, there = lossy, (LOWER if lossy == UPPER else UPPER)
+    agents.server("host-b")
+    agents.client(config(path(UPPER), path(LOWER), intents="{intent: low-packet-loss}"))
+    with ExitStack() as stack:
+        connections = Connections(lab, stack, 8)
+        stack.enter_context(impaired(lab, UPPER, bandwidth=20_000, loss=5 if here == UPPER else 0))
+        stack.enter_context(impaired(lab, LOWER, bandwidth=20_000, loss=5 if here == LOWER else 0))
+        load = stack.enter_context(Load(connections))
+        wait_until(
+            lambda: chosen(lab) == there and "measured loss of" in told(lab, "explain", B, str(PORT)),
+            patient(60),
+            "the path without loss to be chosen",
+        )
+        sent = lists_of_connections(lab, connections.pairs)
+        assert all(sids == there for sids in sent.values()), sent
+        before = load.received
+        wait_until(lambda: load.received > before + 1_000_000, patient(20), "the connections to go on")
+        # Each probe crosses the link twice.
+        assert 3 < figures_of(lab, here, "health")["loss_percent"] < 25
+        assert figures_of(lab, there, "health")["loss_percent"] < 2
+
+
+def test_connections_under_load_take_the_path_with_more_bandwidth(lab: Lab, agents: Agents) -> None:
+    """Nobody tells the agent the links' rates: it sees what connections get delivered on either path."""
+    if on_vpp(lab):
+        pytest.skip("the queue of a link to VPP is not the kernel's alone")
+    agents.server("host-b")
+    agents.client(config(path(UPPER, name="upper"), path(LOWER), intents="{intent: high-bandwidth}", more=""))
+    with ExitStack() as stack:
+        connections = Connections(lab, stack, 12)
+        stack.enter_context(impaired(lab, UPPER, bandwidth=4_000))
+        stack.enter_context(impaired(lab, LOWER, bandwidth=40_000))
+        assert "their rate of delivery is not known yet" in told(lab, "explain", B, str(PORT))
+        load = stack.enter_context(Load(connections))
+        wait_until(lambda: chosen(lab) == LOWER, patient(60), "the faster path to be chosen")
+        assert set(map(tuple, lists_of_connections(lab, connections.pairs).values())) == {tuple(LOWER)}
+        why = told(lab, "explain", B, str(PORT))
+        assert "chosen for high-bandwidth: measured rate of delivery of " in why and "(upper: " in why, why
+        received = load.received
+        wait_until(lambda: load.received > received + 1_000_000, patient(20), "the connections to go on")
+    upper, lower = (figures_of(lab, sids, "tcp") for sids in (UPPER, LOWER))
+    assert 0 < upper["rate_kbps"] < 4_500 and lower["rate_kbps"] < 45_000, (upper, lower)
+    assert lower["rate_kbps"] > 1.25 * upper["rate_kbps"]
