@@ -181,7 +181,7 @@ def test_a_path_without_a_route_is_not_used(
         assert all(sids == LOWER for sids in lists_sent(capture, UDP).values())
     finally:
         lab.execute("host-a", ["ip", "-6", "route", "del", *unreachable])
-    client.wait_for(f"routes have changed, paths in use now: {nowhere} > {R6}")
+    client.wait_for(f"routes have changed; paths in use now: {nowhere} > {R6}")
     capture.forget()
     send_many(lab, udp, 5)
     assert all(sids == [nowhere, R6] for sids in lists_sent(capture, UDP).values())
