@@ -79,7 +79,7 @@ def _used(steering: Steering, binding: Binding, labels: Labels) -> str:
     uses = [use for use in usage.of_binding(steering, binding) if use.share]
     poor = [use for use in uses if use.health.state == "dead"]
     told = " or ".join(f"{labels.path(use.candidate.sids)} ({100 * use.share:.0f} %)" for use in uses)
-    return f"{told} by flow{', though no probe comes back over any path' if poor else ''}"
+    return f"{told} by flow{', though no probe returns on any path' if poor else ''}"
 
 
 def unsteered(steering: Steering, address: IPv6Address, port: int | None) -> str:

@@ -100,7 +100,7 @@ class PathProber:
 
     @property
     def sent(self) -> dict[int, int]:
-        """How many probes were sent along each path, by its slot."""
+        """The number of probes sent along each path, by slot."""
         return {one.slot: one.sent for one in self._probed.values()}
 
     async def run(self, interval: int) -> None:

@@ -63,7 +63,7 @@ class Binding:
 
     @property
     def origin(self) -> Origin:
-        """Where the path comes from: controller, backup or none."""
+        """Source of the path: controller, backup or none."""
         if self._has_controllers:
             return "controller"
         return "backup" if self.configured else "none"

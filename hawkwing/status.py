@@ -293,7 +293,7 @@ def health_behind(health: Mapping[str, Any]) -> str:
     if health["state"] == "unknown":
         return ""
     if health["state"] == "dead":
-        return ", no probe comes back"
+        return ", no probe returns"
     told = f", round trip {health['rtt_ms']:.3g} ms"
     if health["jitter_ms"] is not None:
         told += f", jitter {health['jitter_ms']:.3g} ms"

@@ -76,9 +76,9 @@ def _state(
     steering: Steering, binding: Binding, one: Candidate, origin: str, share: float, is_dead: bool
 ) -> str:
     if share:
-        return "in use" if not is_dead else "in use, but no probe comes back: no other path is better"
+        return "in use" if not is_dead else "in use, but no probe returns: no other path is better"
     if is_dead:
-        return "no probe comes back"
+        return "no probe returns"
     if why := steering.measured.why_left(binding.application, one.sids):
         return why
     if binding.origin == "controller" and origin == "backup":

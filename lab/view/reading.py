@@ -37,7 +37,7 @@ class Agent:
 
     @property
     def name(self) -> str:
-        """As in `hawkwing client on host-a`."""
+        """Such as `hawkwing client on host-a`."""
         return f"hawkwing {self.role} on {self.node}"
 
 

@@ -95,7 +95,7 @@ class Hub:
 
     @property
     def readers(self) -> int:
-        """How many pages are open."""
+        """The number of open pages."""
         return len(self._waiting)
 
     async def listen(self) -> AsyncIterator[str]:
@@ -184,7 +184,7 @@ class Server:
 
     @property
     def readers(self) -> int:
-        """How many pages are open."""
+        """The number of open pages."""
         return self._hub.readers
 
     def __enter__(self) -> Self:

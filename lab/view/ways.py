@@ -111,7 +111,7 @@ class Application:
 
     @property
     def name(self) -> str:
-        """As in `web-b port 80`."""
+        """Such as `web-b port 80`."""
         return f"{self.service} port {self.port}"
 
 

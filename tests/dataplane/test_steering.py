@@ -522,7 +522,7 @@ def test_explain_tells_all_paths_with_their_shares(
     assert " or vpp3 (25 %) by flow" in named
     monkeypatch.setattr(maps.plane, "health", lambda _slot, _now: Health("dead", 0, None))
     poor = explain.sentence(maps.steering, None, str(ONE), 80)
-    assert poor == f"{begin}, though no probe comes back over any path{end}"
+    assert poor == f"{begin}, though no probe returns on any path{end}"
 
 
 def test_other_weights_move_as_few_as_they_can(maps: Maps, tmp_path: Path) -> None:
