@@ -425,7 +425,7 @@ def demo(
 
 
 def _become(module: str, *arguments: str) -> None:
-    """Ends as another program: signals and terminal are its own."""
+    """Replaces this process by another program, which gets signals and terminal directly."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 

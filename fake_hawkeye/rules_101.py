@@ -196,7 +196,7 @@ class Computed101:
         return there.issuperset(found.services)
 
     def _router(self, address: IPv6Address, which: str) -> str:
-        """By the exact text of the address's /64, whatever the length of the prefix that begins so."""
+        """Compares the text of the address's /64 only, regardless of the prefix length."""
         text = str(IPv6Address(int(address) >> 64 << 64))
         for prefix, router in self.network.prefixes():
             if str(prefix.network_address) == text:
@@ -205,7 +205,7 @@ class Computed101:
 
 
 class Sessions101(Sessions[Found101]):
-    """A path that is lost stays stored: it is given to who asks again, and fails at each recalculation."""
+    """A lost path stays stored: repeated queries get it, and it fails at each recalculation."""
 
     def recalculate(self) -> Mapping[PathQuery, Outcome]:
         try:
@@ -215,11 +215,11 @@ class Sessions101(Sessions[Found101]):
             raise
 
     def _lost(self, query: PathQuery) -> None:
-        """Nothing is forgotten."""
+        """Nothing is dropped."""
 
 
 def _legs(search: Search, stops: Sequence[str]) -> list[Leg]:
-    """From stop to stop; none where one can't be reached."""
+    """The path over all stops; empty if one of them can't be reached."""
     legs: list[Leg] = []
     for one, other in pairwise(stops):
         leg = search.leg(one, other, legs[-1].spent if legs else Spent())
@@ -235,7 +235,7 @@ def _algorithm(intents: Sequence[Intent]) -> int | None:
 
 
 def _metrics(intents: Sequence[Intent]) -> list[IntentType | None]:
-    """The metrics that count; None is the IGP's, where one intent has none of its own."""
+    """The metrics that count; None means the IGP metric, for a single intent without a metric."""
     if len(intents) == 1 and intents[0].type in _STRUCTURE:
         return [None]
     return [intent.type for intent in intents if intent.type not in _STRUCTURE]

@@ -24,7 +24,7 @@ from hawkwing.controller.messages import query_of
 from hawkwing.intents import PathQuery
 
 _NOTICED = 0.02
-"""Seconds: gRPC reports the end of the requests of a client that leaves, too, a moment before it says so."""
+"""Seconds: when a client disconnects, gRPC first reports the end of its requests, then the disconnection."""
 _LEFT = End(grpc.StatusCode.CANCELLED, "context canceled")
 
 
@@ -45,7 +45,7 @@ class SharedHawkEye(HawkEye):
     async def GetIntentPath(self, requests: Any, context: Any) -> None:  # noqa: N802
         """Serves one stream until its client leaves or any error ends it."""
         if not self._ends.empty():
-            # An error that has waited for a stream to end; nothing is read from this one.
+            # An earlier error that was pending; it ends this stream, from which nothing is read.
             await self._end(self._ends.get_nowait(), context)
         session = self._enter(context)
         takers = self._takers[session.number] = {asyncio.create_task(self._take_end(session))}

@@ -136,7 +136,7 @@ class Agent:
         return self._loading.result(inherited, self._loading.capacities.with_room_for(needs, local))
 
     def _refresh_hmac(self) -> None:
-        """Respects the host's policy: where the kernel requires an HMAC, it handles the SRHs."""
+        """Respects the host's policy: if an interface requires an HMAC, the kernel handles its SRHs."""
         links = self._keeper.links() if self._keeper is not None else {}
         names = requiring_hmac(list(links))
         if names != self._hmac:
@@ -335,7 +335,7 @@ class Agent:
         }
 
     async def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """As a client or a server of `status_model`."""
+        """The whole status: `Client` or `Server` of `status_model`."""
         work = Work(
             troubles=status.of_tasks(self._tasks),
             tasks=len(asyncio.all_tasks()),

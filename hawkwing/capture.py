@@ -24,7 +24,7 @@ from hawkwing.errors import HawkwingError
 from hawkwing.packet_ring import PacketRing
 
 SIZE, FRAMES = 16384, 512
-"""Of the ring: of larger packets (segmentation offload) the beginning is captured."""
+"""Bytes per frame of the ring, and frames. Larger packets (segmentation offload) are truncated."""
 
 
 def main(interfaces: Sequence[str], count: int | None, output: Path | None, roles: tuple[str, ...]) -> int:

@@ -1,8 +1,9 @@
-"""Which of several paths fits an application's intents best, by what was measured. Pure.
+"""Selects the path that fits an application's intents best, by measurements. No I/O.
 
-Preferences come first, as in RFC 9256: of the candidates that can be used those of the highest preference
-are compared. A candidate that breaks a limit of an intent can't be used, so a path of lower preference takes
-its place. Figures vary, so neither a limit nor a better path counts before it has been seen several times.
+Preferences come first, as in RFC 9256: only the usable candidates with the highest preference are compared.
+A candidate that breaks a limit of an intent is not usable, so a path with a lower preference replaces it.
+Measurements vary, so a broken limit or a better path counts only after several looks in a row. A look is one
+comparison of all figures.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ from hawkwing.selections import Candidate
 from hawkwing.sids import SidList
 
 LOOKS = 3
-"""So many times in a row a limit has to be broken, or another path to be better."""
+"""Looks in a row with a broken limit, or with a better path, before the path changes."""
 GOOD_LOOKS = 5
-"""So many times in a row a path has to keep its limits before it is used again."""
+"""Looks in a row within its limits before a path is used again."""
 CALM = 5.0
-"""Seconds after a change without another one, but for a path that can't be used any more."""
+"""Minimum seconds between two changes, unless the path in use is no longer usable."""
 _WELL_BELOW = 0.9
-"""Of a limit: so much lower a figure has to be before the path is used again."""
+"""The part of its limit that a figure must not exceed before the path is used again."""
 
 
 class Figures(NamedTuple):
-    """What was measured of a path; None: not known."""
+    """Measurements of a path; None: unknown."""
 
     alive: bool = True
     #: One way, in microseconds: half of the round trip.
     latency: float | None = None
-    #: Of the round trip, in microseconds.
+    #: Variation of the round trip, in microseconds.
     jitter: float | None = None
-    #: Of the probes, in percent.
+    #: Lost probes, in percent.
     loss: float | None = None
-    #: The rate at which TCP connections deliver that have enough to send, in kbit/s.
+    #: Delivery rate of TCP connections that use at least half of their window, in kbit/s.
     rate: float | None = None
 
 
 class _Metric(NamedTuple):
-    """What an intent compares, and by how much a path has to be better."""
+    """The figure that an intent compares, and by how much another path must be better."""
 
     figure: str
     name: str
@@ -54,12 +55,12 @@ _METRICS = {
     IntentType.LOW_LATENCY: _Metric("latency", "latency", 200.0, 0.15),
     IntentType.LOW_JITTER: _Metric("jitter", "jitter", 100.0, 0.25),
     IntentType.LOW_PACKET_LOSS: _Metric("loss", "loss", 1.0, 0.25),
-    IntentType.HIGH_BANDWIDTH: _Metric("rate", "rate of delivery", 100.0, 0.25, higher_is_better=True),
+    IntentType.HIGH_BANDWIDTH: _Metric("rate", "delivery rate", 100.0, 0.25, higher_is_better=True),
 }
 
 
 def is_measurable(intents: Sequence[Intent]) -> bool:
-    """Is there anything among these intents that a host can measure?"""
+    """Whether a host can measure one of these intents."""
     return any(intent.type in _METRICS for intent in intents)
 
 
@@ -73,7 +74,7 @@ def shown(figure: str, value: float) -> str:
 
 
 class Choice(NamedTuple):
-    """The candidates that flows are divided among, and why they are, with figures."""
+    """The candidates that share the flows, and the reason, with figures."""
 
     active: tuple[Candidate, ...]
     reason: str = ""
@@ -81,7 +82,7 @@ class Choice(NamedTuple):
 
 @dataclass(slots=True)
 class _Record:
-    """How often in a row a path has broken its limits, or kept them."""
+    """Looks in a row in which a path broke its limits, or kept them."""
 
     over: int = 0
     under: int = 0
@@ -90,7 +91,7 @@ class _Record:
 
 @dataclass(slots=True)
 class Chooser:
-    """Chooses for applications with the same candidates and intents; it remembers what it has seen."""
+    """Selects paths for applications with the same candidates and intents; has state from look to look."""
 
     intents: tuple[Intent, ...]
     _records: dict[SidList, _Record] = field(default_factory=dict)
@@ -100,12 +101,12 @@ class Chooser:
     _changed: float = float("-inf")
 
     def why_left(self, sids: SidList) -> str:
-        """The limit that a path breaks, with figures; empty where it breaks none."""
+        """The limit that a path breaks, with figures; empty if it breaks none."""
         record = self._records.get(sids)
         return record.left if record is not None else ""
 
     def watch(self, sids: SidList, figures: Figures) -> None:
-        """Compares a path with the limits of the intents: once for each look."""
+        """Compares a path with the limits of the intents; called once per look."""
         record = self._records.setdefault(sids, _Record())
         broken = self._broken(figures, 1.0)
         if broken:
@@ -121,7 +122,7 @@ class Chooser:
     def _broken(self, figures: Figures, share: float) -> str:
         for intent in self.intents:
             metric = _METRICS.get(intent.type)
-            # A low rate proves nothing: the application may have little to send.
+            # A low rate does not mean a slow path: the application may have little to send.
             if metric is None or metric.higher_is_better or intent.max_value is None:
                 continue
             value = getattr(figures, metric.figure)
@@ -133,7 +134,7 @@ class Chooser:
     def choose(
         self, candidates: Sequence[Candidate], figures: Mapping[SidList, Figures], now: float
     ) -> Choice:
-        """Of these candidates, which can all be used as far as routes tell; `now` in seconds."""
+        """Selects among candidates that are usable by their routes; `now` in seconds."""
         alive = [one for one in candidates if _of(figures, one).alive] or list(candidates)
         usable = [one for one in alive if not self.why_left(one.sids)] or alive
         best = max((one.preference for one in usable), default=0)
@@ -148,7 +149,7 @@ class Chooser:
             for one in group
             if (value := getattr(_of(figures, one), metric.figure)) is not None
         }
-        # Flows show the rate of the path that they have: all have some until it is known of all.
+        # Only a path with flows has a rate: all paths share the flows until all rates are known.
         if not values or (metric.higher_is_better and len(values) < len(group)):
             return Choice(group, f"their {metric.name} is not known yet")
         self._settle(metric, values, now)
@@ -156,9 +157,9 @@ class Chooser:
         return Choice(chosen, _reason(metric, values, self._current, group))
 
     def _alone(self, group: Sequence[Candidate], candidates: Sequence[Candidate]) -> str:
-        """Why others are not in use, where there is nothing to compare."""
+        """Why other candidates are not in use, if there is nothing to compare."""
         told = [
-            f"not {_named(one)}, {why}"
+            f"{_named(one)} is not used: {why}"
             for one in candidates
             if one not in group and (why := self.why_left(one.sids))
         ]

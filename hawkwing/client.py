@@ -1,4 +1,4 @@
-"""What a client does besides its filters: names, the controller and the configured paths, kept up to date."""
+"""The client's part of an agent: follows DNS names, the controller and probes, and updates the paths."""
 
 from __future__ import annotations
 
@@ -38,19 +38,20 @@ _EXPIRY_CHECK = 1.0
 _QUERIES_AT_ONCE = 50
 _MANY_OBJECTS = 20_000
 _SETTLED = 0.2
-"""Seconds after a change of addresses or routes, at least: they come in bursts."""
+"""Minimum seconds after a change of addresses or routes: they come in bursts."""
 
 
 Changes = tuple[list[PathQuery], list[PathQuery]]
-"""Queries that have come, and queries that have gone."""
+"""Added queries, and removed queries."""
 
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Looking for garbage among very many new objects keeps everybody waiting: they are left out for good.
+    """Disables the garbage collector inside; afterwards collections skip the new objects, if they are many.
 
-    What is in use then is left out, too, and stays where it ends up as garbage, as asyncio's connections do.
-    So few new objects are looked at as ever, or agents that are reloaded all the time would grow.
+    A collection of very many objects would block all tasks. `gc.freeze` also skips all other objects in use,
+    such as asyncio's connections, which are never freed if they become garbage in a cycle. So nothing is
+    frozen after few new objects: otherwise an agent with frequent reloads would grow.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -64,7 +65,7 @@ def without_collecting() -> Iterator[None]:
 
 
 class Client:
-    """A client's parts, from a plan to the data plane's maps."""
+    """The parts of a client, between the plan and the data plane's maps."""
 
     def __init__(
         self,
@@ -74,9 +75,9 @@ class Client:
         name_now: Callable[[], str] | None = None,
         reaches: Callable[[IPv6Address], bool] = lambda _segment: True,
     ) -> None:
-        """`interface` is what the first one was called at the start, `name_now` tells its name at present.
+        """`interface` is the first interface's name at the start, `name_now` returns its current name.
 
-        `reaches` tells whether there is a route to a segment.
+        `reaches` returns whether there is a route to a segment.
         """
         self.steering = Steering(plane)
         self._reaches = reaches
@@ -93,7 +94,7 @@ class Client:
         self._stream: ControllerStream | None = None
         self._stream_task: asyncio.Task[None] | None = None
         self._names: Follower | None = None
-        # One change of everything at a time.
+        # Only one change of the whole configuration at a time.
         self._changing = asyncio.Lock()
         self._sources_changed = False
         self._settled = _SETTLED
@@ -101,7 +102,7 @@ class Client:
     # --- start and stop
 
     def begin(self, plan: Plan) -> None:
-        """Fills the data plane, before there is an event loop; with what the agent before has left."""
+        """Fills the data plane before the event loop starts, also with the state of the previous agent."""
         self._plan = plan
         self.steering.finish(self.steering.applying(plan.desired, self._source_of(plan)))
         handover.restore(self.steering, self._interface)
@@ -114,7 +115,7 @@ class Client:
 
     async def live(self, stack: ExitStack) -> None:
         """Follows names, answers and the controller until `close`."""
-        # When the data plane was filled, it was on no interface yet.
+        # `begin` ran before the programs were attached: routes were unknown.
         await self._follow_reachability()
         self._follow_answers(stack)
         self._follow_names()
@@ -124,7 +125,7 @@ class Client:
         self._tasks.keep("expiry of addresses", self._expire)
 
     def save(self) -> None:
-        """Saves what a successor takes over, for the last time."""
+        """Saves the state for the next agent, for the last time."""
         self._saver.close()
 
     # --- configuration
@@ -136,7 +137,7 @@ class Client:
         return self._sources.of if fixed is None else lambda _destination: fixed
 
     async def check(self, plan: Plan) -> Plan:
-        """The same plan; ConfigError where the running tables have no room for it."""
+        """The same plan; ConfigError if it does not fit into the running tables."""
         tables = {name: table.info.max_entries for name, table in self._plane.maps.items()}
         room = Room(
             addresses=tables["services"],
@@ -149,7 +150,7 @@ class Client:
         return await in_thread(lambda: plan.fitting(room, learned, used))
 
     async def take(self, plan: Plan) -> None:
-        """Applies the differences, a few at a time; DataplaneError: the kernel refuses, all is as before."""
+        """Applies the differences in steps; if the kernel refuses one, restores all, and DataplaneError."""
         async with self._changing:
             before = self._plan
             assert before is not None
@@ -174,7 +175,7 @@ class Client:
             await asyncio.sleep(0)
 
     def sources_changed(self) -> None:
-        """Addresses or routes of this host may have changed: looks soon which sources requests have now."""
+        """Handles changes of addresses or routes: soon checks the source addresses of requests again."""
         plan = self._plan
         if self._prober is not None:
             self._prober.look_again()
@@ -185,7 +186,7 @@ class Client:
             self._tasks.once("source addresses", self._follow_sources())
 
     def _asks_by_route(self, plan: Plan) -> bool:
-        """Does the source address in requests depend on routes?"""
+        """Whether the source address in requests depends on routes."""
         config = plan.config
         return config.client_ipv6_address is None and bool(plan.needs.queries or config.hawkeye.enabled)
 
@@ -198,20 +199,20 @@ class Client:
             if self._plan is None or not self._asks_by_route(self._plan):
                 return
             await self._in_steps(self.steering.following_sources())
-            # Where routes change all the time, others have half of it.
+            # If routes change all the time, other tasks get half of it.
             self._settled = max(_SETTLED, time.monotonic() - begun)
             if sources := await self._want_all():
                 log.info("the controller is asked for paths from %s", ", ".join(map(str, sorted(sources))))
 
     async def _follow_reachability(self) -> None:
-        """Takes paths to whose first SID there is a route now, and leaves those without."""
+        """Uses the paths that have a route to their first SID now."""
         if self._plan is not None and self._plan.needs.selections:
             known = cache(self._reaches)
             self.steering.reachable = lambda sids: known(sids[0])
             await self._in_steps(self.steering.following_reachability())
 
     def _follow_probes(self) -> None:
-        """Probes are sent while the configuration asks for them."""
+        """Starts or stops probes, as configured."""
         interval = self._plan.desired.probes if self._plan is not None else None
         if interval == self._interval:
             return
@@ -226,7 +227,7 @@ class Client:
             self._probing = self._tasks.keep("probes along paths", lambda: prober.run(interval))
 
     def _follow_measured(self) -> None:
-        """Paths are compared while there are applications with several, and intents that can be measured."""
+        """Starts or stops the comparison of paths: it needs several paths and a measurable intent."""
         wanted = self._plan is not None and bool(self._plan.desired.choices)
         if wanted and self._comparing is None:
             self._comparing = self._tasks.keep("choice of paths by measurement", self._compare)
@@ -246,7 +247,7 @@ class Client:
 
     def _follow_names(self) -> None:
         if self._names is None and self.steering.names:
-            # The resolver needs memory: loaded only where there are names.
+            # The resolver needs memory: imported only if there are names.
             from hawkwing.resolver import Follower
 
             self._names = Follower(self._learn, self._tasks)
@@ -263,7 +264,7 @@ class Client:
         self._stream = self._stream_task = None
         if not hawkeye.enabled:
             return
-        # gRPC needs memory and time: loaded only where there is a controller.
+        # gRPC needs memory and time: imported only if there is a controller.
         from hawkwing.controller.credentials import Renewed
         from hawkwing.controller.stream import ControllerStream
 
@@ -292,14 +293,14 @@ class Client:
         self._save_soon()
 
     def _want(self, most: int | None = None) -> Changes:
-        """Tells the stream which queries have come and gone."""
+        """Passes added and removed queries to the stream."""
         wanted, dropped = self.steering.query_changes(most)
         if self._stream is not None:
             self._stream.change(wanted, dropped)
         return wanted, dropped
 
     async def _want_all(self) -> set[IPv6Address]:
-        """As `_want`, a few at a time; the sources of the new ones."""
+        """Like `_want`, a few at a time; returns the source addresses of the new queries."""
         sources: set[IPv6Address] = set()
         while any(changes := self._want(_QUERIES_AT_ONCE)):
             sources.update(query.source for query in changes[0])

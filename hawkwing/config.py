@@ -1,4 +1,4 @@
-"""Reading a configuration: a YAML file, environment variables over it, and the files it names."""
+"""Reads a configuration: a YAML file, the environment variables that override it, and its PEM files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models of a configuration, with what each key means, and the rules between their values."""
+"""The models of the configuration: its keys with their descriptions, and rules across keys."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def _absent(item: object, key: str) -> bool:
 
 
 def forget_what_was_read() -> None:
-    """Lets go of what is remembered while a file is read, because it may stand there more than once."""
+    """Clears the caches of values that can occur more than once in a file."""
     forget_values()
     _intents_read.clear()
 
 
 class IntentEntry(Mapped):
-    """An intent as a file has it."""
+    """An intent in a configuration file."""
 
     title = "an intent"
     shape = "for example `- intent: low-latency`"
@@ -91,17 +91,17 @@ class IntentEntry(Mapped):
     )
     flex_algo_number: FlexAlgo | None = Field(
         default=None,
-        description="Number of the Flex-Algorithm; for flex-algo only. HawkEye takes 128 to 255.",
+        description="Number of the Flex-Algorithm; for flex-algo only. HawkEye accepts 128 to 255.",
     )
     min_value: Limit | None = Field(
         default=None,
-        description="Lower limit in HawkEye's units: microseconds, percent, kbit/s. HawkEye takes it with "
+        description="Lower limit in HawkEye's units: microseconds, percent, kbit/s. HawkEye uses it with "
         "high-bandwidth.",
     )
     max_value: Limit | None = Field(
         default=None,
-        description="Upper limit in HawkEye's units: microseconds, percent, kbit/s. HawkEye takes it with "
-        "low-latency, low-jitter and low-packet-loss, and so does the agent for several `paths`: latency "
+        description="Upper limit in HawkEye's units: microseconds, percent, kbit/s. HawkEye uses it with "
+        "low-latency, low-jitter and low-packet-loss. With several `paths`, the agent uses it, too: latency "
         "is half of the measured round trip.",
     )
 
@@ -122,7 +122,7 @@ class IntentEntry(Mapped):
             yield ("min_value",), f"{low} is above the max_value {high}"
 
 
-_intents_read: dict[str, Intent] = {}  # by what was written: a large file has few different ones
+_intents_read: dict[str, Intent] = {}  # by their text in the file: a large file has few different ones
 
 
 def _read_intent(raw: object) -> Intent:
@@ -143,7 +143,7 @@ def _type_of(raw: object) -> IntentType | None:
 
 
 class CandidatePath(Mapped):
-    """One of several paths of an application (RFC 9256, section 2)."""
+    """A candidate path of an application (RFC 9256, section 2)."""
 
     title = "a path"
     shape = "for example `- sid: [fcbb:bb00:1::2]`"
@@ -155,13 +155,13 @@ class CandidatePath(Mapped):
     )
     preference: Preference = Field(
         default=PREFERENCE,
-        description="Of the paths that can be used, those of the highest preference are. A path can be used "
-        "if there is a route to its first SID; if there is none to any, all count as usable. Default: 100.",
+        description="The agent uses the usable paths with the highest preference. A path is usable if there "
+        "is a route to its first SID. If no path has one, all count as usable. Default: 100.",
     )
     weight: Weight = Field(
         default=WEIGHT,
-        description="Share of the flows among paths of the same preference. A change moves as few flows as "
-        "possible. Default: 1.",
+        description="Share of the flows among paths with the same preference. A change of weights moves as "
+        "few flows as possible. Default: 1.",
     )
 
     @classmethod
@@ -171,7 +171,7 @@ class CandidatePath(Mapped):
 
 
 class Application(Mapped):
-    """What is sent to one port of a service: over which SIDs, in travel order, or by which intents."""
+    """A port of a service, with its segment list, candidate paths or intents."""
 
     title = "an application"
     shape = "for example `- port: 80`"
@@ -186,18 +186,19 @@ class Application(Mapped):
     paths: tuple[CandidatePath, ...] = Field(
         default=(),
         max_length=MAX_CANDIDATES,
-        description=f"Several paths instead of sid, {MAX_CANDIDATES} at most. Flows are divided among those "
-        "of the highest preference by weight. A flow keeps its path, but a TCP connection can get another "
-        "one after each time-out. A path from the controller is used before all of them.",
+        description=f"Several candidate paths instead of sid, {MAX_CANDIDATES} at most. The paths with the "
+        "highest preference share the flows by weight. A flow keeps its path, but a TCP connection can get "
+        "another one after each retransmission time-out. A path from the controller has priority over all "
+        "of them.",
     )
     intents: tuple[
         Annotated[Intent, PlainValidator(_read_intent, json_schema_input_type=IntentEntry)], ...
     ] = Field(
         default=(),
-        description="Requirements for the path. The order counts: sfc is the first; flex-algo the first, or "
-        "the second after sfc. The controller gets all of them. Of several `paths` the agent itself uses "
-        "the one that fits the first of low-latency, low-jitter, low-packet-loss and high-bandwidth best, "
-        "and leaves a path that exceeds a max_value.",
+        description="Requirements for the path. The order matters: sfc must be first; flex-algo must be "
+        "first, or second after sfc. The controller gets all intents. If there are several `paths`, the "
+        "agent measures them. It uses the best one for the first intent of low-latency, low-jitter, "
+        "low-packet-loss and high-bandwidth, and stops using a path that exceeds a max_value.",
     )
 
     @classmethod
@@ -223,7 +224,7 @@ class Application(Mapped):
 
 
 def _twice(paths: Sequence[Any]) -> Rules:
-    """Names and segment lists that more than one of these paths has."""
+    """Reports names and segment lists that several of these paths have in common."""
     for key in ("name", "sid"):
         seen: dict[str, int] = {}
         for index, path in enumerate(paths):
@@ -232,12 +233,12 @@ def _twice(paths: Sequence[Any]) -> Rules:
                 continue
             first = seen.setdefault(_as_addresses(value) if key == "sid" else repr(value), index)
             if first != index:
-                what = "the segment list" if key == "sid" else f"{shown(value)} is the name"
-                yield ("paths", index, key), f"{'is ' if key == 'sid' else ''}{what} of paths[{first}], too"
+                subject, what = ("", "segment list") if key == "sid" else (f"{shown(value)} ", "name")
+                yield ("paths", index, key), f"{subject}is already the {what} of paths[{first}]"
 
 
 def _as_addresses(sids: Sequence[Any]) -> str:
-    """Alike for the same addresses, however they are written."""
+    """The same text for the same addresses in any notation."""
     return repr([_try(_sid, sid) or sid for sid in sids])
 
 
@@ -248,13 +249,13 @@ class Service(Mapped):
     shape = "with domain_name or ipv6_addresses, and applications"
 
     domain_name: DomainName | None = Field(
-        default=None, description="DNS name; the agent follows its addresses and their TTLs."
+        default=None, description="DNS name. The agent resolves it again according to its TTL."
     )
     ipv6_addresses: Annotated[
         tuple[ServiceAddress, ...], AfterValidator(lambda listed: tuple(dict.fromkeys(listed)))
     ] = Field(default=(), description="IPv6 addresses of the service.")
     applications: tuple[Application, ...] = Field(
-        default=(), description="What is sent to the service, by port."
+        default=(), description="Applications of the service, one per port."
     )
 
     @classmethod
@@ -274,14 +275,14 @@ class Service(Mapped):
 
 
 class Tls(Mapped):
-    """TLS towards the controller: PEM files, relative ones beside the configuration file."""
+    """TLS to the controller: PEM files, relative to the configuration file."""
 
     title = "hawkeye.tls"
     shape = "with the keys ca, certificate and key"
 
     ca: FileName | None = Field(
         default=None,
-        description="PEM file with the certificates that sign the controller's. Relative to the "
+        description="PEM file with the CA certificates for the controller's certificate. Relative to the "
         "configuration file.",
     )
     certificate: FileName | None = Field(
@@ -298,7 +299,7 @@ class Tls(Mapped):
                 yield (other,), f"is missing, {one} requires {other} as well"
 
     def beside(self, folder: Path) -> Tls:
-        """The same with paths that hold from anywhere."""
+        """A copy with file names relative to this folder resolved."""
         paths = {name: folder / path for name, path in self if path is not None}
         return self.model_copy(update=paths)
 
@@ -316,7 +317,7 @@ class Hawkeye(Mapped):
     port: ControllerPort | None = Field(default=None, description="TCP port of the controller.")
     tls: Tls | None = Field(
         default=None,
-        description="TLS towards the controller; an empty mapping is TLS with the system's certificates. "
+        description="TLS to the controller. An empty mapping enables TLS with the system's CA certificates. "
         "Without this key the stream is plaintext.",
     )
 
@@ -335,12 +336,12 @@ class CsidBlock(Mapped):
 
     block: Prefix = Field(description="Prefix of the block: 16, 32 or 48 bits.")
     length: CsidLength = Field(
-        default=LENGTH, description="Bits of a C-SID (NEXT-C-SID); 16 is the only one that is known."
+        default=LENGTH, description="Length of a C-SID (NEXT-C-SID) in bits; only 16 is supported."
     )
     local: LocalCsid = Field(
         default=FIRST_LOCAL,
-        description="C-SIDs from this one on name a link of a router, and so one direction: a server does "
-        "not learn lists that have them. Default: 57344 (0xe000).",
+        description="C-SIDs from this value on identify a link of a router, so they are valid in one "
+        "direction only. A server does not learn lists that contain them. Default: 57344 (0xe000).",
     )
 
     @classmethod
@@ -352,19 +353,19 @@ class CsidBlock(Mapped):
 
     @property
     def read(self) -> Block:
-        """The same for those who pack and unpack."""
+        """The block, for packing and unpacking."""
         return Block(self.block, self.local)
 
 
 class Probes(Mapped):
-    """Probes along all paths of applications that have several."""
+    """Probes along the paths of applications that have several."""
 
     title = "probes"
     shape = "for example `interval: 100`"
 
     interval: ProbeInterval = Field(
         default=PROBE_INTERVAL,
-        description="Milliseconds between two probes of a path. A path is dead when no probe has come back "
+        description="Milliseconds between two probes of a path. A path is dead if no probe has returned "
         "for three intervals. Default: 100.",
     )
 
@@ -372,7 +373,7 @@ class Probes(Mapped):
 def csid_faults(
     blocks: Sequence[IPv6Network | None], domain: Sequence[IPv6Network]
 ) -> Iterator[tuple[int, str]]:
-    """What is wrong with these blocks together, and beside an SR domain: which of them, and a sentence."""
+    """Blocks that overlap, or are outside the SR domain: index and error message of each."""
     for index, block in enumerate(blocks):
         if block is None:
             continue
@@ -388,15 +389,15 @@ def _one_or_more(value: object) -> object:
 
 
 class Config(Mapped):
-    """A whole configuration; `sr_domain` are the prefixes whose segment lists a server trusts."""
+    """A complete configuration; `sr_domain` has the prefixes whose SRHs are trusted."""
 
     title = "the top level"
     shape = "with the key services"
 
     client_ipv6_address: ClientAddress | None = Field(
         default=None,
-        description="Source address in requests to the controller. Default: the one that the kernel uses for "
-        "packets to the destination.",
+        description="Source address in requests to the controller. Default: the address that the kernel "
+        "selects for the destination.",
     )
     hawkeye: Hawkeye = Field(default=Hawkeye(), description="The HawkEye controller.")
     services: dict[str, Service] = Field(
@@ -414,22 +415,22 @@ class Config(Mapped):
     csid: Annotated[tuple[CsidBlock, ...], BeforeValidator(_one_or_more)] = Field(
         default=(),
         max_length=MAX_BLOCKS,
-        description="Blocks of compressed SIDs (RFC 9800, NEXT-C-SID); one, or a list. A client packs the "
-        "SIDs of a block into containers, a server reverses containers that it receives. Other addresses are "
-        "never taken for containers.",
+        description="Blocks of compressed SIDs (RFC 9800, NEXT-C-SID): one block, or a list. A client packs "
+        "the SIDs of a block into containers. A server reverses the containers that it receives. Addresses "
+        "outside the blocks are not treated as containers.",
     )
     labels: NodeLabels = Field(
         default={},
-        description="Names of nodes by SID, for the paths that people read: status, paths, explain, ping and "
-        "trace. Of a block of compressed SIDs each C-SID, behind the block, has a label of its own.",
+        description="Names of nodes by SID, shown by status, paths, explain, ping and trace. In a block of "
+        "compressed SIDs, label each C-SID separately: write the block followed by one C-SID.",
     )
 
     probes: Probes | None = Field(
         default=None,
-        description="Whether to send probes along the paths of applications with several, and back to this "
-        "host. Flows leave a path that is dead for another one at once, and return after five probes in a "
-        "row. Routers have to forward packets whose source is this host, and probes have to return on an "
-        "interface of the agent. An empty mapping is enough.",
+        description="Send probes along the paths of applications that have several, and back to this host. "
+        "If a path is dead, its flows move to another path at once. They return after five probes in a row "
+        "have returned. Routers must forward packets with this host's source address, and probes must "
+        "return on an interface of the agent. An empty mapping is enough.",
     )
 
     @classmethod

@@ -80,7 +80,7 @@ def pack(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
 
 
 def unpack(sids: Iterable[IPv6Address], blocks: Sequence[Block]) -> SidList:
-    """The SIDs one by one: each C-SID behind its block."""
+    """Single SIDs: each C-SID follows its block in a separate address."""
     found: list[IPv6Address] = []
     for sid in sids:
         block = block_of(sid, blocks)

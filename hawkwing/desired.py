@@ -29,11 +29,11 @@ _KINDS = {
 
 
 Choosing = tuple[tuple[Candidate, ...], tuple[Intent, ...]]
-"""Candidates, and the intents that one of them is chosen by."""
+"""Candidates, and the intents by which one of them is selected."""
 
 
 def choosing(application: Application) -> Choosing | None:
-    """What an application's path is chosen by, if there are several, and something to measure."""
+    """Candidates and intents of an application with several paths and a measurable intent; else None."""
     candidates, intents = application.candidates, application.intents
     return (candidates, intents) if len(candidates) > 1 and is_measurable(intents) else None
 
@@ -115,7 +115,7 @@ class Desired:
     blocks: tuple[Block, ...] = ()
     #: Milliseconds between two probes of a path; None: no probes.
     probes: int | None = None
-    #: Of applications that have several paths, and intents which a host can measure.
+    #: Candidates and intents of all applications with several paths and a measurable intent.
     choices: frozenset[Choosing] = frozenset()
 
     @classmethod

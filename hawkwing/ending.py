@@ -1,4 +1,4 @@
-"""How a command ends early: by a signal, with one line; or because its output is closed."""
+"""Ends commands early: after a signal, with one line, or because the output is closed."""
 
 import errno
 import os

@@ -79,7 +79,7 @@ def _used(steering: Steering, binding: Binding, labels: Labels) -> str:
     uses = [use for use in usage.of_binding(steering, binding) if use.share]
     poor = [use for use in uses if use.health.state == "dead"]
     told = " or ".join(f"{labels.path(use.candidate.sids)} ({100 * use.share:.0f} %)" for use in uses)
-    return f"{told} by flow{', though no probe comes back over any path' if poor else ''}"
+    return f"{told} by flow{', though no probe returns on any path' if poor else ''}"
 
 
 def unsteered(steering: Steering, address: IPv6Address, port: int | None) -> str:
@@ -93,7 +93,7 @@ def unsteered(steering: Steering, address: IPv6Address, port: int | None) -> str
 
 
 def why(binding: Binding, stream: "ControllerStream | None", reason: str = "") -> str:
-    """Why the binding's path, or none, is in use; `reason` is what was measured."""
+    """Why the binding's path, or none, is in use; `reason` has the measurements."""
     intents = ", ".join(map(str, binding.application.intents))
     if binding.origin == "controller":
         return f"the controller's path for {intents}"
@@ -101,7 +101,7 @@ def why(binding: Binding, stream: "ControllerStream | None", reason: str = "") -
         if not binding.path:
             return f"no controller is asked for {intents}, and no sid is configured"
         if reason:
-            return f"{_configured(binding)}, chosen for {intents}: {reason}; no controller is asked"
+            return f"{_configured(binding)} for {intents}: {reason}; no controller is asked"
         return f"{_configured(binding)}; no controller is asked"
     if binding.query is None:
         state = "the interface has no global IPv6 address yet"
@@ -118,7 +118,7 @@ def why(binding: Binding, stream: "ControllerStream | None", reason: str = "") -
 def _configured(binding: Binding) -> str:
     if len(binding.application.candidates) < 2:
         return "the configured sid"
-    return f"of {len(binding.application.candidates)} configured paths"
+    return f"selected from {len(binding.application.candidates)} configured paths"
 
 
 def controllers_state(query: PathQuery, stream: "ControllerStream | None") -> str:

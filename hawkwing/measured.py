@@ -1,4 +1,4 @@
-"""What is measured of paths, by probes and the host's own TCP connections; intents are held against it."""
+"""Measures paths by probes and the host's TCP connections, and compares the results with the intents."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from hawkwing.selections import Candidate
 from hawkwing.sids import SidList
 
 LOOK = 1.0
-"""Seconds between two looks, at least: with fewer probes, the time between two of them."""
+"""Minimum seconds between two looks; with longer probe intervals, a look per interval."""
 _WINDOW = 30
-"""Looks that the loss of probes is computed over."""
+"""Looks over which the loss of probes is computed."""
 _FEWEST = 20
-"""Probes without which the loss of a path is not known."""
+"""Minimum number of probes for which a loss is computed."""
 _NO_CHOICE = Choice(())
 
 
 class LossWindow:
-    """How many probes were sent and came back of late."""
+    """Counts the probes that were sent and returned during the last looks."""
 
     def __init__(self) -> None:
         self._looks: deque[tuple[int, int]] = deque(maxlen=_WINDOW + 1)
 
     def add(self, sent: int, received: int) -> None:
-        """The numbers so far; lower ones than before mean that they have begun again."""
+        """Adds the current totals; lower totals than before mean that counting has restarted."""
         if self._looks and (sent < self._looks[-1][0] or received < self._looks[-1][1]):
             self._looks.clear()
         self._looks.append((sent, received))
 
     @property
     def percent(self) -> float | None:
-        """Of the probes in the window those that did not come back; None: too few to tell.
+        """The probes in the window that did not return, in percent; None: too few probes.
 
-        Those under way at both ends are as many, so that they don't count.
+        About as many probes are in flight at the start of the window as at its end, so they cancel out.
         """
         if len(self._looks) < 2:
             return None
         sent, received = (self._looks[-1][at] - self._looks[0][at] for at in (0, 1))
         if sent < _FEWEST:
             return None
-        # One more or less is under way now.
+        # The numbers in flight can differ by one.
         lost = sent - received
         return 100 * lost / sent if lost > 1 else 0.0
 
 
 class Measured:
-    """Figures of paths, and which paths applications have by them."""
+    """Figures of paths, and the paths that are selected by them."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Measured:
         self._controllers: set[tuple[Choosing, SidList]] = set()
 
     def figures(self, sids: SidList) -> Figures:
-        """All that is known of a path at present: by probes if there are any, else by TCP."""
+        """The current measurements of a path; latency is from probes if they are sent, else from TCP."""
         slot = self._slot_of(sids)
         if not slot:
             return Figures()
@@ -86,7 +86,7 @@ class Measured:
         )
 
     def loss(self, sids: SidList) -> float | None:
-        """Percent of a path's probes that were lost of late; None: not known."""
+        """Recently lost probes of a path, in percent; None: unknown."""
         window = self._windows.get(sids)
         return window.percent if window is not None else None
 
@@ -97,9 +97,9 @@ class Measured:
         sent: Mapping[int, int],
         reachable: Callable[[SidList], bool],
     ) -> bool:
-        """Measures and chooses once; True where a choice is another one than before.
+        """Compares all figures once; True if a selection has changed.
 
-        `controllers` are paths of a controller that is silent: they may be left, too.
+        `controllers` has the paths of a controller that is not connected: they must keep the limits, too.
         """
         before = self._outcome
         self._probed = desired.probes is not None
@@ -150,20 +150,20 @@ class Measured:
         return self._choices.get(key, _NO_CHOICE) if key is not None else _NO_CHOICE
 
     def chosen(self, application: Application) -> Sequence[Candidate]:
-        """The candidates that an application is to have; none: nothing was compared."""
+        """The candidates selected for an application; empty if nothing was compared."""
         return self._choice(application).active
 
     def reason(self, application: Application) -> str:
-        """Why these, with figures."""
+        """Why these candidates were selected, with figures."""
         return self._choice(application).reason
 
     def why_left(self, application: Application, sids: SidList) -> str:
-        """The limit that a path breaks, with figures; empty where it breaks none."""
+        """The limit that a path breaks, with figures; empty if it breaks none."""
         key = choosing(application)
         chooser = self._choosers.get(key) if key is not None else None
         return chooser.why_left(sids) if chooser is not None else ""
 
     def is_left(self, application: Application, sids: SidList) -> bool:
-        """Is this path, of a controller that is silent, not to be used?"""
+        """Whether this path of a controller that is not connected breaks a limit."""
         key = choosing(application)
         return (key, sids) in self._controllers and bool(self.why_left(application, sids))

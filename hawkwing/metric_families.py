@@ -1,8 +1,8 @@
 """All metrics for Prometheus, with their values from an agent's status; docs/metrics.md has the same table.
 
-All label values are bounded: reasons, states and tasks are lists of ours, interfaces those of the command
-line, services and paths those of configuration and controller, at most `MOST_PATHS` of them. Nothing that
-comes from packets is a label.
+The number of label values is limited: reasons, states and tasks are fixed lists, interfaces are from the
+command line, services and paths from configuration and controller, at most `MOST_PATHS`. No label value is
+taken from packets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ENDINGS = {"counter": "_total", "gauge": "", "info": "_info"}
 
 
 class Described(NamedTuple):
-    """One metric; `of` are the agents that have it."""
+    """One metric; `of` is the role of the agents that have it."""
 
     family: str
     kind: Kind
@@ -32,7 +32,7 @@ class Described(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What Prometheus calls its samples."""
+        """The name of its samples in Prometheus."""
         return self.family + _ENDINGS[self.kind]
 
 
@@ -47,7 +47,7 @@ METRICS = (
     Described(
         "hawkwing_attached",
         "gauge",
-        "1 where the programs are attached to the interface, 0 where they are not.",
+        "1 if the programs are attached to the interface, otherwise 0.",
         ("interface",),
     ),
     Described(
@@ -59,7 +59,7 @@ METRICS = (
     Described(
         "hawkwing_attachment_warnings",
         "gauge",
-        "Programs of others that may keep packets from the agent's programs.",
+        "Number of other programs that may hide packets from the agent's programs.",
         ("interface",),
     ),
     Described(
@@ -68,7 +68,7 @@ METRICS = (
         "Packets by direction and reason; the reasons are those of hawkwing status.",
         ("direction", "reason"),
     ),
-    Described("hawkwing_bytes", "counter", "The same in bytes.", ("direction", "reason")),
+    Described("hawkwing_bytes", "counter", "Bytes by direction and reason.", ("direction", "reason")),
     Described(
         "hawkwing_reloads",
         "counter",
@@ -90,11 +90,11 @@ METRICS = (
         ("path",),
         "client",
     ),
-    Described("hawkwing_path_bytes", "counter", "The same in bytes.", ("path",), "client"),
+    Described("hawkwing_path_bytes", "counter", "Bytes sent over a path.", ("path",), "client"),
     Described(
         "hawkwing_path_alive",
         "gauge",
-        "1 if probes come back along a path, 0 if they do not; only for applications with several paths, "
+        "1 if probes return on a path, otherwise 0; only for applications with several paths, "
         "and with `probes`.",
         ("path",),
         "client",
@@ -109,14 +109,14 @@ METRICS = (
     Described(
         "hawkwing_path_jitter_seconds",
         "gauge",
-        "Variation of this round trip, smoothed (RFC 3550).",
+        "Variation of the round trip of probes, smoothed (RFC 3550).",
         ("path",),
         "client",
     ),
     Described(
         "hawkwing_path_loss_ratio",
         "gauge",
-        "Lost probes of the last 30 seconds or more; only where a path is chosen by measurement.",
+        "Ratio of lost probes in the last 30 seconds or more; only if paths are compared by measurement.",
         ("path",),
         "client",
     ),
@@ -130,14 +130,14 @@ METRICS = (
     Described(
         "hawkwing_path_tcp_retransmitted_segments",
         "counter",
-        "Segments that these connections have sent once more.",
+        "Segments that TCP connections of applications with several paths have retransmitted.",
         ("path",),
         "client",
     ),
     Described(
         "hawkwing_path_tcp_acknowledged_bytes",
         "counter",
-        "Bytes of these connections that the other side has acknowledged.",
+        "Bytes that the peers of these TCP connections have acknowledged.",
         ("path",),
         "client",
     ),
@@ -240,7 +240,7 @@ def _samples(status: Mapping[str, Any]) -> Iterator[Sample]:
 
 
 def _of_bindings(bindings: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
-    """Addresses by service, port, origin and path; and what was sent over each path, which may be shared."""
+    """Addresses by service, port, origin and path; counters and figures of each path, shared by bindings."""
     addresses: Counter[tuple[str, ...]] = Counter()
     sent: dict[str, Mapping[str, int]] = {}
     figures: dict[str, Mapping[str, Any]] = {}

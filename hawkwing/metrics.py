@@ -1,4 +1,4 @@
-"""`--metrics [ADDRESS:]PORT`: what `hawkwing status` knows, for Prometheus, by its own client library."""
+"""`--metrics [ADDRESS:]PORT`: serves the agent's status as metrics, with Prometheus' client library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Place = tuple[tuple[str, ...], int]
 
 
 def read_place(text: str) -> Place:
-    """Of [ADDRESS:]PORT; without an address it is the loopback."""
+    """Parses [ADDRESS:]PORT; without an address, the loopback addresses."""
     address, _, port = text.rpartition(":")
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise ValueError(f"{text} is not [ADDRESS:]PORT, such as 9470 or [::1]:9470")
@@ -44,13 +44,13 @@ def read_place(text: str) -> Place:
 
 
 class _Collected:
-    """Metrics in the form that the library's encoders take."""
+    """Metrics in the form that the library's encoders need."""
 
     def __init__(self, status: Mapping[str, Any]) -> None:
         self._families = families(status)
 
     def collect(self) -> list[Metric]:
-        """All of them."""
+        """All metrics."""
         return self._families
 
 
@@ -58,7 +58,7 @@ class _Collected:
 
 
 class MetricsServer:
-    """Answers GET /metrics; every request is one question to the agent, in its own event loop."""
+    """Answers GET /metrics with the current status of the agent, in its event loop."""
 
     def __init__(self, place: Place, ask: Ask) -> None:
         self._addresses, self._port = place
@@ -66,7 +66,7 @@ class MetricsServer:
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
-        """Listens; HawkwingError where it can't on any of the addresses."""
+        """Listens; HawkwingError if it can't listen on any of the addresses."""
         problem = ""
         for address in self._addresses:
             try:

@@ -98,7 +98,7 @@ class NextHops:
     def _resolve(self, segment: IPv6Address) -> _Found:
         leg = self._kernel.route(segment)
         if leg is None or leg.link not in self._links:
-            # Not through other interfaces: the network knows the SIDs where the user runs HawkWing.
+            # Not through other interfaces: the SIDs belong to the network of the agent's interfaces.
             legs = (self._kernel.route(segment, link) for link in self._links)
             leg = next((leg for leg in legs if leg is not None), None)
             if leg is None:
@@ -139,7 +139,7 @@ class NextHops:
                     self._hear_of_router(told.neighbour, news.kind == DELNEIGH or told.answers)
 
     def _hear_of_router(self, router: Neighbour, answers: bool | None) -> None:
-        """Of equal routes, the kernel uses those with reachable routers."""
+        """Records whether a router answers: of equal routes, the kernel uses those with reachable routers."""
         if answers is not None and answers == (router in self._silent):
             (self._silent.discard if answers else self._silent.add)(router)
             self.look_again()
@@ -181,7 +181,7 @@ class NextHops:
                     await asyncio.sleep(self._quiet)
                     self._forget()
                     self._rerouted()
-                # Read before: what the data plane learns meanwhile is a change.
+                # Read first, so that paths learned by the data plane from now on count as changes.
                 snapshot = self._table.snapshot() if learning else None
                 if self._changed.is_set() or seen != snapshot:
                     self._changed.clear()

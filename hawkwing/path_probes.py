@@ -1,9 +1,9 @@
-"""Probes along the paths of applications that have several: which are alive is found in the data plane.
+"""Sends probes along the paths of applications with several paths; the data plane detects dead paths.
 
     IPv6(A, S1) SRH(A, S1, ..., Sk, ..., S1; SL=2k-1, tag) UDP(p, p) probe
 
-They go to the last SID and back to this host, as those of `hawkwing ping` do, so that nobody has to answer.
-What comes back is taken by the ingress program (bpf/health.h), and egress leaves paths whose probes don't.
+They go to the last SID and back to this host, like those of `hawkwing ping`, so no responder is needed. The
+ingress program takes returning probes (bpf/health.h). Egress moves flows away from paths without them.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ SILENT_INTERVALS = 3
 _IPV6_RTHDR = 57
 _PAYLOAD = struct.Struct("=QQII")
 _WHEN, _WHEN_AT = struct.Struct("=Q"), 8
-"""The time in a payload."""
+"""The time in a payload, and its offset."""
 _refused = suppress(OSError)
 _PAUSE = 1.5
-"""Intervals without a probe after which it has been a pause."""
+"""Intervals without a sent probe that count as a pause."""
 _LOOK = 1.0
-"""Seconds after which source addresses are looked up again."""
+"""Seconds between look-ups of source addresses."""
 
 
 class _Probed:
-    """A path that is probed: a socket of its own, because the SRH is an option of the socket."""
+    """A probed path. Each has its own socket, because the SRH is a socket option."""
 
     def __init__(
         self, sids: SidList, slot: int, source: IPv6Address, blocks: Sequence[Block], key: int
@@ -54,11 +54,11 @@ class _Probed:
         self.socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         try:
             self.socket.setblocking(False)
-            # What comes back is for the ingress program; nobody reads here.
+            # The ingress program takes returning probes, so nothing is read from this socket.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
             self.socket.bind((str(source), 0))
             self.socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RTHDR, bytes(srh))
-            # Connected: nobody has to read the address each time.
+            # Connected: the kernel does not need to parse an address for each probe.
             self.socket.connect(self.socket.getsockname()[:2])
         except OSError:
             self.socket.close()
@@ -66,9 +66,9 @@ class _Probed:
 
 
 def send_all(probed: Iterable[_Probed]) -> None:
-    """Sends a probe along each path; one that the kernel refuses is as good as lost.
+    """Sends a probe along each path; a probe that the kernel refuses counts as lost.
 
-    This is most of what the agent costs with many paths and short intervals.
+    With many paths and short intervals, this takes most of the agent's CPU time.
     """
     write, now = _WHEN.pack_into, time.monotonic_ns
     for one in probed:
@@ -79,7 +79,7 @@ def send_all(probed: Iterable[_Probed]) -> None:
 
 
 class PathProber:
-    """Sends a probe along each path, once in an interval."""
+    """Sends a probe along each path, once per interval."""
 
     def __init__(
         self, plane: DataPlane, steering: Steering, source_of: Callable[[IPv6Address], IPv6Address | None]
@@ -95,16 +95,16 @@ class PathProber:
         self._since = self._beat = 0
 
     def look_again(self) -> None:
-        """Addresses or routes have changed."""
+        """Looks up source addresses at the next interval, because addresses or routes have changed."""
         self._looked = 0.0
 
     @property
     def sent(self) -> dict[int, int]:
-        """How many probes were sent along each path, by its slot."""
+        """The number of probes sent along each path, by slot."""
         return {one.slot: one.sent for one in self._probed.values()}
 
     async def run(self, interval: int) -> None:
-        """Sends probes every so many milliseconds, until it is cancelled; then no path counts as dead."""
+        """Sends probes at this interval (milliseconds) until cancelled; then no path counts as dead."""
         seconds = interval / 1000
         silence = SILENT_INTERVALS * interval * 1_000_000
         loop = asyncio.get_running_loop()
@@ -132,7 +132,7 @@ class PathProber:
         self._seen = -1
 
     def _follow(self) -> None:
-        """Paths that are new, or have another source address now."""
+        """Opens and closes sockets as paths and their source addresses change."""
         if self._seen == self._steering.selection_changes and time.monotonic() - self._looked < _LOOK:
             return
         self._seen, self._looked = self._steering.selection_changes, time.monotonic()
@@ -157,7 +157,7 @@ class PathProber:
                     self._plane.set_probed(path[1], True)
 
     def _leave_out(self, path: tuple[SidList, int], why: str) -> None:
-        """A path without probes never counts as dead."""
+        """Marks a path as not probed, so that it never counts as dead."""
         if self._left_out.get(path) != why:
             self._left_out[path] = why
             self._plane.set_probed(path[1], False)

@@ -1,4 +1,4 @@
-"""`hawkwing paths`: the paths of a destination, which one is in use and why, and what is sent over it."""
+"""`hawkwing paths`: the paths of a destination, which one is in use, why, and its packet rate."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 Answer = Mapping[str, Any]
 BETWEEN = 1.0
-"""Seconds between the two samples that packets/s are computed from."""
+"""Seconds between the two samples from which packets/s are computed."""
 _NAMES = {"controller": "controller", "backup": "configured"}
 
 
 class Sample(NamedTuple):
-    """What the clients of this network namespace answer, at a time of a steady clock."""
+    """The answers of all clients of this network namespace at a time of a monotonic clock."""
 
     at: float
     answers: Sequence[Answer]
 
 
 def ask(destination: str, port: int | None) -> Sample:
-    """Asks all of them; HawkwingError where none is running."""
+    """Asks all clients; HawkwingError if none is running."""
     request = {"ask": "paths", "destination": destination, "port": port}
     found = [answer for _path, answer in control.answers(request, ("client",)) if answer is not None]
     if not found:
@@ -48,9 +48,9 @@ def look(
     probes: tuple[int, int] | None = None,
     pause: Callable[[float], object] = _pause,
 ) -> list[dict[str, Any]]:
-    """What each client answers, with `packets_per_second` of each path in use.
+    """The answer of each client, with `packets_per_second` of each path in use.
 
-    With `probes`, their number and size, also what became of these along each candidate: `measured`.
+    `probes` are number and size of probes for each candidate, whose results are added as `measured`.
     """
     before = ask(destination, port)
     found: dict[Key, dict[str, Any]] = {}
@@ -65,7 +65,7 @@ def look(
 
 
 def with_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
-    """The later answers; a rate is None where the path was another one before."""
+    """The later answers with rates; None if the path has changed in between."""
     known = {
         (answer["pid"], binding["address"], binding["port"]): binding
         for answer in before.answers
@@ -77,7 +77,7 @@ def with_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
         old = known.get((answer["pid"], binding["address"], binding["port"]))
         rate = None
         if old is not None and old["sids"] == binding["sids"] and seconds > 0 and binding["sids"]:
-            # A count that went back began again.
+            # A lower count has started again: the path was removed in between.
             gone = old["packets"] if old["packets"] <= binding["packets"] else 0
             rate = round((binding["packets"] - gone) / seconds, 3)
         return {**binding, "packets_per_second": rate}
@@ -88,7 +88,7 @@ def with_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
 
 
 def with_measured(answers: Sequence[Answer], found: Mapping[Key, Any]) -> list[dict[str, Any]]:
-    """The answers with what was measured of each candidate; None: it has no SIDs, or has come since then."""
+    """The answers with results for each candidate; None if it has no SIDs, or is newer than the probes."""
     from hawkwing.probing.measure import key_of
 
     def measured(answer: Answer, binding: Answer) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def with_measured(answers: Sequence[Answer], found: Mapping[Key, Any]) -> list[d
 
 
 def lines(answers: Sequence[Answer]) -> Iterator[str]:
-    """As text; the interfaces of an agent only where there are several agents."""
+    """As text; with the interfaces of each agent, if there are several agents."""
     for answer in answers:
         if len(answers) > 1:
             yield f"client on {', '.join(answer['interfaces'])}"

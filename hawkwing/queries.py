@@ -15,7 +15,7 @@ from hawkwing.sids import SidList
 from hawkwing.status_model import Origin
 
 FORMER_ANSWERS = 300.0
-"""Seconds that a path of the controller is kept after the last application that needs it has gone."""
+"""Seconds for which a path of the controller is kept after the last application that uses it is removed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +30,7 @@ class Binding:
     since: float = field(default_factory=time.time)
     #: The configured paths that are active without a path from the controller.
     configured: tuple[Candidate, ...] = ()
-    #: The controller is silent, and its path breaks a limit: the configured ones are in use instead.
+    #: The controller is not connected, and its path breaks a limit: the configured ones are used instead.
     left: bool = False
 
     @property
@@ -63,7 +63,7 @@ class Binding:
 
     @property
     def origin(self) -> Origin:
-        """Where the path comes from: controller, backup or none."""
+        """Source of the path: controller, backup or none."""
         if self._has_controllers:
             return "controller"
         return "backup" if self.configured else "none"

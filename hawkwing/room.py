@@ -7,8 +7,8 @@ class Room(NamedTuple):
     """Numbers in use, or limits.
 
     An application counts once for each address of its service, and once for its name. `selections` are
-    different sets of several paths for an application. `queries` are the
-    requests to a controller, each of which may bring another segment list.
+    different sets of several paths for an application. `queries` are requests to a controller: each answer
+    may have another segment list.
     """
 
     addresses: int = 0

@@ -1,7 +1,7 @@
-"""Several paths for one application: which are active, and which share of the flows each has. Pure.
+"""Several paths for one application: which are active, and the share of the flows of each. No I/O.
 
-The terms are those of RFC 9256: of the valid candidate paths those of the highest preference are active,
-and flows are divided among them by weight. The data plane picks a path by the flow's bucket (bpf/select.h).
+The terms are those of RFC 9256: the valid candidate paths with the highest preference are active, and share
+the flows by weight. The data plane selects a path by the flow's bucket (bpf/select.h).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ PREFERENCE, WEIGHT = 100, 1
 """The defaults of RFC 9256, sections 2.7 and 2.11."""
 MAX_CANDIDATES = 8
 _GRACE = 1.0
-"""Seconds before a number is used again: a packet on another CPU may still read the old paths."""
+"""Seconds before a number is reused: a packet on another CPU may still read the old paths."""
 
 Shares = tuple[tuple[SidList, int], ...]
-"""Segment lists with their weights; none of the lists is empty, or there twice."""
+"""Segment lists with their weights; no list is empty, and none occurs twice."""
 
 
 class Candidate(NamedTuple):
-    """A path that an application may have."""
+    """A candidate path of an application."""
 
     sids: SidList
     name: str = ""
@@ -35,10 +35,10 @@ class Candidate(NamedTuple):
 
 
 def active(candidates: Iterable[Candidate], valid: Callable[[SidList], bool]) -> tuple[Candidate, ...]:
-    """The valid ones of the highest preference; where none is valid, all count as valid.
+    """The valid candidates with the highest preference; if none is valid, all count as valid.
 
-    What is known of the network may be wrong: a packet on a path that seems dead may arrive, one without a
-    path goes where nobody asked for.
+    The host's view of the network may be wrong: a packet on a path that seems dead may still arrive, and
+    a packet without an SRH would take a path that is not configured.
     """
     listed = list(candidates)
     usable = [one for one in listed if valid(one.sids)] or listed
@@ -47,7 +47,7 @@ def active(candidates: Iterable[Candidate], valid: Callable[[SidList], bool]) ->
 
 
 def quotas(weights: Mapping[SidList, int], buckets: int) -> dict[SidList, int]:
-    """So many buckets for each list, by the largest remainder; one at least."""
+    """The number of buckets per list, by largest remainder; at least one each."""
     total = sum(weights.values())
     exact = {sids: weight * buckets / total for sids, weight in weights.items()}
     found = {sids: max(1, int(share)) for sids, share in exact.items()}
@@ -57,7 +57,7 @@ def quotas(weights: Mapping[SidList, int], buckets: int) -> dict[SidList, int]:
         found[by_remainder[at % len(by_remainder)]] += 1
         at += 1
     while missing < 0:
-        # Lists with tiny weights have got one each.
+        # Lists with tiny weights were rounded up to one bucket.
         found[max(found, key=lambda sids: found[sids])] -= 1
         missing += 1
     return found
@@ -66,7 +66,7 @@ def quotas(weights: Mapping[SidList, int], buckets: int) -> dict[SidList, int]:
 def spread(
     weights: Mapping[SidList, int], buckets: int, before: Sequence[SidList] = ()
 ) -> tuple[SidList, ...]:
-    """The list of each bucket. Buckets keep what they had `before`, but for as many as have to move."""
+    """The list of each bucket. As many buckets as possible keep their list from `before`."""
     left = Counter(quotas(weights, buckets))
     result: list[SidList] = [()] * buckets
     for bucket, sids in enumerate(before):
@@ -75,7 +75,7 @@ def spread(
             result[bucket] = sids
     for bucket, sids in enumerate(result):
         if not sids:
-            # The one that lacks most: buckets of the same list don't stand side by side.
+            # The list that lacks the most buckets: so lists alternate, instead of filling adjacent buckets.
             lacking = max(left, key=lambda one: left[one])
             left[lacking] -= 1
             result[bucket] = lacking
@@ -83,14 +83,14 @@ def spread(
 
 
 class Wanted(NamedTuple):
-    """The lists that flows are divided among, and those that take their place when they are dead."""
+    """The lists that share the flows, and the standby lists that replace dead ones."""
 
     shares: Shares = ()
     standby: tuple[SidList, ...] = ()
 
     @property
     def lists(self) -> tuple[SidList, ...]:
-        """All of them, the preferred ones first."""
+        """All lists, the preferred ones first."""
         return (*(sids for sids, _weight in self.shares), *self.standby)
 
 
@@ -107,7 +107,7 @@ class Selection:
 
 
 class Contents(NamedTuple):
-    """A selection as it is written: slots of buckets and candidates, SIDs of the longest list."""
+    """A selection as in the data plane: slots of buckets and candidates, length of the longest list."""
 
     buckets: Sequence[int]
     candidates: Sequence[int]
@@ -135,13 +135,13 @@ class SelectionTable:
         self._write = write
         self._now = now
         self._known: dict[tuple[Wanted, tuple[SidList, ...]], Selection] = {}
-        #: Grows when a selection comes or goes.
+        #: Increases when a selection is added or removed.
         self.changes = 0
         self._fresh = iter(range(capacity))
         self._released: deque[tuple[float, int]] = deque()
 
     def acquire(self, wanted: Wanted, before: Selection | None = None) -> Selection:
-        """The selection of these lists, written if it is new; flows that had `before` stay if they can."""
+        """The selection of these lists, written if it is new; most flows of `before` keep their path."""
         found = self._alike(wanted) if before is None or self._full() else None
         if found is None:
             former = before.buckets if before is not None else ()
@@ -185,7 +185,7 @@ class SelectionTable:
         return made
 
     def release(self, selection: Selection) -> None:
-        """One user less; without users its lists are released, and its number is free after a grace time."""
+        """Removes one user. Without users, the lists are released, and the number after a grace period."""
         selection.users -= 1
         if not selection.users:
             del self._known[selection.wanted, selection.buckets]

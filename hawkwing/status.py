@@ -1,4 +1,4 @@
-"""What `hawkwing status` shows: collected by the agent, printed by the command."""
+"""The content of `hawkwing status`: collected by the agent, printed by the command."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ def trust_sentence(sr_domain: Sequence[IPv6Network] | None) -> str:
 
 
 def of_data_plane(plane: DataPlane) -> model.DataPlaneStatus:
-    """SR domain, counters and, on a server, how many flows it has learned."""
+    """SR domain, counters and, on a server, the number of learned flows."""
     counters = plane.counters()
     told = model.DataPlaneStatus(
         sr_domain=[str(prefix) for prefix in plane.sr_domain or ()],
@@ -59,9 +59,9 @@ def _count(count: Count) -> model.Count:
 
 
 async def of_learned_paths(plane: DataPlane, labels: Labels) -> model.ServerPart:
-    """A server's reverse paths with what was sent over each, and how many there may be."""
+    """A server's reverse paths with their counters, and the maximum number of them."""
     paths = await collected(_learned(plane, path, labels) for path in plane.learned_paths())
-    # Slot 0 is no path.
+    # Slot 0 means no path.
     slots = plane.maps["free_slots"].info.max_entries - 1
     return {"paths": paths, "learned_paths": {"count": len(paths), "capacity": slots}}
 
@@ -82,7 +82,7 @@ def _learned(plane: DataPlane, path: LearnedPath, labels: Labels) -> model.Learn
 def of_binding(
     plane: DataPlane, binding: Binding, labels: Labels, path: SidList | None = None
 ) -> model.Steered:
-    """Where a binding's path comes from, the path (or another one of several), and since when."""
+    """A binding with its path, or with the given one of several paths."""
     path = binding.path if path is None else path
     told: model.Steered = {
         "service": binding.service,
@@ -101,7 +101,7 @@ def of_binding(
 
 
 def of_steering(plane: DataPlane, steering: Steering, labels: Labels) -> Iterator[model.Binding]:
-    """Every binding, and what was sent over its path."""
+    """All bindings, with the counters of their paths."""
 
     @cache
     def sent(slot: int | None) -> model.Count:
@@ -148,7 +148,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def health_of(health: Health, loss: float | None) -> model.Health:
-    """What probes tell of a path; `loss` in percent."""
+    """Health of a path, measured by probes; `loss` in percent."""
     return {
         "state": health.state,
         "probes_received": health.received,
@@ -159,7 +159,7 @@ def health_of(health: Health, loss: float | None) -> model.Health:
 
 
 def connections_of(plane: DataPlane, slot: int | None) -> model.Connections:
-    """What TCP connections tell of the path in a slot."""
+    """Figures of TCP connections on the path in a slot."""
     told = plane.traffic(slot) if slot else NO_TRAFFIC
     return {
         "rtt_ms": _ms(told.round_trip),
@@ -170,7 +170,7 @@ def connections_of(plane: DataPlane, slot: int | None) -> model.Connections:
 
 
 def of_controller(stream: "ControllerStream", steering: Steering) -> model.Controller:
-    """The stream's state and counters, how many queries it has, and those without an answer."""
+    """State and counters of the stream, the number of queries, and the unanswered ones."""
     questions = list(stream.questions)
     unanswered = stream.questions.unanswered()
     now = stream.now()
@@ -209,7 +209,7 @@ def of_controller(stream: "ControllerStream", steering: Steering) -> model.Contr
 
 
 def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[model.Unresolved]:
-    """Names of services that no address is known of, with what the last look-up failed with."""
+    """Names of services without a known address, with the error of the last look-up."""
     known = steering.learned()
     return [
         {"service": service, "name": name, "error": why_not(name)}
@@ -219,7 +219,7 @@ def of_names(steering: Steering, why_not: Callable[[str], str | None]) -> list[m
 
 
 def of_tasks(tasks: Supervisor) -> list[model.Trouble]:
-    """Background work that has failed: of what, how often, and when it starts again."""
+    """Background work that has failed: error, number of failures, and next start."""
     return [
         {
             "work": name,
@@ -259,7 +259,7 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
         yield f"  learned path {path_of(path)}: {path['packets']} packets{rate}"
     texts = {reason.name: reason for reason in reasons()}
     if any(status["counters"].values()):
-        yield "  counters (ok: steered, or SRH removed; info: in addition; unchanged: passed as it was)"
+        yield "  counters (ok: steered, or SRH removed; info: counted in addition; unchanged: not modified)"
     for direction, counts in status["counters"].items():
         for name, count in counts.items():
             reason = texts[name]
@@ -289,11 +289,11 @@ def _binding_lines(binding: Mapping[str, Any], rates: Mapping[str, float] | None
 
 
 def health_behind(health: Mapping[str, Any]) -> str:
-    """What probes tell of a path, behind other text; empty where they tell nothing."""
+    """Results of probes, to append to other text; empty if there are none."""
     if health["state"] == "unknown":
         return ""
     if health["state"] == "dead":
-        return ", no probe comes back"
+        return ", no probe returns"
     told = f", round trip {health['rtt_ms']:.3g} ms"
     if health["jitter_ms"] is not None:
         told += f", jitter {health['jitter_ms']:.3g} ms"
@@ -301,13 +301,13 @@ def health_behind(health: Mapping[str, Any]) -> str:
 
 
 def state_and_health(path: Mapping[str, Any]) -> str:
-    """Whether one of several paths is in use, and what probes tell of it; the same is not said twice."""
+    """The state of one of several paths, and the results of its probes, without repetition."""
     state, told = str(path["state"]), health_behind(path["health"])
     return state if told.removeprefix(", ") in state else state + told
 
 
 def tcp_behind(tcp: Mapping[str, Any]) -> str:
-    """What TCP connections tell of a path, behind other text; empty where there were none."""
+    """Figures of TCP connections, to append to other text; empty if there were none."""
     if tcp["rtt_ms"] is None:
         return ""
     told = f"; TCP: round trip {tcp['rtt_ms']:.3g} ms"
@@ -323,17 +323,17 @@ def _rate(rates: Mapping[str, float] | None, path: str) -> str:
 
 
 def rate_behind(rate: float | None) -> str:
-    """Packets/s behind other text; empty where they are not known."""
+    """Packets/s, to append to other text; empty if unknown."""
     return "" if rate is None else f", {rate_text(rate)}"
 
 
 def rate_text(rate: float) -> str:
-    """A rate as it is shown."""
+    """A rate as text."""
     return f"{rate:.1f} packets/s" if 0 < rate < 10 else f"{rate:.0f} packets/s"
 
 
 def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Only what is not as it should be."""
+    """Problems, warnings and changes only."""
     for one in attachments:
         if not one["attached"]:
             yield f"  not attached: {one['problem']}"
@@ -365,7 +365,7 @@ def _how_often(trouble: Mapping[str, Any]) -> str:
 
 
 def _queries(controller: Mapping[str, Any]) -> str:
-    """How many queries are answered, once they can be."""
+    """The number of answered queries, while connected."""
     queries = controller.get("queries")
     if queries is None or controller["state"] != "connected":
         return ""

@@ -1,8 +1,9 @@
-"""What an agent tells about itself: the keys of `hawkwing status --json`, with their types and meanings.
+"""The keys of `hawkwing status --json`, with their types and descriptions.
 
 Those of `drops --json` and `paths --json` are at the end.
 
-The JSON schema and docs/status.md are made from it. Programs read these keys: they stay. New ones may come.
+The JSON schema and docs/status.md are generated from it. Programs depend on these keys: new ones may be
+added, but none is renamed or removed.
 """
 
 from typing import Annotated, Literal, NotRequired, TypedDict
@@ -13,8 +14,8 @@ Origin = Literal["controller", "backup", "none"]
 Time = Annotated[float, "in Unix seconds"]
 _Nodes = Annotated[
     list[str],
-    "The path by names: the label of each SID, else the SID; containers are unpacked. Only with `labels` in "
-    "the configuration.",
+    "The path as node names: the label of each SID, or the SID if it has none; containers are unpacked. Only "
+    "with `labels` in the configuration.",
 ]
 
 
@@ -26,27 +27,27 @@ class Count(TypedDict):
 
 
 class Counters(TypedDict):
-    """Packets by reason, since the agent's start; reasons without packets are left out."""
+    """Packets by reason, since the agent's start; reasons without packets are omitted."""
 
-    egress: Annotated[dict[str, Count], "Packets that the host sends, by the name of the reason."]
-    ingress: Annotated[dict[str, Count], "Packets that arrive, by the name of the reason."]
+    egress: Annotated[dict[str, Count], "Egress packets, by the name of the reason."]
+    ingress: Annotated[dict[str, Count], "Ingress packets, by the name of the reason."]
 
 
 class Attachment(TypedDict):
     """An interface of the agent."""
 
-    interface: Annotated[str, "As it was named on the command line."]
-    name: Annotated[str, "Its present name."]
-    renamed: Annotated[bool, "Whether the two differ."]
-    index: Annotated[int | None, "Its index; null while there is no such interface."]
-    attached: Annotated[bool, "Whether the programs are on it."]
-    problem: Annotated[str, "Why they are not, or what is wrong although they are; else empty."]
-    warnings: Annotated[list[str], "Other programs that may keep packets from the agent's."]
-    restored: Annotated[int, "How often filters were put back that another program had removed."]
+    interface: Annotated[str, "Its name on the command line."]
+    name: Annotated[str, "Its current name."]
+    renamed: Annotated[bool, "Whether the two names differ."]
+    index: Annotated[int | None, "Its index; null while the interface does not exist."]
+    attached: Annotated[bool, "Whether the programs are attached."]
+    problem: Annotated[str, "Why they are not attached, or another problem; empty if there is none."]
+    warnings: Annotated[list[str], "Other programs that may hide packets from the agent's."]
+    restored: Annotated[int, "How often the agent restored filters that another program had removed."]
 
 
 class Room(TypedDict):
-    """How full a table is."""
+    """Usage of a table."""
 
     count: Annotated[int, "Entries."]
     capacity: Annotated[int, "Maximum number of entries."]
@@ -57,7 +58,7 @@ class LearnedPath(TypedDict):
 
     sids: Annotated[list[str], "SIDs in travel order."]
     nodes: NotRequired[_Nodes]
-    segments: Annotated[list[str], "The same as in the SRH: SIDs of a block are packed into containers."]
+    segments: Annotated[list[str], "The segments in the SRH: SIDs of a block are packed into containers."]
     packets: Annotated[int, "Packets sent over it."]
     bytes: Annotated[int, "Their bytes."]
 
@@ -71,69 +72,77 @@ class Steered(TypedDict):
     intents: Annotated[list[str], "Intents, as text."]
     origin: Annotated[
         Origin,
-        "Where the path comes from: the controller, `sid` in the configuration, or there is no path.",
+        "Source of the path: `controller`, `backup` (`sid` or `paths` in the configuration) or `none` (no "
+        "path).",
     ]
     sids: Annotated[
-        list[str], "SIDs in travel order, of several paths that of most flows; empty without a path."
+        list[str],
+        "SIDs in travel order; with several paths, those of the path with the most flows. Empty without a "
+        "path.",
     ]
     nodes: NotRequired[_Nodes]
-    segments: Annotated[list[str], "The same as in the SRH: SIDs of a block are packed into containers."]
-    source: Annotated[str | None, "Source address in the request to the controller; null without one."]
-    since: Annotated[Time, "When this path came."]
+    segments: Annotated[list[str], "The segments in the SRH: SIDs of a block are packed into containers."]
+    source: Annotated[
+        str | None, "Source address in the request to the controller; null if there is no request."
+    ]
+    since: Annotated[Time, "When the agent started to use this path."]
 
 
 class Health(TypedDict):
-    """What the agent's own probes tell of a path."""
+    """Health of a path, measured by the agent's probes."""
 
     state: Annotated[
         Literal["unknown", "alive", "dead"],
-        "`unknown`: no probes are sent along it, or none has come back yet.",
+        "`unknown`: no probes are sent along it, or none has returned yet.",
     ]
-    probes_received: Annotated[int, "Probes that came back."]
-    rtt_ms: Annotated[float | None, "Round trip in milliseconds, smoothed; null: not known."]
+    probes_received: Annotated[int, "Probes that returned."]
+    rtt_ms: Annotated[float | None, "Round trip in milliseconds, smoothed; null: unknown."]
     jitter_ms: Annotated[
-        float | None, "Variation of the round trip in milliseconds, smoothed (RFC 3550); null: not known."
+        float | None, "Variation of the round trip in milliseconds, smoothed (RFC 3550); null: unknown."
     ]
     loss_percent: Annotated[
         float | None,
-        "Lost probes of the last 30 seconds or more, in percent; null: not known, or not needed.",
+        "Lost probes in the last 30 seconds or more, in percent; null: unknown, or not needed.",
     ]
 
 
 class Connections(TypedDict):
-    """What the host's TCP connections tell of a path; those of applications with several paths only."""
+    """Figures of the host's TCP connections on a path; only of applications with several paths."""
 
-    rtt_ms: Annotated[float | None, "Round trip in milliseconds, smoothed; null: not known."]
+    rtt_ms: Annotated[float | None, "Round trip in milliseconds, smoothed; null: unknown."]
     rate_kbps: Annotated[
         float | None,
-        "Rate in kbit/s at which connections deliver that have enough to send, smoothed; null: not known.",
+        "Delivery rate in kbit/s of connections that use at least half of their window, smoothed; null: "
+        "unknown.",
     ]
-    acknowledged_bytes: Annotated[int, "Bytes that the other side has acknowledged."]
-    retransmitted_segments: Annotated[int, "Segments that were sent once more."]
+    acknowledged_bytes: Annotated[int, "Bytes that the peers have acknowledged."]
+    retransmitted_segments: Annotated[int, "Retransmitted TCP segments."]
 
 
 class ActivePath(TypedDict):
-    """One of several paths that an application's flows are divided among, or could be."""
+    """One of several paths of an application, in use or on standby."""
 
     sids: Annotated[list[str], "SIDs in travel order."]
     nodes: NotRequired[_Nodes]
     share_percent: Annotated[float, "Share of the flows, in percent."]
-    sent: Annotated[Count, "What was sent over it; applications with the same path share it."]
-    health: Annotated[Health, "What probes tell of it."]
-    tcp: Annotated[Connections, "What TCP connections tell of it."]
-    state: Annotated[str, "Whether it is in use, and why not, as a sentence."]
+    sent: Annotated[Count, "Packets sent over it; applications with the same path share this counter."]
+    health: Annotated[Health, "Its health, measured by probes."]
+    tcp: Annotated[Connections, "Its figures from TCP connections."]
+    state: Annotated[str, "Whether it is in use; if not, why. A sentence."]
     name: NotRequired[Annotated[str, "Its name in the configuration."]]
 
 
 class Binding(Steered):
     """An application at one address of its service, and the path of its packets."""
 
-    path_sent: Annotated[Count, "What was sent over the path; bindings with the same path share it."]
-    active: NotRequired[Annotated[list[ActivePath], "With several paths only: those in use at present."]]
-    standby: NotRequired[Annotated[list[ActivePath], "With several paths only: the others."]]
+    path_sent: Annotated[Count, "Packets sent over the path; bindings with the same path share this counter."]
+    active: NotRequired[Annotated[list[ActivePath], "With several paths only: the paths in use."]]
+    standby: NotRequired[Annotated[list[ActivePath], "With several paths only: the paths not in use."]]
     reason: NotRequired[
         Annotated[
-            str, "With several paths only: why these are in use, with figures; empty if nothing is compared."
+            str,
+            "With several paths only: why the active paths were selected, with figures; empty if nothing is "
+            "compared.",
         ]
     ]
 
@@ -141,11 +150,11 @@ class Binding(Steered):
 class Queries(TypedDict):
     """Requests to the controller: each source, address and list of intents once."""
 
-    count: Annotated[int, "All of them."]
-    answered: Annotated[int, "Those with an answer."]
-    without_path: Annotated[int, "Those whose answer has no path."]
-    unanswered: Annotated[int, "Those without an answer."]
-    held_back: Annotated[int, "Those that are not sent for a while, because they ended the stream."]
+    count: Annotated[int, "All requests."]
+    answered: Annotated[int, "Requests with an answer."]
+    without_path: Annotated[int, "Requests whose answer has no path."]
+    unanswered: Annotated[int, "Requests without an answer."]
+    held_back: Annotated[int, "Requests that are not sent for a while, because they ended the stream."]
 
 
 class Asking(TypedDict):
@@ -158,12 +167,12 @@ class Asking(TypedDict):
 class Unanswered(TypedDict):
     """A request that the controller has not answered."""
 
-    applications: Annotated[list[Asking], "The applications that wait for it."]
+    applications: Annotated[list[Asking], "The applications that wait for the answer."]
     source: Annotated[str, "Source address in the request."]
     address: Annotated[str, "Destination address in the request."]
     intents: Annotated[list[str], "Intents, as text."]
     requests: Annotated[int, "How often it was sent."]
-    next_request: Annotated[Time | None, "When it is sent again; null: not planned."]
+    next_request: Annotated[Time | None, "When it is sent again; null: not scheduled."]
     held_back: Annotated[bool, "Whether it is held back, because it ended the stream."]
     reason: Annotated[str, "Why it is held back; else empty."]
 
@@ -173,11 +182,11 @@ class Controller(TypedDict):
 
     target: Annotated[str, "Address and port."]
     state: Annotated[Literal["connecting", "connected"], "State of the stream."]
-    retry_at: Annotated[Time | None, "When the next attempt begins; null: none is planned."]
+    retry_at: Annotated[Time | None, "Time of the next attempt; null: none is scheduled."]
     error: Annotated[str, "The last error; empty if there was none."]
     since: Annotated[Time, "When the stream entered its state."]
     counters: Annotated[dict[str, int], "Events on the stream, by name."]
-    queries: Annotated[Queries, "How many requests there are."]
+    queries: Annotated[Queries, "Number of requests."]
     unanswered: Annotated[list[Unanswered], "Requests without an answer."]
 
 
@@ -186,43 +195,43 @@ class Unresolved(TypedDict):
 
     service: Annotated[str, "Name of the service."]
     name: Annotated[str, "The DNS name."]
-    error: Annotated[str | None, "Why the last look-up failed; null if none has failed."]
+    error: Annotated[str | None, "Error of the last look-up; null if no look-up has failed."]
 
 
 class Trouble(TypedDict):
     """Background work that has failed."""
 
-    work: Annotated[str, "What it is."]
+    work: Annotated[str, "Name of the work."]
     error: Annotated[str, "The last error."]
     times: Annotated[int, "How often it failed."]
-    last: Annotated[Time, "When it failed last."]
-    restarts_at: Annotated[Time | None, "When it starts again; null: it runs again, or is over."]
+    last: Annotated[Time, "When it last failed."]
+    restarts_at: Annotated[Time | None, "When it restarts; null: it runs again, or has ended."]
 
 
 class Reloads(TypedDict):
     """Reloads of the configuration since the start."""
 
-    good: Annotated[int, "Applied."]
-    refused: Annotated[int, "Refused: nothing was changed."]
+    good: Annotated[int, "Reloads that were applied."]
+    refused: Annotated[int, "Reloads that were refused; they changed nothing."]
 
 
 class DataPlaneStatus(TypedDict):
-    """The part of a summary that the data plane knows."""
+    """The data plane's part of a summary."""
 
     sr_domain: Annotated[list[str], "Configured prefixes of the SR domain; empty: the default."]
     trusted: Annotated[str, "Which SRHs are accepted, as a sentence."]
     csid_blocks: Annotated[list[str], "Blocks of compressed SIDs (RFC 9800)."]
-    counters: Annotated[Counters, "What became of packets; the reasons are explained in reasons.md."]
+    counters: Annotated[Counters, "Packets by reason; reasons.md explains the reasons."]
     flows: NotRequired[Annotated[Room, "Learned flows (server)."]]
 
 
 class Summary(DataPlaneStatus):
-    """What costs the same for any number of paths."""
+    """The keys whose cost does not depend on the number of paths."""
 
     role: Annotated[Role, "Role of the agent."]
     pid: Annotated[int, "Process ID."]
     version: Annotated[str, "Version of HawkWing."]
-    interfaces: Annotated[list[str], "Interfaces, as they were called at the start."]
+    interfaces: Annotated[list[str], "Interfaces, with their names at the start."]
     started: Annotated[Time, "When the agent started."]
     ready: Annotated[bool, "Whether the agent has finished its start."]
     ingress_hook: Annotated[Hook, "Hook for ingress packets."]
@@ -230,7 +239,7 @@ class Summary(DataPlaneStatus):
 
 
 class Work(TypedDict):
-    """How the agent itself is doing."""
+    """State of the agent's background work."""
 
     troubles: Annotated[list[Trouble], "Background work that has failed."]
     tasks: Annotated[int, "Number of running asyncio tasks."]
@@ -239,7 +248,7 @@ class Work(TypedDict):
 
 
 class ClientPart(TypedDict):
-    """What only a client has."""
+    """Keys of a client only."""
 
     bindings: Annotated[list[Binding], "Each application and address, with its path."]
     unresolved: Annotated[list[Unresolved], "Names without an address."]
@@ -247,10 +256,10 @@ class ClientPart(TypedDict):
 
 
 class ServerPart(TypedDict):
-    """What only a server has."""
+    """Keys of a server only."""
 
     paths: Annotated[list[LearnedPath], "Learned reverse paths."]
-    learned_paths: Annotated[Room, "How many reverse paths there are."]
+    learned_paths: Annotated[Room, "Number of reverse paths."]
 
 
 class Client(Summary, Work, ClientPart):
@@ -274,14 +283,14 @@ class ReasonCount(TypedDict):
 
 
 class Drops(TypedDict):
-    """What became of an agent's packets."""
+    """An agent's packets by reason."""
 
     time: Annotated[Time, "When they were counted."]
     role: Annotated[Role, "Role of the agent."]
     interfaces: Annotated[list[str], "Its interfaces."]
     pid: Annotated[int, "Process ID."]
-    seconds: Annotated[float | None, "Time that the counts are for; null: since the agent's start."]
-    reasons: Annotated[list[ReasonCount], "Reasons with packets in this time, drops first."]
+    seconds: Annotated[float | None, "Duration of the count; null: since the agent's start."]
+    reasons: Annotated[list[ReasonCount], "Reasons that have packets in this time, drops first."]
 
 
 class RoundTrips(TypedDict):
@@ -289,31 +298,36 @@ class RoundTrips(TypedDict):
 
     last: Annotated[float, "The last one."]
     min: Annotated[float, "The shortest one."]
-    avg: Annotated[float, "Their mean."]
+    avg: Annotated[float, "The mean."]
     max: Annotated[float, "The longest one."]
-    mdev: Annotated[float, "Their standard deviation."]
+    mdev: Annotated[float, "The standard deviation."]
 
 
 class Problem(TypedDict):
-    """Why a probe did not come back."""
+    """Why a probe did not return."""
 
     text: Annotated[str, "The reason, in a few words."]
-    reporter: Annotated[str | None, "Who sent the ICMPv6 error; null: this host says it, or nobody."]
-    active_segment: Annotated[str | None, "Where the probe was sent to at that time; null: not known."]
-    mtu: Annotated[int | None, "What the next link carries, if the probe was too large for it; else null."]
+    reporter: Annotated[
+        str | None, "Sender of the ICMPv6 error; null: the error is from this host, or there was none."
+    ]
+    active_segment: Annotated[
+        str | None, "The probe's destination (active segment) when the error occurred; null: unknown."
+    ]
+    mtu: Annotated[int | None, "MTU of the next link, if the probe was too large for it; else null."]
 
 
 class Measured(TypedDict):
-    """What became of the probes along a path and back."""
+    """Results of the probes along a path and back."""
 
     sent: Annotated[int, "Probes sent."]
-    received: Annotated[int, "Those that came back."]
-    duplicates: Annotated[int, "Those that came back once more."]
-    loss_percent: Annotated[float, "Those that did not come back, in percent."]
-    rtt_ms: Annotated[RoundTrips | None, "Round trips; null if none came back."]
+    received: Annotated[int, "Probes that returned."]
+    duplicates: Annotated[int, "Probes that returned again."]
+    loss_percent: Annotated[float, "Probes that did not return, in percent."]
+    rtt_ms: Annotated[RoundTrips | None, "Round trips; null if no probe returned."]
     problem: Annotated[
         Problem | None,
-        "The last reason why one did not come back; `no answer` if none did and nobody says why; else null.",
+        "The last reason why a probe did not return; `no answer` if none returned and no error was reported; "
+        "else null.",
     ]
 
 
@@ -321,25 +335,27 @@ class Candidate(TypedDict):
     """A path that packets could take."""
 
     origin: Annotated[
-        Literal["controller", "backup"], "Where it comes from: the controller, or `sid` in the configuration."
+        Literal["controller", "backup"],
+        "Source of the path: `controller`, or `backup` (`sid` or `paths` in the configuration).",
     ]
     sids: Annotated[list[str], "SIDs in travel order; empty: there is no such path at present."]
     nodes: NotRequired[_Nodes]
     in_use: Annotated[bool, "Whether packets take it."]
-    state: Annotated[str, "Why they do not, as a sentence."]
+    state: Annotated[str, "Whether it is in use; if not, why. A sentence."]
     name: NotRequired[Annotated[str, "Its name in the configuration."]]
-    preference: NotRequired[Annotated[int, "Its preference, where there are several paths."]]
-    weight: NotRequired[Annotated[int, "Its weight, where there are several paths."]]
+    preference: NotRequired[Annotated[int, "Its preference; with several paths only."]]
+    weight: NotRequired[Annotated[int, "Its weight; with several paths only."]]
     share_percent: NotRequired[
-        Annotated[float, "Share of the flows that have it, in percent; where there are several paths."]
+        Annotated[float, "Its share of the flows in percent; with several paths only."]
     ]
-    packets: NotRequired[Annotated[int, "Packets sent over it; where there are several paths."]]
-    health: NotRequired[Annotated[Health, "What probes tell of it; where there are several paths."]]
-    tcp: NotRequired[
-        Annotated[Connections, "What TCP connections tell of it; where there are several paths."]
-    ]
+    packets: NotRequired[Annotated[int, "Packets sent over it; with several paths only."]]
+    health: NotRequired[Annotated[Health, "Its health, measured by probes; with several paths only."]]
+    tcp: NotRequired[Annotated[Connections, "Its figures from TCP connections; with several paths only."]]
     measured: NotRequired[
-        Annotated[Measured | None, "With `--measure`; null without SIDs, or if it is newer than the probes."]
+        Annotated[
+            Measured | None,
+            "With `--measure` only; null if the path has no SIDs, or is newer than the probes.",
+        ]
     ]
 
 
@@ -348,7 +364,9 @@ class Choice(Steered):
 
     why: Annotated[str, "Why the path is in use, as a sentence."]
     packets: Annotated[int, "Packets sent over the path in use."]
-    packets_per_second: Annotated[float | None, "Rate over this path; null if it is newer than a second."]
+    packets_per_second: Annotated[
+        float | None, "Packet rate on this path; null if the path is newer than a second."
+    ]
     candidates: Annotated[list[Candidate], "All paths, the preferred one first."]
 
 
@@ -356,7 +374,7 @@ class CsidBlock(TypedDict):
     """A block of compressed SIDs (RFC 9800)."""
 
     block: Annotated[str, "Its prefix."]
-    local: Annotated[int, "C-SIDs from this one on name a link."]
+    local: Annotated[int, "C-SIDs from this value on identify a link."]
 
 
 class Paths(TypedDict):
@@ -364,7 +382,7 @@ class Paths(TypedDict):
 
     interfaces: Annotated[list[str], "Interfaces of the client."]
     pid: Annotated[int, "Its process ID."]
-    problems: Annotated[list[str], "What is wrong with its interfaces, as sentences."]
+    problems: Annotated[list[str], "Problems of its interfaces, as sentences."]
     bindings: Annotated[list[Choice], "Each application and address."]
-    notes: Annotated[list[str], "Why there are none, as sentences."]
+    notes: Annotated[list[str], "Why there are no bindings, as sentences."]
     csid: Annotated[list[CsidBlock], "Blocks of compressed SIDs."]

@@ -32,7 +32,7 @@ _PLAIN: dict[Any, Schema] = {
 
 
 def schema() -> Schema:
-    """The whole schema. Keys that it does not name may come with later versions."""
+    """The whole schema. Later versions may add keys."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "hawkwing status --json",
@@ -44,7 +44,7 @@ def schema() -> Schema:
 
 
 def models(*outer: type) -> list[type]:
-    """These models and all that they are made of, each once, the outer ones first."""
+    """These models and the models in them, each once, the outer ones first."""
     found = list(outer)
     for model in found:
         for hint in get_type_hints(model, include_extras=True).values():
@@ -60,10 +60,10 @@ def _models_in(kind: Any) -> Iterator[type]:
 
 
 def meaning(kind: Any) -> tuple[Any, str]:
-    """The type of a key, and what it says about it, which is a sentence."""
+    """The type of a key, and its description."""
     if get_origin(kind) is NotRequired:
         (kind,) = get_args(kind)
-    # Of nested ones Python makes a single Annotated; the inner ones belong to the type.
+    # Python merges nested Annotated types; the inner descriptions belong to the type.
     bare, *words = get_args(kind)
     return Annotated[(bare, *words[:-1])] if words[1:] else bare, words[-1]
 
@@ -105,7 +105,7 @@ def _of(kind: Any) -> Schema:
 
 
 def text() -> str:
-    """The file."""
+    """The text of the schema file."""
     return json.dumps(schema(), indent=2) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Brings the data plane's maps to the desired paths: the controller's, else the configured `sid`, else none.
+"""Updates the data plane's maps to the desired paths: the controller's, else the configured ones, else none.
 
 Each destination address has a group, whose routes (port, protocol) point to policies. Each domain name has
 a group too, with the configured paths: addresses that the data plane learns from a DNS answer use it, so that
@@ -41,7 +41,7 @@ GRACE = 30.0
 
 _NO_ADDRESS = IPv6Address(0)
 SourceOf = Callable[[IPv6Address], IPv6Address | None]
-"""The source address in requests for a destination; None: there can't be one at present."""
+"""The source address in requests for a destination; None: there is none at present."""
 
 
 class Group:
@@ -51,7 +51,7 @@ class Group:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        #: By port: a list as packets carry it, or several.
+        #: By port: a segment list as in packets, or a selection of several.
         self.paths: dict[int, SidList | Selection] = {}
 
 
@@ -76,7 +76,7 @@ class _Destination:
 
 
 class Steering:
-    """Keeps services, routes and policies of a client up to date; every call may be repeated."""
+    """Keeps services, routes and policies of a client up to date; calls may be repeated."""
 
     def __init__(self, plane: DataPlane, now: Callable[[], float] = time.monotonic) -> None:
         self._plane = plane
@@ -90,18 +90,18 @@ class Steering:
             self._policies,
             plane.set_selection,
         )
-        #: Whether a path can be used at present, as far as this host knows.
+        #: Whether there is a route to the path's first SID.
         self.reachable: Callable[[SidList], bool] = lambda _sids: True
-        #: Chooses among paths by what was measured.
+        #: Selects paths by measurements.
         self.measured = Measured(plane, self.slot_of_path)
         self._numbers = itertools.count(1)
         self._names: dict[str, _Name] = {}
         self._names_by_number: dict[int, str] = {}
         self._destinations: dict[IPv6Address, _Destination] = {}
         self._asked = Queries(now)
-        #: How often a name's address found no room.
+        #: By name: how often the tables had no room for an address.
         self.left_out: dict[str, int] = {}
-        #: How many of the controller's paths found no room.
+        #: How often the tables had no room for a path from the controller.
         self.paths_left_out = 0
 
     @property
@@ -118,12 +118,14 @@ class Steering:
     # --- configuration
 
     def apply(self, config: Config, source: SourceOf | IPv6Address | None) -> None:
-        """Applies this configuration; `source` is for requests to the controller, or gives it per address."""
+        """Applies this configuration. `source` is the source address in requests to the controller, or a
+        function that returns it for a destination.
+        """
         source_of = source if source is None or callable(source) else lambda _destination: source
         self.finish(self.applying(Desired.of(config), source_of if config.hawkeye.enabled else None))
 
     def finish(self, steps: Iterator[None], seconds: float = math.inf) -> bool:
-        """Takes steps for so long; True where they have come to an end."""
+        """Runs the steps for this time at most; True if all of them are done."""
         end = time.monotonic() + seconds
         self._plane.hold()
         try:
@@ -135,9 +137,9 @@ class Steering:
         return True
 
     def applying(self, desired: Desired, source_of: SourceOf | None) -> Iterator[None]:
-        """As `apply`, in steps that take microseconds; other calls may come between them.
+        """Like `apply`, in steps of microseconds; other calls may run between the steps.
 
-        What is gone goes first, so that there is room for what comes.
+        Removals come first, to make room for additions.
         """
         self._desired, self._source_of = desired, source_of
         for name in list(self._names):
@@ -154,7 +156,7 @@ class Steering:
             yield from self._syncing_address(address)
 
     def following_sources(self) -> Iterator[None]:
-        """Asks for paths from other sources where these have changed, in steps as `applying` does it."""
+        """Requests paths again where the source address has changed, in steps like `applying`."""
         for address in list(self._destinations):
             place = self._destinations.get(address)
             if place is not None and any(one.application.intents for one in place.bindings.values()):
@@ -162,9 +164,10 @@ class Steering:
             yield
 
     def look_at_paths(self, sent: Mapping[int, int], controller_is_silent: bool) -> bool:
-        """Compares what was measured with intents; True where applications have other paths now.
+        """Compares the measurements with the intents.
 
-        `sent` has the number of probes sent along each path, by slot. Then `following_reachability` is due.
+        `sent` has the number of probes sent along each path, by slot. True if another selection results: the
+        caller then runs `following_reachability`.
         """
         controllers: set[tuple[Choosing, SidList]] = set()
         if controller_is_silent:
@@ -175,16 +178,16 @@ class Steering:
         return self.measured.look(self._desired, controllers, sent, self.reachable)
 
     def reason(self, binding: Binding) -> str:
-        """Why the binding has these of its paths, with what was measured; empty where nothing is compared."""
+        """Why the binding uses these of its paths, with figures; empty if nothing is compared."""
         if not binding.controller_path:
             return self.measured.reason(binding.application)
         if binding.origin == "controller":
             return ""
         left = self.measured.why_left(binding.application, binding.controller_path)
-        return f"not the controller's, {left}" if left else ""
+        return f"the controller's path is not used: {left}" if left else ""
 
     def following_reachability(self) -> Iterator[None]:
-        """Takes paths that can be used again, and leaves those that can't, in steps as `applying` does it."""
+        """Sets the paths that are usable by routes and limits at present, in steps like `applying`."""
         for name in list(self._names):
             if name in self._desired.by_name:
                 yield from self._syncing_name(name)
@@ -196,7 +199,7 @@ class Steering:
                     yield
 
     def needs_of_names(self, desired: Desired) -> Room:
-        """What addresses need that were learned from names which stay."""
+        """The room for addresses that were learned from names that remain configured."""
         addresses = applications = 0
         for name, services in desired.by_name.items():
             record = self._names.get(name)
@@ -212,12 +215,12 @@ class Steering:
     # --- names
 
     def learn(self, name: str, addresses: Iterable[IPv6Address], ttl: float) -> bool:
-        """A domain name has these addresses for `ttl` seconds; True where one is new."""
+        """Stores the addresses of a domain name for `ttl` seconds; True if one is new."""
         if name not in self._desired.by_name:
             return False
         record = self._names.get(name)
         if record is None:
-            # Its turn has not come yet.
+            # `applying` has not reached this name yet.
             record = self._new_name(name)
         news = False
         for address in addresses:
@@ -230,7 +233,7 @@ class Steering:
         return news
 
     def _add(self, name: str, address: IPv6Address, expiry: dict[IPv6Address, float]) -> bool:
-        """Adds an address of a name; False without room for it, then the data plane removes it, too."""
+        """Adds an address of a name. Without room for it: removes it from the data plane, returns False."""
         problem = f"the name already has {MOST_ADDRESSES} addresses" if len(expiry) >= MOST_ADDRESSES else ""
         if not problem:
             expiry[address] = 0.0
@@ -301,7 +304,7 @@ class Steering:
         return list(self._asked)
 
     def asks(self, query: PathQuery) -> bool:
-        """Is this query for the controller?"""
+        """Whether the controller is asked for this query."""
         return query in self._asked
 
     def query_changes(self, most: int | None = None) -> tuple[list[PathQuery], list[PathQuery]]:
@@ -317,7 +320,7 @@ class Steering:
         return self._asked.bindings(query)
 
     def name_of_query(self, query: PathQuery) -> str:
-        """The query as an operator knows it: service, port, address, intents with their values."""
+        """The query in an operator's terms: service, port, address, intents with their values."""
         return self._asked.name(query)
 
     # --- what is steered
@@ -338,38 +341,38 @@ class Steering:
         return list(place.bindings.values()) if place is not None else []
 
     def knows(self, address: IPv6Address) -> bool:
-        """Is this an address of a configured service?"""
+        """Whether this is an address of a configured service."""
         return address in self._destinations
 
     def slot_of(self, binding: Binding) -> int | None:
-        """The slot of the binding's path in the policy table, of the first of several; 0: it has none."""
+        """The slot of the binding's first path in the policy table; 0 without a path."""
         return self.slot_of_path(binding.path)
 
     def slot_of_path(self, sids: SidList) -> int | None:
-        """The slot of a path in the policy table; 0 of none, None where it isn't in use."""
+        """The slot of a path in the policy table; 0 for an empty path, None if the path is not in use."""
         return self._policies.slot_of(self.packed(sids))
 
     @property
     def selection_changes(self) -> int:
-        """Grows when the lists to be probed may be others."""
+        """Increases when the lists to be probed may have changed."""
         return self._selections.changes
 
     def probed_lists(self) -> dict[SidList, int]:
-        """The lists of applications with several, as packets carry them, with their slots."""
+        """The segment lists of applications with several paths, as in packets, with their slots."""
         return self._selections.lists()
 
     def health_of(self, sids: SidList) -> Health:
-        """What probes tell of a path."""
+        """Health of a path, measured by probes."""
         slot = self.slot_of_path(sids)
         return self._plane.health(slot, time.monotonic_ns()) if slot else UNKNOWN
 
     def buckets_of(self, binding: Binding) -> Sequence[SidList]:
-        """Of a binding with several paths: the list of each bucket, as packets carry it; else none."""
+        """The segment list of each bucket, as in packets; empty if the binding has one path or none."""
         place = self._destinations.get(binding.address)
         held = place.group.paths.get(binding.application.port, ()) if place is not None else ()
         return held.buckets if isinstance(held, Selection) else ()
 
-    # --- the steps. Between two of them the wanted state may become another one: each looks at it anew.
+    # --- the steps. The desired state may change between two of them, so each step reads it again.
 
     def _new_name(self, name: str) -> _Name:
         record = self._names[name] = _Name(Group(next(self._numbers)))
@@ -468,7 +471,7 @@ class Steering:
         self._set_paths(place.group, place.bindings[port])
 
     def _take(self, binding: Binding, configured: tuple[Candidate, ...]) -> None:
-        """The configured paths that are active now, or the controller's that breaks a limit."""
+        """Sets the active configured paths, and whether the controller's path breaks a limit."""
         before = binding.shares
         binding.configured = configured
         binding.left = bool(
@@ -478,7 +481,7 @@ class Steering:
             return
         binding.since = time.time()
         paths = "; ".join(path_text([str(sid) for sid in sids]) for sids, _weight in binding.shares)
-        _log(binding, f"{self.reason(binding) or 'routes have changed'}, paths in use now: {paths}")
+        _log(binding, f"{self.reason(binding) or 'routes have changed'}; paths in use now: {paths}")
 
     def _new_binding(self, binding: Binding, old: Binding | None) -> Binding:
         self._asked.add(binding)
@@ -516,11 +519,11 @@ class Steering:
         return chosen or active(candidates, self.reachable)
 
     def packed(self, sids: SidList) -> SidList:
-        """The list as packets carry it."""
+        """The list as in packets: SIDs of a block are packed into containers."""
         return pack(sids, self._desired.blocks)
 
     def _set_paths(self, group: Group, binding: Binding) -> None:
-        """Sets the new paths before the old ones are released: no packet is without a path."""
+        """Sets the new paths before it releases the old ones, so that no packet is without a path."""
         port, wanted = binding.application.port, self._wanted(binding)
         old = group.paths.get(port)
         if old is not None and wanted == (old.wanted if isinstance(old, Selection) else _alone(old)):
@@ -535,7 +538,7 @@ class Steering:
         except OSError:
             self._release(new)
             if old is None:
-                # That of one protocol may be there.
+                # The route of one of the two protocols may be set.
                 self._plane.remove_route(group.number, port, _PROTOCOLS)
             raise
         group.paths[port] = new
@@ -543,7 +546,7 @@ class Steering:
             self._release(old)
 
     def _wanted(self, binding: Binding) -> Wanted:
-        """What a binding's packets need, as they carry it; others stand by only where paths are measured."""
+        """The binding's segment lists as in packets; with standby lists only if paths are measured."""
         shares = binding.shares
         alone = len(shares) == 1
         measured = self._desired.probes is not None or choosing(binding.application) is not None

@@ -1,4 +1,4 @@
-"""The paths that a binding's flows have at present, by the data plane's rules, and why not others."""
+"""The paths of a binding's flows, by the rules of the data plane, and why other paths are not in use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hawkwing.steering import Steering
 
 
 class Use(NamedTuple):
-    """A path of a binding: its share of the flows, and why it has none, or is a poor choice."""
+    """A path of a binding: its share of the flows, and its state as a sentence."""
 
     candidate: Candidate
     origin: Literal["controller", "backup"]
@@ -63,7 +63,7 @@ def _shares(steering: Steering, binding: Binding, dead: Collection[SidList]) -> 
     buckets = steering.buckets_of(binding)
     if not buckets:
         return {lists[0]: 1.0}
-    # As configured, not as in packets.
+    # From lists as in packets to lists as configured.
     named = {steering.packed(sids): sids for sids in (*lists, *binding.standby)}
     candidates = list(named.values())[:MAX_CANDIDATES]
     counts = chosen(
@@ -76,9 +76,9 @@ def _state(
     steering: Steering, binding: Binding, one: Candidate, origin: str, share: float, is_dead: bool
 ) -> str:
     if share:
-        return "in use" if not is_dead else "in use, but no probe comes back: no other path is better"
+        return "in use" if not is_dead else "in use, but no probe returns: no other path is better"
     if is_dead:
-        return "no probe comes back"
+        return "no probe returns"
     if why := steering.measured.why_left(binding.application, one.sids):
         return why
     if binding.origin == "controller" and origin == "backup":

@@ -65,12 +65,12 @@ def run(
 ) -> int:
     """Runs the demo in its own lab, which is removed first if it exists; returns the exit status.
 
-    With a `place` it is shown on a page there, slowly, and the page stays until Ctrl-C; or, with `picture`,
-    until a picture of it has been taken after the path has moved.
+    With a `place` the demo is shown on a page there, with pauses, and the page is served until Ctrl-C. With
+    `picture` it ends without waiting: a picture is taken after the path has changed.
     """
     console = Console(highlight=False)
     lab = Lab(name, routers=routers, vpp_prefix=vpp_prefix)
-    # A port in use, or a missing browser, is told before anything is built.
+    # Before anything is built: fails if the port is in use or the browser is missing.
     page = _Page(lab, console, place, picture) if place is not None else None
     made_of = " made of VPP" if routers == "vpp" else ""
     console.print(f"[bold]Building the network[/]: 5 hosts and 9 SRv6 routers{made_of} in network namespaces")
@@ -99,7 +99,7 @@ def run(
 
 
 class _Page:
-    """The lab's page, once somebody has opened it; for a picture a browser is opened here."""
+    """The lab's page. The demo waits until a user has opened it; for a picture it opens a browser."""
 
     def __init__(self, lab: Lab, console: Console, place: Place, picture: Path | None) -> None:
         from lab.view.browser import Browser, require
@@ -118,7 +118,7 @@ class _Page:
         if self._browser is not None:
             self._opened = self._open.enter_context(self._browser).open(url, calm=True)
             return self
-        self._console.print(f"Open [bold]{url}[/]: the demo begins as soon as a browser has the page")
+        self._console.print(f"Open [bold]{url}[/]: the demo starts as soon as the page is open in a browser")
         wait_until(lambda: self._server.readers, PATIENCE, "a browser to open the page")
         return self
 
@@ -126,36 +126,36 @@ class _Page:
         self._open.close()
 
     def show(self, requests: Sequence[Captured], replies: Sequence[Captured]) -> None:
-        """A request that was sent, and its reply."""
+        """Shows a request and its reply."""
         from lab.view.follow import followed
 
         self._server.view.show(followed(self._lab, f"host-a: GET {_URL}", "", requests, replies))
 
     def tell(self, title: str) -> None:
-        """What a scene shows; some time to look at it."""
+        """Shows the title of a scene, and pauses."""
         self._server.view.tell("packet", title)
         if self._browser is None:
-            # For those who look, not for anything to happen.
+            # A pause for the viewer: nothing has to happen meanwhile.
             threading.Event().wait(_TO_LOOK)
 
     def photograph(self, title: str) -> None:
-        """Takes the picture, once the page has told that title."""
+        """Takes the picture, once the page shows this title."""
         if self._file is not None:
             self._opened.locator("#log li", has_text=title).first.wait_for()
             self._opened.screenshot(path=str(self._file))
 
     def stay(self) -> None:
-        """Until Ctrl-C, except for a picture."""
+        """Serves the page until Ctrl-C; for a picture, returns at once."""
         if self._file is not None:
             self._console.print(str(self._file))
             return
         self._server.view.tell("agent", "The demo has ended: change links, and send requests yourself")
-        self._console.print("The page stays until Ctrl-C")
+        self._console.print("The page is served until Ctrl-C")
         signal.pause()
 
 
 class _Show:
-    """The scenes, one after the other; all that is told of packets was captured."""
+    """The scenes of the demo; all shown packets are captured ones."""
 
     def __init__(self, lab: Lab, console: Console, capture: Capture, page: _Page | None) -> None:
         self._page = page
@@ -163,7 +163,7 @@ class _Show:
         self._console = console
         self._capture = capture
         self._names = Names(lab.topology)
-        # The file stays in the run directory, for who keeps the lab.
+        # In the run directory, where it remains with --keep.
         self._config = lab.run / "client.yaml"
         self._server_config = lab.run / "server.yaml"
 
@@ -209,7 +209,7 @@ class _Show:
         self._leave_a_dead_path()
 
     def _leave_a_dead_path(self) -> None:
-        """Two paths with probes, and a router on the preferred one that drops packets without a word."""
+        """Two paths with probes, and a router on the preferred one that drops packets silently."""
         router = _OTHER[2]
         if self._lab.topology.router(router).router != "linux":
             return
@@ -221,9 +221,9 @@ class _Show:
         drop = ["blackhole", f"{self._lab.topology.router(router).sid}/128", "metric", "1"]
         self._lab.execute(router, ["ip", "-6", "route", "add", *drop])
         try:
-            self._console.print(f"\n[bold]{router} drops all packets[/], and nobody says so")
+            self._console.print(f"\n[bold]{router} drops all packets[/], without an ICMPv6 error")
             wait_until(
-                lambda: not self._sids(router) & self._sids_sent(), _PATH_WITHIN, "the dead path to be left"
+                lambda: not self._sids(router) & self._sids_sent(), _PATH_WITHIN, "another path to be used"
             )
             requests, _replies = self._fetch()
             self._tell("6. Two candidate paths with probes: the other one is in use", requests)
@@ -237,7 +237,7 @@ class _Show:
         return {str(self._lab.topology.router(name).sid) for name in routers}
 
     def _sids_sent(self) -> set[str]:
-        """Of the first packet of a request, which may have no answer."""
+        """The SIDs of a request's first packet; the request may have no answer."""
         requests, _replies = _fetch(self._lab, self._capture, None, check=False)
         return set(segments(requests[0])) if requests else set()
 
@@ -272,7 +272,7 @@ class _Show:
         return agents[-1]
 
     def _hear(self, line: str) -> None:
-        """What takes long on the first start is told, and waited for."""
+        """Prints that the data plane is compiled, which takes long on the first start."""
         if _COMPILING in line:
             self._console.print(line)
 

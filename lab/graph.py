@@ -154,7 +154,7 @@ def kinds_of(topology: Topology) -> dict[str, str]:
 
 
 def _columns(topology: Topology) -> dict[str, int]:
-    """Routers by their distance from the one furthest out, hosts outside of their router."""
+    """The column of each router by its distance from the outermost one; hosts are outside of their router."""
     routers = _graph(topology).subgraph([router.name for router in topology.routers])
     if not routers:
         return dict.fromkeys(topology.nodes, 0)
@@ -168,7 +168,7 @@ def _columns(topology: Topology) -> dict[str, int]:
 
 
 def positions_of(topology: Topology) -> dict[str, Position]:
-    """Columns from left to right, and heights at which no two nodes of a column come together."""
+    """Columns from left to right, and heights at which no two nodes of a column overlap."""
     columns = _columns(topology)
     placed: dict[str, Position] = {}
     for column in range(1, max(columns.values()) + 1):
@@ -229,12 +229,12 @@ def _link_lines(link: Link) -> list[str]:
 
 
 def latency_text(microseconds: float) -> str:
-    """As in 500 µs or 80 ms."""
+    """Such as 500 µs or 80 ms."""
     return f"{microseconds:g} µs" if microseconds < 1000 else f"{microseconds / 1000:g} ms"
 
 
 def bandwidth_text(kilobits: float) -> str:
-    """As in 100 Mbit/s."""
+    """Such as 100 Mbit/s."""
     for unit, size in (("Gbit/s", 1_000_000), ("Mbit/s", 1000)):
         if kilobits >= size:
             return f"{kilobits / size:g} {unit}"
@@ -242,7 +242,7 @@ def bandwidth_text(kilobits: float) -> str:
 
 
 def _identifier(name: str) -> str:
-    """Mermaid reads some words, and hyphens, in its own way."""
+    """Escapes hyphens and words that have a meaning in Mermaid."""
     return "n_" + name.replace("-", "_")
 
 

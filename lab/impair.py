@@ -104,7 +104,7 @@ def drain(lab: Lab, node: str) -> list[str]:
 
 
 def _links_of(lab: Lab, node: str) -> list[Link]:
-    lab.namespace(node)  # LabError where there is no such node
+    lab.namespace(node)  # LabError if there is no such node
     return [interface.link for interface in lab.topology.nodes[node].interfaces]
 
 
@@ -120,12 +120,12 @@ def _fail(lab: Lab, links: Sequence[Link]) -> list[str]:
 
 
 def heal(lab: Lab, link: str | None = None) -> list[str]:
-    """Restores a link to the lab's start, or all that failed or were impaired since."""
+    """Restores a link's settings from the lab's start; without a link, those of all changed links."""
     return _heal(lab, [find_link(lab, link)] if link else None)
 
 
 def restore(lab: Lab, node: str) -> list[str]:
-    """Restores all links of a node to the lab's start."""
+    """Restores the settings of all links of a node from the lab's start."""
     return _heal(lab, _links_of(lab, node))
 
 
@@ -161,7 +161,7 @@ def _mend(lab: Lab, state: _State, link: Link) -> list[str]:
 @contextmanager
 def _state(lab: Lab) -> Iterator[_State]:
     lab.require_up()
-    # Its file goes with the run directory when the lab is removed meanwhile, and is another one's then.
+    # If the lab is removed and built again meanwhile, `locked_file` locks the new lab's file.
     with locked_file(lab.run / "impairments.lock"):
         yield _State(lab.run / _FILE)
 
@@ -182,7 +182,7 @@ def _set_link(lab: Lab, interface: Interface, up: bool) -> None:
 
 
 def _found_down(lab: Lab) -> list[str]:
-    """Links with an end that is down, whoever set it down."""
+    """Links with an end that is down for any reason."""
 
     def up_here() -> set[str]:
         with IPRoute() as ip:
@@ -196,7 +196,7 @@ def _found_down(lab: Lab) -> list[str]:
 
 
 def _shape(lab: Lab, link: Link, metrics: Metrics) -> list[str]:
-    """Replaces the queueing disciplines at both ends by ones for these metrics."""
+    """Replaces the queueing disciplines at both ends according to these metrics."""
     netem = []
     if metrics.get("latency"):
         netem += ["delay", f"{metrics['latency']}us"]
@@ -240,10 +240,10 @@ def _set_loss(lab: Lab, interface: Interface, percent: float) -> None:
 
 
 def _drop_without_error(lab: Lab, interface: Interface, rate: int) -> None:
-    """Has a shaper drop the oldest packet when its queue is full, which is no error for the sender.
+    """Makes a shaper with a full queue drop the oldest packet, which is no error for the sender.
 
-    VPP leaves a packet that is refused in its ring, and stops there until the next packet comes. The queue is
-    counted in packets, of which some are large.
+    VPP keeps a refused packet in its ring, and does not retry before it sends the next one. The limit of the
+    queue is in packets, some of which are large.
     """
     limit = max(_LEAST_PACKETS, int(rate * 1000 / 8 * _BURST_SECONDS) // _PACKET)
     _tc(lab, interface, "add", "parent", "10:1", "handle", "20:", "pfifo_head_drop", "limit", str(limit))
@@ -255,7 +255,7 @@ def _solicit(lab: Lab, interface: Interface, metrics: Metrics) -> None:
 
 
 def _tc(lab: Lab, interface: Interface, verb: str, *arguments: str) -> bool:
-    """False where the kernel lacks the queueing discipline; deleting none is fine."""
+    """False if the kernel lacks the queueing discipline; deleting a missing one is no error."""
     command = ["tc", "qdisc", verb, "dev", interface.name, *arguments]
     outcome = lab.execute(interface.node, command, check=False)
     if outcome.returncode == 0 or (verb == "del" and "handle of zero" in outcome.stderr):
@@ -280,7 +280,7 @@ def _tell(lab: Lab, link: Link, **metrics: float | bool) -> str:
 
 
 def _shown(metrics: Mapping[str, float | bool]) -> str:
-    """As in `is down` or `is up with latency 300, bandwidth 1000000, loss 0`."""
+    """Such as `is down` or `is up with latency 300, bandwidth 1000000, loss 0`."""
     values = ", ".join(f"{name} {value}" for name, value in metrics.items() if name != "up")
     if "up" not in metrics:
         return f"has {values}"

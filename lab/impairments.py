@@ -22,7 +22,7 @@ _READ: dict[str, Callable[[str], float]] = {
 
 
 def check_metrics(metrics: Metrics) -> None:
-    """ValueError where no link can have them."""
+    """ValueError if no link can have these metrics."""
     latency, bandwidth, loss = (metrics.get(key, 1) for key in _READ)
     if latency < 0 or bandwidth < 1 or not 0 <= loss < 100:
         raise ValueError("latency must be 0 or more, bandwidth 1 or more, loss at least 0 and less than 100")
@@ -53,7 +53,7 @@ def _read(document: Document, topology: Topology, found: dict[str, Metrics]) -> 
         if link is None:
             yield Fault(line, (name,), f"is not a link, the topology has {', '.join(_names(topology))}")
         elif link.name in found:
-            yield Fault(line, (name,), f"is the link {link.name}, which is there already")
+            yield Fault(line, (name,), f"is the link {link.name}, which is already listed")
         elif not isinstance(values, dict) or not values:
             yield Fault(line, (name,), "must be a mapping with latency, bandwidth or loss")
         else:

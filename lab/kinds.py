@@ -15,7 +15,7 @@ from lab.topology import Interface
 
 
 class Place(Protocol):
-    """What a node knows about its lab."""
+    """The interface of a lab to its nodes."""
 
     @property
     def run(self) -> Path:

@@ -9,7 +9,7 @@ from lab.topology import Host, Topology
 
 
 class Names:
-    """`vpp1` for its SID and addresses, `fw@vpp2` for a service's SID; an unknown address stays as it is."""
+    """`vpp1` for its SID and addresses, `fw@vpp2` for a service's SID; an unknown address is unchanged."""
 
     def __init__(self, topology: Topology) -> None:
         self._names: dict[IPv6Address, str] = {}
@@ -34,5 +34,5 @@ class Names:
         return unpack(map(IPv6Address, sids), self._blocks)
 
     def path(self, sids: Iterable[IPv6Address | str]) -> str:
-        """As in `vpp1 > vpp2 > vpp6`."""
+        """Such as `vpp1 > vpp2 > vpp6`."""
         return " > ".join(map(self, self.each(sids)))

@@ -65,7 +65,7 @@ class Lab:
         # Processes started here, which initially don't have the lab's mark.
         self._started: list[Process] = []
         self.impaired: list[str] = []
-        """What `up` did to impair links, one sentence each."""
+        """The impairments that `up` has set, one sentence each."""
         self._look()
 
     def _look(self) -> None:
@@ -375,7 +375,7 @@ class Lab:
                 file.unlink(missing_ok=True)
             with suppress(OSError):
                 runtime_folder().parent.rmdir()
-            # No process uses the namespaces any more, so the kernel removes what is in them.
+            # The namespaces have no processes now, so the kernel frees their content.
             shutil.rmtree(self.run, ignore_errors=True)
             with suppress(OSError):
                 self.run.parent.rmdir()

@@ -14,7 +14,7 @@ _ALWAYS, _CALL, _EXIT = 0x00, 0x80, 0x90
 _MODE_MASK, _SIGNED_LOAD = 0xE0, 0x80
 _MOVE, _DIVIDE, _MODULO, _END = 0xB0, 0x30, 0x90, 0xD0
 NEWEST_HELPER = 175
-"""The highest number of a helper in Linux 5.15: bpf_get_branch_snapshot came as 176."""
+"""The highest number of a helper in Linux 5.15: bpf_get_branch_snapshot is 176."""
 
 
 class _Program:

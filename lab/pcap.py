@@ -16,7 +16,7 @@ class PcapStream:
     def __init__(self) -> None:
         self._rest = b""
         self.begun = False
-        """Has the header of the file come? tcpdump writes it once it captures."""
+        """Whether the file header has arrived; tcpdump writes it once it captures."""
 
     def feed(self, data: bytes) -> Iterator[Record]:
         """The complete frames so far; ValueError if this is not such a stream."""

@@ -104,7 +104,7 @@ class LabProgram(Program):  # type: ignore[misc]
         super().__init__(namespace=tasks, name="HawkWing", binary="./run", version=__version__)
 
     def normalize_argv(self, argv: list[str] | None) -> None:
-        """Before anything is parsed."""
+        """Called before anything is parsed."""
         super().normalize_argv(argv)
         tasks = [
             *self.namespace.task_names,
@@ -127,11 +127,11 @@ class LabProgram(Program):  # type: ignore[misc]
         print(_EXAMPLES)
 
     def task_list_opener(self, extra: str = "") -> str:
-        """Above the list."""
+        """The text above the list of tasks."""
         return f"Tasks{f' of {self.list_root}' if self.list_root else ''}"
 
     def print_task_help(self, name: str) -> None:
-        """How one task is called, what it does, and its options."""
+        """Usage, description and options of one task."""
         context, task = self.parser.contexts[name], self.collection[name]
         words = [argument.name.upper() for argument in context.positional_args]
         if name in _WORDS:

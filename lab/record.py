@@ -24,7 +24,7 @@ class Record:
     """Metrics that links have from the lab's start."""
 
     def write(self, run: Path) -> None:
-        """Into the run directory."""
+        """Writes the record into the run directory."""
         write_whole(run / _FILE, json.dumps(asdict(self), indent=1))
 
 

@@ -34,7 +34,7 @@ def reroute(
 
 
 def remaining_routes(topology: Topology, failed: Collection[str]) -> dict[str, list[Route]]:
-    """Each node's routes without the failed links; there is none to unreachable prefixes."""
+    """Each node's routes without the failed links; unreachable prefixes have none."""
     graph = networkx.Graph()
     graph.add_nodes_from(topology.nodes)
     graph.add_edges_from(link.nodes for link in topology.links if link.name not in failed)

@@ -1,4 +1,4 @@
-"""What `lab.status` and `lab.list` print, as text or JSON."""
+"""The output of `lab.status` and `lab.list`, as text or JSON."""
 
 from ipaddress import IPv6Address
 from typing import Any
@@ -35,8 +35,8 @@ def print_status(lab: Lab) -> None:
 
 
 def status_of(lab: Lab) -> dict[str, Any]:
-    """The same for JSON: `ready`, `nodes`, `links` (failed? with the metrics that are not the topology's),
-    `sids` (packets are null where a SID is missing), `processes`."""
+    """The same for JSON: `ready`, `nodes`, `links` (failed or not, metrics that differ from the topology),
+    `sids` (packets are null if a SID is missing), `processes`."""
     ready = lab.is_up()
     nodes = [
         {

@@ -45,7 +45,7 @@ class TopologyError(ValueError):
 
 
 class _FaultsError(ValueError):
-    """What is wrong with a topology as a whole, each with its place."""
+    """Errors of a topology as a whole, each with its place."""
 
     def __init__(self, faults: list[tuple[Place, str]]) -> None:
         super().__init__("\n".join(f"{dotted(place)}: {sentence}" for place, sentence in faults))

@@ -1,4 +1,4 @@
-"""VPP's own trace of packets, each beside the same packet in a capture: as it came, and as it left.
+"""VPP's own trace of packets, with the same packets in a capture: as received, and as sent.
 
 VPP traces the next packets from its devices. Each trace has the time at which VPP's ring got the packet,
 which is nearly the time in the capture.
@@ -33,7 +33,7 @@ _PASSED_WITHIN = 1.0
 
 @dataclass(frozen=True)
 class Trace:
-    """One packet's way through VPP's graph; `text` is what VPP prints."""
+    """The trace of one packet through VPP's graph; `text` is VPP's output."""
 
     text: str
     nodes: tuple[str, ...]
@@ -42,14 +42,14 @@ class Trace:
 
     @property
     def sent_on(self) -> str | None:
-        """The interface that it left on."""
+        """The outgoing interface."""
         matches = (_SENT.fullmatch(node) for node in self.nodes)
         return next((match["interface"] for match in matches if match), None)
 
 
 @dataclass(frozen=True)
 class Passed:
-    """A packet: as it came, VPP's trace of it, and what VPP sent for it."""
+    """A packet as received, VPP's trace of it, and the packet that VPP sent."""
 
     came: Frame
     trace: Trace
@@ -57,10 +57,10 @@ class Passed:
 
 
 def traces(text: str) -> list[Trace]:
-    """What `show trace` prints, packet by packet; without those that came from no device."""
+    """The output of `show trace` by packet; without packets that were not received from a device."""
     found = []
     for part in _PACKET.split(text)[1:]:
-        # A line ends the packets of a thread.
+        # A line of hyphens follows the last packet of a thread.
         part = re.split(r"^-{3,}", part, maxsplit=1, flags=re.MULTILINE)[0].strip()
         arrived, length = _ARRIVED.search(part), _LENGTH.search(part)
         if arrived and length:
@@ -73,7 +73,7 @@ def traces(text: str) -> list[Trace]:
 def matched(
     frames: Sequence[Frame], found: Sequence[Trace], node: str, devices: dict[str, str], wanted: Filter
 ) -> list[Passed]:
-    """Each traced packet that `wanted` lets through, with its frames; `devices` has each interface's link."""
+    """The traced packets that `wanted` selects, with their frames; `devices` maps interfaces to links."""
     came = [frame for frame in frames if frame.sender != node]
     left = [frame for frame in frames if frame.sender == node]
     result = []
@@ -89,7 +89,7 @@ def matched(
         came.remove(first)
         link = devices.get(trace.sent_on or "")
         later = [frame for frame in left if frame.link == link and frame.time >= first.time]
-        # What VPP itself answers, such as an ICMPv6 error, is another packet.
+        # An answer by VPP itself, such as an ICMPv6 error, is another packet.
         later.sort(key=lambda frame: (frame.transport != first.transport, frame.time))
         if later:
             left.remove(later[0])
@@ -117,21 +117,21 @@ class _Tracing:
         self.ask(_BEGUN)
 
     def ask(self, command: str) -> str:
-        """What VPP's console says."""
+        """The output of a command in VPP's CLI."""
         status, text = self.lab.kind(self.node).execute(command) or (1, "")
         if status:
             raise LabError(text.strip())
         return text
 
     def came(self) -> int:
-        """How many wanted packets have come so far; LabError once VPP traces no more."""
+        """The number of wanted packets so far; LabError if VPP's trace buffer is full without one."""
         ending.check()
         for tap in self.taps:
             self.frames += tap.frames()
         arrived = [frame for frame in self.frames if frame.sender != self.node]
         count = sum(1 for frame in arrived if not is_noise(frame) and self.wanted(frame))
         if len(arrived) >= _TRACED and not count:
-            raise LabError(f"none of the first {_TRACED} packets at {self.node} was such a packet")
+            raise LabError(f"none of the first {_TRACED} packets at {self.node} matched")
         return count
 
     def passed(self) -> list[Passed]:
@@ -152,17 +152,17 @@ class _Tracing:
 def follow(
     lab: Lab, node: str, count: int, wanted: Filter, seconds: float, show: Callable[[str], object]
 ) -> None:
-    """Shows the next packets at a VPP router; LabError where none comes within so many seconds."""
+    """Shows the next packets at a VPP router; LabError if none arrives within this number of seconds."""
     router = next((router for router in lab.topology.routers if router.name == node), None)
     lab.router_kind(node)
     if router is None or router.router != "vpp":
-        raise LabError(f"{node} is a Linux router, only VPP's trace packets: use './run lab.capture'")
+        raise LabError(f"{node} is a Linux router, only VPP routers trace packets: use './run lab.capture'")
     with closing(_Tracing(lab, node, wanted)) as tracing:
         show(f"waiting for {count} packets at {node}" if count > 1 else f"waiting for a packet at {node}")
         end = time.monotonic() + seconds
         wait_until(lambda: tracing.came() >= count or time.monotonic() >= end, seconds + PATIENCE, "packets")
         if not tracing.came():
-            raise LabError(f"no such packet came to {node} within {seconds:g} s")
+            raise LabError(f"no matching packet arrived at {node} within {seconds:g} s")
         enough = min(count, tracing.came())
 
         def whole() -> bool:
@@ -177,9 +177,9 @@ def follow(
 
 def _lines(number: int, passed: Passed) -> Iterator[str]:
     yield f"\npacket {number}"
-    yield f"came   {passed.came.link}: {shown(passed.came.packet)}"
+    yield f"received  {passed.came.link}: {shown(passed.came.packet)}"
     yield from (f"  {line.rstrip()}" for line in passed.trace.text.splitlines() if line.strip())
     if passed.left is not None:
-        yield f"left   {passed.left.link}: {shown(passed.left.packet)}"
+        yield f"sent      {passed.left.link}: {shown(passed.left.packet)}"
     else:
-        yield f"left   nothing, VPP's last step is {passed.trace.nodes[-1]}"
+        yield f"sent      nothing, the last node of VPP's graph is {passed.trace.nodes[-1]}"

@@ -23,7 +23,7 @@ def patient(seconds: float) -> float:
 
 
 def _wanted() -> float:
-    """How many programs have wanted each processor in the last minute."""
+    """The load per processor in the last minute."""
     return round(os.getloadavg()[0] / len(os.sched_getaffinity(0)), 1)
 
 
@@ -37,7 +37,7 @@ def wait_until(predicate: Callable[[], T], timeout: float, why: str, pause: floa
         value = predicate()
         if value:
             return value
-        # What makes the machine busy may have begun meanwhile.
+        # The load may have increased meanwhile.
         limit = patient(timeout)
         if time.monotonic() - begun > limit:
             last = f" (last value: {value!r})" if value not in (False, None) else ""

@@ -1,4 +1,4 @@
-"""Captures packets on the links, and hands them to scapy.
+"""Captures packets on the links, for scapy.
 
 scapy reads about 2,000 packets per second, so a capture stores frames as bytes: a `Filter` selects frames by
 their bytes, and scapy reads only these.
@@ -57,7 +57,7 @@ class Frame:
 
     @cached_property
     def transport(self) -> tuple[int, bytes]:
-        """The first header behind IPv6 that is no extension header: its number and its bytes.
+        """The number and the bytes of the first header after IPv6 that is no extension header.
 
         They are empty in a fragment that is not the first, and in a packet that ends before.
         """
@@ -207,7 +207,7 @@ class Capture:
         wanted: Callable[[Frame], bool],
         expected: Sequence[tuple[str, Packet]],
     ) -> list[Captured]:
-        """Calls `send` and expects these packets, and no others that the filter lets through.
+        """Calls `send` and expects these packets, and no others that the filter accepts.
 
         Each one is a link and a pattern (see `lab.packets`), in the order on the wire.
         """
@@ -220,7 +220,7 @@ class Capture:
     def assert_captured(
         self, wanted: Callable[[Frame], bool], expected: Sequence[tuple[str, Packet]]
     ) -> list[Captured]:
-        """These packets were captured, and no others that the filter lets through; returns them."""
+        """Asserts that these packets were captured, and no others that the filter accepts; returns them."""
         packets = self.settled(wanted)
         links = [link for link, _pattern in expected]
         if [packet.link for packet in packets] != links:
@@ -231,7 +231,7 @@ class Capture:
         return packets
 
     def assert_nothing_captured(self, wanted: Callable[[Frame], bool] = EVERYTHING) -> None:
-        """The filter lets no packet through, and none is on its way any more."""
+        """Asserts that no packet was captured that the filter accepts, and that none is in flight."""
         if packets := self.settled(wanted):
             raise AssertionError(
                 f"expected nothing, captured {len(packets)}:\n  " + "\n  ".join(map(str, packets[:20]))

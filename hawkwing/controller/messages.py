@@ -69,7 +69,7 @@ def _to_value(kind: pb.ValueType, number: int = 0, string: str = "") -> pb.Value
 
 
 def _from_message(message: pb.Intent) -> Intent:
-    """ValueError if it is malformed: nobody is told how."""
+    """ValueError, without a reason, if it is malformed."""
     if message.type not in _TYPES:
         raise ValueError
     numbers: dict[int, int] = {}

@@ -33,9 +33,9 @@ PATIENCE = 2.0
 HOLD_FIRST, HOLD_MOST = 5.0, 600.0
 """Seconds a query is held back: the first time, and at most; doubled each time."""
 HOLD_UNPROVEN = 60.0
-"""The most seconds where the stream answered nothing: then the controller may be at fault, not the query."""
+"""Maximum if no query of the stream was answered: the controller may be at fault, not the query."""
 RECENT = 10.0
-"""Only a query of the last so many seconds can be why a stream broke."""
+"""Only a query sent within this number of seconds can be the reason why a stream broke."""
 
 
 class Break(Enum):

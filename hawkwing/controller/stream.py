@@ -39,7 +39,7 @@ it has not read the end of ours by then."""
 SILENCE = 60.0
 """Seconds without a result, while queries are unanswered, until a warning."""
 CANCELLED_MOST = 3
-"""How many streams in a row may end without answer and reason before this counts as a failure."""
+"""Streams in a row that may end without an answer and a reason before this counts as a failure."""
 
 _CANCELLED_AGAIN = 0.2
 """Seconds."""

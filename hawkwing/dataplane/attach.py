@@ -42,7 +42,7 @@ class Program(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What was attached to an interface, and a problem that remains although the filters are attached."""
+    """The programs that were attached to an interface, and a problem that remains despite that."""
 
     put: tuple[str, ...] = ()
     problem: str = ""

@@ -29,7 +29,7 @@ class Field:
 
 @dataclass(frozen=True)
 class SocketFields:
-    """`pinet6` is where struct inet_sock has its struct ipv6_pinfo, which has `pmtudisc`.
+    """`pinet6` is the offset in struct inet_sock of its struct ipv6_pinfo, which has `pmtudisc`.
 
     `dontfrag` is in the same structure, or since Linux 6.8 in struct inet_sock; None: not found.
     """

@@ -156,7 +156,7 @@ class Keeper:
         return link
 
     def release(self) -> tuple[list[str], list[str]]:
-        """Detaches from all interfaces: those where nothing is left, and those where something is."""
+        """Detaches from all interfaces; returns those without and those with remaining filters."""
         free: list[str] = []
         left: list[str] = []
         with self._lock:
@@ -259,7 +259,7 @@ class Keeper:
         return ours or index == _ANY_INTERFACE
 
     def check(self, thorough: bool = False) -> bool:
-        """Checks all interfaces and restores missing programs; True if one came, went or was renamed."""
+        """Checks all interfaces and restores missing programs; True if one was added, removed or renamed."""
         with self._lock:
             if self._ended:
                 return False

@@ -68,7 +68,7 @@ def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """By kind."""
+    """Attributes by kind."""
     return dict(each_attribute(data))
 
 

@@ -55,7 +55,7 @@ class Health(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """What the host's TCP connections tell of a path: seconds, bytes/s, bytes and segments."""
+    """Figures of the host's TCP connections on a path: seconds, bytes/s, bytes and segments."""
 
     round_trip: float | None
     rate: float | None
@@ -351,7 +351,7 @@ class DataPlane:
         return Health(state, told.received, told.round_trip / 1e9, jitter)
 
     def traffic(self, slot: int) -> Traffic:
-        """What TCP connections have told of the path in a slot."""
+        """Figures of TCP connections on the path in a slot."""
         told = structures()["path_traffic"].from_buffer_copy(self.maps["traffic"].get(_U32.pack(slot)) or b"")
         return Traffic(
             told.round_trip / 1e9 if told.samples else None,
@@ -401,7 +401,7 @@ class DataPlane:
         return [program_info(fd).id for name, fd in self.programs.items() if name != SWEEP]
 
     def seen(self) -> tuple[int, int]:
-        """How many packets the programs have received, on egress and ingress; some count more than once."""
+        """Packets that the programs have received, on egress and ingress; some count more than once."""
         counts = self.counters()
         egress, ingress = (sum(count.packets for count in counts[way].values()) for way in DIRECTIONS)
         return egress, ingress

@@ -141,7 +141,7 @@ def as_json(trace: Trace) -> dict[str, Any]:
 
 
 def lines(trace: Trace) -> list[str]:
-    """As a table."""
+    """The hops as a table."""
     told = [f"IOAM namespace {trace.namespace}: {len(trace.nodes)} hops, by the clocks of the routers"]
     if trace.nodes:
         told.append(

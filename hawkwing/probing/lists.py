@@ -22,7 +22,7 @@ _IPV6, _HOP_BY_HOP, _ROUTING, _UDP, _UDP_HEADER = 40, 0, 43, 17, 8
 
 
 def there_and_back(sids: Sequence[IPv6Address]) -> SidList:
-    """S1 .. Sk .. S1: the last one, where the probe turns, is listed once."""
+    """S1 .. Sk .. S1: the last SID, from which the probe returns, is listed once."""
     return (*sids, *reversed(sids[:-1]))
 
 
@@ -32,7 +32,7 @@ def growing(sids: Sequence[IPv6Address]) -> list[SidList]:
 
 
 def single(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
-    """The SIDs one by one; HawkwingError if one of them can't be used for the return path."""
+    """The single SIDs; HawkwingError if one of them can't be used for the return path."""
     found = unpack(sids, blocks)
     for sid in found:
         block = block_of(sid, blocks)

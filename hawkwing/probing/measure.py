@@ -22,7 +22,7 @@ from hawkwing.probing.problems import Problem
 from hawkwing.probing.run import Lane, Pace, Run
 
 INTERVAL, WAIT = 0.2, 1.0
-"""Seconds from probe to probe over one list, and seconds that one has to come back."""
+"""Seconds between two probes over a list, and seconds to wait for each."""
 NO_ANSWER = Problem("no answer")
 Answer = Mapping[str, Any]
 Key = tuple[int, str, tuple[str, ...]]

@@ -19,7 +19,7 @@ class Tally:
     _squares: float = 0.0
 
     def came_back(self, seconds: float) -> None:
-        """Counts a probe that has come back."""
+        """Counts a returned probe."""
         self.sent += 1
         self.received += 1
         self.last = seconds
@@ -28,7 +28,7 @@ class Tally:
         self._squares += seconds * seconds
 
     def was_lost(self) -> None:
-        """Counts a probe that has not come back in time."""
+        """Counts a probe that has not returned in time."""
         self.sent += 1
 
     @property
@@ -43,7 +43,7 @@ class Tally:
 
     @property
     def mean(self) -> float:
-        """The mean; 0 if none has come back."""
+        """The mean; 0 if no probe has returned."""
         return self._sum / self.received if self.received else 0.0
 
     @property
@@ -55,7 +55,7 @@ class Tally:
         return math.sqrt(max(0.0, self._squares / self.received - self.mean**2))
 
     def as_json(self) -> dict[str, Any]:
-        """For --json; times in milliseconds, null where nothing has come back."""
+        """For --json; times in milliseconds, null if no probe has returned."""
         times = {"last": self.last, "min": self.low, "avg": self.mean, "max": self.high}
         times["mdev"] = self.deviation
         return {

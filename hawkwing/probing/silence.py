@@ -36,7 +36,7 @@ def known(chosen: Chosen) -> list[str]:
 
 
 def certain(chosen: Chosen, agents: Sequence[Mapping[str, Any]], kernel: bool) -> list[str]:
-    """What keeps returning probes from their socket."""
+    """Reasons on this host why returning probes do not reach their socket."""
     if kernel:
         return []
     if not agents:

@@ -56,7 +56,7 @@ def arriving(sids: Sequence[IPv6Address]) -> bytes:
 class _Runner:
     """Runs a program on a frame; only the client's prefix, and with it the first SID, changes.
 
-    Each flow has a /64 of its own: those of one /64 share what one source may have.
+    Each flow has its own /64, because the flows of a /64 share the limits of one source.
     """
 
     def __init__(self, fd: int, frame: bytes, address_at: int, path_at: int = 0) -> None:

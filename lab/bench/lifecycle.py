@@ -22,7 +22,7 @@ STEERED = Filter(to=DATAGRAM_PORT, steered=True)
 
 
 def _steered(client: Process, capture: Capture) -> list[Frame]:
-    """What was steered so far; RuntimeError where the client has ended."""
+    """The steered packets so far; RuntimeError if the client has ended."""
     if client.poll() is not None:
         client.wait_for("ready: ")
     return capture.frames(STEERED)

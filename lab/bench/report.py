@@ -57,7 +57,7 @@ class Results:
 
     @property
     def measured(self) -> bool:
-        """Is there anything to show?"""
+        """Whether there are results."""
         parts = (getattr(self, one.name) for one in fields(self) if one.name not in ("quick", "links"))
         return any(parts)
 
@@ -118,7 +118,7 @@ def _table(title: str, series: Sequence[Series], ways: Sequence[str], ratios: Se
 
 
 def show(results: Results, machine: dict[str, object], console: Console) -> None:
-    """Prints the tables of what was measured: medians, and medians of the ratios within rounds."""
+    """Prints the results as tables: medians, and medians of the ratios within rounds."""
     words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())
     console.print(f"\n{words}\nlinks on all paths: {', '.join(results.links)}\n")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "grafana-dashboard.json"
 _SCHEMA_VERSION = 38
-"""Of Grafana 10.0; later ones read it, too."""
+"""The schema version of Grafana 10.0; later versions can read it."""
 _COLUMNS = 24
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _WHERE = 'instance=~"$instance"'
@@ -115,7 +115,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Bps",
         ),
         Panel(
-            "Paths along which no probe comes back",
+            "Dead paths (no probe returns)",
             ((f"min by (path) (hawkwing_path_alive{{{_WHERE}}}) == 0", "{{path}}"),),
         ),
         Panel(

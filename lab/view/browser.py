@@ -16,7 +16,7 @@ _VARIABLE = "HAWKWING_BROWSER"
 
 
 def missing() -> str:
-    """What there is to install before a browser can be used; empty where nothing is."""
+    """What must be installed to use a browser; empty if nothing is missing."""
     try:
         import playwright.sync_api  # noqa: F401
     except ImportError:
@@ -27,7 +27,7 @@ def missing() -> str:
 
 
 def require() -> None:
-    """LabError where there is no browser."""
+    """LabError if there is no browser."""
     if why := missing():
         raise LabError(why)
 
@@ -38,7 +38,7 @@ def _program() -> str | None:
 
 
 class Browser:
-    """Chromium while it is entered; LabError where there is none."""
+    """Context manager that runs Chromium; LabError if there is none."""
 
     def __enter__(self) -> Self:
         require()
@@ -60,7 +60,7 @@ class Browser:
         self._playwright.stop()
 
     def open(self, url: str, size: tuple[int, int] = DESKTOP, dark: bool = False, calm: bool = False) -> Any:
-        """A page in a window of this size, once it gets news of the lab; phones are touched, not clicked."""
+        """A page in a window of this size, once it receives events; phones use touch, not clicks."""
         context = self._browser.new_context(
             viewport={"width": size[0], "height": size[1]},
             color_scheme="dark" if dark else "light",
@@ -74,7 +74,7 @@ class Browser:
         return page
 
     def picture(self, url: str, file: Path) -> None:
-        """A PNG of what the window shows."""
+        """Takes a PNG picture of the window."""
         page = self.open(url, calm=True)
         # Rates need two readings.
         page.locator("td.rate", has_text="?").first.wait_for(state="detached")

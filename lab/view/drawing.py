@@ -28,7 +28,7 @@ class Lane:
 
 
 def draw(scene: Scene, layout: Layout, name: str) -> Markup:
-    """The whole drawing; its parts keep their places, so that the page can change them one by one."""
+    """The complete drawing; the order of its parts is fixed, so the page can update them one by one."""
     snapshot = scene.snapshot
     assert snapshot is not None
     topology = snapshot.topology
@@ -90,7 +90,7 @@ def state_of(snapshot: Snapshot, link: str) -> str:
 
 
 def link_lines(scene: Scene, link: Link) -> tuple[str, str, str]:
-    """Beside a link: latency, bandwidth and loss, packets per second in both directions together."""
+    """The label of a link: latency, bandwidth, loss, and packets per second (sum of both directions)."""
     assert scene.snapshot is not None
     metrics = (scene.snapshot.controller or {}).get(link.name)
     latency, bandwidth = "?", "?"
@@ -122,7 +122,7 @@ def _label(scene: Scene, layout: Layout, link: Link) -> Markup:
 
 
 def _short(bandwidth: float) -> str:
-    """As in 100M."""
+    """Such as 100M."""
     return bandwidth_text(bandwidth).removesuffix("bit/s").replace(" ", "")
 
 
@@ -137,7 +137,7 @@ def _lanes(layout: Layout, link: Link, lanes: list[Lane]) -> Markup:
 
 
 def _lane(layout: Layout, link: Link, lane: Lane, offset: float) -> Markup:
-    # To the right of the link as the topology names it, whichever way the packets go.
+    # To the right of the link in the topology's direction, for packets in both directions.
     a, b = layout.line(*link.nodes, offset)
     if lane.sender != link.nodes[0]:
         a, b = b, a

@@ -1,4 +1,4 @@
-"""One request, and one packet of it and of its reply on each link, as captured there."""
+"""Sends a request, and follows one of its packets and one of the reply over all links, by captures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _runs = count(1)
 
 @dataclass(frozen=True)
 class Hop:
-    """The packet on one link; `microseconds` since it was on the first one."""
+    """The packet on one link; `microseconds` since its first link."""
 
     link: str
     sender: str
@@ -40,7 +40,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class Followed:
-    """What one request's packet and its reply's met."""
+    """The followed packets of a request and its reply."""
 
     run: int
     title: str
@@ -50,7 +50,7 @@ class Followed:
 
 
 def send(lab: Lab, host: str, service: str, address: IPv6Address, port: int) -> Followed:
-    """Sends a request from a host, captured on all links; LabError where nothing can be said about it."""
+    """Sends a request from a host, captured on all links; LabError if the capture failed."""
     url = f"http://[{address}]:{port}/"
     seconds = patient(_ANSWER_WITHIN)
     form = "%{http_code} %{local_port} %{time_total}"
@@ -75,7 +75,7 @@ def send(lab: Lab, host: str, service: str, address: IPv6Address, port: int) -> 
 
 
 def hops(lab: Lab, packets: Iterable[Captured]) -> tuple[Hop, ...]:
-    """One packet, as it was captured on its links."""
+    """The captures of one packet, in order of time."""
     ordered = sorted(packets, key=lambda packet: packet.time)
     return tuple(
         Hop(
@@ -94,7 +94,7 @@ def hops(lab: Lab, packets: Iterable[Captured]) -> tuple[Hop, ...]:
 def followed(
     lab: Lab, title: str, outcome: str, request: Iterable[Captured], reply: Iterable[Captured]
 ) -> Followed:
-    """What the page shows of a packet and its reply."""
+    """The content of the page for a packet and its reply."""
     return Followed(next(_runs), title, outcome, hops(lab, request), hops(lab, reply))
 
 
@@ -106,7 +106,7 @@ def _one(frames: list[Frame]) -> list[Captured]:
     found: dict[str, Frame] = {}
     for frame in frames:
         if _identity(frame) == _identity(chosen):
-            # A repetition has the same numbers, and comes later.
+            # A retransmission has the same numbers, and is later.
             found.setdefault(frame.link, frame)
     return [frame.packet for frame in found.values()]
 

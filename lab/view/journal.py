@@ -1,4 +1,4 @@
-"""What happened, from one snapshot of the lab to the next: the log at the side of the page."""
+"""The page's log: the differences between one snapshot of the lab and the next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ORIGINS = {"controller": "from the controller", "backup": "from the file"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One sentence."""
+    """One sentence of the log."""
 
     number: int
     time: float
@@ -30,14 +30,14 @@ class Entry:
 
 
 class Journal:
-    """The last sentences, newest last."""
+    """The latest sentences, newest last."""
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=_KEPT)
         self._numbers = count(1)
 
     def add(self, kind: Kind, text: str) -> None:
-        """A sentence, now."""
+        """Adds a sentence with the current time."""
         self._entries.append(Entry(next(self._numbers), time.time(), kind, text))
 
     @property
@@ -47,7 +47,7 @@ class Journal:
 
 
 def changes(before: Snapshot, now: Snapshot) -> Iterator[tuple[Kind, str]]:
-    """What is different in the lab."""
+    """The differences between two snapshots, as sentences."""
     names = Names(now.topology)
     for link in now.topology.links:
         yield from _link_changes(before, now, link)
@@ -66,7 +66,7 @@ def changes(before: Snapshot, now: Snapshot) -> Iterator[tuple[Kind, str]]:
 
 
 def moved(before: Snapshot, now: Snapshot) -> bool:
-    """Has an application that had a path another one now?"""
+    """Whether the path of an application has changed."""
     old, new = bindings(before), bindings(now)
     return any(old[key]["sids"] and old[key]["sids"] != new[key]["sids"] for key in old.keys() & new.keys())
 
@@ -87,7 +87,7 @@ def _link_changes(before: Snapshot, now: Snapshot, link: Link) -> Iterator[tuple
     for node in link.nodes:
         here, there = before.port(name, node), now.port(name, node)
         if here is not None and there is not None and here.shapers != there.shapers:
-            what = " and ".join(there.shapers) or "no shaper any more"
+            what = " and ".join(there.shapers) or "no shaper"
             yield "link", f"{name}: the kernel of {node} has {what}"
 
 
@@ -117,7 +117,7 @@ BindingKey = tuple[str, str, str, int]
 
 
 def bindings(snapshot: Snapshot) -> dict[BindingKey, Mapping[str, Any]]:
-    """By node, service, address and port: an agent has one socket for each of its interfaces."""
+    """By node, service, address and port, so an agent that was read over several sockets counts once."""
     return {
         (agent.node, binding["service"], binding["address"], binding["port"]): binding
         for agent in snapshot.agents
@@ -127,7 +127,7 @@ def bindings(snapshot: Snapshot) -> dict[BindingKey, Mapping[str, Any]]:
 
 
 def learned(snapshot: Snapshot) -> list[tuple[str, tuple[str, ...]]]:
-    """The paths of each server, by its node."""
+    """The learned paths of each server, with its node."""
     return [
         (agent.node, tuple(path["sids"]))
         for agent in snapshot.agents

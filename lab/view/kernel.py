@@ -1,6 +1,6 @@
-"""What a node's kernel says: its ends of links, queueing disciplines, routes and SIDs, by netlink.
+"""Reads a node's interfaces, queueing disciplines, routes and SIDs from its kernel, by netlink.
 
-A socket is made in the node's namespace and stays there, so that reading takes no thread and no process.
+The socket is created in the node's namespace and stays there, so reading needs no thread or process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _COUNTERS, _PACKETS = 10, 2
 
 @dataclass(frozen=True)
 class Port:
-    """One end of a link; `dropped` includes what its queueing disciplines dropped, and lab/linux/loss.py."""
+    """One end of a link; `dropped` includes packets dropped by queueing disciplines and lab/linux/loss.py."""
 
     up: bool
     received: int
@@ -54,12 +54,12 @@ class Routes:
     sids: Mapping[IPv6Address, int | None]
 
     def towards(self, address: IPv6Address) -> tuple[str, ...]:
-        """The interfaces that packets to an address may leave by; empty where there is no route."""
+        """The outgoing interfaces for an address; empty without a route."""
         return next((names for prefix, names in self.hops if address in prefix), ())
 
 
 class Kernel:
-    """Reads one node; OSError once its namespace has gone."""
+    """Reads one node; OSError if its namespace is gone."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
@@ -70,14 +70,14 @@ class Kernel:
         return netns.path(self._namespace).stat().st_ino
 
     def is_current(self) -> bool:
-        """False where the namespace has gone, or another one has its name."""
+        """False if the namespace is gone, or another one has its name."""
         try:
             return self._present() == self._number
         except OSError:
             return False
 
     def close(self) -> None:
-        """Lets go of the namespace."""
+        """Closes the socket, and with it the namespace."""
         self._netlink.close()
 
     def read(self) -> tuple[dict[str, Port], Routes]:
@@ -104,7 +104,7 @@ class Kernel:
         return ports, self._routes(names)
 
     def _queues(self) -> dict[int, tuple[tuple[str, ...], int]]:
-        """The shapers of each interface, and how many packets its queueing disciplines dropped."""
+        """The shapers of each interface, and the packets dropped by its queueing disciplines."""
         found: dict[int, tuple[tuple[str, ...], int]] = {}
         for content in self._netlink.dump(netlink.GETQDISC, _QDISC.pack(0, 0, 0, 0, 0)):
             _family, index, _handle, _parent, _info = _QDISC.unpack_from(content)
@@ -114,7 +114,7 @@ class Kernel:
             drops = _QUEUE.unpack_from(queue)[2] if len(queue) >= _QUEUE.size else 0
             shapers, lost = found.get(index, ((), 0))
             if kind in _SHAPERS:
-                # A parent counts what its child drops, too.
+                # A parent's counter includes the drops of its child.
                 found[index] = (*shapers, kind), max(lost, drops)
         return found
 
@@ -153,7 +153,7 @@ def _links(route: Mapping[int, bytes]) -> Iterator[int]:
 
 
 def _counted(encapsulation: bytes) -> int | None:
-    """The packets of a SID; None where it counts none."""
+    """The packets of a SID; None without a counter."""
     counters = attributes(encapsulation).get(_COUNTERS)
     packets = attributes(counters).get(_PACKETS) if counters else None
     return number_of(packets) if packets else None

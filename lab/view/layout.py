@@ -1,4 +1,4 @@
-"""Where the page draws nodes, links and their labels: lab.graph's columns, in two sizes.
+"""The positions of nodes, links and labels on the page: lab.graph's columns, in two sizes.
 
 WIDE goes from left to right, TALL from top to bottom, for phones.
 """
@@ -16,7 +16,7 @@ from lab.topology import Topology
 BOX_WIDTH, BOX_HEIGHT = 92.0, 52.0
 LABEL_WIDTH, LABEL_HEIGHT = 54.0, 40.0
 CORRIDOR = 13.0
-"""Half of the room that a link and the lanes beside it take."""
+"""Half of the width of a link and the lanes beside it."""
 _MARGIN = 10.0
 _GAP = 3.0
 
@@ -27,7 +27,7 @@ class Point(NamedTuple):
 
 
 class Box(NamedTuple):
-    """By its middle."""
+    """A rectangle, given by its centre."""
 
     x: float
     y: float
@@ -35,7 +35,7 @@ class Box(NamedTuple):
     height: float
 
     def overlap(self, other: Box) -> float:
-        """The area that both have in common."""
+        """The area of the overlap with another box."""
         across = min(self.width, other.width, (self.width + other.width) / 2 - abs(self.x - other.x))
         down = min(self.height, other.height, (self.height + other.height) / 2 - abs(self.y - other.y))
         return max(0.0, across) * max(0.0, down)
@@ -43,7 +43,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes in SVG's units, which are pixels where there is room."""
+    """Sizes in SVG units, which are pixels if the window is large enough."""
 
     width: float
     height: float
@@ -51,7 +51,7 @@ class Layout:
     labels: Mapping[str, Point]
 
     def line(self, one: str, other: str, offset: float = 0.0) -> tuple[Point, Point]:
-        """From border to border of two nodes, moved to the right of its direction by the offset."""
+        """The line between the borders of two nodes, shifted by the offset to the right of its direction."""
         a, b = self.nodes[one], self.nodes[other]
         length = hypot(b.x - a.x, b.y - a.y) or 1.0
         along = Point((b.x - a.x) / length, (b.y - a.y) / length)
@@ -64,7 +64,7 @@ class Layout:
 
 
 def _beyond(along: Point, moved: Point) -> float:
-    """How far from the middle of a node a line that doesn't begin there leaves the node's box."""
+    """The distance from a node's centre at which a shifted line leaves the node's box."""
     ways = []
     for direction, begin, half in (
         (along.x, moved.x, BOX_WIDTH / 2 + 1),
@@ -76,7 +76,7 @@ def _beyond(along: Point, moved: Point) -> float:
 
 
 def wide(topology: Topology) -> Layout:
-    """From left to right, for a window of 1280 pixels."""
+    """The layout from left to right, for a window of 1280 pixels."""
     positions = positions_of(topology)
     columns = max(position.column for position in positions.values())
     pitch = (1216 - BOX_WIDTH - 2 * _MARGIN) / max(1, columns)
@@ -87,7 +87,7 @@ def wide(topology: Topology) -> Layout:
 
 
 def tall(topology: Topology) -> Layout:
-    """From top to bottom, for a phone."""
+    """The layout from top to bottom, for a phone."""
     positions = positions_of(topology)
     return _placed(
         topology, {name: Point(one.y * 1.02, one.column * 112.0) for name, one in positions.items()}
@@ -95,7 +95,7 @@ def tall(topology: Topology) -> Layout:
 
 
 def _placed(topology: Topology, rough: Mapping[str, Point]) -> Layout:
-    """Moves all into view, and finds places for the labels."""
+    """Shifts everything into view, and places the labels."""
     labels = _labels(topology, Layout(0, 0, rough, {}))
     boxes = [Box(*point, BOX_WIDTH, BOX_HEIGHT) for point in rough.values()]
     boxes += [Box(*point, LABEL_WIDTH, LABEL_HEIGHT) for point in labels.values()]
@@ -116,7 +116,7 @@ def _around(boxes: Sequence[Box]) -> Box:
 
 
 def _labels(topology: Topology, layout: Layout) -> dict[str, Point]:
-    """Beside its link, where it covers the least of all others, and makes the picture no larger."""
+    """Places each label beside its link, with the least overlap, and inside the picture."""
     nodes = [Box(*point, BOX_WIDTH + _GAP, BOX_HEIGHT + _GAP) for point in layout.nodes.values()]
     corridors = {link.name: list(_corridor(layout, *link.nodes)) for link in topology.links}
     whole = _around(nodes)

@@ -1,8 +1,8 @@
-"""Were packets lost while a path moved? By the agents' own counters: sent with an SRH, and SRHs removed.
+"""Counts packets lost while a path changed, by the agents' counters: sent with an SRH, and SRHs removed.
 
-What has arrived is read first, and what was sent afterwards, so that the difference is what was lost and what
-is on its way, never less. The smallest difference of some readings is used; where it is the same before and
-after, nothing was lost.
+Received packets are read before sent packets, so the difference includes all lost packets and those in
+flight. The smallest difference of several readings is used; if it is the same before and after, nothing was
+lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Move:
 
 
 class Losses:
-    """Looks at each snapshot; says once for each move what was lost."""
+    """Processes each snapshot; reports the lost packets once per path change."""
 
     def __init__(self) -> None:
         self._who: tuple[object, ...] = ()
@@ -32,11 +32,11 @@ class Losses:
         self._move: _Move | None = None
 
     def add(self, now: Snapshot, moved: bool) -> str | None:
-        """A sentence once it is known; `moved` is true where a path moved since the snapshot before."""
+        """A sentence, once the result is known; `moved`: a path has changed since the previous snapshot."""
         once, twice = packets_of(now.agents, "egress", "STEERED"), packets_of(now.agents, "egress", "SPLIT")
         who = tuple((one.node, one.role, one.status["pid"]) for one in now.agents if one.status)
         if once is None or twice is None or now.arrived is None or who != self._who:
-            # Counters of other agents begin anew.
+            # Counters of a new agent start at zero.
             self._who, self._move = who, None
             self._recent.clear()
             return None

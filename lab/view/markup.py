@@ -9,7 +9,7 @@ _EMPTY = {"input", "link", "meta"}
 
 
 class Markup(str):
-    """Text that is markup already; any other text is escaped."""
+    """Text that is already markup; other text is escaped."""
 
     __slots__ = ()
 
@@ -18,7 +18,7 @@ Content = object
 
 
 def markup(*content: Content) -> Markup:
-    """All of it, one after the other; lists are what is in them, None is nothing."""
+    """Joins all parts; lists are flattened, None is omitted."""
     return Markup("".join(_pieces(content)))
 
 
@@ -33,7 +33,7 @@ def _pieces(content: Iterable[Content]) -> Iterable[str]:
 
 
 def tag(name: str, /, *content: Content, **attributes: object) -> Markup:
-    """An element. `class_` is class and `aria_label` aria-label; None and False leave an attribute out."""
+    """An element. `class_` is class and `aria_label` aria-label; None and False omit an attribute."""
     text = "".join(
         f" {_name(key)}" if value is True else f' {_name(key)}="{escape(_value(value))}"'
         for key, value in attributes.items()

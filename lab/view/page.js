@@ -1,12 +1,12 @@
-// Changes the page as the server draws it, and hands it what is clicked. It knows nothing of labs: all that is
-// shown is made by lab/view/page.py and drawing.py.
+// Applies the server's updates to the page, and sends clicks to the server. It has no knowledge of labs:
+// lab/view/page.py and drawing.py render all content.
 "use strict";
 
 const token = new URLSearchParams(location.search).get("token");
 const at = (path) => (token ? `${path}?token=${encodeURIComponent(token)}` : path);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-// --- what the server sends: whole regions, of which only what differs is changed, so that focus and scroll stay
+// --- updates: the server sends whole regions; only the differences are applied, so focus and scroll position stay
 
 function same(one, other) {
   return one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id || "") === (other.id || "");
@@ -20,7 +20,7 @@ function change(one, wanted) {
     }
     return;
   }
-  // What belongs to the reader: which boxes are ticked, what is unfolded, where a packet is being drawn.
+  // The user's state is not changed: ticked boxes, unfolded details, the animated packet.
   if (one.hasAttribute("data-client")) return;
   for (const { name, value } of [...wanted.attributes])
     if (one.getAttribute(name) !== value) one.setAttribute(name, value);
@@ -82,7 +82,7 @@ async function travel(route) {
   map.querySelector(".packet").animate(frames, { duration: 250 * frames.length, easing: "linear" });
 }
 
-// --- what is clicked
+// --- clicks
 
 function showApplication(box) {
   for (const lane of document.querySelectorAll(`[data-application="${box.dataset.show}"]`))

@@ -1,4 +1,4 @@
-"""The page's regions as HTML: each is drawn whole, and the page's script changes what is different."""
+"""The page's regions as HTML: each is rendered completely, and the page's script applies the differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ORIGINS = {"controller": "from the controller", "backup": "from the file", "non
 
 
 def whole(scene: Scene) -> Markup:
-    """The page as it is sent at first."""
+    """The complete page, for the first request."""
     drawn = regions(scene)
     return markup(
         Markup("<!doctype html>"),
@@ -63,7 +63,7 @@ def whole(scene: Scene) -> Markup:
                 ),
                 tag(
                     "p",
-                    "No connection to the lab's page any more: is it still running?",
+                    "Lost the connection to lab.view: is it still running?",
                     id="lost",
                     role="alert",
                     hidden=True,
@@ -248,5 +248,5 @@ def _log(scene: Scene) -> Markup:
 
 
 def asset(name: str) -> bytes:
-    """A file that comes with the page."""
+    """A static file of the page."""
     return resources.files("lab.view").joinpath(name).read_bytes()

@@ -1,4 +1,4 @@
-"""Parts of the page that several regions have."""
+"""Elements that several regions of the page use."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def button(
     undoes: bool = False,
     more: str = "",
 ) -> Markup:
-    """A button that has the server do something; `name` is what screen readers call it.
+    """A button that requests an action from the server; `name` is its label for screen readers.
 
-    `pressed` says whether what it does has been done, `undoes` that it ends what goes on.
+    `pressed`: its action is in effect; `undoes`: it ends a running action.
     """
     return tag(
         "button",
@@ -46,5 +46,5 @@ def cell(label: str, content: object, class_: str | None = None) -> Markup:
 
 
 def known(count: int | None) -> str:
-    """The number, or that it is unknown."""
+    """The number, or "unknown"."""
     return "unknown" if count is None else str(count)

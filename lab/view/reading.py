@@ -1,4 +1,4 @@
-"""Everything that the page shows, read from a lab at one moment; what can't be read is None."""
+"""Takes a snapshot of a lab with everything that the page shows; unreadable values are None."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ANSWER_WITHIN = 2.0
 
 @dataclass(frozen=True)
 class Agent:
-    """An agent of a node; `status` is None where it was killed or gives no answer."""
+    """An agent of a node; `status` is None if it was killed or does not answer."""
 
     node: str
     role: str
@@ -37,13 +37,13 @@ class Agent:
 
     @property
     def name(self) -> str:
-        """As in `hawkwing client on host-a`."""
+        """Such as `hawkwing client on host-a`."""
         return f"hawkwing {self.role} on {self.node}"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A lab at a time of a steady clock."""
+    """A lab at a time of a monotonic clock."""
 
     at: float
     topology: Topology
@@ -51,12 +51,12 @@ class Snapshot:
     routes: Mapping[str, Routes] = field(default_factory=dict)
     sids: Mapping[str, Mapping[IPv6Address, int | None]] = field(default_factory=dict)
     interface_packets: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
-    """Of VPP routers: what VPP itself received and sent, by interface."""
+    """Packets received and sent by VPP routers, by interface."""
     agents: tuple[Agent, ...] = ()
     arrived: int | None = None
-    """Packets whose SRH the agents have removed, read before `agents`; None where one does not answer."""
+    """Packets whose SRH the agents have removed, read before `agents`; None if an agent does not answer."""
     controller: Mapping[str, Mapping[str, Any]] | None = None
-    """The metrics of each link as the controller knows them; None: there is none, or it has no topology."""
+    """The controller's metrics of each link; None without a controller, or if it has no topology."""
     impaired: frozenset[str] = frozenset()
 
     def port(self, link: str, node: str) -> Port | None:
@@ -64,7 +64,7 @@ class Snapshot:
         return self.ports.get(node, {}).get(self._link(link).interface(node).name)
 
     def is_up(self, link: str) -> bool | None:
-        """Up at both ends; None where an end is unknown."""
+        """Whether it is up at both ends; None if the state of an end is unknown."""
         ends = [self.port(link, node) for node in self._link(link).nodes]
         if any(end is not None and not end.up for end in ends):
             return False
@@ -75,7 +75,7 @@ class Snapshot:
 
 
 class Reader:
-    """Reads a lab again and again; LabError while it is not up."""
+    """Reads a lab repeatedly; LabError while it is not up."""
 
     def __init__(self, name: str) -> None:
         self.lab = Lab(name)
@@ -84,7 +84,7 @@ class Reader:
         self._vpp: dict[str, tuple[dict[IPv6Address, int | None], dict[str, tuple[int, int]]]] = {}
 
     def close(self) -> None:
-        """Lets go of the lab's namespaces."""
+        """Releases the lab's namespaces."""
         for kernel in self._kernels.values():
             kernel.close()
         self._kernels.clear()
@@ -126,7 +126,7 @@ class Reader:
         )
 
     def _find(self) -> None:
-        """Has the namespaces of the lab that is up now."""
+        """Opens the namespaces of the current lab."""
         if self._kernels and all(kernel.is_current() for kernel in self._kernels.values()):
             return
         self.close()
@@ -141,7 +141,7 @@ class Reader:
                 raise LabError(f"lab {self.lab.name} lost {node}: repair it with './run lab.up'") from None
 
     def _ask_vpp(self, now: float) -> None:
-        """VPP's own counters, not each time: its API takes longer than the kernel."""
+        """Reads VPP's own counters, less often: its CLI takes longer than the kernel."""
         if now - self._counted < _COUNTED_EVERY:
             return
         self._counted = now
@@ -190,7 +190,7 @@ def agents_of(lab: Lab) -> Iterator[Agent]:
 
 
 def packets_of(agents: Iterable[Agent], direction: str, reason: str) -> int | None:
-    """A counter of all agents together; None where one does not answer."""
+    """The sum of a counter over all agents; None if an agent does not answer."""
     total = 0
     for agent in agents:
         if agent.status is None:
@@ -209,7 +209,7 @@ def _network_of(lab: Lab) -> Mapping[str, Mapping[str, Any]] | None:
 def as_set(
     topology: Topology, wanted: Mapping[str, Sequence[Route]], node: str
 ) -> tuple[tuple[IPv6Network, tuple[str, ...]], ...]:
-    """A node's routes as the lab sets them, longest prefix first: below VPP the kernel has none."""
+    """A VPP node's routes as set by the lab, longest prefix first: the kernel below it has none."""
     own = [(one.link.prefix, (one.name,)) for one in topology.nodes[node].interfaces]
     others = [(route.prefix, tuple(hop.interface for hop in route.next_hops)) for route in wanted[node]]
     return tuple(sorted([*own, *others], key=lambda one: -one[0].prefixlen))

@@ -17,23 +17,23 @@ _STARTED_WITHIN, _ENDED_WITHIN = 60.0, 10.0
 
 
 def file_of(lab: Lab, link: str) -> Path:
-    """Where the capture of a link is."""
+    """The file of a link's capture."""
     return lab.run / "captures" / f"{find_link(lab, link).name}.pcapng"
 
 
 class Recordings:
-    """The captures that run now, by link."""
+    """The running captures, by link."""
 
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
     def links(self) -> frozenset[str]:
-        """Those that are being captured."""
+        """The links that are being captured."""
         return frozenset(name for name, process in self._running.items() if process.poll() is None)
 
     def start(self, lab: Lab, link: str) -> None:
-        """Returns once both ends of the link are being captured."""
+        """Starts a capture; returns once both ends of the link are being captured."""
         name = find_link(lab, link).name
         if name in self.links:
             return
@@ -63,7 +63,7 @@ class Recordings:
         self._running[name] = process
 
     def stop(self, link: str) -> None:
-        """Returns once its file is complete."""
+        """Stops a capture; returns once its file is complete."""
         process = self._running.pop(link, None)
         if process is None:
             return
@@ -75,6 +75,6 @@ class Recordings:
             process.wait()
 
     def close(self) -> None:
-        """Stops all."""
+        """Stops all captures."""
         for name in list(self._running):
             self.stop(name)

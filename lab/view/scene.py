@@ -1,4 +1,4 @@
-"""What the page draws: a snapshot of the lab, what follows from it, and what the page's users have done."""
+"""The content of the page: a snapshot of the lab, conclusions from it, and the actions of users."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _WINDOW = 1.0
 
 
 class Rates:
-    """Packets per second, from the snapshots of about a second."""
+    """Packets per second, from the snapshots of the last second."""
 
     def __init__(self) -> None:
         self._kept: deque[Snapshot] = deque()
 
     def add(self, snapshot: Snapshot) -> None:
-        """The newest one; those that are older than need be are let go."""
+        """Adds the newest snapshot, and drops those that are no longer needed."""
         if self._kept and self._kept[-1].topology is not snapshot.topology:
             self._kept.clear()
         self._kept.append(snapshot)
@@ -31,7 +31,7 @@ class Rates:
             self._kept.popleft()
 
     def sent(self, link: str, node: str) -> float | None:
-        """By a node into a link; None where that is unknown."""
+        """The rate of packets that a node sends on a link; None if unknown."""
         if len(self._kept) < 2:
             return None
         before, now = self._kept[0], self._kept[-1]
@@ -43,7 +43,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that one drawing of the page needs; without a snapshot `problem` says why."""
+    """The content of one rendering; without a snapshot, `problem` has the reason."""
 
     name: str
     problem: str = ""
@@ -57,18 +57,18 @@ class Scene:
     followed: Followed | None = None
     recording: frozenset[str] = frozenset()
     stream: str = ""
-    """The key of the application to which requests are being sent all the time."""
+    """The key of the application that gets continuous requests."""
 
 
 def shown_rate(rate: float | None) -> str:
-    """As in 12/s; ? where it is unknown."""
+    """Such as 12/s; ? if unknown."""
     if rate is None:
         return "?"
     return f"{rate:.1f}/s" if 0 < rate < 1 else f"{short(rate)}/s"
 
 
 def short(count: float) -> str:
-    """Whole up to 99,999; then as in 123k, 1.2M."""
+    """Up to 99,999 in full, then such as 123k or 1.2M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size and count >= 1e5:
             return f"{count / size:.{0 if count >= 10 * size else 1}f}{unit}"

@@ -1,4 +1,4 @@
-"""The page over HTTP: drawn once, then its regions as they change, by server-sent events."""
+"""Serves the page over HTTP: first completely, then changed regions as server-sent events."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _HEADERS = {
 
 
 class Place(NamedTuple):
-    """Where to listen."""
+    """The address to listen on."""
 
     address: IPv4Address | IPv6Address
     port: int
 
 
 def read_place(text: str) -> Place:
-    """`ADDRESS:PORT`, with brackets around an IPv6 address; LabError says what is wrong."""
+    """Parses `ADDRESS:PORT`, with brackets around an IPv6 address; LabError if it is invalid."""
     host, _, port = text.rpartition(":")
     try:
         if ":" in host and not (host.startswith("[") and host.endswith("]")):
@@ -67,7 +67,7 @@ def read_place(text: str) -> Place:
 
 
 class Hub:
-    """The newest scene, and the pages that are to be told of it; all in the event loop's thread."""
+    """The newest scene, and the open pages that get it; used in the event loop's thread only."""
 
     def __init__(self, scene: Scene) -> None:
         self.ended = False
@@ -76,30 +76,30 @@ class Hub:
         self._waiting: set[asyncio.Event] = set()
 
     def set(self, scene: Scene) -> None:
-        """Wakes those who listen; nothing is drawn where nobody does."""
+        """Notifies open pages of a new scene; it is rendered only if there are any."""
         self._scene, self._regions = scene, None
         for event in self._waiting:
             event.set()
 
     @property
     def regions(self) -> dict[str, Markup]:
-        """The scene, drawn."""
+        """The rendered scene."""
         if self._regions is None:
             self._regions = regions(self._scene)
         return self._regions
 
     def end(self) -> None:
-        """Lets all listeners go."""
+        """Ends the event streams of all pages."""
         self.ended = True
         self.set(self._scene)
 
     @property
     def readers(self) -> int:
-        """How many pages are open."""
+        """The number of open pages."""
         return len(self._waiting)
 
     async def listen(self) -> AsyncIterator[str]:
-        """Events for one page: what is different from what it has been sent."""
+        """Events for one page: the differences from what was sent before."""
         event, sent = asyncio.Event(), dict[str, str]()
         self._waiting.add(event)
         try:
@@ -118,7 +118,7 @@ class Hub:
 
 
 class _Guard:
-    """Lets in who knows the token, if there is one; and no page of another site."""
+    """Accepts requests with the token, if there is one, and none from pages of other sites."""
 
     def __init__(self, app: ASGIApp, token: str | None, place: Place) -> None:
         self._app = app
@@ -142,7 +142,7 @@ class _Guard:
         if origin is not None and urlsplit(origin).netloc != host:
             return PlainTextResponse("a page of another site asks\n", 403)
         if self._token is None:
-            # A name that another site has given to this address must not lead here.
+            # Against DNS rebinding: another site's name for this address must not be accepted.
             try:
                 name = urlsplit(f"//{host}").hostname
             except ValueError:
@@ -155,7 +155,7 @@ class _Guard:
 
 
 class Server:
-    """Serves a lab's page while it is entered; `url` is where."""
+    """Context manager that serves a lab's page at `url`."""
 
     def __init__(self, name: str, place: Place) -> None:
         self._place = place
@@ -177,14 +177,14 @@ class Server:
 
     @property
     def url(self) -> str:
-        """What to open in a browser."""
+        """The URL for a browser, with the token."""
         host = f"[{self._place.address}]" if self._place.address.version == 6 else str(self._place.address)
         token = f"?token={self.token}" if self.token else ""
         return f"http://{host}:{self._socket.getsockname()[1]}/{token}"
 
     @property
     def readers(self) -> int:
-        """How many pages are open."""
+        """The number of open pages."""
         return self._hub.readers
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Requests to one application, one after the other, so that there is something to see on the links."""
+"""Continuous requests to one application, so that the page shows traffic on the links."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAUSE, _ANSWER_WITHIN = 0.1, 2.0
 
 
 class Stream:
-    """Sends them from a node until it is stopped, each on a connection of its own."""
+    """Sends requests from a node until stopped, each on a new connection."""
 
     def __init__(self, namespace: str, key: str, address: IPv6Address, port: int) -> None:
         self.key = key
@@ -46,6 +46,6 @@ class Stream:
             raise ConnectionError("no answer of a web server")
 
     def stop(self) -> None:
-        """After the request that is being sent."""
+        """Stops after the current request."""
         self._end.set()
         self._thread.join()

@@ -13,13 +13,13 @@ from lab.view.reading import Snapshot
 from lab.view.scene import Scene, shown_rate
 
 SLOW, LOSSY = 80_000, 5.0
-"""What the buttons make of a link: microseconds, percent."""
+"""Settings of a link by the buttons: latency in microseconds, loss in percent."""
 
 
 def links(scene: Scene, snapshot: Snapshot) -> Markup:
-    """Each link with its numbers and its buttons."""
+    """Each link with its metrics, counters and buttons."""
     heads = ("link", "latency", "bandwidth", "loss", "packets/s", "packets", "dropped", "")
-    note = "Latency, bandwidth and loss are what the controller knows; “on the wire” is what the kernel has."
+    note = "Latency, bandwidth and loss are the controller's values; “on the wire” are the kernel's shapers."
     return markup(
         tag("p", note, class_="muted"),
         tag(

@@ -1,4 +1,4 @@
-"""The page's lab: reads it again and again, and does what is clicked."""
+"""Reads the lab for the page repeatedly, and performs the actions of the page's buttons."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class View:
     # --- reading
 
     def start(self) -> None:
-        """The first scene is there when this returns."""
+        """Starts reading; returns when the first scene exists."""
         self._look()
         self._thread.start()
 
     def close(self) -> None:
-        """Stops reading, and all that was started here."""
+        """Stops reading, requests and captures."""
         self._ended = True
         self._soon.set()
         self._thread.join()
@@ -86,7 +86,7 @@ class View:
         try:
             self._readable(self._reader.read())
         except (LabError, TopologyError, HawkwingError, OSError, RuntimeError) as error:
-            # The lab may come back under its name.
+            # A lab with this name may be started again.
             self._unreadable(str(error))
         except (KeyError, TypeError, ValueError) as error:
             self._unreadable(f"an agent or the controller has another version: {error!r}")
@@ -132,7 +132,7 @@ class View:
         self.scene = scene
         self._heard(scene)
 
-    # --- telling
+    # --- log
 
     def tell(self, kind: Kind, text: str) -> None:
         """Adds a sentence to the page's log."""
@@ -144,10 +144,10 @@ class View:
         self._followed = followed
         self._soon.set()
 
-    # --- doing
+    # --- actions
 
     def act(self, does: str, target: str) -> Answer:
-        """What a button asks for; what came of it is in the log."""
+        """Performs the action of a button; the log has the result."""
         act = self._acts.get(does)
         if act is None:
             return {"error": "unknown button"}
@@ -162,7 +162,7 @@ class View:
             self._soon.set()
 
     def _change(self, text: str, change: Callable[[], list[str]]) -> Answer:
-        """What the change does to the lab is read from the lab, and not taken from its sentences."""
+        """Changes the lab. The next snapshot logs the effects; here only failures are added."""
         self._journal.add("you", text)
         for sentence in change():
             if sentence.startswith(("this kernel has no", "controller refused", "no controller")):
@@ -180,7 +180,7 @@ class View:
     def _application(self, key: str) -> Application:
         found = next((one for one in self.scene.applications if one.key == key), None)
         if found is None:
-            raise LabError("this application is not there any more")
+            raise LabError("this application no longer exists")
         return found
 
     def _request(self, lab: Lab, key: str) -> Answer:

@@ -1,4 +1,4 @@
-"""The way of a segment list through the lab: link by link, by the routes that the nodes have now."""
+"""The path of a segment list through the lab, link by link, computed from the nodes' current routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_HOPS = 64
 
 @dataclass(frozen=True)
 class Step:
-    """A link in the direction in which a packet passes it."""
+    """A link, in the direction of the packet."""
 
     link: str
     sender: str
@@ -26,7 +26,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Way:
-    """All links in order; where routes are equal, those of each. `problem` says where it ends too early."""
+    """All links in order, with those of all equal-cost routes. `problem`: why the path is incomplete."""
 
     steps: tuple[Step, ...]
     problem: str | None = None
@@ -34,7 +34,7 @@ class Way:
 
 
 def way(snapshot: Snapshot, start: str, segments: Sequence[IPv6Address]) -> Way:
-    """From a node to each segment, one after the other; the last one is the destination."""
+    """The path from a node over all segments; the last one is the destination."""
     steps: dict[Step, None] = {}
     several, here = False, {start}
     for segment in segments:
@@ -51,12 +51,12 @@ def way(snapshot: Snapshot, start: str, segments: Sequence[IPv6Address]) -> Way:
                 steps |= dict.fromkeys(found)
                 here |= {step.receiver for step in found}
         else:
-            return Way(tuple(steps), f"packets to {segment} go round in circles", several)
+            return Way(tuple(steps), f"packets to {segment} loop", several)
     return Way(tuple(steps), None, several)
 
 
 def _is_at(snapshot: Snapshot, name: str, address: IPv6Address) -> bool:
-    """Does the node have this address, or this SID in its kernel?"""
+    """Whether the node has this address or this SID."""
     node = snapshot.topology.nodes[name]
     own = {interface.address.ip for interface in node.interfaces}
     if isinstance(node, Host):
@@ -66,7 +66,7 @@ def _is_at(snapshot: Snapshot, name: str, address: IPv6Address) -> bool:
 
 
 def _steps(snapshot: Snapshot, name: str, address: IPv6Address) -> list[Step] | str:
-    """Where a node sends packets to an address; or a sentence."""
+    """The next links from a node to an address, or a sentence if there are none."""
     node, routes = snapshot.topology.nodes[name], snapshot.routes.get(name)
     if routes is None:
         return f"the routes of {name} are unknown"
@@ -82,7 +82,7 @@ def _steps(snapshot: Snapshot, name: str, address: IPv6Address) -> list[Step] | 
 
 @dataclass(frozen=True)
 class Application:
-    """A binding of a client's agent, with the way of its requests and of the replies."""
+    """A binding of a client, with the paths of its requests and replies."""
 
     host: str
     service: str
@@ -91,32 +91,32 @@ class Application:
     intents: tuple[str, ...]
     origin: str
     sids: tuple[IPv6Address, ...]
-    """One by one, also those that are sent in containers."""
+    """Single SIDs, also if they are sent in containers."""
     segments: tuple[IPv6Address, ...]
-    """As they are sent."""
+    """As in packets, with containers."""
     packets: int
-    """Sent over the path, by all applications that share it."""
+    """Packets sent over the path by all applications that share it."""
     request: Way | None
     reply_sids: tuple[IPv6Address, ...] | None
     reply_segments: tuple[IPv6Address, ...]
     reply_packets: int | None
     reply: Way | None
     reply_note: str
-    """Why there is no way of the replies."""
+    """Why the path of the replies is unknown."""
 
     @property
     def key(self) -> str:
-        """The same as long as it is the same application."""
+        """Identifies the application in all snapshots."""
         return f"{self.host} {self.service} {self.address} {self.port}"
 
     @property
     def name(self) -> str:
-        """As in `web-b port 80`."""
+        """Such as `web-b port 80`."""
         return f"{self.service} port {self.port}"
 
 
 def applications(snapshot: Snapshot) -> list[Application]:
-    """Those of all clients, in a stable order."""
+    """The applications of all clients, in a stable order."""
     names = Names(snapshot.topology)
     found = (_application(snapshot, names, key[0], binding) for key, binding in bindings(snapshot).items())
     return sorted(found, key=lambda one: one.key)
@@ -157,14 +157,14 @@ def _application(snapshot: Snapshot, names: Names, host: str, binding: Mapping[s
 
 
 def _segments(told: Mapping[str, Any]) -> tuple[IPv6Address, ...]:
-    """The list as it is on the wire, in travel order: with containers, if the agent makes some."""
+    """The list as in packets, in travel order, with containers."""
     return tuple(IPv6Address(one) for one in told.get("segments", told["sids"]))
 
 
 def _learned(
     snapshot: Snapshot, names: Names, address: IPv6Address, sids: tuple[IPv6Address, ...]
 ) -> tuple[Mapping[str, Any] | None, str]:
-    """What the server at an address has learned from requests over these SIDs; or why there is none."""
+    """The reverse path that the server at an address has learned for these SIDs, or why there is none."""
     owner = _owner(snapshot, address)
     if owner is None:
         return None, f"no host of the lab has {address}"

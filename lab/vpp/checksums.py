@@ -1,4 +1,4 @@
-"""Right checksums behind VPP: a tc program on the devices of its routers, shipped as bytecode.
+"""Corrects checksums of packets from VPP: a tc program on its routers' devices, shipped as bytecode.
 
 `python -m lab.vpp.checksums` compiles it again (needs BCC), after a change of checksums.c.
 """
@@ -26,7 +26,7 @@ _PLACE = 1, 1
 
 
 def source_digest() -> str:
-    """Of the C source without comments and spacing."""
+    """The digest of the C source without comments and spacing."""
     return hashlib.sha256(" ".join(without_comments(SOURCE.read_text()).split()).encode()).hexdigest()[:32]
 
 
@@ -47,7 +47,7 @@ def loaded() -> Iterator[int]:
 
 
 def attach(index: int, program: int) -> None:
-    """Puts it on what leaves through a device of this thread's namespace."""
+    """Attaches it on egress to a device of this thread's namespace."""
     with Netlink() as ip:
         tc.add_clsact(ip, index)
         tc.put_filter(ip, index, tc.EGRESS, _PLACE, program, NAME)

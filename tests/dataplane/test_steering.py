@@ -516,13 +516,13 @@ def test_explain_tells_all_paths_with_their_shares(
 ) -> None:
     maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
     begin = f"packets to [{ONE}]:80 (service web) use {SID_A} > {SID_B} (75 %) or {SID_C} (25 %) by flow"
-    end = ": of 2 configured paths; no controller is asked"
+    end = ": selected from 2 configured paths; no controller is asked"
     assert explain.sentence(maps.steering, None, str(ONE), 80) == begin + end
     named = explain.sentence(maps.steering, None, str(ONE), 80, Labels({SID_C: "vpp3"}))
     assert " or vpp3 (25 %) by flow" in named
     monkeypatch.setattr(maps.plane, "health", lambda _slot, _now: Health("dead", 0, None))
     poor = explain.sentence(maps.steering, None, str(ONE), 80)
-    assert poor == f"{begin}, though no probe comes back over any path{end}"
+    assert poor == f"{begin}, though no probe returns on any path{end}"
 
 
 def test_other_weights_move_as_few_as_they_can(maps: Maps, tmp_path: Path) -> None:
@@ -599,13 +599,13 @@ def test_the_path_that_fits_an_intent_is_used_and_explained(
     assert latencies.look()
     assert maps.paths(ONE, 80) == [[SID_C]] * 128
     assert explain.sentence(maps.steering, None, str(ONE), 80) == (
-        f"packets to [{ONE}]:80 (service web) use {SID_C} (100 %) by flow: of 2 configured paths, chosen for "
-        "low-latency(max 20000): measured latency of 5 ms (upper: 15 ms); no controller is asked"
+        f"packets to [{ONE}]:80 (service web) use {SID_C} (100 %) by flow: selected from 2 configured paths "
+        "for low-latency(max 20000): measured latency of 5 ms (upper: 15 ms); no controller is asked"
     )
     latencies.of = {(SID_A, SID_B): 30, (SID_C,): 50}
     assert latencies.look(3)
     assert maps.paths(ONE, 80) == [[SID_A, SID_B]] * 128
-    assert "not lower, its latency of 25 ms exceeds 20 ms; no controller" in explain.sentence(
+    assert "lower is not used: its latency of 25 ms exceeds 20 ms; no controller" in explain.sentence(
         maps.steering, None, str(ONE), 80
     )
 
@@ -624,7 +624,7 @@ def test_the_path_of_a_silent_controller_is_left_at_its_limit(
     assert maps.paths(ONE, 80) == [[SID_C, SID_B]] * 128 and maps.steering.reason(binding) == ""
     assert latencies.look(3, silent=True)
     assert maps.paths(ONE, 80) == [[SID_A, SID_B]] * 128
-    reason = "not the controller's, its latency of 35 ms exceeds 20 ms"
+    reason = "the controller's path is not used: its latency of 35 ms exceeds 20 ms"
     assert (binding.origin, maps.steering.reason(binding)) == ("backup", reason)
     assert reason in explain.sentence(maps.steering, None, str(ONE), 80)
     assert latencies.look(), "the controller is back"

@@ -140,7 +140,7 @@ def test_packets_take_the_path_of_the_lowest_latency(lab: Lab, agents: Agents, w
         (name,) = {"upper", "lower"} - {"upper" if there == UPPER else "lower"}
         why = watched.why()
         assert f"use {' > '.join(there)} (100 %) by flow" in why, why
-        assert "chosen for low-latency: measured latency of " in why and f"({name}: " in why, why
+        assert "configured paths for low-latency: measured latency of " in why and f"({name}: " in why, why
         (binding,) = [one for one in bindings(lab) if one["port"] == PORT]
         assert [one["sids"] for one in binding["active"]] == [there]
         (other,) = binding["standby"]
@@ -192,7 +192,7 @@ def test_a_path_that_breaks_its_limit_is_left_and_taken_again(
         wait_until(lambda: "exceeds 4 ms" in watched.why(), patient(30), "the limit to be broken")
         watched.until(LOWER)
         assert "not in use: its latency of " in told(lab, "paths", B, str(PORT))
-        client.wait_for("exceeds 4 ms, paths in use now: " + " > ".join(LOWER))
+        client.wait_for("exceeds 4 ms; paths in use now: " + " > ".join(LOWER))
     watched.until(UPPER)
 
 
@@ -210,7 +210,9 @@ def test_the_controllers_path_is_left_while_the_controller_is_silent(
         assert watched.path() == UPPER, "the controller knows best while it is there"
         stop([lab.processes()["hawkeye"]])
         wait_until(
-            lambda: "not the controller's, its latency of " in watched.why(), patient(30), "the reason"
+            lambda: "the controller's path is not used: its latency of " in watched.why(),
+            patient(30),
+            "the reason",
         )
         watched.until(LOWER)
         restart(lab, None, computing=False)
@@ -364,12 +366,12 @@ def test_connections_under_load_take_the_path_with_more_bandwidth(lab: Lab, agen
         connections = Connections(lab, stack, 12)
         stack.enter_context(impaired(lab, UPPER, bandwidth=4_000))
         stack.enter_context(impaired(lab, LOWER, bandwidth=40_000))
-        assert "their rate of delivery is not known yet" in told(lab, "explain", B, str(PORT))
+        assert "their delivery rate is not known yet" in told(lab, "explain", B, str(PORT))
         load = stack.enter_context(Load(connections))
         wait_until(lambda: chosen(lab) == LOWER, patient(60), "the faster path to be chosen")
         assert set(map(tuple, lists_of_connections(lab, connections.pairs).values())) == {tuple(LOWER)}
         why = told(lab, "explain", B, str(PORT))
-        assert "chosen for high-bandwidth: measured rate of delivery of " in why and "(upper: " in why, why
+        assert "for high-bandwidth: measured delivery rate of " in why and "(upper: " in why, why
         received = load.received
         wait_until(lambda: load.received > received + 1_000_000, patient(20), "the connections to go on")
     upper, lower = (figures_of(lab, sids, "tcp") for sids in (UPPER, LOWER))

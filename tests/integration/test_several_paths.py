@@ -181,7 +181,7 @@ def test_a_path_without_a_route_is_not_used(
         assert all(sids == LOWER for sids in lists_sent(capture, UDP).values())
     finally:
         lab.execute("host-a", ["ip", "-6", "route", "del", *unreachable])
-    client.wait_for(f"routes have changed, paths in use now: {nowhere} > {R6}")
+    client.wait_for(f"routes have changed; paths in use now: {nowhere} > {R6}")
     capture.forget()
     send_many(lab, udp, 5)
     assert all(sids == [nowhere, R6] for sids in lists_sent(capture, UDP).values())
@@ -220,7 +220,7 @@ def test_flows_leave_a_dead_path_within_three_probes(
         until(LOWER)
         assert f"use {' > '.join(LOWER)} (100 %) by flow" in told(lab, "explain", B, str(PORT))
         paths = told(lab, "paths", B, str(PORT))
-        assert "upper" in paths and "not in use: no probe comes back" in paths, paths
+        assert "upper" in paths and "not in use: no probe returns" in paths, paths
         (binding,) = json.loads(told(lab, "status", "--json"))[0]["bindings"]
         assert [one["sids"] for one in binding["active"]] == [LOWER] and binding["sids"] == LOWER
         assert binding["active"][0]["health"]["state"] == "alive"

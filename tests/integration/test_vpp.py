@@ -496,16 +496,16 @@ def test_trace_is_shown_beside_the_packet(vpps: Lab, tmp_path: Path) -> None:
     assert (process.returncode, errors) == (0, "")
     assert output.count("\npacket ") == 2 and output.count("sr-localsid") == 2
     lines = output.splitlines()
-    came = [line for line in lines if line.startswith("came ")]
-    left = [line for line in lines if line.startswith("left ")]
+    came = [line for line in lines if line.startswith("received ")]
+    left = [line for line in lines if line.startswith("sent ")]
     host = str(vpps.topology.host("host-a").address)
     way = f"SRH({B}, {R6}, {R5}, {R3}, {R1}; SL="
-    assert came[0].startswith(f"came   vpp1-vpp3: IPv6({host}, {R3}) {way}3) TCP(")
-    assert left[0].startswith(f"left   vpp3-vpp5: IPv6({host}, {R5}) {way}2) TCP(")
+    assert came[0].startswith(f"received  vpp1-vpp3: IPv6({host}, {R3}) {way}3) TCP(")
+    assert left[0].startswith(f"sent      vpp3-vpp5: IPv6({host}, {R5}) {way}2) TCP(")
     assert came[0].split(" TCP(")[1] == left[0].split(" TCP(")[1]
     back = f"SRH({host}, {R1}, {R3}, {R5}, {R6}; SL="
-    assert came[1].startswith(f"came   vpp3-vpp5: IPv6({B}, {R3}) {back}2) TCP(80, ")
-    assert left[1].startswith(f"left   vpp1-vpp3: IPv6({B}, {R1}) {back}1) TCP(80, ")
+    assert came[1].startswith(f"received  vpp3-vpp5: IPv6({B}, {R3}) {back}2) TCP(80, ")
+    assert left[1].startswith(f"sent      vpp1-vpp3: IPv6({B}, {R1}) {back}1) TCP(80, ")
     assert any(line.strip() == "host-vpp5-tx" or line.endswith(": host-vpp5-tx") for line in lines)
     assert (
         "No packets in trace buffer" in invoke("lab.exec", "vpp3", "show trace", "--name", vpps.name).stdout
@@ -518,25 +518,26 @@ def test_trace_of_a_packet_that_vpp_answers(vpps: Lab) -> None:
     vpps.execute("host-a", ["ping", "-c1", "-W1", "-t3", "fcbb:bb00:5::1"], check=False)
     output, _errors = process.communicate(timeout=PATIENCE)
     host = str(vpps.topology.host("host-a").address)
-    came, left = (line for line in output.splitlines() if line.startswith(("came ", "left ")))
-    assert came.startswith(f"came   vpp1-vpp3: IPv6({host}, fcbb:bb00:5::1) ICMPv6 Echo Request")
-    assert left.startswith("left   vpp1-vpp3: IPv6(") and f", {host}) ICMPv6 Time Exceeded" in left
+    came, left = (line for line in output.splitlines() if line.startswith(("received ", "sent ")))
+    assert came.startswith(f"received  vpp1-vpp3: IPv6({host}, fcbb:bb00:5::1) ICMPv6 Echo Request")
+    assert left.startswith("sent      vpp1-vpp3: IPv6(") and f", {host}) ICMPv6 Time Exceeded" in left
 
 
 def test_trace_of_a_packet_that_vpp_drops(vpps: Lab) -> None:
     process = traced(vpps, "site-a")
     vpps.execute("host-a", ["ping", "-c1", "-W1", "2001:db8:dead::1"], check=False)
     output, _errors = process.communicate(timeout=PATIENCE)
-    came, left = (line for line in output.splitlines() if line.startswith(("came ", "left ")))
-    assert came.startswith("came   host-a-site-a: IPv6(") and ", 2001:db8:dead::1)" in came
-    assert left.startswith(("left   nothing, VPP's last step is ", "left   host-a-site-a: IPv6(")), left
+    came, left = (line for line in output.splitlines() if line.startswith(("received ", "sent ")))
+    assert came.startswith("received  host-a-site-a: IPv6(") and ", 2001:db8:dead::1)" in came
+    nothing = "sent      nothing, the last node of VPP's graph is "
+    assert left.startswith((nothing, "sent      host-a-site-a: IPv6(")), left
 
 
 def test_trace_without_a_packet_or_without_vpp(vpps: Lab) -> None:
     name = ["--name", vpps.name]
     silent = invoke("lab.trace", "vpp3", "--seconds", "1", "--port", "999", *name)
     assert silent.returncode == 1
-    assert silent.stderr == "hawkwing lab: no such packet came to vpp3 within 1 s\n"
+    assert silent.stderr == "hawkwing lab: no matching packet arrived at vpp3 within 1 s\n"
     for words, why in (
         (["host-a"], "host-a is a host, not a router"),
         (["nobody"], "has no node 'nobody'"),

@@ -107,7 +107,8 @@ def test_a_path_that_breaks_its_limit_is_left_also_for_a_lower_preference() -> N
     assert scene.look(latency(30, 25, spare=15), LOOKS - 1) == {LOWER}
     assert scene.look(latency(30, 25, spare=15)) == {SPARE}
     assert scene.reason == (
-        "not upper, its latency of 30 ms exceeds 20 ms; not lower, its latency of 25 ms exceeds 20 ms"
+        "upper is not used: its latency of 30 ms exceeds 20 ms; "
+        "lower is not used: its latency of 25 ms exceeds 20 ms"
     )
     assert scene.chooser.why_left(UPPER) == "its latency of 30 ms exceeds 20 ms"
     assert scene.chooser.why_left(SPARE) == ""
@@ -153,7 +154,7 @@ def test_rates_are_compared_once_all_are_known() -> None:
     scene = Scene(Intent(IntentType.HIGH_BANDWIDTH))
     assert scene.look({UPPER: Figures(rate=2000)}) == {UPPER, LOWER}
     assert scene.look({UPPER: Figures(rate=2000), LOWER: Figures(rate=9000)}) == {LOWER}
-    assert scene.reason == "measured rate of delivery of 9 Mbit/s (upper: 2 Mbit/s)"
+    assert scene.reason == "measured delivery rate of 9 Mbit/s (upper: 2 Mbit/s)"
 
 
 def test_a_low_rate_breaks_no_limit() -> None:

@@ -346,11 +346,11 @@ def test_sid_is_a_single_path(here: Path) -> None:
         (["{name: a}"], ["7: {}.paths[0].sid: is missing"]),
         (
             ["{sid: [fcbb::1]}", "{sid: [fcbb:0::1]}"],
-            ["8: {}.paths[1].sid: is the segment list of paths[0], too"],
+            ["8: {}.paths[1].sid: is already the segment list of paths[0]"],
         ),
         (
             ["{name: a, sid: [fcbb::1]}", "{name: a, sid: [fcbb::2]}"],
-            ["8: {}.paths[1].name: a is the name of paths[0], too"],
+            ["8: {}.paths[1].name: a is already the name of paths[0]"],
         ),
         (
             ["{sid: [fcbb::1], weight: 0}", "{sid: [fcbb::2], preference: -1}"],

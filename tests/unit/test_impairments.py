@@ -59,7 +59,7 @@ vpp3-vpp1:
         ("vpp2-vpp4: {loss: true}\n", "bad.yaml:1: vpp2-vpp4.loss: must be one value with a unit"),
         (
             "vpp2-vpp4: {loss: 1%}\nvpp4-vpp2: {loss: 1%}\n",
-            "bad.yaml:2: vpp4-vpp2: is the link vpp2-vpp4, which is there already",
+            "bad.yaml:2: vpp4-vpp2: is the link vpp2-vpp4, which is already listed",
         ),
         ("vpp2-vpp4: [\n", "bad.yaml:1: "),
     ],

@@ -126,9 +126,7 @@ def test_jitter_and_rate() -> None:
     scene = Scene("[{intent: high-bandwidth}]")
     scene.plane.carried = {1: Traffic(0.1, 5e6, 9, 0), 2: Traffic(0.1, 1e6, 9, 0)}
     scene.look()
-    assert (
-        scene.measured.reason(scene.application) == "measured rate of delivery of 40 Mbit/s (lower: 8 Mbit/s)"
-    )
+    assert scene.measured.reason(scene.application) == "measured delivery rate of 40 Mbit/s (lower: 8 Mbit/s)"
 
 
 def test_loss() -> None:

@@ -171,7 +171,7 @@ def test_counters_have_a_legend() -> None:
     count = {"packets": 3, "bytes": 300}
     found = told(counters={"egress": {"STEERED": count, "NO_SERVICE": count}, "ingress": {}})[2:]
     assert found == [
-        "  counters (ok: steered, or SRH removed; info: in addition; unchanged: passed as it was)",
+        "  counters (ok: steered, or SRH removed; info: counted in addition; unchanged: not modified)",
         "  egress  ok                 3 packets  STEERED: SRH inserted",
         "  egress  unchanged          3 packets  NO_SERVICE: destination matches no service",
     ]
@@ -297,7 +297,7 @@ def test_a_slow_rate_has_a_decimal(rate: float, shown: str) -> None:
     ("state", "rtt", "jitter", "loss", "shown"),
     [
         ("unknown", None, None, None, ""),
-        ("dead", None, None, 100.0, ", no probe comes back"),
+        ("dead", None, None, 100.0, ", no probe returns"),
         ("alive", 12.345, None, None, ", round trip 12.3 ms"),
         ("alive", 12.345, 0.25, None, ", round trip 12.3 ms, jitter 0.25 ms"),
         ("alive", 12.345, 0.25, 1.5, ", round trip 12.3 ms, jitter 0.25 ms, loss 1.5 %"),
@@ -320,7 +320,7 @@ def test_what_probes_tell_of_a_path(
 
 def test_what_a_state_says_is_not_said_twice() -> None:
     dead, alive = (health_of(Health(state, 7, 0.001), None) for state in ("dead", "alive"))
-    assert state_and_health({"state": "no probe comes back", "health": dead}) == "no probe comes back"
+    assert state_and_health({"state": "no probe returns", "health": dead}) == "no probe returns"
     assert state_and_health({"state": "in use", "health": alive}) == "in use, round trip 1 ms"
 
 

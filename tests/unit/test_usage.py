@@ -83,15 +83,15 @@ def test_flows_of_a_dead_path_are_on_its_equal_then_on_the_next() -> None:
     paths, made = Paths({A: 1, B: 1}), binding((A, 100, 1), (B, 100, 1), (C, 50, 1))
     paths.dead = {A}
     assert told(paths, made) == {
-        "a": (0.0, "no probe comes back"),
+        "a": (0.0, "no probe returns"),
         "b": (1.0, "in use"),
         "c": (0.0, "lower preference"),
     }
     paths.dead = {A, B}
     assert told(paths, made)["c"] == (1.0, "in use")
     paths.dead = {A, B, C}
-    poor = "in use, but no probe comes back: no other path is better"
-    assert told(paths, made) == {"a": (0.5, poor), "b": (0.5, poor), "c": (0.0, "no probe comes back")}
+    poor = "in use, but no probe returns: no other path is better"
+    assert told(paths, made) == {"a": (0.5, poor), "b": (0.5, poor), "c": (0.0, "no probe returns")}
 
 
 def test_a_path_without_a_route() -> None:
