@@ -366,7 +366,11 @@ def test_connections_under_load_take_the_path_with_more_bandwidth(lab: Lab, agen
         connections = Connections(lab, stack, 12)
         stack.enter_context(impaired(lab, UPPER, bandwidth=4_000))
         stack.enter_context(impaired(lab, LOWER, bandwidth=40_000))
-        assert "their delivery rate is not known yet" in told(lab, "explain", B, str(PORT))
+        wait_until(
+            lambda: "their delivery rate is not known yet" in told(lab, "explain", B, str(PORT)),
+            patient(10),
+            "a look at both paths",
+        )
         load = stack.enter_context(Load(connections))
         wait_until(lambda: chosen(lab) == LOWER, patient(60), "the faster path to be chosen")
         assert set(map(tuple, lists_of_connections(lab, connections.pairs).values())) == {tuple(LOWER)}
