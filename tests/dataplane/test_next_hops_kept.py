@@ -116,7 +116,7 @@ def kept(benches: dict[str, Bench]) -> Iterator[Kept]:
         f"ip route add fd00:50::/64 via {ROUTER}",
     )
     # The kernel tells of it a while after the link was set up.
-    wait_until(lambda: namespace.do(links_are_up), patient(10), "the links are up")
+    wait_until(lambda: namespace.do(links_are_up), 10, "the links are up")
     yield made
     table.close()
     policies.close()

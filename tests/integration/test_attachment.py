@@ -477,7 +477,7 @@ def test_status_while_a_router_does_not_answer(pair: Pair) -> None:
     pair.sh("ip -6 route replace default via fe80::dead dev eth0 onlink")
     agent = pair.agent()
     path = pair.run_folder() / "client-eth0.sock"
-    wait_until(path.exists, patient(20), "the agent's socket")
+    wait_until(path.exists, 20, "the agent's socket")
     (binding,) = (early := control.ask(path, {"ask": "status"}))["bindings"]
     assert early["ready"] is False and "ready" not in agent.output()
     assert early["attachments"][0]["attached"] and binding["sids"] == [SID]

@@ -104,7 +104,7 @@ class Watched:
         with Capture(self.lab.topology, self.lab.namespace, [find_link(self.lab, "host-a-site-a")]) as taps:
             for sender in senders:
                 sender.sendto(b"hello", (B, PORT))
-            wait_until(lambda: taps.count(wanted) == len(senders), patient(5), "the datagrams")
+            wait_until(lambda: taps.count(wanted) == len(senders), 5, "the datagrams")
             packets = taps.packets(wanted)
         return [packet[IPv6ExtHdrSegmentRouting].addresses[:0:-1] for packet in packets]
 
@@ -112,13 +112,13 @@ class Watched:
         return self.paths([self.sender])[0]
 
     def until(self, sids: list[str]) -> None:
-        wait_until(lambda: self.path() == sids, patient(30), f"packets to be sent over {sids}")
+        wait_until(lambda: self.path() == sids, 30, f"packets to be sent over {sids}")
 
     def why(self) -> str:
         return told(self.lab, "explain", B, str(PORT))
 
     def until_measured(self) -> None:
-        wait_until(lambda: "measured latency" in self.why(), patient(15), "a choice by latency")
+        wait_until(lambda: "measured latency" in self.why(), 15, "a choice by latency")
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_packets_take_the_path_of_the_lowest_latency(lab: Lab, agents: Agents, w
     here = watched.path()
     there = LOWER if here == UPPER else UPPER
     with slow(lab, here):
-        wait_until(lambda: _chosen(watched) == there, patient(30), "the other path to be chosen")
+        wait_until(lambda: _chosen(watched) == there, 30, "the other path to be chosen")
         watched.until(there)
         (name,) = {"upper", "lower"} - {"upper" if there == UPPER else "lower"}
         why = watched.why()
@@ -166,7 +166,7 @@ def test_without_an_intent_flows_stay_divided(
     """The control: probes alone choose nothing while they come back."""
     agents.client(config(path(UPPER), path(LOWER)))
     with slow(lab, UPPER):
-        wait_until(lambda: _round_trip(lab, UPPER) > 5, patient(30), "the upper path to be slow")
+        wait_until(lambda: _round_trip(lab, UPPER) > 5, 30, "the upper path to be slow")
         found = watched.paths([udp("host-a").socket for _ in range(40)])
         assert UPPER in found and LOWER in found
     assert "measured" not in watched.why()
@@ -189,7 +189,7 @@ def test_a_path_that_breaks_its_limit_is_left_and_taken_again(
     )
     watched.until(UPPER)
     with slow(lab, UPPER):
-        wait_until(lambda: "exceeds 4 ms" in watched.why(), patient(30), "the limit to be broken")
+        wait_until(lambda: "exceeds 4 ms" in watched.why(), 30, "the limit to be broken")
         watched.until(LOWER)
         assert "not in use: its latency of " in told(lab, "paths", B, str(PORT))
         client.wait_for("exceeds 4 ms; paths in use now: " + " > ".join(LOWER))
@@ -202,22 +202,22 @@ def test_the_controllers_path_is_left_while_the_controller_is_silent(
     enabled = 'hawkeye: {enabled: true, address: "fcbb:cc00:5::f", port: 5001}\n'
     several = path(LOWER, name="lower"), path([*LOWER, *LOWER[-2:-3:-1], LOWER[-1]], preference=50)
     agents.client(config(*several, intents=LIMITED, more=PROBED + enabled))
-    wait_until(hawkeye.requests, patient(5), "the agent asks the controller")
+    wait_until(hawkeye.requests, 5, "the agent asks the controller")
     hawkeye.set_path(B, [{"intent": "low-latency", "max_value": 4000}], UPPER)
     watched.until(UPPER)
     with slow(lab, UPPER):
-        wait_until(lambda: _round_trip(lab, UPPER) > 8, patient(30), "the upper path to be slow")
+        wait_until(lambda: _round_trip(lab, UPPER) > 8, 30, "the upper path to be slow")
         assert watched.path() == UPPER, "the controller knows best while it is there"
         stop([lab.processes()["hawkeye"]])
         wait_until(
             lambda: "the controller's path is not used: its latency of " in watched.why(),
-            patient(30),
+            30,
             "the reason",
         )
         watched.until(LOWER)
         restart(lab, None, computing=False)
         with Control(lab.control_socket) as control:
-            wait_until(control.requests, patient(20), "the agent asks again")
+            wait_until(control.requests, 20, "the agent asks again")
             watched.until(UPPER)
 
 
@@ -243,7 +243,7 @@ def test_connections_show_figures_of_their_paths(lab: Lab, agents: Agents) -> No
         # Each connection has sent four bytes, and both paths had some.
         wait_until(
             lambda: sum(one["acknowledged_bytes"] for one in figures().values()) >= 4 * 40 - 40,
-            patient(10),
+            10,
             "the bytes of all connections to be counted",
         )
     upper, lower = figures()[tuple(UPPER)], figures()[tuple(LOWER)]
@@ -320,13 +320,13 @@ def lists_of_connections(lab: Lab, ports: Iterable[int]) -> dict[int, list[str]]
 
     def all_seen() -> bool:
         with Capture(lab.topology, lab.namespace, [find_link(lab, "host-a-site-a")]) as taps:
-            wait_until(lambda: taps.count(wanted) > 100, patient(10), "packets of connections")
+            wait_until(lambda: taps.count(wanted) > 100, 10, "packets of connections")
             for packet in taps.packets(wanted):
                 if packet.sender == "host-a":
                     found[packet[TCP].sport] = packet[IPv6ExtHdrSegmentRouting].addresses[:0:-1]
         return found.keys() >= set(ports)
 
-    wait_until(all_seen, patient(20), "packets of all connections")
+    wait_until(all_seen, 20, "packets of all connections")
     return found
 
 
@@ -344,13 +344,13 @@ def test_connections_under_load_leave_a_lossy_path(lab: Lab, agents: Agents, los
         load = stack.enter_context(Load(connections))
         wait_until(
             lambda: chosen(lab) == there and "measured loss of" in told(lab, "explain", B, str(PORT)),
-            patient(60),
+            60,
             "the path without loss to be chosen",
         )
         sent = lists_of_connections(lab, connections.pairs)
         assert all(sids == there for sids in sent.values()), sent
         before = load.received
-        wait_until(lambda: load.received > before + 1_000_000, patient(20), "the connections to go on")
+        wait_until(lambda: load.received > before + 1_000_000, 20, "the connections to go on")
         # Each probe crosses the link twice.
         assert 3 < figures_of(lab, here, "health")["loss_percent"] < 25
         assert figures_of(lab, there, "health")["loss_percent"] < 2
@@ -368,16 +368,16 @@ def test_connections_under_load_take_the_path_with_more_bandwidth(lab: Lab, agen
         stack.enter_context(impaired(lab, LOWER, bandwidth=40_000))
         wait_until(
             lambda: "their delivery rate is not known yet" in told(lab, "explain", B, str(PORT)),
-            patient(10),
+            10,
             "a look at both paths",
         )
         load = stack.enter_context(Load(connections))
-        wait_until(lambda: chosen(lab) == LOWER, patient(60), "the faster path to be chosen")
+        wait_until(lambda: chosen(lab) == LOWER, 60, "the faster path to be chosen")
         assert set(map(tuple, lists_of_connections(lab, connections.pairs).values())) == {tuple(LOWER)}
         why = told(lab, "explain", B, str(PORT))
         assert "for high-bandwidth: measured delivery rate of " in why and "(upper: " in why, why
         received = load.received
-        wait_until(lambda: load.received > received + 1_000_000, patient(20), "the connections to go on")
+        wait_until(lambda: load.received > received + 1_000_000, 20, "the connections to go on")
     upper, lower = (figures_of(lab, sids, "tcp") for sids in (UPPER, LOWER))
     assert 0 < upper["rate_kbps"] < 4_500 and lower["rate_kbps"] < 45_000, (upper, lower)
     assert lower["rate_kbps"] > 1.25 * upper["rate_kbps"]

@@ -210,7 +210,7 @@ def test_flows_leave_a_dead_path_within_three_probes(
             sender.sendto(b"hello", (B, PORT))
             return list(lists_sent(capture, UDP).values()) == [sids]
 
-        wait_until(moved, patient(10), f"packets to be sent over {sids}")
+        wait_until(moved, 10, f"packets to be sent over {sids}")
 
     until(UPPER)
     assert told(lab, "explain", B, str(PORT)).count("(100 %)") == 1
@@ -236,7 +236,7 @@ def test_probes_end_at_the_sender(lab: Lab, agents: Agents, capture: Capture, tm
     capture.assert_nothing_captured()
     file.write_text(file.read_text() + PROBED)
     lab.execute("host-a", [*HAWKWING, "reload"])
-    wait_until(lambda: capture.count(Filter(link="host-a-site-a")) > 20, patient(10), "probes")
+    wait_until(lambda: capture.count(Filter(link="host-a-site-a")) > 20, 10, "probes")
     seen = [packet for packet in capture.packets() if packet.link == "host-a-site-a"]
     assert {packet[IPv6].src for packet in seen} == {A}
     back = [packet for packet in seen if packet[IPv6].dst == A]
@@ -253,7 +253,7 @@ def test_no_path_counts_as_dead_without_an_agent(
     """A killed agent leaves its filters, which go on steering over the path of the highest preference."""
     udp("host-b", PORT)
     client = agents.client(config(path(UPPER, preference=200), path(LOWER), more=PROBED))
-    wait_until(lambda: "round trip" in told(lab, "status"), patient(10), "the first probe")
+    wait_until(lambda: "round trip" in told(lab, "status"), 10, "the first probe")
     client.signal(signal.SIGKILL)
     client.wait()
     time.sleep(0.2)

@@ -239,7 +239,7 @@ def test_a_next_hop_that_changes(segment: Segment) -> None:
         echo(segment, 5000, b"another route")
         return (MAC["a"], A, SID["r1"], 1) in outer(second())
 
-    wait_until(moved, patient(5), "the packets to follow the route")
+    wait_until(moved, 5, "the packets to follow the route")
 
 
 def test_no_route_to_the_first_segment(segment: Segment) -> None:

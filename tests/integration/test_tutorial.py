@@ -79,7 +79,7 @@ class Machines:
     def settle(self) -> None:
         """Waits until no address is tentative any more: people type more slowly than that takes."""
         for machine in MACHINES:
-            wait_until(lambda here=machine: not self._tentative(here), patient(20), f"addresses of {machine}")
+            wait_until(lambda here=machine: not self._tentative(here), 20, f"addresses of {machine}")
 
     def _tentative(self, machine: str) -> bytes:
         return subprocess.check_output(self._inside(machine, "ip -6 address show tentative"))

@@ -10,7 +10,7 @@ from scapy.layers.inet import TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrSegmentRouting
 
 from lab.packets import assert_packet
-from lab.wait import patient, wait_until
+from lab.wait import wait_until
 from lab.wire import Filter, Frame
 
 from .kinds import KINDS
@@ -180,12 +180,12 @@ def test_a_bond_goes_on_with_its_other_port(network: Network, line: Line) -> Non
     names = line.names(NEAR, NEAR)
     for port in (names["lower"], names["second"]):
         network.sh(NEAR, f"ip link set {port} down")
-        wait_until(partial(uses_another_port, network, line, port), patient(5), f"the bond to leave {port}")
+        wait_until(partial(uses_another_port, network, line, port), 5, f"the bond to leave {port}")
         with network.taps(line) as frames:
             assert network.echo(line, [100, 1400]) == []
             assert_all_steered(line, frames(), network.mtu(line))
         network.sh(NEAR, f"ip link set {port} up")
-        wait_until(partial(is_up, network, port), patient(5), f"{port} to be up")
+        wait_until(partial(is_up, network, port), 5, f"{port} to be up")
 
 
 def uses_another_port(network: Network, line: Line, port: str) -> bool:
