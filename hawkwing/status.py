@@ -130,6 +130,7 @@ def _path(
 ) -> model.ActivePath:
     told: model.ActivePath = {
         "sids": [str(sid) for sid in use.candidate.sids],
+        "segments": [str(segment) for segment in pack(use.candidate.sids, plane.csid)],
         "share_percent": round(100 * use.share, 1),
         "sent": sent,
         "health": health_of(use.health, steering.measured.loss(use.candidate.sids)),

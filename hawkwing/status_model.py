@@ -124,6 +124,7 @@ class ActivePath(TypedDict):
 
     sids: Annotated[list[str], "SIDs in travel order."]
     nodes: NotRequired[_Nodes]
+    segments: Annotated[list[str], "The segments in the SRH: SIDs of a block are packed into containers."]
     share_percent: Annotated[float, "Share of the flows, in percent."]
     sent: Annotated[Count, "Packets sent over it; applications with the same path share this counter."]
     health: Annotated[Health, "Its health, measured by probes."]

@@ -54,7 +54,12 @@ def lanes_of(scene: Scene) -> dict[str, list[Lane]]:
     assert scene.snapshot is not None
     found: dict[str, dict[Lane, None]] = {link.name: {} for link in scene.snapshot.topology.links}
     for number, application in enumerate(scene.applications):
-        for reply, way in ((False, application.request), (True, application.reply)):
+        ways = [
+            (reply, way)
+            for one in application.paths
+            for reply, way in ((False, one.request), (True, one.reply))
+        ]
+        for reply, way in ways:
             for step in way.steps if way is not None else ():
                 found[step.link][Lane(number, reply, step.sender)] = None
     return {name: list(lanes) for name, lanes in found.items()}

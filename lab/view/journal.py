@@ -68,7 +68,12 @@ def changes(before: Snapshot, now: Snapshot) -> Iterator[tuple[Kind, str]]:
 def moved(before: Snapshot, now: Snapshot) -> bool:
     """Whether the path of an application has changed."""
     old, new = bindings(before), bindings(now)
-    return any(old[key]["sids"] and old[key]["sids"] != new[key]["sids"] for key in old.keys() & new.keys())
+    return any(old[key]["sids"] and _in_use(old[key]) != _in_use(new[key]) for key in old.keys() & new.keys())
+
+
+def _in_use(binding: Mapping[str, Any]) -> list[list[str]]:
+    """The segment lists that flows of an application have."""
+    return [one["sids"] for one in binding.get("active", ())] or [binding["sids"]]
 
 
 def _link_changes(before: Snapshot, now: Snapshot, link: Link) -> Iterator[tuple[Kind, str]]:
@@ -139,16 +144,16 @@ def learned(snapshot: Snapshot) -> list[tuple[str, tuple[str, ...]]]:
 def _binding_changes(
     names: Names, key: BindingKey, old: Mapping[str, Any] | None, new: Mapping[str, Any]
 ) -> Iterator[tuple[Kind, str]]:
-    if old is not None and (old["origin"], old["sids"]) == (new["origin"], new["sids"]):
+    if old is not None and (old["origin"], _in_use(old)) == (new["origin"], _in_use(new)):
         return
     if not new["sids"]:
         yield "path", f"{_called(key)}: no path, packets are sent without an SRH"
         return
-    path = names.path(new["sids"])
+    path = " and ".join(names.path(sids) for sids in _in_use(new))
     same_question = old is not None and old["intents"] == new["intents"]
     if old is not None and same_question and old["origin"] == new["origin"] == "controller":
         yield "path", f"the controller pushed a path for {_called(key)}"
-    verb = "path" if old is None or not old["sids"] or old["sids"] == new["sids"] else "path moved to"
+    verb = "path" if old is None or not old["sids"] or _in_use(old) == _in_use(new) else "path moved to"
     yield "path", f"{_called(key)}: {verb} {path}, {_ORIGINS.get(new['origin'], new['origin'])}"
 
 

@@ -15,7 +15,7 @@ from lab.view.parts import button
 from lab.view.reading import Agent
 from lab.view.scene import Scene
 from lab.view.tables import links, nodes
-from lab.view.ways import Application
+from lab.view.ways import ActivePath, Application
 
 REGIONS = ("status", "map", "applications", "followed", "links", "nodes", "log")
 _ORIGINS = {"controller": "from the controller", "backup": "from the file", "none": "no path"}
@@ -170,12 +170,18 @@ def _application(scene: Scene, names: Names, number: int, one: Application) -> M
             one.name,
             tag("small", f" [{one.address}]{intents}"),
         ),
-        tag("dl", _request(names, one), _reply(names, one)),
+        tag(
+            "dl",
+            [markup(_request(names, one, path), _reply(names, one, path)) for path in one.paths],
+            _standby(names, one),
+        ),
         tag(
             "details",
             tag("summary", "segment lists"),
-            _list("requests", one.segments),
-            _list("replies", one.reply_segments),
+            [
+                markup(_list("requests", path.segments), _list("replies", path.reply_segments))
+                for path in one.paths
+            ],
         ),
         tag(
             "div",
@@ -195,27 +201,43 @@ def _application(scene: Scene, names: Names, number: int, one: Application) -> M
     )
 
 
-def _request(names: Names, one: Application) -> Markup:
-    origin = f"{_ORIGINS.get(one.origin, one.origin)}, "
-    path = names.path(one.sids) if one.sids else "no path: packets are sent without an SRH"
-    several = one.request is not None and one.request.equal_routes
+def _request(names: Names, one: Application, path: ActivePath) -> Markup:
+    share = "" if path.share is None else f"{path.share:g} % of the flows, "
+    told = f"{path.name}, " if path.name else ""
+    told += f"{share}{_ORIGINS.get(one.origin, one.origin)}, {path.figures}{', ' if path.figures else ''}"
+    text = names.path(path.sids) if path.sids else "no path: packets are sent without an SRH"
+    several = path.request is not None and path.request.equal_routes
     return markup(
-        tag("dt", "Requests ", tag("small", origin, tag("b", one.packets, class_="count"), " packets")),
-        tag("dd", path, class_="path"),
+        tag("dt", "Requests ", tag("small", told, tag("b", path.packets, class_="count"), " packets")),
+        tag("dd", text, class_="path"),
         _note("equal routes: packets take one of them" if several else None),
-        _note(one.request.problem if one.request else None),
+        _note(path.request.problem if path.request else None),
+        _note(one.reason if path is one.paths[-1] else None),
     )
 
 
-def _reply(names: Names, one: Application) -> Markup:
-    if one.reply_sids is None:
-        return markup(tag("dt", "Replies"), tag("dd", one.reply_note, class_="muted"))
+def _reply(names: Names, one: Application, path: ActivePath) -> Markup:
+    if path.reply_sids is None:
+        return markup(tag("dt", "Replies"), tag("dd", path.reply_note, class_="muted"))
     origin = f"learned by {names(one.address)}, "
     return markup(
-        tag("dt", "Replies ", tag("small", origin, tag("b", one.reply_packets, class_="count"), " packets")),
-        tag("dd", names.path(one.reply_sids), class_="path"),
-        _note(one.reply.problem if one.reply else None),
+        tag("dt", "Replies ", tag("small", origin, tag("b", path.reply_packets, class_="count"), " packets")),
+        tag("dd", names.path(path.reply_sids), class_="path"),
+        _note(path.reply.problem if path.reply else None),
     )
+
+
+def _standby(names: Names, one: Application) -> Markup:
+    """Paths that are not in use, each with its reason."""
+    told = [
+        markup(
+            tag("dt", "Standby ", tag("small", ", ".join(filter(None, (other.name, other.figures))))),
+            tag("dd", names.path(other.sids), class_="path muted"),
+            _note(other.state),
+        )
+        for other in one.standby
+    ]
+    return markup(*told)
 
 
 def _list(title: str, sids: tuple[IPv6Address, ...]) -> Markup:

@@ -81,17 +81,11 @@ def _steps(snapshot: Snapshot, name: str, address: IPv6Address) -> list[Step] | 
 
 
 @dataclass(frozen=True)
-class Application:
-    """A binding of a client, with the paths of its requests and replies."""
+class ActivePath:
+    """A path of an application, with the links that its requests and replies use."""
 
-    host: str
-    service: str
-    address: IPv6Address
-    port: int
-    intents: tuple[str, ...]
-    origin: str
     sids: tuple[IPv6Address, ...]
-    """Single SIDs, also if they are sent in containers."""
+    """Single SIDs, also if they are sent in containers; empty: no path."""
     segments: tuple[IPv6Address, ...]
     """As in packets, with containers."""
     packets: int
@@ -103,6 +97,38 @@ class Application:
     reply: Way | None
     reply_note: str
     """Why the path of the replies is unknown."""
+    share: float | None = None
+    """Of several paths: the flows that have this one, in percent."""
+    name: str = ""
+    figures: str = ""
+    """Of several paths: what the agent measured, as text."""
+
+
+@dataclass(frozen=True)
+class Standby:
+    """One of several paths that is not in use."""
+
+    sids: tuple[IPv6Address, ...]
+    state: str
+    name: str = ""
+    figures: str = ""
+
+
+@dataclass(frozen=True)
+class Application:
+    """A binding of a client, with its paths."""
+
+    host: str
+    service: str
+    address: IPv6Address
+    port: int
+    intents: tuple[str, ...]
+    origin: str
+    paths: tuple[ActivePath, ...]
+    """At least one, which may be empty."""
+    standby: tuple[Standby, ...] = ()
+    reason: str = ""
+    """Of several paths: why these are in use; may be empty."""
 
     @property
     def key(self) -> str:
@@ -123,9 +149,37 @@ def applications(snapshot: Snapshot) -> list[Application]:
 
 
 def _application(snapshot: Snapshot, names: Names, host: str, binding: Mapping[str, Any]) -> Application:
-    address = IPv6Address(binding["address"])
-    sids = names.each(binding["sids"])
-    request = way(snapshot, host, [*sids, address]) if sids else None
+    several = binding.get("active", ())
+    if several:
+        paths = tuple(_path(snapshot, names, host, binding, one, one["sent"]) for one in several)
+    else:
+        paths = (_path(snapshot, names, host, binding, binding, binding["path_sent"]),)
+    standby = (
+        Standby(names.each(one["sids"]), one["state"], one.get("name", ""), _figures(one))
+        for one in binding.get("standby", ())
+    )
+    return Application(
+        host,
+        binding["service"],
+        IPv6Address(binding["address"]),
+        binding["port"],
+        tuple(binding["intents"]),
+        binding["origin"],
+        paths,
+        tuple(standby),
+        binding.get("reason", ""),
+    )
+
+
+def _path(
+    snapshot: Snapshot,
+    names: Names,
+    host: str,
+    binding: Mapping[str, Any],
+    one: Mapping[str, Any],
+    sent: Mapping[str, int],
+) -> ActivePath:
+    address, sids = IPv6Address(binding["address"]), names.each(one["sids"])
     learned, note = _learned(snapshot, names, address, sids)
     reply_sids, reply = None, None
     if learned is not None:
@@ -137,23 +191,34 @@ def _application(snapshot: Snapshot, names: Names, host: str, binding: Mapping[s
             IPv6Address(source) if source else getattr(client, "address", client.interfaces[0].address.ip)
         )
         reply = way(snapshot, server, [*reply_sids, target])
-    return Application(
-        host,
-        binding["service"],
-        address,
-        binding["port"],
-        tuple(binding["intents"]),
-        binding["origin"],
+    return ActivePath(
         sids,
-        _segments(binding),
-        binding["path_sent"]["packets"],
-        request,
+        _segments(one),
+        sent["packets"],
+        way(snapshot, host, [*sids, address]) if sids else None,
         reply_sids,
         _segments(learned) if learned is not None else (),
         learned["packets"] if learned is not None else None,
         reply,
         note,
+        one.get("share_percent"),
+        one.get("name", ""),
+        _figures(one),
     )
+
+
+def _figures(one: Mapping[str, Any]) -> str:
+    """Round trip and loss by probes, else the round trip of TCP; empty if nothing is known."""
+    health, tcp = one.get("health", {}), one.get("tcp", {})
+    if health.get("state") == "dead":
+        return "no probe returns"
+    told = []
+    taken = health.get("rtt_ms") if health.get("rtt_ms") is not None else tcp.get("rtt_ms")
+    if taken is not None:
+        told.append(f"{taken:.3g} ms")
+    if health.get("loss_percent") is not None:
+        told.append(f"{health['loss_percent']:.3g} % lost")
+    return ", ".join(told)
 
 
 def _segments(told: Mapping[str, Any]) -> tuple[IPv6Address, ...]:

@@ -28,7 +28,7 @@ from lab.view.page import regions, whole
 from lab.view.reading import Agent, Snapshot, as_set, packets_of_vpp
 from lab.view.scene import Rates, Scene, short
 from lab.view.server import Server, read_place
-from lab.view.ways import Step, applications, way
+from lab.view.ways import ActivePath, Step, applications, way
 
 HAWK = load_topology(Path(__file__).parents[2] / "lab" / "hawk.yaml")
 HOST_B = "fcbb:cc00:2::a"
@@ -164,8 +164,38 @@ def test_a_link_that_is_down_before_its_routes_are_changed() -> None:
     assert found.problem == "vpp2-vpp4 is down" and links(found.steps)[-1] == "vpp1>vpp2"
 
 
+def only_path(now: Snapshot) -> ActivePath:
+    """The only path of the only application."""
+    ((one,),) = (application.paths for application in applications(now))
+    return one
+
+
+def several_paths(upper: float, lower: float) -> Agent:
+    """A client whose flows are divided among two paths; one without a share is on standby."""
+    found = client(FAST, "backup")
+    assert found.status is not None
+    told = [
+        {
+            "sids": sids,
+            "segments": sids,
+            "share_percent": share,
+            "sent": {"packets": 10 + number, "bytes": 0},
+            "health": {"state": "alive", "rtt_ms": 12.34, "loss_percent": 2.0},
+            "tcp": {"rtt_ms": None},
+            "state": "in use" if share else "its latency of 90 ms exceeds 40 ms",
+            "name": name,
+        }
+        for number, (name, sids, share) in enumerate((("upper", FAST, upper), ("lower", SLOW, lower)))
+    ]
+    (binding,) = found.status["bindings"]
+    binding["active"] = [one for one in told if one["share_percent"]]
+    binding["standby"] = [one for one in told if not one["share_percent"]]
+    binding["reason"] = "measured latency of 6 ms"
+    return found
+
+
 def test_replies_take_the_learned_path() -> None:
-    (one,) = applications(snapshot(agents=(client(FAST), server_agent(SLOW[::-1], FAST[::-1]))))
+    one = only_path(snapshot(agents=(client(FAST), server_agent(SLOW[::-1], FAST[::-1]))))
     assert one.reply is not None and one.reply_packets == 7
     assert links(one.reply.steps)[2:5] == ["vpp6>vpp4", "vpp4>vpp2", "vpp2>vpp1"]
 
@@ -178,7 +208,7 @@ def test_containers_are_followed_sid_by_sid() -> None:
         name: replace(found, sids={**found.sids, **{sid: 0 for sid in csids if Names(HAWK)(sid) == name}})
         for name, found in now.routes.items()
     }
-    (one,) = applications(replace(now, routes=routes))
+    one = only_path(replace(now, routes=routes))
     assert Names(HAWK).path(one.sids) == "vpp1 > vpp3 > vpp5 > vpp6"
     assert one.segments == (IPv6Address("fcbb:bb00:1:3:5:6::"),)
     assert one.request is not None and one.request.problem is None
@@ -199,7 +229,7 @@ def test_containers_are_followed_sid_by_sid() -> None:
     ],
 )
 def test_replies_whose_path_is_unknown(agents: tuple[Agent, ...], note: str) -> None:
-    (one,) = applications(snapshot(agents=agents))
+    one = only_path(snapshot(agents=agents))
     assert one.reply is None and one.reply_note == note
 
 
@@ -211,6 +241,42 @@ def test_lanes_of_requests_and_replies() -> None:
     lanes = lanes_of(now)
     assert [(one.reply, one.sender) for one in lanes["vpp2-vpp4"]] == [(False, "vpp2"), (True, "vpp4")]
     assert lanes["vpp1-vpp3"] == []
+
+
+def test_all_paths_of_an_application_are_lit_in_its_colour() -> None:
+    learned = server_agent(FAST[::-1], SLOW[::-1])
+    both = lanes_of(scene(snapshot(agents=(several_paths(60, 40), learned))))
+    for link, one, other in (("vpp2-vpp4", "vpp2", "vpp4"), ("vpp3-vpp5", "vpp3", "vpp5")):
+        assert [(lane.number, lane.reply, lane.sender) for lane in both[link]] == [
+            (0, False, one),
+            (0, True, other),
+        ]
+    one_left = lanes_of(scene(snapshot(agents=(several_paths(100, 0), learned))))
+    assert one_left["vpp2-vpp4"] and one_left["vpp3-vpp5"] == []
+
+
+def test_a_card_shows_shares_figures_and_standby() -> None:
+    both = regions(scene(snapshot(agents=(several_paths(60, 40),))))["applications"]
+    assert "upper, 60 % of the flows, from the file, 12.3 ms, 2 % lost, " in both
+    assert "lower, 40 % of the flows" in both and "measured latency of 6 ms" in both
+    assert "Standby" not in both
+    one_left = regions(scene(snapshot(agents=(several_paths(100, 0),))))["applications"]
+    assert "upper, 100 % of the flows" in one_left and "% of the flows" in one_left
+    assert "Standby" in one_left and "its latency of 90 ms exceeds 40 ms" in one_left
+    assert "vpp1 &gt; vpp3 &gt; vpp5 &gt; vpp6" in one_left
+    plain = regions(scene(snapshot(agents=(client(FAST),))))["applications"]
+    assert "of the flows" not in plain and "Standby" not in plain
+
+
+def test_the_log_says_which_paths_are_in_use() -> None:
+    both, one_left = (snapshot(agents=(several_paths(*shares),)) for shares in ((60, 40), (100, 0)))
+    assert moved(both, one_left) and not moved(both, both)
+    told = [text for _kind, text in changes(both, one_left)]
+    assert told == ["web port 80: path moved to vpp1 > vpp2 > vpp4 > vpp6, from the file"]
+    told = [text for _kind, text in changes(one_left, both)]
+    assert told == [
+        "web port 80: path moved to vpp1 > vpp2 > vpp4 > vpp6 and vpp1 > vpp3 > vpp5 > vpp6, from the file"
+    ]
 
 
 def test_what_could_not_be_read_is_unknown() -> None:
