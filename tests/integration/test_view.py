@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lab.wire import Capture, tcp_port
 from tests.labs import running
 
 from .conftest import HAWKWING, Agents
-from .onwire import B
+from .onwire import R1, R2, R3, R4, R5, R6, B
 from .test_intents import LOW_LATENCY
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -41,21 +42,28 @@ def server(lab: Lab) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def page(lab: Lab, server: Server, browser: Browser, agents: Agents) -> Iterator[Any]:
-    """With a client that asks the controller, and a server; scripts and loading must not fail."""
-    agents.server()
-    agents.client(LOW_LATENCY)
+@contextmanager
+def opened(lab: Lab, server: Server, browser: Browser, card: str) -> Iterator[Any]:
+    """The page once a card has this text; scripts and loading must not fail."""
     page = browser.open(server.url)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
     page.set_default_timeout(patient(20) * 1000)
-    page.locator(".cards", has_text="from the controller").wait_for()
+    page.locator(".cards", has_text=card).wait_for()
     yield page
     page.context.close()
     heal(lab)
     assert faults == []
+
+
+@pytest.fixture
+def page(lab: Lab, server: Server, browser: Browser, agents: Agents) -> Iterator[Any]:
+    """With a client that asks the controller, and a server."""
+    agents.server()
+    agents.client(LOW_LATENCY)
+    with opened(lab, server, browser, "from the controller") as page:
+        yield page
 
 
 def lit(page: Any, kind: str = "request") -> list[str]:
@@ -122,6 +130,42 @@ def test_a_click_makes_a_link_slow_and_the_lit_path_moves(lab: Lab, page: Any, c
     log = page.locator("#log")
     for text in ("You made vpp2-vpp4 slow", "the controller pushed a path", "path moved to vpp1 > vpp3"):
         assert log.get_by_text(text).first.is_visible()
+
+
+SEVERAL = f"""
+services:
+  b:
+    ipv6_addresses: ["{B}"]
+    applications:
+      - port: 80
+        paths:
+          - {{name: upper, sid: ["{R1}", "{R2}", "{R4}", "{R6}"]}}
+          - {{name: lower, sid: ["{R1}", "{R3}", "{R5}", "{R6}"]}}
+        intents: [{{intent: low-packet-loss}}]
+probes: {{interval: 20}}
+"""
+
+
+def test_a_click_makes_a_link_lossy_and_flows_leave_its_path(
+    lab: Lab, server: Server, browser: Browser, agents: Agents
+) -> None:
+    agents.server()
+    agents.client(SEVERAL)
+    with opened(lab, server, browser, "% of the flows") as page:
+        wait_until(lambda: len(binding(lab)["active"]) == 1, 60, "one path to be chosen")
+        here = binding(lab)["active"][0]
+        links, others = (FAST, SLOW) if here["name"] == "upper" else (SLOW, FAST)
+        wait_until(lambda: lit(page) == sorted([*links, *SITES]), 30, "the chosen path to be lit")
+        button(page, f"Make {links[1]} lossy").click()
+        wait_until(lambda: lit(page) == sorted([*others, *SITES]), 90, "the lit path to move")
+        (left,) = binding(lab)["standby"]
+        assert left["sids"] == here["sids"] and left["health"]["loss_percent"] > 1
+        card = page.locator(".cards li").first
+        assert "100 % of the flows" in card.inner_text() and "Standby" in card.inner_text()
+        assert "measured loss of" in card.inner_text()
+        dropped = page.locator(f"#link-{links[1]} td[data-label=dropped]")
+        wait_until(lambda: int(dropped.inner_text().split()[0]) > 0, 10, "lost packets to be shown")
+        assert "on the wire" in dropped.inner_text()
 
 
 def test_the_numbers_are_those_of_the_kernel_and_of_the_agent(lab: Lab, page: Any) -> None:
