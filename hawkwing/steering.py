@@ -17,21 +17,19 @@ from ipaddress import IPv6Address
 
 from hawkwing.config_models import Application, Config
 from hawkwing.csid import pack
-from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health, name_key
 from hawkwing.desired import Choosing, Desired, choosing
 from hawkwing.errors import DataplaneError
 from hawkwing.intents import PathQuery
 from hawkwing.labels import path_text
 from hawkwing.measured import Measured
-from hawkwing.policies import EMPTY_SLOT, PolicyTable
 from hawkwing.queries import Binding, Queries
 from hawkwing.room import Room
-from hawkwing.selections import Candidate, Selection, SelectionTable, Wanted, active
+from hawkwing.route_table import Group, RouteTable
+from hawkwing.selections import Candidate, Wanted, active
 from hawkwing.sids import SidList
 
 log = logging.getLogger(__name__)
-_PROTOCOLS = (6, 17)
 MOST_ADDRESSES = 64
 """The maximum number of addresses of a name."""
 LONGEST_TTL = 300.0
@@ -42,17 +40,6 @@ GRACE = 30.0
 _NO_ADDRESS = IPv6Address(0)
 SourceOf = Callable[[IPv6Address], IPv6Address | None]
 """The source address in requests for a destination; None: there is none at present."""
-
-
-class Group:
-    """The routes of one address or name in the data plane."""
-
-    __slots__ = ("number", "paths")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        #: By port: a segment list as in packets, or a selection of several.
-        self.paths: dict[int, SidList | Selection] = {}
 
 
 @dataclass(slots=True)
@@ -83,13 +70,7 @@ class Steering:
         self._now = now
         self._desired = Desired()
         self._source_of: SourceOf | None = None
-        self._policies = PolicyTable(plane.maps["policies"].info.max_entries, plane.set_policy)
-        self._selections = SelectionTable(
-            plane.maps["selections"].info.max_entries,
-            1 << limits()["HW_BUCKET_BITS"],
-            self._policies,
-            plane.set_selection,
-        )
+        self._routes = RouteTable(plane)
         #: Whether there is a route to the path's first SID.
         self.reachable: Callable[[SidList], bool] = lambda _sids: True
         #: Selects paths by measurements.
@@ -210,7 +191,7 @@ class Steering:
 
     def lists_in_use(self) -> list[SidList]:
         """All segment lists that have a slot."""
-        return self._policies.lists()
+        return self._routes.lists()
 
     # --- names
 
@@ -350,16 +331,16 @@ class Steering:
 
     def slot_of_path(self, sids: SidList) -> int | None:
         """The slot of a path in the policy table; 0 for an empty path, None if the path is not in use."""
-        return self._policies.slot_of(self.packed(sids))
+        return self._routes.slot_of(self.packed(sids))
 
     @property
     def selection_changes(self) -> int:
         """Increases when the lists to be probed may have changed."""
-        return self._selections.changes
+        return self._routes.selection_changes
 
     def probed_lists(self) -> dict[SidList, int]:
         """The segment lists of applications with several paths, as in packets, with their slots."""
-        return self._selections.lists()
+        return self._routes.lists_of_selections()
 
     def health_of(self, sids: SidList) -> Health:
         """Health of a path, measured by probes."""
@@ -369,8 +350,7 @@ class Steering:
     def buckets_of(self, binding: Binding) -> Sequence[SidList]:
         """The segment list of each bucket, as in packets; empty if the binding has one path or none."""
         place = self._destinations.get(binding.address)
-        held = place.group.paths.get(binding.application.port, ()) if place is not None else ()
-        return held.buckets if isinstance(held, Selection) else ()
+        return self._routes.buckets(place.group, binding.application.port) if place is not None else ()
 
     # --- the steps. The desired state may change between two of them, so each step reads it again.
 
@@ -386,7 +366,7 @@ class Steering:
         for address in record.expiry:
             self._not_at(name, address)
         for port in list(record.group.paths):
-            self._clear(record.group, port)
+            self._routes.clear(record.group, port)
             yield
 
     def _syncing_name(self, name: str) -> Iterator[None]:
@@ -397,7 +377,7 @@ class Steering:
             if self._names.get(name) is not record:
                 return
             if found is None:
-                self._clear(record.group, port)
+                self._routes.clear(record.group, port)
             else:
                 standin = Binding(found[0], found[1], _NO_ADDRESS, configured=self._active(found[1]))
                 self._set_paths(record.group, standin)
@@ -452,7 +432,7 @@ class Steering:
         if found is None:
             if old is not None:
                 self._asked.remove(place.bindings.pop(port))
-            self._clear(place.group, port)
+            self._routes.clear(place.group, port)
             return
         service, application = found
         query = None
@@ -505,11 +485,6 @@ class Steering:
             if not place.names:
                 del self._destinations[address]
 
-    def _clear(self, group: Group, port: int) -> None:
-        if port in group.paths:
-            self._plane.remove_route(group.number, port, _PROTOCOLS)
-            self._release(group.paths.pop(port))
-
     def _active(self, application: Application) -> tuple[Candidate, ...]:
         """The configured paths that are active at present."""
         candidates = application.candidates
@@ -523,27 +498,7 @@ class Steering:
         return pack(sids, self._desired.blocks)
 
     def _set_paths(self, group: Group, binding: Binding) -> None:
-        """Sets the new paths before it releases the old ones, so that no packet is without a path."""
-        port, wanted = binding.application.port, self._wanted(binding)
-        old = group.paths.get(port)
-        if old is not None and wanted == (old.wanted if isinstance(old, Selection) else _alone(old)):
-            return
-        new = self._acquire(wanted, old)
-        try:
-            if isinstance(new, Selection):
-                self._plane.select_route(group.number, port, _PROTOCOLS, new.number)
-            else:
-                slot = self._policies.slot_of(new)
-                self._plane.set_route(group.number, port, _PROTOCOLS, EMPTY_SLOT if slot is None else slot)
-        except OSError:
-            self._release(new)
-            if old is None:
-                # The route of one of the two protocols may be set.
-                self._plane.remove_route(group.number, port, _PROTOCOLS)
-            raise
-        group.paths[port] = new
-        if old is not None:
-            self._release(old)
+        self._routes.set(group, binding.application.port, self._wanted(binding))
 
     def _wanted(self, binding: Binding) -> Wanted:
         """The binding's segment lists as in packets; with standby lists only if paths are measured."""
@@ -556,23 +511,6 @@ class Steering:
             tuple(self.packed(sids) for sids in standby),
         )
 
-    def _acquire(self, wanted: Wanted, before: SidList | Selection | None) -> SidList | Selection:
-        if len(wanted.lists) > 1:
-            return self._selections.acquire(wanted, before if isinstance(before, Selection) else None)
-        sids = wanted.lists[0] if wanted.lists else ()
-        self._policies.acquire(sids)
-        return sids
-
-    def _release(self, held: SidList | Selection) -> None:
-        if isinstance(held, Selection):
-            self._selections.release(held)
-        else:
-            self._policies.release(held)
-
 
 def _log(binding: Binding, text: str) -> None:
     log.info("%s port %d at %s: %s", binding.service, binding.application.port, binding.address, text)
-
-
-def _alone(sids: SidList) -> Wanted:
-    return Wanted(((sids, 1),) if sids else ())
