@@ -17,7 +17,8 @@ from ipaddress import IPv6Address
 
 from hawkwing.config_models import Application, Config
 from hawkwing.csid import pack
-from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health, name_key
+from hawkwing.dataplane.encoding import name_key
+from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health
 from hawkwing.desired import Choosing, Desired, choosing
 from hawkwing.errors import DataplaneError
 from hawkwing.intents import PathQuery

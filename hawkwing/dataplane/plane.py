@@ -1,6 +1,5 @@
 """The loaded data plane of one role: its maps with names and types, its counters."""
 
-import ctypes
 import errno
 import logging
 import secrets
@@ -13,22 +12,20 @@ from hawkwing.csid import Block
 from hawkwing.dataplane.bpf import Map, program_info
 from hawkwing.dataplane.btf import SocketFields
 from hawkwing.dataplane.bytecode import SWEEP
+from hawkwing.dataplane.encoding import policy_bytes, route_key, service_value
 from hawkwing.dataplane.flows import FlowTable, Sweeper, clear_tally
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
-from hawkwing.dataplane.next_hop import NextHop, PolicyNextHops, pack
+from hawkwing.dataplane.next_hop import NextHop, PolicyNextHops
 from hawkwing.errors import DataplaneError
 from hawkwing.selections import Contents
-from hawkwing.sids import ready_srh, sids_in_srh
+from hawkwing.sids import sids_in_srh
 
 log = logging.getLogger("hawkwing")
 DIRECTIONS = ("egress", "ingress")
 _PROBER = struct.Struct("=4Q")
 _FAR_FUTURE = (1 << 63) - 1
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
-_ROUTE = struct.Struct("=IHBx")
-_SERVICE = struct.Struct("=II")
-BY_AGENT = 1
 _MTU_TICKS = 16
 """Eight minutes: RFC 8201 asks for at least five."""
 DEFAULT_SR_DOMAIN = (IPv6Network("fc00::/7"), IPv6Network("5f00::/16"))
@@ -74,35 +71,6 @@ class LearnedPath(NamedTuple):
 
     slot: int
     sids: tuple[IPv6Address, ...]
-
-
-def policy_bytes(sids: Sequence[IPv6Address], next_hop: NextHop | None = None) -> bytes:
-    """`struct policy` for a segment list and the next hop of its first SID; an empty list clears the slot."""
-    policy = structures()["policy"]()
-    if sids:
-        srh = ready_srh(sids)
-        policy.srh_length = len(srh)
-        policy.first_segment[:] = sids[0].packed
-        policy.next_hop = pack(next_hop)
-        ctypes.memmove(ctypes.addressof(policy) + type(policy).srh.offset, srh, len(srh))
-    return bytes(policy)
-
-
-def route_key(group: int, port: int, protocol: int) -> bytes:
-    """`struct route_key`; converts `port` to network byte order."""
-    return _ROUTE.pack(group, int.from_bytes(port.to_bytes(2, "big"), "little"), protocol)
-
-
-def service_value(group: int, origin: int = BY_AGENT) -> bytes:
-    """`struct service`."""
-    return _SERVICE.pack(group, origin)
-
-
-def name_key(name: str) -> bytes:
-    """`struct name_key`: a domain name as in a DNS question (RFC 1035, section 3.1), in lower case."""
-    labels = [label.encode("ascii") for label in name.rstrip(".").lower().split(".")]
-    wire = b"".join(bytes([len(label)]) + label for label in labels)
-    return wire.ljust(ctypes.sizeof(structures()["name_key"]), b"\0")
 
 
 def require_hmac_links_fit(count: int) -> None:

@@ -22,11 +22,12 @@ from pyroute2 import IPRoute
 from scapy.layers.l2 import Ether
 
 from hawkwing.dataplane import bpf, tc
+from hawkwing.dataplane.encoding import name_key
 from hawkwing.dataplane.layout import reasons, structures
 from hawkwing.dataplane.loader import Capacities, Loaded, Loading
 from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.next_hop import NextHop, pack
-from hawkwing.dataplane.plane import DIRECTIONS, DataPlane, name_key
+from hawkwing.dataplane.plane import DIRECTIONS, DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
 from hawkwing.errors import DataplaneError
 from lab.packets import assert_same, path

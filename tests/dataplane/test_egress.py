@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from hawkwing.dataplane.encoding import route_key
 from hawkwing.dataplane.layout import structures
-from hawkwing.dataplane.plane import route_key
 from tests.dataplane import packets as p
 from tests.dataplane.packets import steered
 from tests.dataplane.scene import (

@@ -14,8 +14,8 @@ import pytest
 
 from hawkwing.dataplane import bpf
 from hawkwing.dataplane.bpf import Map
+from hawkwing.dataplane.encoding import policy_bytes
 from hawkwing.dataplane.next_hop import ASK, CAME_FROM_THERE, NextHop, PolicyNextHops, pack
-from hawkwing.dataplane.plane import policy_bytes
 from hawkwing.next_hops import NextHops
 from lab.wait import patient, wait_until
 from tests.dataplane.bench import Bench, Namespace

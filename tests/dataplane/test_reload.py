@@ -21,10 +21,11 @@ from hawkwing import control
 from hawkwing.agent import Agent
 from hawkwing.client import Client
 from hawkwing.dataplane.bpf import Map
+from hawkwing.dataplane.encoding import policy_bytes, route_key
 from hawkwing.dataplane.interfaces import Asked
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.loader import Capacities, Loading
-from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane, policy_bytes, route_key
+from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, DataPlane
 from hawkwing.errors import ConfigError, DataplaneError, HawkwingError
 from hawkwing.intents import PathQuery
 from hawkwing.next_hops import NextHops

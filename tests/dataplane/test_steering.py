@@ -11,9 +11,10 @@ import pytest
 
 from hawkwing import explain
 from hawkwing.config import Config, load_config
+from hawkwing.dataplane.encoding import name_key, route_key, service_value
 from hawkwing.dataplane.layout import limits, structures
 from hawkwing.dataplane.loader import Capacities, Loaded, Loading
-from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health, name_key, route_key, service_value
+from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health
 from hawkwing.desired import Desired, needs_of
 from hawkwing.labels import Labels
 from hawkwing.room import Room

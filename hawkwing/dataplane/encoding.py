@@ -1,0 +1,43 @@
+"""Keys and values of the data plane's maps as bytes, as in bpf/types.h."""
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from ipaddress import IPv6Address
+
+from hawkwing.dataplane.layout import structures
+from hawkwing.dataplane.next_hop import NextHop, pack
+from hawkwing.sids import ready_srh
+
+_ROUTE = struct.Struct("=IHBx")
+_SERVICE = struct.Struct("=II")
+BY_AGENT = 1
+
+
+def policy_bytes(sids: Sequence[IPv6Address], next_hop: NextHop | None = None) -> bytes:
+    """`struct policy` for a segment list and the next hop of its first SID; an empty list clears the slot."""
+    policy = structures()["policy"]()
+    if sids:
+        srh = ready_srh(sids)
+        policy.srh_length = len(srh)
+        policy.first_segment[:] = sids[0].packed
+        policy.next_hop = pack(next_hop)
+        ctypes.memmove(ctypes.addressof(policy) + type(policy).srh.offset, srh, len(srh))
+    return bytes(policy)
+
+
+def route_key(group: int, port: int, protocol: int) -> bytes:
+    """`struct route_key`; converts `port` to network byte order."""
+    return _ROUTE.pack(group, int.from_bytes(port.to_bytes(2, "big"), "little"), protocol)
+
+
+def service_value(group: int, origin: int = BY_AGENT) -> bytes:
+    """`struct service`."""
+    return _SERVICE.pack(group, origin)
+
+
+def name_key(name: str) -> bytes:
+    """`struct name_key`: a domain name as in a DNS question (RFC 1035, section 3.1), in lower case."""
+    labels = [label.encode("ascii") for label in name.rstrip(".").lower().split(".")]
+    wire = b"".join(bytes([len(label)]) + label for label in labels)
+    return wire.ljust(ctypes.sizeof(structures()["name_key"]), b"\0")
