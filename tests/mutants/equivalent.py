@@ -18,6 +18,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "two words are there only if one is",
     ("hawkwing/config.py", "gc.disable()", "(left out)"): "only the time differs",
     (
+        "hawkwing/watch.py",
+        "for told, of_paths in zip(now.statuses, found, strict=True):",
+        "for told, of_paths in zip(now.statuses, found, strict=False):",
+    ): "both are made from the same list",
+    (
+        "hawkwing/yaml_lines.py",
+        "begin = yaml.Mark('', 0, 0, 0, '', 0)",
+        "begin = yaml.Mark('', 1, 0, 0, '', 0)",
+    ): "the second value counts characters, and only lines are shown",
+    (
         "hawkwing/config_base.py",
         "if not raw.keys() <= known.keys():",
         "if not raw.keys() < known.keys():",

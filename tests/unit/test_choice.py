@@ -150,6 +150,29 @@ def test_other_intents_compare_other_figures(kind: IntentType, upper: Figures, l
     assert Scene(Intent(kind)).look({UPPER: lower, LOWER: upper}) == {UPPER}
 
 
+@pytest.mark.parametrize(
+    ("kind", "figure", "here", "little", "clearly"),
+    [
+        (IntentType.LOW_LATENCY, "latency", 10_000, 8_600, 8_400),
+        (IntentType.LOW_LATENCY, "latency", 600, 410, 390),
+        (IntentType.LOW_JITTER, "jitter", 2_000, 1_510, 1_490),
+        (IntentType.LOW_JITTER, "jitter", 200, 101, 99),
+        (IntentType.LOW_PACKET_LOSS, "loss", 8, 6.1, 5.9),
+        (IntentType.LOW_PACKET_LOSS, "loss", 2, 1.1, 0.9),
+        (IntentType.HIGH_BANDWIDTH, "rate", 10_000, 12_400, 12_600),
+        (IntentType.HIGH_BANDWIDTH, "rate", 200, 299, 301),
+    ],
+)
+def test_how_much_better_a_path_has_to_be(
+    kind: IntentType, figure: str, here: float, little: float, clearly: float
+) -> None:
+    for there, used in ((little, UPPER), (clearly, LOWER)):
+        scene = Scene(Intent(kind))
+        for value in (here, there):
+            found = scene.look({UPPER: Figures(**{figure: here}), LOWER: Figures(**{figure: value})}, 20)
+        assert found == {used}
+
+
 def test_rates_are_compared_once_all_are_known() -> None:
     scene = Scene(Intent(IntentType.HIGH_BANDWIDTH))
     assert scene.look({UPPER: Figures(rate=2000)}) == {UPPER, LOWER}

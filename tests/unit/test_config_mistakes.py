@@ -367,6 +367,15 @@ ERRORS = [
         port("80"),
     ),
     Row(
+        "a mapping that is no service",
+        lines("extra: {colour: red}", *sid("[fcbb::1]").splitlines()),
+        [
+            "1: extra: is not a known key, use one of client_ipv6_address, hawkeye, services, "
+            "sr_domain, csid, labels, probes"
+        ],
+        sid("[fcbb::1]"),
+    ),
+    Row(
         "sfc's key elsewhere",
         intents(LATENCY[0], "  functions: [fw]"),
         [f"9: {APP}.intents[0].functions: is valid with sfc only"],

@@ -210,6 +210,10 @@ def test_names_have_an_end() -> None:
     assert said(values.read_domain, f"{LONGEST}z") == (
         f"{LONGEST[:77]}... is 254 characters long, a DNS name has at most 253"
     )
+    label = "b" * 50 + "."
+    assert said(values.read_domain, "é" + "a" * 48 + "." + label * 3 + "b" * 50).endswith(
+        "is 260 characters long, a DNS name has at most 253"
+    )
     assert said(values.read_domain, "é" * 254).endswith(
         "can't be turned into a DNS name, write its xn-- form"
     )
