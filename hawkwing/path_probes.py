@@ -60,12 +60,12 @@ class _Probed:
         self.payload = bytearray()
         #: Where the probe's own time is in the payload.
         self.when_at = 0
-        self.socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        self.socket: socket.socket
 
     def open(self, srh: bytes, payload: bytes, when_at: int) -> None:
-        """Prepares the socket; OSError if the kernel refuses it."""
+        """Opens the socket; OSError if the kernel refuses it."""
         self.payload, self.when_at = bytearray(payload), when_at
-        made = self.socket
+        self.socket = made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         try:
             made.setblocking(False)
             # The ingress program takes returning probes, so nothing is read from this socket.
