@@ -18,6 +18,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ class _Probed:
 
 
 def send_all(probed: Iterable[_Probed]) -> list[_Probed]:
-    """Sends a probe along each path; one that the kernel refuses is lost. Those whose reflector is missing.
+    """Sends a probe along each path; one that the kernel refuses is lost. Returns those without a reflector.
 
     This is most of what the agent costs with many paths and short intervals.
     """
@@ -169,13 +170,14 @@ class PathProber:
             return
         self._seen, self._looked = self._steering.selection_changes, time.monotonic()
         self._plane.set_stamp_port(self._stamp_port or 0)
-        targets = self._targets()
+        targets = cache(self._targets)
         wanted = {(sids, slot) for sids, slot in self._steering.probed_lists().items()}
         for gone in self._probed.keys() - wanted:
             self._probed.pop(gone).socket.close()
         self._left_out = {path: why for path, why in self._left_out.items() if path in wanted}
         for path in wanted:
-            source, target, known = self._source_of(path[0][0]), targets.get(path[0]), self._probed.get(path)
+            source, known = self._source_of(path[0][0]), self._probed.get(path)
+            target = self._kept_target(known) or targets().get(path[0])
             if known is not None and (known.source, known.target) == (source, target):
                 self._look_for_answer(path)
                 continue
@@ -191,8 +193,13 @@ class PathProber:
                 if self._left_out.pop(path, None) is not None:
                     self._plane.set_probed(path[1], True)
 
+    def _kept_target(self, known: _Probed | None) -> _Target | None:
+        """The reflector of a path, as long as it is a destination."""
+        target = known.target if known is not None else None
+        return target if target is not None and self._steering.knows(target.address) else None
+
     def _targets(self) -> dict[SidList, _Target]:
-        """The reflector for each list; empty if probes return by themselves."""
+        """The reflector for each list; empty if probes return by themselves. Slow with many addresses."""
         if self._stamp_port is None:
             return {}
         port = self._stamp_port
