@@ -158,7 +158,8 @@ static __always_inline bool takes_fast_path(struct ipv6_header *ip6, void *end, 
 	       is_known_flow(ip6, *(__u32 *)transport, a->next, list, a->length, end, last_entry, set);
 #else
 	/* Our own probes are not for the stack (health.h). */
-	if (unlikely(srh->tag == bpf_htons(HW_PROBE_TAG)))
+	if (unlikely(srh->tag == bpf_htons(HW_PROBE_TAG) ||
+		     (set->stamp_port && *(__u16 *)transport == (__u16)set->stamp_port && a->next == NEXT_UDP)))
 		return false;
 	return is_local(set, ip6->destination) && trusted_packet(set, ip6->source, list, end, last_entry);
 #endif

@@ -68,31 +68,16 @@ static __always_inline __u32 living_path(const struct selection *s, struct probe
 	return HW_NO_SLOT;
 }
 
-/*
- * in: IPv6(A, A) SRH(A, ..; SL=0, tag) UDP probe   out: nothing
- * Notes a probe that has come back; false: it is none of ours. One that was sent before the last one that came back
- * proves nothing: it may have been kept by somebody.
- */
-static __always_inline bool take_probe(struct __sk_buff *skb, __u32 at, struct scratch *s)
+/* Notes a probe that has come back after `taken` nanoseconds at `now`. */
+static __always_inline void note_probe(const struct prober *prober, const struct probe *probe, __u64 taken, __u64 now)
 {
-	struct prober *prober = get_prober();
-	struct srh_header *srh = (void *)s->head;
-	struct probe *probe = (void *)s->chunk;
-	struct path_health *h;
-	__u64 now, taken, change;
+	struct path_health *h = get_health(probe->slot);
+	__u64 change;
 	__u32 needed;
 
-	if (!prober || !prober->silence || bpf_skb_load_bytes(skb, at, s->head, HW_SRH_FIXED) ||
-	    srh->tag != bpf_htons(HW_PROBE_TAG) || srh->segments_left || srh->next_header != NEXT_UDP)
-		return false;
-	at += (srh->ext_length + 1) * 8 + 8;
-	if (bpf_skb_load_bytes(skb, at, s->chunk, sizeof(*probe)) || probe->key != prober->key)
-		return false;
-	h = get_health(probe->slot);
-	now = bpf_ktime_get_ns();
-	if (!h || probe->sent <= h->sent || probe->sent > now || now - probe->sent > LONGEST_ROUND_TRIP)
-		return true;
-	taken = now - probe->sent;
+	/* One that was sent before the last one that came back proves nothing: it may have been kept by somebody. */
+	if (!h || probe->sent <= h->sent)
+		return;
 	if (h->received) {
 		change = taken > h->last ? taken - h->last : h->last - taken;
 		h->jitter += (__s64)(change - h->jitter) >> JITTER_SHIFT;
@@ -119,6 +104,85 @@ static __always_inline bool take_probe(struct __sk_buff *skb, __u32 at, struct s
 		h->needed = 0;
 		h->recovered = now;
 	}
+}
+
+/* Is it a probe of this host's agent, and was it sent within the longest round trip? */
+static __always_inline bool is_own_probe(const struct prober *prober, const struct probe *probe)
+{
+	return prober->silence && probe->key == prober->key;
+}
+
+static __always_inline bool is_recent(const struct probe *probe, __u64 now)
+{
+	return probe->sent <= now && now - probe->sent <= LONGEST_ROUND_TRIP;
+}
+
+/*
+ * in: IPv6(A, A) SRH(A, ..; SL=0, tag) UDP probe   out: nothing
+ * False: it is none of ours.
+ */
+static __always_inline bool take_probe(struct __sk_buff *skb, __u32 at, struct scratch *s)
+{
+	struct prober *prober = get_prober();
+	struct srh_header *srh = (void *)s->head;
+	struct probe *probe = (void *)s->chunk;
+	__u64 now;
+
+	if (!prober || bpf_skb_load_bytes(skb, at, s->head, HW_SRH_FIXED) ||
+	    srh->tag != bpf_htons(HW_PROBE_TAG) || srh->segments_left || srh->next_header != NEXT_UDP)
+		return false;
+	at += (srh->ext_length + 1) * 8 + 8;
+	if (bpf_skb_load_bytes(skb, at, s->chunk, sizeof(*probe)) || !is_own_probe(prober, probe))
+		return false;
+	now = bpf_ktime_get_ns();
+	if (is_recent(probe, now))
+		note_probe(prober, probe, now - probe->sent, now);
+	return true;
+}
+
+/* Nanoseconds between two times of a STAMP packet; 0 where they make no sense. */
+static __always_inline __u64 stamp_difference(const __u8 *begun, const __u8 *ended)
+{
+	__u64 a, b;
+
+	__builtin_memcpy(&a, begun, 8);
+	__builtin_memcpy(&b, ended, 8);
+	a = bpf_ntohll(a);
+	b = bpf_ntohll(b);
+	/* At most a second. */
+	return b > a && !((b - a) >> 32) ? (b - a) * 1000000000 >> 32 : 0;
+}
+
+/*
+ * in: IPv6(B, A) [SRH(A, ..; SL=0)] UDP(reflector, p) STAMP   out: nothing
+ * The time that the reflector has had it does not count. False: it is none of ours.
+ */
+static __always_inline bool take_reflected(struct __sk_buff *skb, __u32 at, __u8 next, const struct settings *set,
+					   struct scratch *s)
+{
+	struct srh_header *srh = (void *)s->head;
+	struct stamp_reply *reply = (void *)s->chunk;
+	struct prober *prober = get_prober();
+	__u64 now, taken, kept;
+
+	if (!prober)
+		return false;
+	if (next == NEXT_ROUTING) {
+		if (bpf_skb_load_bytes(skb, at, s->head, HW_SRH_FIXED) || srh->type != 4 || srh->segments_left)
+			return false;
+		next = srh->next_header;
+		at += (srh->ext_length + 1) * 8;
+	}
+	if (next != NEXT_UDP || bpf_skb_load_bytes(skb, at, s->head, 2) ||
+	    *(__u16 *)s->head != (__u16)set->stamp_port ||
+	    bpf_skb_load_bytes(skb, at + 8, s->chunk, sizeof(*reply)) || !is_own_probe(prober, &reply->probe))
+		return false;
+	now = bpf_ktime_get_ns();
+	if (!is_recent(&reply->probe, now))
+		return true;
+	taken = now - reply->probe.sent;
+	kept = stamp_difference(reply->received, reply->sent);
+	note_probe(prober, &reply->probe, kept < taken ? taken - kept : taken, now);
 	return true;
 }
 

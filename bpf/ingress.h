@@ -199,6 +199,9 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 	__u32 bytes = skb->len, reason = HW_NO_ROUTING_HEADER, removed = 0, hop_by_hop = 0, at = l3 + IPV6_HEADER;
 	struct ipv6_header *ip6;
 	__u8 next, ip6_next, *header;
+#ifdef HW_CLIENT
+	struct settings *set;
+#endif
 
 	if (skb->protocol != bpf_htons(ETH_P_IPV6)) {
 		count(HW_INGRESS, HW_NOT_IPV6, bytes);
@@ -227,6 +230,12 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 	}
 #ifdef HW_CLIENT
 	if (ip6_next == NEXT_ROUTING && take_probe(skb, at, s)) {
+		count(HW_INGRESS, HW_PROBE, bytes);
+		return TC_ACT_SHOT;
+	}
+	set = get_settings();
+	if (set && set->stamp_port && (ip6_next == NEXT_ROUTING || ip6_next == NEXT_UDP) &&
+	    take_reflected(skb, at, ip6_next, set, s)) {
 		count(HW_INGRESS, HW_PROBE, bytes);
 		return TC_ACT_SHOT;
 	}

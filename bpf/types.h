@@ -135,12 +135,27 @@ struct connection {
 	__u32 slot;			/* of the path that it had */
 };
 
-/* A probe's payload, in the host's order: nobody else reads it. */
+/* What the agent recognises its probes by, in the host's order: nobody else reads it. */
 struct probe {
 	__u64 key;
 	__u64 sent;
 	__u32 slot;
 	__u32 zero;
+};
+
+/*
+ * A STAMP packet that comes back from its reflector (RFC 8762, section 4.3.1), behind its UDP header. Times are in
+ * seconds since 1900 with 32 binary places. The probe is in an Extra Padding TLV (RFC 8972, section 4.1), which
+ * reflectors copy.
+ */
+struct stamp_reply {
+	__u8 sequence[4];
+	__u8 sent[8];			/* by the reflector; wire order */
+	__u8 error[4];
+	__u8 received[8];		/* by the reflector; wire order */
+	__u8 sender[20];		/* sequence, time, error estimate and hop limit of the packet it answers */
+	__u8 tlv[4];			/* flags, type, length */
+	struct probe probe;
 };
 
 /*
@@ -252,6 +267,8 @@ struct settings {
 	struct kernel_field dontfrag;
 	__u32 dontfrag_in_socket;	/* it is in struct inet_sock */
 	__u32 csid_blocks;		/* how many of `csid` are in use */
+	__u32 stamp_port;		/* of STAMP reflectors that probes go to, in wire order; 0: none */
+	__u32 zero;
 	struct prefix sr_domain[8];
 	struct csid_block csid[4];
 };

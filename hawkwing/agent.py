@@ -1,5 +1,7 @@
 """An agent's life: loading, attaching, serving requests, detaching. One asyncio program."""
 
+from __future__ import annotations
+
 import asyncio
 import ctypes
 import gc
@@ -9,7 +11,7 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hawkwing import __version__, addresses, ending, explain, handover, notify, status
 from hawkwing.client import Client, without_collecting
@@ -29,6 +31,9 @@ from hawkwing.next_hops import NextHops
 from hawkwing.plan import Options, Plan, make_plan
 from hawkwing.status_model import ClientPart, Reloads, ServerPart, Summary, Work
 from hawkwing.tasks import Supervisor, in_thread, in_turns
+
+if TYPE_CHECKING:
+    from hawkwing.reflector import Reflector
 
 log = logging.getLogger(__name__)
 _EPOCH = 30.0
@@ -61,6 +66,8 @@ class Agent:
         self._keeper: Keeper | None = None
         self._client: Client | None = None
         self._hmac: list[str] = []
+        self._reflector: Reflector | None = None
+        self._reflecting: asyncio.Task[None] | None = None
 
     def run(self) -> None:
         """Runs until a signal; detaches everything, unless the filters are kept."""
@@ -205,6 +212,8 @@ class Agent:
             self._tasks.keep("watching interfaces", lambda: keeper.watch(self._links_changed))
             if self._client is not None:
                 await self._client.live(stack)
+            self._reflect(self._new_reflector(self._plan))
+            stack.callback(self._reflect, None)
             control = ControlServer(
                 socket_path(self._options.role, self._options.interfaces[0]),
                 {
@@ -254,6 +263,29 @@ class Agent:
             await server.start()
             stack.callback(server.close)
 
+    def _new_reflector(self, plan: Plan) -> Reflector | None:
+        """The reflector for this plan; HawkwingError if its port can't be used."""
+        port = plan.config.stamp_port if self._options.role == "server" else None
+        if port is None or (self._reflector is not None and self._reflector.port == port):
+            return self._reflector if port is not None else None
+        from hawkwing.reflector import Reflector
+
+        return Reflector(port, lambda: self._plane.sr_domain)
+
+    def _reflect(self, reflector: Reflector | None) -> None:
+        """Uses this reflector from now on, instead of another one."""
+        if reflector is self._reflector:
+            return
+        if self._reflecting is not None:
+            self._reflecting.cancel()
+            self._reflecting = None
+        if self._reflector is not None:
+            self._reflector.close()
+        self._reflector = reflector
+        if reflector is not None:
+            self._reflecting = self._tasks.keep("STAMP reflector", reflector.run)
+            log.info("answers STAMP packets on UDP port %d", reflector.port)
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_EPOCH)
@@ -295,6 +327,7 @@ class Agent:
         plan = await in_thread(lambda: make_plan(self._options))
         if self._client is not None:
             plan = await self._client.check(plan)
+        reflector = self._new_reflector(plan)
         before, self._plan = self._plan, plan
         self._apply_sr_domain(plan)
         try:
@@ -303,7 +336,10 @@ class Agent:
         except DataplaneError:
             self._plan = before
             self._apply_sr_domain(before)
+            if reflector is not None and reflector is not self._reflector:
+                reflector.close()
             raise
+        self._reflect(reflector)
         self._refresh_hmac()
         self._warn()
 
@@ -347,6 +383,8 @@ class Agent:
             more = await self._client.status()
         else:
             more = await status.of_learned_paths(self._plane, self._plan.labels)
+            if self._reflector is not None:
+                more["stamp"] = self._reflector.status()
         return {**self._summary(request), **work, **more}
 
     def _explain(self, request: Mapping[str, Any]) -> str:

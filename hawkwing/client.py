@@ -18,6 +18,7 @@ from hawkwing.addresses import Sources
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.dataplane.ringbuf import RingBuffer
+from hawkwing.desired import Desired
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.intents import PathQuery
 from hawkwing.labels import NO_LABELS, Labels
@@ -84,6 +85,7 @@ class Client:
         self._prober: PathProber | None = None
         self._probing: asyncio.Task[None] | None = None
         self._interval: int | None = None
+        self._stamp_port: int | None = None
         self._comparing: asyncio.Task[None] | None = None
         self._plane = plane
         self._interface = interface
@@ -213,17 +215,18 @@ class Client:
 
     def _follow_probes(self) -> None:
         """Starts or stops probes, as configured."""
-        interval = self._plan.desired.probes if self._plan is not None else None
-        if interval == self._interval:
+        desired = self._plan.desired if self._plan is not None else Desired()
+        interval, port = desired.probes, desired.stamp_port
+        if (interval, port) == (self._interval, self._stamp_port):
             return
-        self._interval = interval
+        self._interval, self._stamp_port = interval, port
         if self._probing is not None:
             self._probing.cancel()
             self._probing = None
         if interval is not None:
             from hawkwing.path_probes import PathProber
 
-            self._prober = prober = PathProber(self._plane, self.steering, self._sources.of)
+            self._prober = prober = PathProber(self._plane, self.steering, self._sources.of, port)
             self._probing = self._tasks.keep("probes along paths", lambda: prober.run(interval))
 
     def _follow_measured(self) -> None:

@@ -368,6 +368,12 @@ class Probes(Mapped):
         description="Milliseconds between two probes of a path. A path is dead if no probe has returned "
         "for three intervals. Default: 100.",
     )
+    stamp_port: Port | None = Field(
+        default=None,
+        description="Send the probes as STAMP packets (RFC 8762) to this UDP port of the destinations, where "
+        "`hawkwing server` or another reflector answers, instead of back to this host. For networks whose "
+        "routers drop packets with this host's source address.",
+    )
 
 
 def csid_faults(
@@ -431,6 +437,12 @@ class Config(Mapped):
         "If a path is dead, its flows move to another path at once. They return after five probes in a row "
         "have returned. Routers must forward packets with this host's source address, and probes must "
         "return on an interface of the agent. An empty mapping is enough.",
+    )
+    stamp_port: Port | None = Field(
+        default=None,
+        description="UDP port where a server answers STAMP packets (RFC 8762) of clients with "
+        "`probes: {stamp_port: ...}`; the standard port is 862. With an SR domain only sources inside get an "
+        "answer. Default: none.",
     )
 
     @classmethod

@@ -115,6 +115,8 @@ class Desired:
     blocks: tuple[Block, ...] = ()
     #: Milliseconds between two probes of a path; None: no probes.
     probes: int | None = None
+    #: The port of the STAMP reflectors that get them; None: they return by themselves.
+    stamp_port: int | None = None
     #: Candidates and intents of all applications with several paths and a measurable intent.
     choices: frozenset[Choosing] = frozenset()
 
@@ -124,6 +126,7 @@ class Desired:
         made = cls(
             blocks=tuple(block.read for block in config.csid),
             probes=config.probes.interval if config.probes is not None else None,
+            stamp_port=config.probes.stamp_port if config.probes is not None else None,
             choices=frozenset(
                 found
                 for service in config.services.values()

@@ -184,6 +184,13 @@ METRICS = (
     Described(
         "hawkwing_learned_paths_capacity", "gauge", "Maximum number of learned reverse paths.", (), "server"
     ),
+    Described(
+        "hawkwing_stamp_packets",
+        "counter",
+        "STAMP packets by result: answered, refused; only with `stamp_port`.",
+        ("result",),
+        "server",
+    ),
 )
 
 Sample = tuple[str, tuple[str, ...], float]
@@ -237,6 +244,8 @@ def _samples(status: Mapping[str, Any]) -> Iterator[Sample]:
         if table in status:
             yield f"hawkwing_{table}", (), status[table]["count"]
             yield f"hawkwing_{table}_capacity", (), status[table]["capacity"]
+    for result in ("answered", "refused") if "stamp" in status else ():
+        yield "hawkwing_stamp_packets", (result,), status["stamp"][result]
 
 
 def _of_bindings(bindings: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:

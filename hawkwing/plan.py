@@ -112,7 +112,9 @@ def make_plan(options: Options) -> Plan:
     if client:
         return Plan.of(_with_options(reading.config, options), reading)
     # A server needs no services, controller or warnings.
-    config = Config(sr_domain=reading.config.sr_domain, csid=reading.config.csid)
+    config = Config(
+        sr_domain=reading.config.sr_domain, csid=reading.config.csid, stamp_port=reading.config.stamp_port
+    )
     return Plan.of(_with_options(config.model_copy(update={"labels": reading.config.labels}), options))
 
 

@@ -255,6 +255,9 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
     if "flows" in status:
         flows = status["flows"]
         yield f"  learned flows: {flows['count']} of {flows['capacity']}"
+    if "stamp" in status:
+        stamp = status["stamp"]
+        yield f"  STAMP on UDP port {stamp['port']}: {stamp['answered']} answered, {stamp['refused']} refused"
     for path in status.get("paths", ()):
         rate = _rate(rates, path_text(path["sids"]))
         yield f"  learned path {path_of(path)}: {path['packets']} packets{rate}"

@@ -256,11 +256,22 @@ class ClientPart(TypedDict):
     controller: NotRequired[Annotated[Controller, "The stream to the controller, if one is enabled."]]
 
 
+class Reflecting(TypedDict):
+    """A server that answers STAMP packets."""
+
+    port: Annotated[int, "Its UDP port."]
+    answered: Annotated[int, "Packets answered since the start, or since the port was configured."]
+    refused: Annotated[
+        int, "Packets without an answer: too short, from outside the SR domain, or from a reflector."
+    ]
+
+
 class ServerPart(TypedDict):
     """Keys of a server only."""
 
     paths: Annotated[list[LearnedPath], "Learned reverse paths."]
     learned_paths: Annotated[Room, "Number of reverse paths."]
+    stamp: NotRequired[Annotated[Reflecting, "With `stamp_port` only."]]
 
 
 class Client(Summary, Work, ClientPart):

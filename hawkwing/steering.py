@@ -343,6 +343,16 @@ class Steering:
         """The segment lists of applications with several paths, as in packets, with their slots."""
         return self._routes.lists_of_selections()
 
+    def list_destinations(self) -> dict[SidList, IPv6Address]:
+        """For each list of applications with several paths, as in packets, a destination that it leads to."""
+        found: dict[SidList, IPv6Address] = {}
+        for binding in self.bindings():
+            wanted = self._wanted(binding).lists
+            if len(wanted) > 1:
+                for sids in wanted:
+                    found.setdefault(sids, binding.address)
+        return found
+
     def health_of(self, sids: SidList) -> Health:
         """Health of a path, measured by probes."""
         slot = self.slot_of_path(sids)

@@ -3,6 +3,7 @@
 import errno
 import logging
 import secrets
+import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
@@ -93,6 +94,7 @@ class DataPlane:
         self._xdp = self._shared = False
         self._socket_fields: SocketFields | None = None
         self.csid: tuple[Block, ...] = ()
+        self.stamp_port = 0
         self._ticks = 0
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
@@ -146,6 +148,7 @@ class DataPlane:
         settings.shared = self._shared
         self._write_socket_fields(settings)
         self._write_csid(settings)
+        settings.stamp_port = socket.htons(self.stamp_port)
         for entry in settings.sr_domain:
             # Matches no address: it has bits outside the mask.
             entry.network[:] = (2**64 - 1, 2**64 - 1)
@@ -189,6 +192,12 @@ class DataPlane:
             raise DataplaneError(f"there are at most {limits()['HW_MAX_CSID_BLOCKS']} blocks of C-SIDs")
         if tuple(blocks) != self.csid:
             self.csid = tuple(blocks)
+            self.set_sr_domain(self.sr_domain)
+
+    def set_stamp_port(self, port: int) -> None:
+        """The UDP port of STAMP reflectors whose answers to probes a client takes; 0: none."""
+        if port != self.stamp_port:
+            self.stamp_port = port
             self.set_sr_domain(self.sr_domain)
 
     def _write_csid(self, settings: Any) -> None:

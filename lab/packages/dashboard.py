@@ -197,6 +197,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ((f"hawkwing_learned_paths{{{_WHERE}}} / hawkwing_learned_paths_capacity", "{{instance}}"),),
             "percentunit",
         ),
+        Panel(
+            "STAMP packets",
+            ((_rate("hawkwing_stamp_packets_total", "result"), "{{result}}"),),
+            "pps",
+        ),
     ),
     "Agent": (
         Panel(

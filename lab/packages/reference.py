@@ -46,10 +46,11 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "sr_domain": "[fcbb::/16]",
         "csid": "{block: fcbb:bb00::/32}",
         "probes": "{interval: 50}",
+        "stamp_port": "862",
         "labels": '{fcbb:bb00:1::2: r1, "fcbb:bb00:3::": r3}',
     },
     CsidBlock: {"block": "fcbb:bb00::/32", "length": "16", "local": "57344"},
-    Probes: {"interval": "50"},
+    Probes: {"interval": "50", "stamp_port": "862"},
     Hawkeye: {
         "enabled": "true",
         "address": "fcbb:cc00:5::f",

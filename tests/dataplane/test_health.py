@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from scapy.contrib.stamp import STAMPSessionReflectorTestUnauthenticated, STAMPTestTLV
 
 from hawkwing.dataplane.layout import limits, structures
 from hawkwing.selections import Contents
@@ -23,6 +24,7 @@ PORT = 8100
 PATHS = {200 + number: SIDS[number : number + 2] for number in range(4)}
 BEST, SECOND, THIRD, FOURTH = PATHS
 KEY = 0x1122334455667788
+STAMP = 862
 SECOND_NS = 10**9
 SILENCE = 60 * SECOND_NS
 """So long that nothing happens by itself while a test runs."""
@@ -80,6 +82,29 @@ class Scene:
         struct.pack_into("!H", srh, 6, fields.pop("tag", TAG))
         return p.ipv6(HOST_A, HOST_A, p.ROUTING, bytes(srh))
 
+    def reflected(
+        self, slot: int = BEST, ago: float = 0.01, key: int = KEY, kept: float = 0, port: int = STAMP
+    ) -> bytes:
+        """A STAMP reflector's answer, as UDP, to a probe that was sent so many seconds ago."""
+        sent = time.monotonic_ns() - round(ago * SECOND_NS)
+        probe = struct.pack("=QQII", key, sent, slot, 0)
+        begun = 1_700_000_000.25
+        answer = bytes(
+            STAMPSessionReflectorTestUnauthenticated(
+                seq=1,
+                ts_rx=begun,
+                ts=begun + kept,
+                tlv_objects=[STAMPTestTLV(flags=0, type=1, len=len(probe), value=probe)],
+            )
+        )
+        return p.udp(self.host.there, self.host.here, port, 40000, answer)
+
+    def with_srh(self, datagram: bytes, **fields: Any) -> bytes:
+        path = [*reversed(PATHS[BEST]), self.host.here]
+        return self.host.arrived(
+            p.ROUTING, p.srh(p.UDP, path, datagram, left=fields.pop("left", 0), **fields)
+        )
+
     def arrives(self, packet: bytes) -> bool:
         """Runs a probe that comes back; whether it was taken."""
         outcome = self.bench.run("ingress", packet)
@@ -92,6 +117,7 @@ class Scene:
 def scene(client: Host) -> Iterator[Scene]:
     yield Scene(client)
     client.bench.plane.set_prober(0, 0, 0, 0)
+    client.bench.plane.set_stamp_port(0)
 
 
 def test_without_a_prober_nothing_is_dead(scene: Scene) -> None:
@@ -295,3 +321,63 @@ def test_what_the_agent_says_of_shares_is_what_the_programs_do(scene: Scene, dea
         ((number,),) = (path[0] for path in [numbers.of(label, *ends, p.UDP)])
         (sids,) = chosen({number: buckets[number]}, lists, 2, {tuple(PATHS[slot]) for slot in dead})
         assert scene.bench.run("egress", packet).packet == steered(packet, sids)
+
+
+# --- probes that a STAMP reflector answers
+
+
+@pytest.fixture
+def stamped(scene: Scene) -> Scene:
+    scene.prober()
+    scene.bench.plane.set_stamp_port(STAMP)
+    return scene
+
+
+def test_a_reflected_probe_is_noted(stamped: Scene) -> None:
+    """With the SRH of the way back, and from a server without a path."""
+    for number, packet in enumerate(
+        (stamped.with_srh(stamped.reflected()), stamped.host.arrived(p.UDP, stamped.reflected(ago=0.005))), 1
+    ):
+        assert stamped.arrives(packet)
+        assert stamped.health(BEST).received == number
+        assert 0.001 < stamped.health(BEST).last / SECOND_NS < 10
+
+
+def test_the_reflectors_time_does_not_count(stamped: Scene) -> None:
+    assert stamped.arrives(stamped.with_srh(stamped.reflected(ago=5, kept=0.75)))
+    taken = stamped.health(BEST).last / SECOND_NS
+    assert 4.25 <= taken < 4.75
+    # Clocks that make no sense.
+    for kept in (-0.5, 3):
+        assert stamped.arrives(stamped.with_srh(stamped.reflected(slot=SECOND, ago=4.9, kept=kept)))
+        assert stamped.health(SECOND).last / SECOND_NS >= 4.9
+        stamped.bench.plane.set_probed(SECOND, True)
+
+
+def test_what_is_no_answer_to_a_probe_goes_on(stamped: Scene) -> None:
+    """To the stack: others on this host may measure, too."""
+    datagram = stamped.reflected()
+    for packet in (
+        stamped.host.arrived(p.UDP, stamped.reflected(port=STAMP + 1)),
+        stamped.host.arrived(p.UDP, stamped.reflected(key=KEY + 1)),
+        stamped.host.arrived(p.UDP, datagram[:-1]),
+        stamped.host.arrived(p.TCP, stamped.host.tcp()),
+    ):
+        outcome = stamped.bench.run("ingress", packet)
+        assert outcome.counted == {"NO_ROUTING_HEADER": 1} and outcome.packet == packet
+    strange = stamped.reflected(key=KEY + 1)
+    stamped.bench.expect(
+        "ingress", stamped.with_srh(strange), "STRIPPED", out=stamped.host.arrived(p.UDP, strange)
+    )
+    stamped.bench.expect("ingress", stamped.with_srh(datagram, left=1), "SEGMENTS_LEFT")
+    assert stamped.health(BEST).received == 0
+
+
+def test_without_a_port_no_answer_is_taken(scene: Scene) -> None:
+    scene.prober()
+    datagram = scene.reflected()
+    scene.bench.expect(
+        "ingress", scene.with_srh(datagram), "STRIPPED", out=scene.host.arrived(p.UDP, datagram)
+    )
+    scene.bench.plane.set_stamp_port(STAMP)
+    assert scene.arrives(scene.with_srh(datagram))

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import struct
 import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any, cast
 
 import pytest
+from scapy.contrib.stamp import STAMPSessionSenderTestUnauthenticated
 
 from hawkwing.csid import Block
 from hawkwing.dataplane.plane import DataPlane
@@ -30,6 +32,11 @@ class Plane:
     def __init__(self) -> None:
         self.told: list[tuple[int, int, int, int]] = []
         self.probed: list[tuple[int, bool]] = []
+        self.ports: list[int] = []
+
+    def set_stamp_port(self, port: int) -> None:
+        if self.ports[-1:] != [port]:
+            self.ports.append(port)
 
     def set_prober(self, *values: int) -> None:
         self.told.append(cast(Any, values))
@@ -44,6 +51,8 @@ class Paths:
     def __init__(self, **slots: int) -> None:
         self.selection_changes = 0
         self.slots: dict[SidList, int] = {}
+        self.destinations: dict[SidList, IPv6Address] = {}
+        self.asked = 0
 
     def set(self, slots: dict[SidList, int]) -> None:
         self.slots = slots
@@ -51,6 +60,13 @@ class Paths:
 
     def probed_lists(self) -> dict[SidList, int]:
         return self.slots
+
+    def list_destinations(self) -> dict[SidList, IPv6Address]:
+        self.asked += 1
+        return self.destinations
+
+    def knows(self, address: IPv6Address) -> bool:
+        return address in self.destinations.values()
 
 
 def prober(
@@ -156,3 +172,51 @@ def test_without_a_source_address_it_is_left_out_until_there_is_one() -> None:
 
     run(made, found)
     assert plane.probed == [(1, False), (1, True)]
+
+
+# --- to a STAMP reflector
+
+
+def test_stamp_packets_go_to_a_destination_of_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And to another one once that is none any more; who has many is not asked each second."""
+    plane, paths = Plane(), Paths()
+    here, there = LOOPBACK, IPv6Address("fcbb:cc00:2::a")
+    paths.set({A: 1})
+    paths.destinations = {A: here}
+    made = PathProber(cast(DataPlane, plane), cast(Steering, paths), lambda _sid: LOOPBACK, 862)
+    seen: list[tuple[IPv6Address, int, bytes, int]] = []
+
+    def send(probed: Any) -> list[Any]:
+        for one in probed:
+            assert one.target is not None
+            seen.append((one.target.address, one.target.port, bytes(one.payload), one.when_at))
+        return []
+
+    monkeypatch.setattr("hawkwing.path_probes.send_all", send)
+
+    def moved() -> bool:
+        made.look_again()
+        if len(seen) > 3:
+            paths.destinations = {A: there}
+        return seen[-1:] != [] and seen[-1][0] == there
+
+    run(made, moved)
+    assert {(address, port) for address, port, _payload, _at in seen} == {(here, 862), (there, 862)}
+    assert paths.asked == 2
+    assert plane.ports == [862, 0]
+    payload, at = seen[0][2], seen[0][3]
+    request = STAMPSessionSenderTestUnauthenticated(payload)
+    (tlv,) = request.tlv_objects
+    key, _when, slot, _zero = struct.unpack("=QQII", tlv.value)
+    assert slot == 1 and key == plane.told[0][0] and payload[at - 8 : at] == struct.pack("=Q", key)
+
+
+def test_without_a_destination_a_path_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    plane, paths = Plane(), Paths()
+    paths.set({A: 1})
+    made = PathProber(cast(DataPlane, plane), cast(Steering, paths), lambda _sid: LOOPBACK, 862)
+    run(made, lambda: bool(plane.probed))
+    assert plane.probed == [(1, False)]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "path fcbb:bb00:1::2 is not probed: no destination is known yet"
+    ]
