@@ -227,6 +227,7 @@ class Client:
             from hawkwing.path_probes import PathProber
 
             self._prober = prober = PathProber(self._plane, self.steering, self._sources.of, port)
+            self.steering.why_not_probed = prober.why_not
             self._probing = self._tasks.keep("probes along paths", lambda: prober.run(interval))
 
     def _follow_measured(self) -> None:

@@ -134,6 +134,10 @@ class PathProber:
         """The number of probes sent along each path, by slot."""
         return {one.slot: one.sent for one in self._probed.values()}
 
+    def why_not(self, sids: SidList) -> str:
+        """Why a list, as in packets, is not probed; empty if it is."""
+        return next((why for (left, _slot), why in self._left_out.items() if left == sids), "")
+
     async def run(self, interval: int) -> None:
         """Sends probes at this interval (milliseconds) until cancelled; then no path counts as dead."""
         seconds = interval / 1000
@@ -162,6 +166,7 @@ class PathProber:
         for one in self._probed.values():
             one.socket.close()
         self._probed.clear()
+        self._left_out.clear()
         self._seen = -1
 
     def _follow(self) -> None:

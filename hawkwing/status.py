@@ -286,7 +286,7 @@ def _binding_lines(binding: Mapping[str, Any], rates: Mapping[str, float] | None
         yield (
             f"    {one['share_percent']:3.0f} %  {path_of(one)}  "
             f"({one['sent']['packets']} packets over this path{rate}{health_behind(one['health'])}"
-            f"{tcp_behind(one['tcp'])})"
+            f"{not_probed(one['state'])}{tcp_behind(one['tcp'])})"
         )
     for one in binding["standby"]:
         yield f"      0 %  {path_of(one)}  ({state_and_health(one)})"
@@ -302,6 +302,12 @@ def health_behind(health: Mapping[str, Any]) -> str:
     if health["jitter_ms"] is not None:
         told += f", jitter {health['jitter_ms']:.3g} ms"
     return told if health["loss_percent"] is None else f"{told}, loss {health['loss_percent']:.3g} %"
+
+
+def not_probed(state: str) -> str:
+    """Why a path in use is not probed, to append to other text; empty if it is, or is not to be."""
+    _used, told, why = state.partition("not probed: ")
+    return f", {told}{why}" if told else ""
 
 
 def state_and_health(path: Mapping[str, Any]) -> str:

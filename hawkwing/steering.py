@@ -74,6 +74,8 @@ class Steering:
         self._routes = RouteTable(plane)
         #: Whether there is a route to the path's first SID.
         self.reachable: Callable[[SidList], bool] = lambda _sids: True
+        #: Why a list, as in packets, is not probed although it should be; empty if it is.
+        self.why_not_probed: Callable[[SidList], str] = lambda _sids: ""
         #: Selects paths by measurements.
         self.measured = Measured(plane, self.slot_of_path)
         self._numbers = itertools.count(1)

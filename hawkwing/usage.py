@@ -76,7 +76,10 @@ def _state(
     steering: Steering, binding: Binding, one: Candidate, origin: str, share: float, is_dead: bool
 ) -> str:
     if share:
-        return "in use" if not is_dead else "in use, but no probe returns: no other path is better"
+        if is_dead:
+            return "in use, but no probe returns: no other path is better"
+        why = steering.why_not_probed(steering.packed(one.sids))
+        return f"in use, but not probed: {why}" if why else "in use"
     if is_dead:
         return "no probe returns"
     if why := steering.measured.why_left(binding.application, one.sids):

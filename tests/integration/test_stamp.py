@@ -133,6 +133,8 @@ def test_a_missing_reflector_is_said(guarded: Lab, agents: Agents, tmp_path: Pat
     client = agents.client(config(*PATHS, more=STAMPED))
     client.wait_for(f"is not probed: no STAMP reflector answers at [{B}]:{STAMP}")
     assert {one["state"] for one in healths(guarded).values()} == {"unknown"}
+    missing = f"not probed: no STAMP reflector answers at [{B}]:{STAMP}"
+    assert missing in told(guarded, "status") and missing in told(guarded, "paths", B, str(PORT))
     file.write_text(f"stamp_port: {STAMP}\n")
     guarded.execute("host-b", [*HAWKWING, "reload"])
     client.wait_for("is probed again")

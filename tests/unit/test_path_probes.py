@@ -217,6 +217,7 @@ def test_without_a_destination_a_path_is_left_out(caplog: pytest.LogCaptureFixtu
     made = PathProber(cast(DataPlane, plane), cast(Steering, paths), lambda _sid: LOOPBACK, 862)
     run(made, lambda: bool(plane.probed))
     assert plane.probed == [(1, False)]
+    assert made.why_not(A) == "", "it has ended"
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
         "path fcbb:bb00:1::2 is not probed: no destination is known yet"
     ]

@@ -28,10 +28,14 @@ class Paths:
         self.dead: set[SidList] = set()
         self.unreachable: set[SidList] = set()
         self.left: dict[SidList, str] = {}
+        self.left_out: dict[SidList, str] = {}
         self.measured = self
 
     def why_left(self, _application: Application, sids: SidList) -> str:
         return self.left.get(sids, "")
+
+    def why_not_probed(self, sids: SidList) -> str:
+        return self.left_out.get(sids, "")
 
     def packed(self, sids: SidList) -> SidList:
         return sids
@@ -92,6 +96,16 @@ def test_flows_of_a_dead_path_are_on_its_equal_then_on_the_next() -> None:
     paths.dead = {A, B, C}
     poor = "in use, but no probe returns: no other path is better"
     assert told(paths, made) == {"a": (0.5, poor), "b": (0.5, poor), "c": (0.0, "no probe returns")}
+
+
+def test_a_path_in_use_that_is_not_probed() -> None:
+    paths, made = Paths({A: 1, B: 1}), binding((A, 100, 1), (B, 100, 1), (C, 50, 1))
+    paths.left_out = {A: "no reflector answers", C: "no reflector answers"}
+    assert told(paths, made) == {
+        "a": (0.5, "in use, but not probed: no reflector answers"),
+        "b": (0.5, "in use"),
+        "c": (0.0, "lower preference"),
+    }
 
 
 def test_a_path_without_a_route() -> None:
