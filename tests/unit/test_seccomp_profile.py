@@ -21,7 +21,8 @@ NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x
 ELSEWHERE = """
 access alarm arch_prctl chmod creat dup2 epoll_create epoll_wait eventfd fork getdents getpgrp getrlimit
 inotify_init link lstat map_shadow_stack mkdir newfstatat open pause pipe poll readlink rename rmdir select
-signalfd stat symlink time unlink vfork fchmodat2 futex_requeue futex_wait futex_wake
+signalfd stat symlink time unlink vfork fchmodat2 futex_requeue futex_wait futex_waitv
+futex_wake
 """
 
 
