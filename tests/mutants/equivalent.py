@@ -18,6 +18,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "two words are there only if one is",
     ("hawkwing/config.py", "gc.disable()", "(left out)"): "only the time differs",
     (
+        "hawkwing/addresses.py",
+        "_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = (1, 8, 32, 64)",
+        "_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = (1, 8, 33, 64)",
+    ): "the other bit is compared next",
+    (
         "hawkwing/watch.py",
         "for told, of_paths in zip(now.statuses, found, strict=True):",
         "for told, of_paths in zip(now.statuses, found, strict=False):",

@@ -75,6 +75,7 @@ SERVER: dict[str, Any] = {
     "flows": {"count": 4, "capacity": 100},
     "learned_paths": {"count": 1, "capacity": 4095},
     "paths": [{"sids": ["fcbb::1"], "packets": 1, "bytes": 2}],
+    "stamp": {"port": 862, "answered": 5, "refused": 2},
 }
 
 
@@ -140,6 +141,7 @@ def test_figures_of_each_of_several_paths() -> None:
     assert found["hawkwing_path_tcp_retransmitted_segments_total", one] == 3
     assert found["hawkwing_path_tcp_acknowledged_bytes_total", one] == 4000
     assert {name for name, labels in found if labels == two} == {"hawkwing_path_alive"}
+    assert found["hawkwing_path_packets_total", one] == 1 and found["hawkwing_path_bytes_total", one] == 2
 
 
 def test_a_servers_metrics() -> None:
@@ -148,6 +150,11 @@ def test_a_servers_metrics() -> None:
     assert found["hawkwing_flows_capacity", ()] == 100
     assert found["hawkwing_learned_paths", ()] == 1
     assert found["hawkwing_learned_paths_capacity", ()] == 4095
+    results = {
+        result: found["hawkwing_stamp_packets_total", (("result", result),)]
+        for result in ("answered", "refused")
+    }
+    assert results == {"answered": 5, "refused": 2}
     assert not any(name.startswith("hawkwing_path") for name, _labels in found), "senders decide about them"
 
 

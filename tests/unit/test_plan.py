@@ -31,6 +31,16 @@ LO = Asked("lo", "lo")
 NOTHING = Room()
 
 
+def test_too_many_interfaces_that_require_an_hmac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload is refused as a start is."""
+    names = [f"eth{number}" for number in range(5)]
+    monkeypatch.setattr("hawkwing.plan.requiring_hmac", lambda _interfaces: names[:4])
+    assert make_plan(options(tmp_path))
+    monkeypatch.setattr("hawkwing.plan.requiring_hmac", lambda _interfaces: names)
+    with pytest.raises(HawkwingError, match="seg6_require_hmac is set on 5 of the interfaces, at most 4"):
+        make_plan(options(tmp_path))
+
+
 def options(folder: Path, text: str | None = TEXT, role: str = "client", *domain: str) -> Options:
     """Those of a command line."""
     file = folder / "hawk.yaml"
