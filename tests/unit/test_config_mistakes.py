@@ -371,7 +371,7 @@ ERRORS = [
         lines("extra: {colour: red}", *sid("[fcbb::1]").splitlines()),
         [
             "1: extra: is not a known key, use one of client_ipv6_address, hawkeye, services, "
-            "sr_domain, csid, labels, probes"
+            "sr_domain, csid, labels, probes, stamp_port"
         ],
         sid("[fcbb::1]"),
     ),
@@ -386,7 +386,7 @@ ERRORS = [
         lines("x:", "  - &p 80") + port("*p"),
         [
             "1: x: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, "
-            "labels, probes; keys for anchors begin with x-"
+            "labels, probes, stamp_port; keys for anchors begin with x-"
         ],
         lines("x-ports:", "  - &p 80") + port("*p"),
     ),

@@ -1,6 +1,7 @@
 """STAMP packets, as scapy reads and writes them, and a reflector on this machine."""
 
 import asyncio
+import os
 import socket
 import struct
 import time
@@ -149,6 +150,27 @@ def test_a_reflector_answers_its_domain_only() -> None:
 def test_a_reflector_refuses_what_is_no_request() -> None:
     answers, reflector = asked(None, b"", bytes(stamp.LENGTH - 1))
     assert answers == [] and reflector.refused == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a port below 1024 needs root privileges")
+def test_reflectors_do_not_answer_each_other() -> None:
+    """Nor a sender at the standard port, whoever that is."""
+
+    async def scene() -> None:
+        reflector = Reflector(free_port(), lambda: None)
+        running = asyncio.create_task(reflector.run())
+        await asyncio.sleep(0)
+        with closing(reflector):
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as made:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                made.bind(("::1", stamp.PORT))
+                made.sendto(LAST, ("::1", reflector.port))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert (reflector.answered, reflector.refused) == (0, 1)
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
 
 
 def test_a_port_that_is_in_use() -> None:
