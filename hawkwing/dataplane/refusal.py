@@ -107,10 +107,10 @@ def of_program(role: str, name: str, code: bytes, error: OSError) -> str:
 
 
 def _last_word(log: str) -> str:
-    """The verifier's reason: the last line before the statistics."""
+    """The verifier's reason: the last line before the statistics, and before the advice of Linux 7.3."""
     lines = [
         line
-        for line in log.splitlines()
+        for line in log.partition("\nVerification failed: ")[0].splitlines()
         if line and not re.match(r"(processed|verification time|stack depth) ", line)
     ]
     return lines[-1].strip() if lines else ""

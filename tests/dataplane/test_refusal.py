@@ -39,6 +39,21 @@ def test_the_log_is_in_a_file(refused: Bytecode) -> None:
     assert "R0 !read_ok" in Path(match[1]).read_text()
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "processed 1 insns (limit 1000000) max_states_per_insn 0\n",
+        "verification time 22 usec\nstack depth 0\nprocessed 1 insns (limit 1000000)\n",
+        "\nVerification failed: Register Type Safety: Unreadable register\n\nSuggestion:\n  Initialize R0.\n\n"
+        "processed 1 insns (limit 1000000)\n",
+        "",
+    ],
+)
+def test_the_reason_is_the_verifiers_last_word(rest: str) -> None:
+    """Followed by statistics, and since Linux 7.3 by advice."""
+    assert refusal._last_word("0: R1=ctx() R10=fp0\n0: (95) exit\nR0 !read_ok\n" + rest) == "R0 !read_ok"
+
+
 def test_an_old_kernel_is_named_instead(refused: Bytecode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusal, "kernel_version", lambda: (5, 10))
     with pytest.raises(DataplaneError, match=r"^this kernel is \S+: HawkWing needs Linux 5\.15 or newer$"):
