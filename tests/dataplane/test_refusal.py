@@ -44,7 +44,8 @@ def test_the_log_is_in_a_file(refused: Bytecode) -> None:
     [
         "processed 1 insns (limit 1000000) max_states_per_insn 0\n",
         "verification time 22 usec\nstack depth 0\nprocessed 1 insns (limit 1000000)\n",
-        "\nVerification failed: Register Type Safety: Unreadable register\n\nSuggestion:\n  Initialize R0.\n\n"
+        "\nVerification failed: Register Type Safety: Unreadable register\n\n"
+        "Suggestion:\n  Initialize R0.\n\n"
         "processed 1 insns (limit 1000000)\n",
         "",
     ],
