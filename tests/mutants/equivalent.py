@@ -18,6 +18,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "two words are there only if one is",
     ("hawkwing/config.py", "gc.disable()", "(left out)"): "only the time differs",
     (
+        "hawkwing/resolver.py",
+        "answer = await resolver.resolve(name + '.', dns.rdatatype.AAAA, search=False)",
+        "answer = await resolver.resolve(name + '.', dns.rdatatype.AAAA, search=True)",
+    ): "a name with a dot at its end is not searched for",
+    (
         "hawkwing/addresses.py",
         "_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = (1, 8, 32, 64)",
         "_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = (1, 8, 33, 64)",
