@@ -30,6 +30,11 @@ SILENCE = 60 * SECOND_NS
 """So long that nothing happens by itself while a test runs."""
 
 
+def past(ago: float) -> int:
+    """The time so many seconds ago; when this machine started, if that was later."""
+    return max(time.monotonic_ns() - round(ago * SECOND_NS), 1)
+
+
 @dataclass
 class Scene:
     """A port with two paths of the highest preference and two lower ones, which are probed."""
@@ -48,14 +53,12 @@ class Scene:
 
     def prober(self, beat: float = 0, since: float = 1000, silence: int = SILENCE) -> None:
         """The prober sent last, and began, so many seconds ago."""
-        now = time.monotonic_ns()
-        times = (now - round(ago * SECOND_NS) for ago in (beat, since))
-        self.bench.plane.set_prober(KEY, *times, silence)
+        self.bench.plane.set_prober(KEY, *map(past, (beat, since)), silence)
 
     def seen(self, slot: int, ago: float, **more: int) -> None:
         """The last probe of a path came back so many seconds ago."""
         health = structures()["path_health"]()
-        health.seen = time.monotonic_ns() - round(ago * SECOND_NS)
+        health.seen = past(ago)
         health.received = 1
         for name, value in more.items():
             setattr(health, name, value)
