@@ -136,7 +136,7 @@ def test_a_silent_path_is_left_for_one_of_its_preference(scene: Scene) -> None:
     assert scene.used() == {BEST, SECOND}
     scene.seen(BEST, 61)
     assert scene.used() == {SECOND}
-    scene.seen(BEST, 59)
+    scene.seen(BEST, 30)
     assert scene.used() == {BEST, SECOND}
 
 
@@ -162,7 +162,7 @@ def test_a_prober_that_has_stopped_makes_nothing_dead(scene: Scene) -> None:
     scene.seen(BEST, 100)
     scene.seen(SECOND, 1)
     assert scene.used() == {BEST, SECOND}
-    scene.prober(beat=59)
+    scene.prober(beat=30)
     assert scene.used() == {SECOND}
 
 
