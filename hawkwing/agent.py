@@ -266,8 +266,10 @@ class Agent:
     def _new_reflector(self, plan: Plan) -> Reflector | None:
         """The reflector for this plan; HawkwingError if its port can't be used."""
         port = plan.config.stamp_port if self._options.role == "server" else None
-        if port is None or (self._reflector is not None and self._reflector.port == port):
-            return self._reflector if port is not None else None
+        if port is None:
+            return None
+        if self._reflector is not None and self._reflector.port == port:
+            return self._reflector
         from hawkwing.reflector import Reflector
 
         return Reflector(port, lambda: self._plane.sr_domain)

@@ -19,11 +19,11 @@ from ipaddress import IPv6Address, IPv6Network
 from hawkwing import stamp
 from hawkwing import status_model as model
 from hawkwing.errors import HawkwingError
+from hawkwing.receive_time import ask_for_times, receive_time
 
 log = logging.getLogger("hawkwing")
-_SOL_SOCKET, _SO_TIMESTAMPNS = socket.SOL_SOCKET, 35
 _RECVPKTINFO, _PKTINFO, _RECVHOPLIMIT, _HOPLIMIT = 49, 50, 51, 52
-_TIME, _PLACE, _NUMBER = struct.Struct("@ll"), struct.Struct("=16sI"), struct.Struct("=i")
+_PLACE, _NUMBER = struct.Struct("=16sI"), struct.Struct("=i")
 _ROOM, _ANCILLARY = 9000, 256
 _AT_ONCE = 64
 """Packets answered in a row; others of the agent then have a turn."""
@@ -42,7 +42,7 @@ class Reflector:
         try:
             made.setblocking(False)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            made.setsockopt(_SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            ask_for_times(made)
             for option in (_RECVPKTINFO, _RECVHOPLIMIT):
                 made.setsockopt(socket.IPPROTO_IPV6, option, 1)
             made.bind(("::", port))
@@ -82,16 +82,13 @@ class Reflector:
     def _answer(
         self, data: bytes, ancillary: list[tuple[int, int, bytes]], sender: tuple[str, int, int, int]
     ) -> None:
-        received, hop_limit, place = time.time_ns(), 0, b""
+        received, hop_limit, place = receive_time(ancillary) or time.time_ns(), 0, b""
         for level, kind, value in ancillary:
-            if (level, kind) == (_SOL_SOCKET, _SO_TIMESTAMPNS):
-                seconds, nano = _TIME.unpack(value)
-                received = seconds * 1_000_000_000 + nano
-            elif (level, kind) == (socket.IPPROTO_IPV6, _PKTINFO):
+            if (level, kind) == (socket.IPPROTO_IPV6, _PKTINFO):
                 place = value
             elif (level, kind) == (socket.IPPROTO_IPV6, _HOPLIMIT):
                 (hop_limit,) = _NUMBER.unpack(value)
-        answer = stamp.reflected(data, received, hop_limit) if self._believes(sender) else None
+        answer = stamp.reflected(data, received, hop_limit) if self._is_trusted(sender) else None
         if answer is None or not place:
             self.refused += 1
             return
@@ -102,7 +99,7 @@ class Reflector:
             self._socket.sendmsg([answer], source, 0, sender)
             self.answered += 1
 
-    def _believes(self, sender: tuple[str, int, int, int]) -> bool:
+    def _is_trusted(self, sender: tuple[str, int, int, int]) -> bool:
         if sender[1] in (self.port, stamp.PORT):
             return False
         domain = self._domain()

@@ -20,8 +20,8 @@ from hawkwing.errors import HawkwingError
 from hawkwing.packet_ring import attach
 from hawkwing.probing import lists, problems
 from hawkwing.probing.problems import Problem
+from hawkwing.receive_time import ask_for_times, receive_time
 
-_SOL_SOCKET, _SO_TIMESTAMPNS, _TIME = 1, 35, struct.Struct("@ll")
 _IPV6_MTU_DISCOVER, _IPV6_RECVERR, _PMTUDISC_PROBE = 23, 25, 3
 _IPV6_HOPOPTS, _IPV6_RTHDR = 54, 57
 _MSG_ERRQUEUE = 0x2000
@@ -80,7 +80,7 @@ class Prober:
         except OSError:
             raise HawkwingError(f"{source} is not an address of this host") from None
         made.setblocking(False)
-        made.setsockopt(_SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        ask_for_times(made)
         made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
         # No fragments: a link with a small MTU must be reported.
         made.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
@@ -179,7 +179,7 @@ class Prober:
             return
         number, sent = found
         most = time.monotonic() - self._sent[number][0]
-        seconds = (_stamp(ancillary) - sent) / 1e9
+        seconds = (receive_time(ancillary) - sent) / 1e9
         # The clock may have been set in between.
         yield Arrival(number, seconds if 0 < seconds <= most else most, options)
 
@@ -200,14 +200,5 @@ def _tap() -> socket.socket:
     made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IPV6))
     attach(made, _WITH_OPTIONS)
     made.setblocking(False)
-    made.setsockopt(_SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    ask_for_times(made)
     return made
-
-
-def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """The kernel's receive time of a packet, in nanoseconds; 0: unknown."""
-    for level, kind, value in ancillary:
-        if (level, kind) == (_SOL_SOCKET, _SO_TIMESTAMPNS) and len(value) == _TIME.size:
-            seconds, nanoseconds = _TIME.unpack(value)
-            return int(seconds * 1_000_000_000 + nanoseconds)
-    return 0

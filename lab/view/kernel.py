@@ -27,7 +27,7 @@ _IFLA_NAME, _IFLA_STATS64 = 3, 23
 _STATS = struct.Struct("=8Q")
 _TCA_KIND, _TCA_STATS2, _TCA_STATS_QUEUE = 1, 7, 3
 _QUEUE = struct.Struct("=5I")
-_SHAPERS = ("netem", "tbf")
+_SHAPERS, _CLSACT = ("netem", "tbf"), "clsact"
 _GETROUTE = 26
 _RTA_DST, _RTA_OIF, _RTA_MULTIPATH, _RTA_TABLE = 1, 4, 9, 15
 _RTA_ENCAP_TYPE, _RTA_ENCAP = 21, 22
@@ -97,15 +97,13 @@ class Kernel:
         for index, (up, numbers) in raw.items():
             received, sent, _, _, _, _, missed, dropped = numbers
             shapers, lost = queues.get(index, ((), 0))
-            by_program = loss.dropped(self._netlink, index)
-            if by_program is not None:
-                shapers, lost = (*shapers, loss.NAME), lost + by_program
             ports[names[index]] = Port(up, received, sent, missed + dropped + lost, shapers)
         return ports, self._routes(names)
 
     def _queues(self) -> dict[int, tuple[tuple[str, ...], int]]:
-        """The shapers of each interface, and the packets dropped by its queueing disciplines."""
+        """The shapers of each interface, and the packets dropped by them and its queueing disciplines."""
         found: dict[int, tuple[tuple[str, ...], int]] = {}
+        filtered: list[int] = []
         for content in self._netlink.dump(netlink.GETQDISC, _QDISC.pack(0, 0, 0, 0, 0)):
             _family, index, _handle, _parent, _info = _QDISC.unpack_from(content)
             values = attributes(content[_QDISC.size :])
@@ -116,6 +114,13 @@ class Kernel:
             if kind in _SHAPERS:
                 # A parent's counter includes the drops of its child.
                 found[index] = (*shapers, kind), max(lost, drops)
+            elif kind == _CLSACT:
+                filtered.append(index)
+        for index in filtered:
+            by_program = loss.dropped(self._netlink, index)
+            if by_program is not None:
+                shapers, lost = found.get(index, ((), 0))
+                found[index] = (*shapers, loss.NAME), lost + by_program
         return found
 
     def _routes(self, names: Mapping[int, str]) -> Routes:

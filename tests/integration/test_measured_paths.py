@@ -69,23 +69,29 @@ def config(*paths: str, intents: str = "", more: str = PROBED) -> str:
 
 
 @contextmanager
-def slow(lab: Lab, sids: list[str]) -> Iterator[None]:
-    """The path's queue is kept full: its packets wait for tens of milliseconds, and few are lost."""
-    link, port = LINKS[tuple(sids)], FILLED[tuple(sids)]
-    done = impair(lab, link, bandwidth=RATE)
+def impaired(lab: Lab, sids: list[str], bandwidth: int, loss: float | None = None) -> Iterator[None]:
+    """The link that only this path uses."""
+    link = LINKS[tuple(sids)]
+    done = impair(lab, link, bandwidth=bandwidth, loss=loss)
     try:
         if any("no tbf" in one for one in done):
             pytest.skip("this kernel has no tbf (CONFIG_NET_SCH_TBF)")
-        with Endpoint(lab, "host-b", socket.SOCK_DGRAM, port).socket:
-            words = [sys.executable, "-c", SENDER, B, str(port), str(RATE)]
-            sending = lab.start("host-a", "sending", words)
-            try:
-                yield
-            finally:
-                sending.signal(signal.SIGKILL)
-                sending.wait()
+        yield
     finally:
         heal(lab, link)
+
+
+@contextmanager
+def slow(lab: Lab, sids: list[str]) -> Iterator[None]:
+    """The path's queue is kept full: its packets wait for tens of milliseconds, and few are lost."""
+    port = FILLED[tuple(sids)]
+    with impaired(lab, sids, RATE), Endpoint(lab, "host-b", socket.SOCK_DGRAM, port).socket:
+        sending = lab.start("host-a", "sending", [sys.executable, "-c", SENDER, B, str(port), str(RATE)])
+        try:
+            yield
+        finally:
+            sending.signal(signal.SIGKILL)
+            sending.wait()
 
 
 class Watched:
@@ -252,19 +258,6 @@ def test_connections_show_figures_of_their_paths(lab: Lab, agents: Agents) -> No
     assert lower["retransmitted_segments"] == 0
     told_text = lab.execute("host-a", [*HAWKWING, "paths", B, str(PORT)]).stdout
     assert "segments retransmitted" in told_text
-
-
-@contextmanager
-def impaired(lab: Lab, sids: list[str], **metrics: float) -> Iterator[None]:
-    """The link that only this path uses."""
-    link = LINKS[tuple(sids)]
-    done = impair(lab, link, **metrics)  # type: ignore[arg-type]
-    try:
-        if any("no tbf" in one for one in done):
-            pytest.skip("this kernel has no tbf (CONFIG_NET_SCH_TBF)")
-        yield
-    finally:
-        heal(lab, link)
 
 
 def chosen(lab: Lab) -> list[str]:

@@ -194,15 +194,8 @@ def told(lab: Lab, *command: str) -> str:
     return lab.execute("host-a", [*HAWKWING, *command]).stdout
 
 
-def test_flows_leave_a_dead_path_within_three_probes(
-    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
-) -> None:
-    """UDP, which nothing else would move; and back once the path answers again."""
-    if on_vpp(lab):
-        pytest.skip("VPP's routers have no black holes here")
-    udp("host-b", PORT)
-    agents.client(config(path(UPPER, preference=200, name="upper"), path(LOWER, name="lower"), more=PROBED))
-    sender = udp("host-a").socket
+def until_sent(capture: Capture, sender: socket.socket) -> Callable[[list[str]], None]:
+    """Waits until a datagram of this sender has a segment list."""
 
     def until(sids: list[str]) -> None:
         def moved() -> bool:
@@ -212,6 +205,18 @@ def test_flows_leave_a_dead_path_within_three_probes(
 
         wait_until(moved, 10, f"packets to be sent over {sids}")
 
+    return until
+
+
+def test_flows_leave_a_dead_path_within_three_probes(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    """UDP, which nothing else would move; and back once the path answers again."""
+    if on_vpp(lab):
+        pytest.skip("VPP's routers have no black holes here")
+    udp("host-b", PORT)
+    agents.client(config(path(UPPER, preference=200, name="upper"), path(LOWER, name="lower"), more=PROBED))
+    until = until_sent(capture, udp("host-a").socket)
     until(UPPER)
     assert told(lab, "explain", B, str(PORT)).count("(100 %)") == 1
     status = told(lab, "status")

@@ -1,7 +1,6 @@
 """STAMP probes (RFC 8762) on the wire: for networks whose routers drop packets with the host's own source."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from scapy.contrib.stamp import STAMPSessionReflectorTestUnauthenticated as Answ
 from scapy.contrib.stamp import STAMPSessionSenderTestUnauthenticated as Request
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
+from scapy.packet import Packet
 
 from lab.network import Lab
 from lab.wait import wait_until
@@ -18,7 +18,7 @@ from lab.wire import Capture, Filter, udp_port
 
 from .conftest import HAWKWING, Agents, Endpoint, on_vpp
 from .onwire import LOWER_WAY, LOWER_WAY_BACK, R4, UPPER_WAY, UPPER_WAY_BACK, A, B
-from .test_several_paths import LOWER, PORT, UPPER, black_hole, config, lists_sent, path, told
+from .test_several_paths import LOWER, PORT, UPPER, black_hole, config, path, told, until_sent
 
 STAMP = 862
 PATHS = path(UPPER, preference=200, name="upper"), path(LOWER, name="lower")
@@ -56,11 +56,11 @@ def healths(lab: Lab) -> dict[str, dict[str, object]]:
     return {one["name"]: one["health"] for one in (*binding["active"], *binding["standby"])}
 
 
-def test_probes_that_return_by_themselves_fail_here(guarded: Lab, agents: Agents) -> None:
+def test_probes_that_return_by_themselves_fail_here(guarded: Lab, agents: Agents, capture: Capture) -> None:
     """The control: why a reflector is needed."""
     agents.server("host-b")
     agents.client(config(*PATHS, more=LOOPBACK))
-    time.sleep(1)
+    wait_until(lambda: capture.count(Filter(17, link="host-a-site-a")) > 50, 10, "probes")
     assert {one["probes_received"] for one in healths(guarded).values()} == {0}
 
 
@@ -98,8 +98,9 @@ def test_requests_and_answers_take_the_path(
         assert [tlv.type for tlv in answer.tlv_objects] == [1]
 
 
-def lists_of(packet: object) -> list[str]:
-    return list(packet[IPv6ExtHdrSegmentRouting].addresses[:0:-1])  # type: ignore[index]
+def lists_of(packet: Packet) -> list[str]:
+    """The segment list as it was put in."""
+    return list(packet[IPv6ExtHdrSegmentRouting].addresses[:0:-1])
 
 
 def test_flows_leave_a_dead_path(
@@ -108,16 +109,7 @@ def test_flows_leave_a_dead_path(
     udp("host-b", PORT)
     reflect(agents, tmp_path)
     agents.client(config(*PATHS, more=STAMPED))
-    sender = udp("host-a").socket
-
-    def until(sids: list[str]) -> None:
-        def moved() -> bool:
-            capture.forget()
-            sender.sendto(b"hello", (B, PORT))
-            return list(lists_sent(capture, UDP).values()) == [sids]
-
-        wait_until(moved, 20, f"packets to be sent over {sids}")
-
+    until = until_sent(capture, udp("host-a").socket)
     until(UPPER)
     with black_hole(guarded, "vpp4", R4):
         until(LOWER)
@@ -149,7 +141,7 @@ def test_a_missing_reflector_is_said(guarded: Lab, agents: Agents, tmp_path: Pat
 
 
 def test_only_the_domain_gets_answers(guarded: Lab, agents: Agents, tmp_path: Path) -> None:
-    """With an SR domain that has the routers' SIDs but not host-a, nothing is believed."""
+    """With an SR domain that has the routers' SIDs but not host-a, no probe is trusted."""
     reflect(agents, tmp_path, f"sr_domain: [fcbb:bb00::/32, {B}/128]\n")
     agents.client(config(*PATHS, more=STAMPED))
     wait_until(

@@ -707,31 +707,3 @@ def test_words_for_true_and_false_in_quotes(tmp_path: Path, written: str, meant:
         check_config(file)
     said = f'{file}:2: hawkeye.enabled: "{written}" is text, write {meant} without quotes'
     assert said in caught.value.problems
-
-
-@pytest.mark.parametrize(
-    ("place", "word", "key"),
-    [
-        ("{}", "controller", "hawkeye"),
-        ("{}", "source_address", "client_ipv6_address"),
-        ("hawkeye: {{{}}}", "host", "address"),
-        ("hawkeye: {{tls: {{{}}}}}", "ca_cert", "ca"),
-        ("hawkeye: {{tls: {{{}}}}}", "cert", "certificate"),
-        ("hawkeye: {{tls: {{{}}}}}", "private_key", "key"),
-        *(("services: {{web: {{{}}}}}", word, "ipv6_addresses") for word in ("address", "addresses")),
-        *(
-            ("services: {{web: {{{}}}}}", word, "domain_name")
-            for word in ("domain", "fqdn", "host", "hostname", "name")
-        ),
-        ("services: {{web: {{applications: [{{{}}}]}}}}", "ports", "port"),
-        ("services: {{web: {{applications: [{{{}}}]}}}}", "segments", "sid"),
-        ("services: {{web: {{applications: [{{intents: [{{{}}}]}}]}}}}", "type", "intent"),
-        ("services: {{web: {{applications: [{{intents: [{{{}}}]}}]}}}}", "name", "intent"),
-        ("services: {{web: {{applications: [{{intents: [{{{}}}]}}]}}}}", "min", "min_value"),
-        ("services: {{web: {{applications: [{{intents: [{{{}}}]}}]}}}}", "max", "max_value"),
-        ("services: {{web: {{applications: [{{intents: [{{{}}}]}}]}}}}", "algo", "flex_algo_number"),
-    ],
-)
-def test_other_words_for_keys(file: Path, place: str, word: str, key: str) -> None:
-    said = said_of(file, place.format(f"{word}: x"))
-    assert any(f"{word}: is not a known key, did you mean {key}?" in one for one in said), said

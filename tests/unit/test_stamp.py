@@ -99,6 +99,12 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+async def has_seen(reflector: Reflector, packets: int) -> None:
+    """Until it has answered or refused so many; who waits sets the limit."""
+    while reflector.answered + reflector.refused < packets:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
 def asked(domain: list[IPv6Network] | None, *packets: bytes) -> tuple[list[bytes], Reflector]:
     """The answers to packets from ::1, and to a last one that is always answered."""
 
@@ -106,7 +112,6 @@ def asked(domain: list[IPv6Network] | None, *packets: bytes) -> tuple[list[bytes
         allowed = [domain]
         reflector = Reflector(free_port(), lambda: allowed[0])
         running = asyncio.create_task(reflector.run())
-        await asyncio.sleep(0)
         answers: list[bytes] = []
         loop = asyncio.get_running_loop()
         with closing(reflector), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as made:
@@ -114,8 +119,7 @@ def asked(domain: list[IPv6Network] | None, *packets: bytes) -> tuple[list[bytes
             made.connect(("::1", reflector.port))
             for packet in packets:
                 made.send(packet)
-            for _ in range(20):
-                await asyncio.sleep(0)
+            await has_seen(reflector, len(packets))
             counted = reflector.status()
             allowed[0] = None
             made.send(LAST)
@@ -159,14 +163,12 @@ def test_reflectors_do_not_answer_each_other() -> None:
     async def scene() -> None:
         reflector = Reflector(free_port(), lambda: None)
         running = asyncio.create_task(reflector.run())
-        await asyncio.sleep(0)
         with closing(reflector):
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as made:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 made.bind(("::1", stamp.PORT))
                 made.sendto(LAST, ("::1", reflector.port))
-            for _ in range(20):
-                await asyncio.sleep(0)
+            await has_seen(reflector, 1)
             assert (reflector.answered, reflector.refused) == (0, 1)
         running.cancel()
 
