@@ -162,7 +162,8 @@ def test_a_click_makes_a_link_lossy_and_flows_leave_its_path(
         assert left["sids"] == here["sids"] and left["health"]["loss_percent"] > 1
         card = page.locator(".cards li").first
         assert "100 % of the flows" in card.inner_text() and "Standby" in card.inner_text()
-        assert "measured loss of" in card.inner_text()
+        # Only while enough probes return on the lossy path is there something to compare.
+        wait_until(lambda: "measured loss of" in card.inner_text(), 60, "the reason of the choice")
         dropped = page.locator(f"#link-{links[1]} td[data-label=dropped]")
         wait_until(lambda: int(dropped.inner_text().split()[0]) > 0, 10, "lost packets to be shown")
         assert "on the wire" in dropped.inner_text()
