@@ -40,6 +40,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #ifdef HW_CLIENT
 #include "route_cache.h"
 #include "health.h"
+#include "send_probes.h"
 #include "select.h"
 #include "traffic.h"
 #include "names.h"
@@ -68,6 +69,13 @@ int ingress_ethernet(struct __sk_buff *skb)
 int sweep(struct __sk_buff *skb)
 {
 	return sweep_flows(skb);
+}
+#endif
+
+#ifdef HW_CLIENT
+int send_probes(struct __sk_buff *skb)
+{
+	return send_ready_probes(skb);
 }
 #endif
 

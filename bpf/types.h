@@ -19,6 +19,9 @@
 #define HW_PROBE_TAG 0x4857
 #define HW_GOOD_PROBES 5
 #define HW_MOST_GOOD_PROBES 320
+#define HW_READY_PROBES 256
+#define HW_MAX_READY_PROBE 592
+#define HW_PROBES_AT_ONCE 64
 #define HW_MAX_EXTENSIONS 6
 #define HW_MAX_HOP_BY_HOP 64
 #define HW_MAX_PREFIXES 8
@@ -156,6 +159,32 @@ struct stamp_reply {
 	__u8 sender[20];		/* sequence, time, error estimate and hop limit of the packet it answers */
 	__u8 tlv[4];			/* flags, type, length */
 	struct probe probe;
+};
+
+/*
+ * A probe that only lacks times, number and checksum (bpf/send_probes.h). `bytes` is a frame behind two unused bytes,
+ * so that the IPv6 header is aligned to 8; offsets are those of `bytes`.
+ */
+struct ready_probe {
+	__u32 link;			/* the interface that it leaves by; 0: it is sent by a socket */
+	__u32 length;			/* of the frame */
+	__u32 first;			/* the round with the number 0 */
+	__u32 sum;			/* of the datagram with its pseudo-header, where what is lacking counts as 0 */
+	__u32 time_at;
+	__u32 number_at;		/* of a STAMP packet's number, with its time behind; 0: it is none */
+	__u32 checksum_at;
+	__u32 zero;
+	__u8 bytes[592];
+};
+
+/* What the program `send_probes` is asked, behind an Ethernet header. */
+struct probe_request {
+	__u32 index;			/* of the first one in `ready_probes` */
+	__u32 count;			/* at most HW_PROBES_AT_ONCE */
+	__u32 round;
+	__u32 every;			/* one of so many is left out, by its index modulo this; 0: none */
+	__u32 turn;
+	__u32 time[2];			/* NTP; wire order */
 };
 
 /*

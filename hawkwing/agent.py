@@ -99,7 +99,7 @@ class Agent:
         started = kept = False
         try:
             if role == "client":
-                self._client = Client(plane, first, self._tasks, keeper.first_name, self._next_hops.reaches)
+                self._client = Client(plane, first, self._tasks, keeper.first_name, self._next_hops)
                 self._client.begin(self._plan)
             ending.check()
             with ending.shielded():

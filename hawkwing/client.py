@@ -31,6 +31,7 @@ from hawkwing.tasks import SLICE, Supervisor, collected, in_thread
 
 if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream
+    from hawkwing.next_hops import NextHops
     from hawkwing.path_probes import PathProber
     from hawkwing.resolver import Follower
 
@@ -74,14 +75,11 @@ class Client:
         interface: str,
         tasks: Supervisor,
         name_now: Callable[[], str] | None = None,
-        reaches: Callable[[IPv6Address], bool] = lambda _segment: True,
+        next_hops: NextHops | None = None,
     ) -> None:
-        """`interface` is the first interface's name at the start, `name_now` returns its current name.
-
-        `reaches` returns whether there is a route to a segment.
-        """
+        """`interface` is the first interface's name at the start, `name_now` returns its current name."""
         self.steering = Steering(plane)
-        self._reaches = reaches
+        self._next_hops = next_hops
         self._prober: PathProber | None = None
         self._probing: asyncio.Task[None] | None = None
         self._interval: int | None = None
@@ -209,8 +207,9 @@ class Client:
     async def _follow_reachability(self) -> None:
         """Uses the paths that have a route to their first SID now."""
         if self._plan is not None and self._plan.needs.selections:
-            known = cache(self._reaches)
-            self.steering.reachable = lambda sids: known(sids[0])
+            if self._next_hops is not None:
+                known = cache(self._next_hops.reaches)
+                self.steering.reachable = lambda sids: known(sids[0])
             await self._in_steps(self.steering.following_reachability())
 
     def _follow_probes(self) -> None:
@@ -226,7 +225,9 @@ class Client:
         if interval is not None:
             from hawkwing.path_probes import PathProber
 
-            self._prober = prober = PathProber(self._plane, self.steering, self._sources.of, port)
+            self._prober = prober = PathProber(
+                self._plane, self.steering, self._sources.of, port, self._next_hops
+            )
             self.steering.why_not_probed = prober.why_not
             self._probing = self._tasks.keep("probes along paths", lambda: prober.run(interval))
 

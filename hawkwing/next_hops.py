@@ -54,6 +54,8 @@ class NextHops:
         self._rerouted = rerouted
         self._table = table
         self._kernel = Routes()
+        #: Increases when `of` may have other answers than before.
+        self.changes = 0
         self._known: dict[IPv6Address, _Found] = {}
         self._neighbours: dict[Neighbour, _Found] = {}
         self._links = ethernet_links(links())
@@ -153,6 +155,7 @@ class NextHops:
                 return
         # The kernel may select another router while this one is unreachable.
         found.outdated = True
+        self.changes += 1
         del self._neighbours[neighbour]
         self._changed.set()
 
@@ -202,6 +205,7 @@ class NextHops:
 
     def _forget(self) -> None:
         self._links = ethernet_links(self._links_now())
+        self.changes += 1
         self._known.clear()
         self._neighbours.clear()
         self._sought.clear()

@@ -14,92 +14,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from ipaddress import IPv6Address
-from typing import NamedTuple
 
 from hawkwing import stamp
 from hawkwing.csid import unpack
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.errors import HawkwingError
+from hawkwing.probe_sending import KnownNextHops, ProbedPath, Rounds, Target
 from hawkwing.probing import lists
 from hawkwing.sids import SidList, ready_srh
 from hawkwing.steering import Steering
 
 log = logging.getLogger("hawkwing")
 SILENT_INTERVALS = 3
-_IPV6_RTHDR = 57
 _PAYLOAD = struct.Struct("=QQII")
-_WHEN, _WHEN_AT = struct.Struct("=Q"), 8
-"""The time in a payload, and its offset."""
+_WHEN_AT = 8
+"""Offset of the time in a payload."""
+_BY_SOCKET = 4000
+"""Milliseconds between two probes of a path that its socket sends: less than a neighbour is valid for."""
 _PAUSE = 1.5
 """Intervals without a sent probe that count as a pause."""
 _LOOK = 1.0
 """Seconds between look-ups of source addresses."""
-
-
-class _Target(NamedTuple):
-    """A STAMP reflector."""
-
-    address: IPv6Address
-    port: int
-
-
-class _Probed:
-    """A probed path. Each has its own socket, because the SRH is a socket option."""
-
-    def __init__(self, slot: int, source: IPv6Address, target: _Target | None) -> None:
-        self.slot = slot
-        self.source = source
-        self.target = target
-        self.sent = 0
-        self.payload = bytearray()
-        #: Where the probe's own time is in the payload.
-        self.when_at = 0
-        self.socket: socket.socket
-
-    def open(self, srh: bytes, payload: bytes, when_at: int) -> None:
-        """Opens the socket; OSError if the kernel refuses it."""
-        self.payload, self.when_at = bytearray(payload), when_at
-        self.socket = made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        try:
-            made.setblocking(False)
-            # The ingress program takes returning probes, so nothing is read from this socket.
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
-            made.bind((str(self.source), 0))
-            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RTHDR, srh)
-            # Connected: no address has to be read for each probe.
-            target = self.target
-            made.connect(made.getsockname()[:2] if target is None else (str(target.address), target.port))
-        except OSError:
-            made.close()
-            raise
-
-
-def send_all(probed: Iterable[_Probed]) -> list[_Probed]:
-    """Sends a probe along each path; one that the kernel refuses is lost. Returns those without a reflector.
-
-    This is most of what the agent costs with many paths and short intervals.
-    """
-    write, now = _WHEN.pack_into, time.monotonic_ns
-    missing = []
-    for one in probed:
-        if one.target is not None:
-            stamp.renew(one.payload, one.sent, time.time_ns())
-        write(one.payload, one.when_at, now())
-        try:
-            one.socket.send(one.payload)
-        except ConnectionRefusedError:
-            missing.append(one)
-        except OSError:
-            pass
-        one.sent += 1
-    return missing
 
 
 class PathProber:
@@ -111,19 +52,24 @@ class PathProber:
         steering: Steering,
         source_of: Callable[[IPv6Address], IPv6Address | None],
         stamp_port: int | None = None,
+        next_hops: KnownNextHops | None = None,
     ) -> None:
-        """`stamp_port`: the port of reflectors at the destinations; None: probes return by themselves."""
+        """`stamp_port`: the port of reflectors at the destinations; None: probes return by themselves.
+
+        Without `next_hops` all probes are sent by sockets.
+        """
         self._plane = plane
         self._steering = steering
         self._source_of = source_of
         self._stamp_port = stamp_port
         self._session = secrets.randbelow(65535) + 1
         self._key = secrets.randbits(64)
-        self._probed: dict[tuple[SidList, int], _Probed] = {}
+        self._probed: dict[tuple[SidList, int], ProbedPath] = {}
         self._left_out: dict[tuple[SidList, int], str] = {}
         self._seen = -1
         self._looked = 0.0
         self._since = self._beat = 0
+        self._rounds = Rounds(plane.probe_sender() if next_hops is not None else None, next_hops)
 
     def look_again(self) -> None:
         """Looks up source addresses at the next interval, because addresses or routes have changed."""
@@ -132,7 +78,7 @@ class PathProber:
     @property
     def sent(self) -> dict[int, int]:
         """The number of probes sent along each path, by slot."""
-        return {one.slot: one.sent for one in self._probed.values()}
+        return {one.slot: self._rounds.number - one.first for one in self._probed.values()}
 
     def why_not(self, sids: SidList) -> str:
         """Why a list, as in packets, is not probed; empty if it is."""
@@ -140,24 +86,38 @@ class PathProber:
 
     async def run(self, interval: int) -> None:
         """Sends probes at this interval (milliseconds) until cancelled; then no path counts as dead."""
-        seconds = interval / 1000
-        silence = SILENT_INTERVALS * interval * 1_000_000
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        failed: asyncio.Future[None] = loop.create_future()
+        following = loop.call_soon(lambda: None)
+
+        def send(due: float) -> None:
+            """Without a task that is woken for each round, which takes as long as the rest in Python."""
+            nonlocal following
+            try:
+                self._send(interval)
+            except Exception as error:
+                failed.set_exception(error)
+                return
+            due = max(due + interval / 1000, loop.time())
+            following = loop.call_at(due, send, due)
+
         try:
-            while True:
-                self._follow()
-                now = time.monotonic_ns()
-                if now - self._beat > _PAUSE * interval * 1_000_000:
-                    self._since = now
-                self._beat = now
-                self._plane.set_prober(self._key, now, self._since, silence if self._probed else 0)
-                for missing in send_all(self._probed.values()):
-                    self._without_reflector(missing)
-                due = max(due + seconds, loop.time())
-                await asyncio.sleep(due - loop.time())
+            send(loop.time())
+            await failed
         finally:
+            following.cancel()
             self.close()
+
+    def _send(self, interval: int) -> None:
+        self._follow()
+        now = time.monotonic_ns()
+        if now - self._beat > _PAUSE * interval * 1_000_000:
+            self._since = now
+        self._beat = now
+        silence = SILENT_INTERVALS * interval * 1_000_000
+        self._plane.set_prober(self._key, now, self._since, silence if self._probed else 0)
+        for missing in self._rounds.send(max(1, _BY_SOCKET // interval)):
+            self._without_reflector(missing)
 
     def close(self) -> None:
         """Closes all sockets."""
@@ -166,12 +126,15 @@ class PathProber:
         for one in self._probed.values():
             one.socket.close()
         self._probed.clear()
+        self._rounds.arrange(())
         self._left_out.clear()
         self._seen = -1
 
     def _follow(self) -> None:
         """Paths that are new, or have another source address or reflector now."""
         if self._seen == self._steering.selection_changes and time.monotonic() - self._looked < _LOOK:
+            if self._rounds.is_outdated:
+                self._rounds.arrange(self._probed.values())
             return
         self._seen, self._looked = self._steering.selection_changes, time.monotonic()
         self._plane.set_stamp_port(self._stamp_port or 0)
@@ -197,21 +160,22 @@ class PathProber:
             else:
                 if self._left_out.pop(path, None) is not None:
                     self._plane.set_probed(path[1], True)
+        self._rounds.arrange(self._probed.values())
 
-    def _kept_target(self, known: _Probed | None) -> _Target | None:
+    def _kept_target(self, known: ProbedPath | None) -> Target | None:
         """The reflector of a path, as long as it is a destination."""
         target = known.target if known is not None else None
         return target if target is not None and self._steering.knows(target.address) else None
 
-    def _targets(self) -> dict[SidList, _Target]:
+    def _targets(self) -> dict[SidList, Target]:
         """The reflector for each list; empty if probes return by themselves. Slow with many addresses."""
         if self._stamp_port is None:
             return {}
         port = self._stamp_port
-        return {sids: _Target(address, port) for sids, address in self._steering.list_destinations().items()}
+        return {sids: Target(address, port) for sids, address in self._steering.list_destinations().items()}
 
-    def _opened(self, sids: SidList, slot: int, source: IPv6Address, target: _Target | None) -> _Probed:
-        made = _Probed(slot, source, target)
+    def _opened(self, sids: SidList, slot: int, source: IPv6Address, target: Target | None) -> ProbedPath:
+        made = ProbedPath(slot, source, target, self._rounds.number)
         payload = _PAYLOAD.pack(self._key, 0, slot, 0)
         if target is not None:
             payload = stamp.request(0, time.time_ns(), self._session, stamp.padding(payload))
@@ -225,7 +189,7 @@ class PathProber:
         made.open(bytes(srh), payload, _WHEN_AT)
         return made
 
-    def _without_reflector(self, one: _Probed) -> None:
+    def _without_reflector(self, one: ProbedPath) -> None:
         """The destination has answered that nobody listens there: this tells nothing about the path."""
         path = next((path for path, probed in self._probed.items() if probed is one), None)
         if path is not None and one.target is not None:

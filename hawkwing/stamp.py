@@ -49,6 +49,11 @@ def renew(packet: bytearray, number: int, nanoseconds: int) -> None:
     _NUMBER_AND_TIME.pack_into(packet, 0, number % 2**32, timestamp(nanoseconds))
 
 
+def without_number(packet: bytes) -> bytes:
+    """The packet with zeros for number and time."""
+    return bytes(_NUMBER_AND_TIME.size) + packet[_NUMBER_AND_TIME.size :]
+
+
 def reflected(packet: bytes, received: int, hop_limit: int, now: int | None = None) -> bytes | None:
     """A Session-Reflector's answer (stateless mode); None if the packet is too short.
 

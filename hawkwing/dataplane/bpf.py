@@ -26,11 +26,16 @@ PERCPU_TYPES = frozenset({5, 6, 10, 21})
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _bpf(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
+@lru_cache(maxsize=1)
+def _number() -> int:
     number = _NUMBERS.get(platform.machine())
     if number is None:
         raise OSError(38, f"bpf(2) is not known for {platform.machine()}")
-    result = int(_libc.syscall(number, command, attributes, len(attributes)))
+    return number
+
+
+def _bpf(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
+    result = int(_libc.syscall(_number(), command, attributes, len(attributes)))
     if result < 0:
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno))
@@ -277,3 +282,19 @@ def test_run(fd: int, packet: bytes, context: bytes = b"", repeat: int = 1) -> R
     _bpf(_PROG_TEST_RUN, attributes)
     _fd, verdict, _in, size, _d, _o, _repeat, duration = struct.unpack_from("=IIIIQQII", attributes)
     return RunResult(ctypes.c_int32(verdict).value, data_out.raw[:size], duration)
+
+
+class Runner:
+    """Runs a program often, on a packet of its own that is changed in place."""
+
+    def __init__(self, fd: int, length: int) -> None:
+        self.packet = _buffer(bytes(length))
+        address = ctypes.addressof(self.packet)
+        self._attributes = _buffer(struct.pack("=IIIIQQII32x", fd, 0, length, 0, address, 0, 1, 0))
+
+    def run(self) -> int:
+        """The program's return value, unsigned."""
+        # The kernel writes the packet's length here, and takes it for a limit of the next one.
+        struct.pack_into("=I", self._attributes, 12, 0)
+        _bpf(_PROG_TEST_RUN, self._attributes)
+        return int(struct.unpack_from("=I", self._attributes, 4)[0])

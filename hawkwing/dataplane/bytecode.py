@@ -25,6 +25,9 @@ ROLES = ("client", "server")
 PROGRAMS = ("egress_ethernet", "ingress_ethernet", "egress_raw", "ingress_raw", "ingress_xdp")
 SWEEP = "sweep"
 """A server's program that is not attached: the agent runs it to remove old flows."""
+SEND_PROBES = "send_probes"
+"""A client's program that is not attached: the agent runs it to send probes."""
+UNATTACHED = frozenset({SWEEP, SEND_PROBES})
 
 _LOAD_64 = 0x18
 _PSEUDO_MAP_FD = 1
@@ -46,7 +49,7 @@ class Bytecode:
 
 def programs_of(role: str) -> tuple[str, ...]:
     """All programs of a role."""
-    return (*PROGRAMS, SWEEP) if role == "server" else PROGRAMS
+    return (*PROGRAMS, SWEEP if role == "server" else SEND_PROBES)
 
 
 def wanted(role: str, raw_links: bool, xdp: bool) -> tuple[str, ...]:
@@ -55,7 +58,7 @@ def wanted(role: str, raw_links: bool, xdp: bool) -> tuple[str, ...]:
         name
         for name in programs_of(role)
         if name.endswith("_ethernet")
-        or name == SWEEP
+        or name in UNATTACHED
         or (raw_links and name.endswith("_raw"))
         or (xdp and name.endswith("_xdp"))
     )

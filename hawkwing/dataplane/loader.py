@@ -23,7 +23,9 @@ from hawkwing.errors import DataplaneError
 from hawkwing.room import Room
 
 log = logging.getLogger("hawkwing")
-_CACHES = frozenset({"cached_flows", "connections", "flow_changes", "scratches"})
+_CACHES = frozenset(
+    {"cached_flows", "connections", "flow_changes", "ready_probes", "scratches", "unsent_probes"}
+)
 """Maps that are always created again: a version may change their layout and meaning."""
 
 

@@ -17,7 +17,7 @@ ETH_P_ALL = 0x0003
 _CLSACT, _CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
 _KIND, _OPTIONS, _CHAIN, _INGRESS_BLOCK, _EGRESS_BLOCK = 1, 2, 11, 13, 14
 _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID, _BPF_DIRECT_ACTION = 6, 7, 8, 11, 1
-_IFNAME, _STATS, _XDP, _PROP_LIST, _ALT_NAME = 3, 23, 43, 52, 53
+_ADDRESS, _IFNAME, _STATS, _XDP, _PROP_LIST, _ALT_NAME = 1, 3, 23, 43, 52, 53
 _XDP_FD, _XDP_FLAGS, _XDP_ID, _XDP_GENERIC_ID, _XDP_EXPECTED = 1, 3, 4, 6, 8
 XDP_NEW, XDP_GENERIC, XDP_DRIVER, XDP_REPLACE = 1, 2, 4, 16
 _LOWER, _MASTER, _LINK_INFO, _LINK_NAMESPACE, _INFO_KIND, _INFO_DATA = 5, 10, 18, 37, 1, 2
@@ -46,6 +46,7 @@ class Link:
     #: As in `ip link add ... type KIND`, empty for hardware; and whether a GRE tunnel has one other end.
     kind: str = ""
     has_remote: bool = True
+    link_layer: bytes = b""
 
 
 class Qdisc(NamedTuple):
@@ -119,6 +120,7 @@ def read_link(message: bytes) -> Link:
         number_of(found.get(_MASTER, b"")),
         made_as,
         made_as not in _GRE or any(attributes(info.get(_INFO_DATA, b"")).get(_GRE_REMOTE, b"")),
+        found.get(_ADDRESS, b""),
     )
 
 

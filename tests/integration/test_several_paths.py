@@ -252,6 +252,37 @@ def test_probes_end_at_the_sender(lab: Lab, agents: Agents, capture: Capture, tm
     assert "ICMPv6" not in str([str(packet) for packet in seen])
 
 
+def sent_by_sockets(lab: Lab) -> int:
+    """UDP datagrams that sockets of host-a have sent."""
+    counted = lab.execute("host-a", ["cat", "/proc/net/snmp6"]).stdout
+    return int(counted.split("Udp6OutDatagrams")[1].split()[0])
+
+
+def test_the_data_plane_sends_the_probes_that_sockets_would(
+    lab: Lab, agents: Agents, capture: Capture
+) -> None:
+    """A path's socket sends some of its probes: on the wire nobody can tell which."""
+    agents.client(config(path(UPPER), path(LOWER), more=PROBED))
+    wait_until(lambda: "round trip" in told(lab, "status"), 10, "the first probe")
+    wait_until(lambda: sent_by_sockets(lab) > 0, 10, "the first probe of a socket")
+    before = sent_by_sockets(lab)
+    capture.forget()
+    wait_until(lambda: sent_by_sockets(lab) >= before + 4, 30, "two probes of each socket")
+    seen = [one for one in capture.packets() if one.link == "host-a-site-a" and one.sender == "host-a"]
+    assert len(seen) > 10 * (sent_by_sockets(lab) - before), "most are none of the sockets"
+    kinds = set()
+    for packet in seen:
+        checksum = packet[UDP].chksum
+        del packet[UDP].chksum
+        again = IPv6(bytes(packet[IPv6]))
+        assert again[UDP].chksum == checksum
+        data = bytes(again[UDP].payload)
+        again[UDP].chksum = 0
+        again[UDP].remove_payload()
+        kinds.add((bytes(again), data[:8] + data[16:]))
+    assert len(kinds) == 2, "one packet for each path, but for time and checksum"
+
+
 def test_no_path_counts_as_dead_without_an_agent(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:

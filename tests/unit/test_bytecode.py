@@ -34,7 +34,7 @@ def shipped(request: pytest.FixtureRequest) -> Bytecode:
 
 
 def test_all_programs_are_shipped(shipped: Bytecode) -> None:
-    assert set(shipped.programs) in (set(PROGRAMS), {*PROGRAMS, "sweep"})
+    assert set(shipped.programs) in ({*PROGRAMS, "send_probes"}, {*PROGRAMS, "sweep"})
     assert bytecode.loads(bytecode.dumps(shipped)) == shipped
 
 
@@ -232,10 +232,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_what_is_needed_for_links_and_hooks() -> None:
     plain = ("egress_ethernet", "ingress_ethernet")
-    assert bytecode.wanted("client", False, False) == plain
+    assert bytecode.wanted("client", False, False) == (*plain, "send_probes")
     assert bytecode.wanted("server", False, False) == (*plain, "sweep")
-    assert bytecode.wanted("client", True, False) == (*plain, "egress_raw", "ingress_raw")
-    assert bytecode.wanted("client", False, True) == (*plain, "ingress_xdp")
+    assert bytecode.wanted("client", True, False) == (
+        *plain,
+        "egress_raw",
+        "ingress_raw",
+        "send_probes",
+    )
+    assert bytecode.wanted("client", False, True) == (*plain, "ingress_xdp", "send_probes")
 
 
 def test_errors_of_the_compiler_name_the_right_line() -> None:

@@ -14,6 +14,7 @@ from scapy.contrib.stamp import STAMPSessionSenderTestUnauthenticated
 from hawkwing.csid import Block
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.path_probes import PathProber
+from hawkwing.probe_sending import ProbedPath
 from hawkwing.sids import SidList
 from hawkwing.steering import Steering
 from lab.wait import PATIENCE
@@ -186,13 +187,11 @@ def test_stamp_packets_go_to_a_destination_of_the_path(monkeypatch: pytest.Monke
     made = PathProber(cast(DataPlane, plane), cast(Steering, paths), lambda _sid: LOOPBACK, 862)
     seen: list[tuple[IPv6Address, int, bytes, int]] = []
 
-    def send(probed: Any) -> list[Any]:
-        for one in probed:
-            assert one.target is not None
-            seen.append((one.target.address, one.target.port, bytes(one.payload), one.when_at))
-        return []
+    def send(one: ProbedPath, _number: int) -> None:
+        assert one.target is not None
+        seen.append((one.target.address, one.target.port, bytes(one.payload), one.when_at))
 
-    monkeypatch.setattr("hawkwing.path_probes.send_all", send)
+    monkeypatch.setattr(ProbedPath, "send", send)
 
     def moved() -> bool:
         made.look_again()
