@@ -140,7 +140,7 @@ static __always_inline int decide_too_big(struct __sk_buff *skb, __u32 l3, const
 	__u32 bytes = skb->len - l3, fragment_at = w->fragment_at, whole_udp;
 
 	whole_udp = !fragment_at && w->protocol == NEXT_UDP && w->offset == l3 + IPV6_HEADER;
-	if (!skb->gso_size && !w->hop_by_hop && bytes <= d->mtu && bytes <= HW_MAX_SPLIT &&
+	if (!p->encapsulates && !skb->gso_size && !w->hop_by_hop && bytes <= d->mtu && bytes <= HW_MAX_SPLIT &&
 	    (whole_udp || (fragment_at == l3 + IPV6_HEADER && w->protocol != NEXT_TCP)) &&
 	    /* Both fragments leave in this frame. */
 	    (!d->link || can_write_next_hop(skb, p)) &&
@@ -153,6 +153,10 @@ static __always_inline int decide_too_big(struct __sk_buff *skb, __u32 l3, const
 	}
 	return TELL;
 }
+
+#ifdef HW_CLIENT
+static __always_inline int decide_ipv4(struct __sk_buff *skb, __u32 l3, struct scratch *s);
+#endif
 
 /*
  * For packets of all kinds; what is found is in the scratch room. `s->walk` has been cleared, and `s->decision`.
@@ -172,6 +176,10 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l3, struct scratc
 	union stack_word option;
 
 	d->reason = HW_NOT_IPV6;
+#ifdef HW_CLIENT
+	if (unlikely(skb->protocol == bpf_htons(ETH_P_IP)))
+		return decide_ipv4(skb, l3, s);
+#endif
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
 		return PASS;
 	d->reason = HW_TRUNCATED;

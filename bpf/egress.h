@@ -145,11 +145,21 @@ static __always_inline int do_split(struct __sk_buff *skb, __u32 l3, struct poli
 	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
 
-/* in: IPv6(A, B) X   out: IPv6(B, A) ICMPv6(2, mtu - SRH; IPv6(A, B) X ..)   to the local stack */
+/* in: IPv6(A, B) X   out: IPv6(B, A) ICMPv6(2, mtu - SRH; IPv6(A, B) X ..)   to the local stack, or the same of IPv4 */
 static __always_inline int do_tell(struct __sk_buff *skb, __u32 l3, struct policy *p, struct scratch *s)
 {
 	__u32 bytes = skb->len;
 
+#ifdef HW_CLIENT
+	if (is_ipv4(skb)) {
+		if (icmp4_too_big(skb, l3, s->decision.mtu - p->srh_length, s)) {
+			count(HW_EGRESS, HW_TOO_BIG_SILENT, bytes);
+			return TC_ACT_SHOT;
+		}
+		count(HW_EGRESS, HW_TOO_BIG, bytes);
+		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+	}
+#endif
 	if (icmp6_quote(skb, l3, s) || icmp6_too_big(skb, l3, s->decision.mtu - p->srh_length, false, s)) {
 		count(HW_EGRESS, HW_TOO_BIG_SILENT, bytes);
 		return TC_ACT_SHOT;
@@ -165,7 +175,8 @@ static __always_inline int do_pass(__u32 reason, __u32 bytes, struct scratch *s)
 
 	*(volatile __u32 *)&s->redirected = 0;
 	if (again && (reason == HW_HAS_ROUTING_HEADER ||
-		      (reason == HW_NO_SERVICE && s->decision.next == NEXT_ROUTING)))
+		      (reason == HW_NO_SERVICE && (s->decision.next == NEXT_ROUTING || s->decision.next == NEXT_IPV6 ||
+						   s->decision.next == NEXT_IPV4))))
 		return TC_ACT_UNSPEC;
 	count(HW_EGRESS, reason, bytes);
 	return TC_ACT_UNSPEC;

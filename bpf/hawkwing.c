@@ -25,6 +25,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "lib/flows.h"
 #include "lib/tcp.h"
 #include "lib/icmp6.h"
+#include "lib/icmp4.h"
 #include "lib/split.h"
 #include "lib/dns.h"
 #include "counters.h"
@@ -47,6 +48,10 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #endif
 #include "quoted.h"
 #include "decide.h"
+#ifdef HW_CLIENT
+#include "ipv4.h"
+#include "restore.h"
+#endif
 #include "egress.h"
 #include "fast_ingress.h"
 #include "ingress.h"

@@ -204,6 +204,10 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 #endif
 
 	if (skb->protocol != bpf_htons(ETH_P_IPV6)) {
+#ifdef HW_CLIENT
+		if (skb->protocol == bpf_htons(ETH_P_IP))
+			clamp_incoming_ipv4(skb, l3, s);
+#endif
 		count(HW_INGRESS, HW_NOT_IPV6, bytes);
 		return TC_ACT_UNSPEC;
 	}
@@ -279,8 +283,13 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 #endif
 		}
 	} else if (next == NEXT_ICMPV6) {
-		int restored = icmp6_restore(skb, l3, s);
+		int restored = 0;
 
+#ifdef HW_CLIENT
+		restored = restore_encapsulated(skb, l3, s);
+#endif
+		if (!restored)
+			restored = icmp6_restore(skb, l3, s);
 		if (restored > 0)
 			count(HW_INGRESS, HW_ERROR_RESTORED, bytes);
 		if (restored < 0) {

@@ -112,11 +112,71 @@ static __always_inline int write_srh_behind_options(struct __sk_buff *skb, __u32
 	return 0;
 }
 
-/* in: IPv6(A, B) X   out: IPv6(A, S1) SRH(B, Sk .. S1; SL=k) X */
+#ifdef HW_CLIENT
+static __always_inline bool is_ipv4(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP);
+}
+
+/*
+ * in: IPv6(A, B) X            out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv6(A, B) X   one SID: no SRH
+ * in: IPv4(a, b) X            out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv4(a, b) X
+ * H.Encaps.Red of RFC 8986, section 5.2. As Linux does, the outer header has the traffic class, flow label and hop limit
+ * of an inner IPv6 header, and 0, 0 and the host's own hop limit, which is in the policy, around IPv4.
+ */
+static __always_inline int encapsulate(struct __sk_buff *skb, __u32 l3, struct policy *p, __u64 length, __u64 flags)
+{
+	bool inner_ipv4 = is_ipv4(skb);
+	struct ipv6_header *ip6 = packet_at(skb, l3, inner_ipv4 ? 20 : IPV6_HEADER);
+	__u16 payload, ethertype = bpf_htons(ETH_P_IPV6);
+	__u8 *srh, hop_limit = 0;
+	__u32 first = 0;
+
+	if (!ip6)
+		return -1;
+	if (inner_ipv4) {
+		payload = ((__u16 *)ip6)[1];
+	} else {
+		payload = ip6->payload_length;
+		first = ip6->version_class_label;
+		hop_limit = ip6->hop_limit;
+	}
+	/* 0 stands for more than 65,535 bytes. */
+	if (payload)
+		payload = bpf_htons(bpf_ntohs(payload) + length - (inner_ipv4 ? IPV6_HEADER : 0));
+	if (bpf_skb_adjust_room(skb, length, BPF_ADJ_ROOM_MAC, flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
+		return -1;
+	if (OUTSIDE(length, IPV6_HEADER, HW_SRH_MAX) || bpf_skb_store_bytes(skb, l3, p->srh, length, 0))
+		return -1;
+	if (inner_ipv4 && l3 && bpf_skb_store_bytes(skb, l3 - 2, &ethertype, 2, 0))
+		return -1;
+	ip6 = packet_at(skb, l3, IPV6_HEADER + 1);
+	if (!ip6)
+		return -1;
+	ip6->payload_length = payload;
+	if (!inner_ipv4) {
+		ip6->version_class_label = first;
+		ip6->hop_limit = hop_limit;
+		return 0;
+	}
+	srh = (void *)(ip6 + 1);
+	if (ip6->next_header == NEXT_ROUTING)
+		*srh = NEXT_IPV4;
+	else
+		ip6->next_header = NEXT_IPV4;
+	return 0;
+}
+#endif
+
+/* in: IPv6(A, B) X   out: IPv6(A, S1) SRH(B, Sk .. S1; SL=k) X   or encapsulated */
 static __always_inline int insert_srh(struct __sk_buff *skb, __u32 l3, struct policy *p, __u64 hop_by_hop, __u64 flags)
 {
 	__u64 length = p->srh_length;
 
+#ifdef HW_CLIENT
+	if (unlikely(p->encapsulates))
+		return encapsulate(skb, l3, p, length, flags);
+#endif
 	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX) ||
 	    bpf_skb_adjust_room(skb, length, BPF_ADJ_ROOM_NET, flags))
 		return -1;

@@ -7,7 +7,7 @@
  *   drop        not sent or not delivered
  */
 #define HW_REASONS(X) \
-	X(STEERED, ok, "SRH inserted") \
+	X(STEERED, ok, "SRH inserted, or packet encapsulated") \
 	X(SPLIT, ok, "SRH inserted into each of two fragments, because the packet did not fit the MTU") \
 	X(STRIPPED, ok, "SRH removed") \
 	X(PROBE, ok, "probe of a client that has come back to this host: its agent takes it") \

@@ -55,9 +55,11 @@ struct address {
 /*
  * A path, ready to be written behind an IPv6 header. In `srh` only the next
  * header and segment[0], which belong to the packet, are blank.
+ * Of a path that encapsulates, `srh` has the outer IPv6 header and, with more than one SID, the reduced SRH (RFC 8986,
+ * section 5.2); traffic class, flow label, payload length and hop limit belong to the packet.
  */
 struct policy {
-	__u32 srh_length;		/* bytes; 0: the slot is empty */
+	__u32 srh_length;		/* bytes that packets grow by; 0: the slot is empty */
 	__u32 source;			/* whose packet it was learned from, an index of `path_sources` and 1; 0: nobody's */
 	__u8 first_segment[16];
 	/*
@@ -67,7 +69,7 @@ struct policy {
 	 */
 	__u64 next_hop;
 	__u32 path_mtu;			/* bytes, if a router has said less than 1280 and the SRH; else 0 */
-	__u32 zero;
+	__u32 encapsulates;		/* 0: the SRH is inserted */
 	__u8 srh[264];
 };
 
@@ -297,7 +299,7 @@ struct settings {
 	__u32 dontfrag_in_socket;	/* it is in struct inet_sock */
 	__u32 csid_blocks;		/* how many of `csid` are in use */
 	__u32 stamp_port;		/* of STAMP reflectors that probes go to, in wire order; 0: none */
-	__u32 zero;
+	__u32 ipv4_services;		/* 1: there are some, and IPv4 is looked at */
 	struct prefix sr_domain[8];
 	struct csid_block csid[4];
 };

@@ -89,6 +89,7 @@ class Client:
         self._interface = interface
         self._tasks = tasks
         self._sources = Sources(name_now or (lambda: interface))
+        plane.outer_source = self._sources.of
         self._saver = handover.Saver(self.steering, interface, tasks)
         self._plan: Plan | None = None
         self._stream: ControllerStream | None = None
@@ -104,6 +105,7 @@ class Client:
     def begin(self, plan: Plan) -> None:
         """Fills the data plane before the event loop starts, also with the state of the previous agent."""
         self._plan = plan
+        self._plane.set_ipv4_services(plan.desired.has_ipv4)
         self.steering.finish(self.steering.applying(plan.desired, self._source_of(plan)))
         handover.restore(self.steering, self._interface)
         if plan.needs.queries and not self.steering.queries() and self._sources.usual() is None:
@@ -161,6 +163,7 @@ class Client:
                 reason = error.strerror if isinstance(error, OSError) else error
                 raise DataplaneError(f"the data plane's tables refuse the change: {reason}") from None
             self._plan = plan
+            self._plane.set_ipv4_services(plan.desired.has_ipv4)
             self._follow_names()
             self._follow_probes()
             self._follow_measured()
@@ -181,7 +184,7 @@ class Client:
             self._prober.look_again()
         if self._sources_changed or plan is None:
             return
-        if plan.needs.selections or self._asks_by_route(plan):
+        if plan.needs.selections or self.steering.encapsulates or self._asks_by_route(plan):
             self._sources_changed = True
             self._tasks.once("source addresses", self._follow_sources())
 
@@ -196,6 +199,7 @@ class Client:
         async with self._changing:
             begun = time.monotonic()
             await self._follow_reachability()
+            self.steering.following_outer_sources()
             if self._plan is None or not self._asks_by_route(self._plan):
                 return
             await self._in_steps(self.steering.following_sources())

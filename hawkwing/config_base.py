@@ -204,6 +204,7 @@ _ENTRIES = {
     "paths": "sid: [fcbb:bb00:1::2]",
     "sid": "fcbb:bb00:1::2",
     "ipv6_addresses": "fcbb:cc00:2::a",
+    "ipv4_addresses": "192.0.2.10",
     "sr_domain": "fcbb::/16",
     "functions": "fw",
     "csid": "block: fcbb:bb00::/32",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, TypeAdapter, model_validator
 
 from hawkwing.config_base import Mapped, Rules
 from hawkwing.config_labels import label_faults
@@ -25,12 +25,14 @@ from hawkwing.config_types import (
     Kind,
     Limit,
     LocalCsid,
+    Mode,
     NodeLabels,
     Port,
     Preference,
     Prefix,
     ProbeInterval,
     ServiceAddress,
+    ServiceAddress4,
     Sid,
     Text,
     Weight,
@@ -39,7 +41,7 @@ from hawkwing.config_values import forget_values, shown
 from hawkwing.csid import BLOCK_LENGTHS, FIRST_LOCAL, LENGTH, MAX_BLOCKS, Block
 from hawkwing.intents import Intent, IntentType, order_problem
 from hawkwing.selections import MAX_CANDIDATES, PREFERENCE, WEIGHT, Candidate
-from hawkwing.sids import MAX_PREFIXES, MAX_SIDS
+from hawkwing.sids import MAX_ENCAPSULATED, MAX_PREFIXES, MAX_SIDS, Encapsulated, SidList
 from hawkwing.yaml_lines import Place
 
 PROBE_INTERVAL = 100
@@ -48,6 +50,7 @@ _limit: Callable[[object], int] = TypeAdapter(Limit).validate_python
 _port: Callable[[object], int] = TypeAdapter(Port).validate_python
 _prefix: Callable[[object], IPv6Network] = TypeAdapter(Prefix).validate_python
 _address: Callable[[object], object] = TypeAdapter(ServiceAddress).validate_python
+_address4: Callable[[object], object] = TypeAdapter(ServiceAddress4).validate_python
 _sid: Callable[[object], object] = TypeAdapter(Sid).validate_python
 _name: Callable[[object], object] = TypeAdapter(DomainName).validate_python
 
@@ -191,6 +194,17 @@ class Application(Mapped):
         "another one after each retransmission time-out. A path from the controller has priority over all "
         "of them.",
     )
+    mode: Mode | None = Field(
+        default=None,
+        description="How packets get the segment list. insert (default): the SRH is inserted. encap: the "
+        "packet gets an outer IPv6 header with a reduced SRH (H.Encaps.Red), or without an SRH if one SID is "
+        "enough. The last SID has to remove the outer header (End.DT6, End.DT4, End.DT46, End.DX6, End.DX4).",
+    )
+    decap_sid: Sid | None = Field(
+        default=None,
+        description="With mode encap: this SID is appended to all lists, also to those of the controller. "
+        "Without it, the last SID of each list removes the outer header.",
+    )
     intents: tuple[
         Annotated[Intent, PlainValidator(_read_intent, json_schema_input_type=IntentEntry)], ...
     ] = Field(
@@ -217,10 +231,17 @@ class Application(Mapped):
     def candidates(self) -> tuple[Candidate, ...]:
         """The configured paths; `sid` is a single one."""
         if self.sid:
-            return (Candidate(self.sid),)
+            return (Candidate(self.as_sent(self.sid)),)
         return tuple(
-            Candidate(path.sid, path.name or "", path.preference, path.weight) for path in self.paths
+            Candidate(self.as_sent(path.sid), path.name or "", path.preference, path.weight)
+            for path in self.paths
         )
+
+    def as_sent(self, sids: SidList) -> SidList:
+        """A list as packets of this application get it: for encapsulation with the SID that ends it."""
+        if self.mode != "encap" or not sids:
+            return sids
+        return Encapsulated(sids if self.decap_sid is None else (*sids, self.decap_sid))
 
 
 def _twice(paths: Sequence[Any]) -> Rules:
@@ -254,14 +275,41 @@ class Service(Mapped):
     ipv6_addresses: Annotated[
         tuple[ServiceAddress, ...], AfterValidator(lambda listed: tuple(dict.fromkeys(listed)))
     ] = Field(default=(), description="IPv6 addresses of the service.")
+    ipv4_addresses: Annotated[
+        tuple[ServiceAddress4, ...], AfterValidator(lambda listed: tuple(dict.fromkeys(listed)))
+    ] = Field(default=(), description="IPv4 addresses of the service; with mode encap only.")
+    mode: Mode | None = Field(default=None, description="The mode of all applications without their own.")
+    decap_sid: Sid | None = Field(
+        default=None, description="The decap_sid of all applications without their own."
+    )
     applications: tuple[Application, ...] = Field(
         default=(), description="Applications of the service, one per port."
     )
 
+    @property
+    def addresses(self) -> tuple[IPv6Address, ...]:
+        """All addresses, those of IPv4 mapped (RFC 4291, section 2.5.5.2)."""
+        return (*self.ipv6_addresses, *(IPv6Address(f"::ffff:{one}") for one in self.ipv4_addresses))
+
+    @model_validator(mode="after")
+    def _hand_down(self) -> Service:
+        """Applications have the service's mode and decap_sid unless they have their own."""
+        if self.mode is not None or self.decap_sid is not None:
+            handed = tuple(self._handed_down(one) for one in self.applications)
+            object.__setattr__(self, "applications", handed)
+        return self
+
+    def _handed_down(self, application: Application) -> Application:
+        mode = application.mode or self.mode
+        decap_sid = application.decap_sid or (self.decap_sid if mode == "encap" else None)
+        return application.model_copy(update={"mode": mode, "decap_sid": decap_sid})
+
     @classmethod
     def rules(cls, raw: Mapping[str, Any]) -> Rules:
-        if _absent(raw, "domain_name") and _absent(raw, "ipv6_addresses"):
+        targets = ("domain_name", "ipv6_addresses", "ipv4_addresses")
+        if all(_absent(raw, key) for key in targets):
             yield (), "needs domain_name or ipv6_addresses"
+        yield from _modes(raw)
         if _absent(raw, "applications"):
             yield (("applications",) if "applications" in raw else ()), "needs at least one application"
         first: dict[int, int] = {}
@@ -272,6 +320,41 @@ class Service(Mapped):
                     ("applications", index, "port"),
                     f"{port} is already the port of applications[{first[port]}]",
                 )
+
+
+def _modes(service: Mapping[str, Any]) -> Rules:
+    """Errors in how the applications of a service send their packets."""
+    listed = _list(service, "applications")
+    used = _get(service, "mode")
+    modes = [_get(one, "mode") or used for one in listed]
+    if not all(mode in (None, "insert", "encap") for mode in (used, *modes)):
+        # This alone is told.
+        return
+    if not _absent(service, "decap_sid") and "encap" not in modes:
+        yield ("decap_sid",), "is valid with mode: encap only"
+    lacking = False
+    for index, (application, mode) in enumerate(zip(listed, modes, strict=True)):
+        place = ("applications", index)
+        if mode != "encap":
+            if not _absent(application, "decap_sid"):
+                yield (*place, "decap_sid"), "is valid with mode: encap only"
+            if not _absent(service, "ipv4_addresses") and not lacking:
+                lacking = True
+                port = shown(_get(application, "port"))
+                yield ("ipv4_addresses",), f"need mode: encap, which the application with port {port} lacks"
+            continue
+        ends = not (_absent(application, "decap_sid") and _absent(service, "decap_sid"))
+        lists: list[tuple[Place, Sequence[Any]]] = [(("sid",), _list(application, "sid"))]
+        lists += [
+            (("paths", number, "sid"), _list(path, "sid"))
+            for number, path in enumerate(_list(application, "paths"))
+        ]
+        for key, sids in lists:
+            if len(sids) + ends > MAX_ENCAPSULATED:
+                with_it = f"{len(sids)} SIDs and decap_sid" if ends else f"{len(sids)} SIDs"
+                yield (*place, *key), f"has {with_it}, at most {MAX_ENCAPSULATED} SIDs fit with mode: encap"
+        if not ends and not _absent(application, "intents") and not any(sids for _key, sids in lists):
+            yield (*place, "intents"), "with mode: encap need a decap_sid, the controller's paths have none"
 
 
 class Tls(Mapped):
@@ -473,6 +556,10 @@ class Config(Mapped):
             places: list[tuple[Place, object]] = [
                 (("ipv6_addresses", index), _try(_address, address))
                 for index, address in enumerate(_list(service, "ipv6_addresses"))
+            ]
+            places += [
+                (("ipv4_addresses", index), _try(_address4, address))
+                for index, address in enumerate(_list(service, "ipv4_addresses"))
             ]
             places.append((("domain_name",), _try(_name, _get(service, "domain_name"))))
             parsed = (_try(_port, _get(item, "port")) for item in _list(service, "applications"))

@@ -7,9 +7,9 @@ after a check for common mistakes. Functions read addresses, prefixes and names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -71,6 +71,16 @@ def _no_unit(value: object, info: ValidationInfo) -> object:
 _ADDRESS = _text("IPv6 address", f"^{_NOT_ROUTED}{_NOT_LOOPBACK}{_ipv6()}$")
 Sid = Annotated[IPv6Address, PlainValidator(values.read_sid), _ADDRESS]
 ServiceAddress = Annotated[IPv6Address, PlainValidator(values.read_service_address), _ADDRESS]
+ServiceAddress4 = Annotated[
+    IPv4Address,
+    PlainValidator(values.read_ipv4_address),
+    _text("IPv4 address", r"^(?:[0-9]{1,3}\.){3}[0-9]{1,3}$"),
+]
+Mode = Annotated[
+    Literal["insert", "encap"],
+    BeforeValidator(values.one_mode),
+    WithJsonSchema({"enum": ["insert", "encap"]}),
+]
 ClientAddress = Annotated[IPv6Address, PlainValidator(values.read_client_address), _ADDRESS]
 ControllerAddress = Annotated[
     IPv6Address,

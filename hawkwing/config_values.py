@@ -228,6 +228,34 @@ def read_service_address(value: object) -> IPv6Address:
     return _read_address(value, "service")
 
 
+def read_ipv4_address(value: object) -> IPv4Address:
+    """An address of a service; none that no packet to another host has."""
+    if not isinstance(value, (str, IPv4Address)):
+        raise ValueError(f"{shown(value)} is not an IPv4 address")
+    try:
+        address = IPv4Address(str(value))
+    except ValueError:
+        hint = ": write IPv6 addresses under ipv6_addresses" if ":" in str(value) else ""
+        raise ValueError(f"{shown(value)} is not an IPv4 address{hint}") from None
+    for flag, what in (
+        (address.is_unspecified, "the unspecified address"),
+        (address.is_loopback, "a loopback address"),
+        (address.is_multicast, "a multicast address"),
+        (address.is_link_local, "a link-local address"),
+        (int(address) == 0xFFFFFFFF, "the broadcast address"),
+    ):
+        if flag:
+            raise ValueError(f"{address} is {what}, it can't be the address of a service")
+    return address
+
+
+def one_mode(value: object) -> object:
+    """How packets get a segment list."""
+    if value in ("insert", "encap"):
+        return value
+    raise ValueError(f"{shown(value)} is not a known mode, use insert or encap")
+
+
 def read_client_address(value: object) -> IPv6Address:
     return _read_address(value, "client")
 
@@ -297,6 +325,8 @@ def _why_no_ipv6_address(text: str, use: _Use) -> str:
         if re.fullmatch(r"[\w-]+(?:\.[\w-]+)*\.?", text) and re.search("[A-Za-z]", text):
             return f"{text} is a name: {_NAME_GIVEN[use]}"
         return f"{text} is not an IPv6 address"
+    if use == "service" and not slash:
+        return f"{text} is an IPv4 address: write it under ipv4_addresses, with mode: encap"
     return f"{text} is an IPv4 address, only IPv6 can be used"
 
 

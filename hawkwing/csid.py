@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
-from hawkwing.sids import SidList
+from hawkwing.sids import SidList, alike
 
 LENGTH = 16
 """Bits of a C-SID."""
@@ -60,10 +60,10 @@ def block_of(address: IPv6Address, blocks: Iterable[Block]) -> Block | None:
     return next((block for block in blocks if block.csids(address)), None)
 
 
-def pack(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
+def pack(sids: SidList, blocks: Sequence[Block]) -> SidList:
     """The list with neighbouring SIDs of one block in containers; other SIDs stay as they are."""
     if not blocks:
-        return tuple(sids)
+        return alike(sids, sids)
     packed: list[IPv6Address] = []
     open_block: Block | None = None
     carried: list[int] = []
@@ -76,7 +76,7 @@ def pack(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
         else:
             open_block, carried = block, list(csids)
             packed.append(sid)
-    return tuple(packed)
+    return alike(sids, packed)
 
 
 def unpack(sids: Iterable[IPv6Address], blocks: Sequence[Block]) -> SidList:

@@ -54,9 +54,9 @@ def _parts(config: Config) -> Iterator[Part]:
     for name, service in config.services.items():
         place: Place = ("services", name)
         before = len(addresses)
-        addresses.update(service.ipv6_addresses)
+        addresses.update(service.addresses)
         yield Part("addresses", len(addresses) - before, (*place, "ipv6_addresses"))
-        targets = len(service.ipv6_addresses)
+        targets = len(service.addresses)
         if service.domain_name is not None:
             targets += 1
             yield Part("names", int(service.domain_name not in names), (*place, "domain_name"))
@@ -138,9 +138,14 @@ class Desired:
             made.ports[name] = {application.port: application for application in service.applications}
             if service.domain_name:
                 made.by_name.setdefault(service.domain_name, []).append(name)
-            for address in service.ipv6_addresses:
+            for address in service.addresses:
                 made.by_address.setdefault(address, []).append(name)
         return made
+
+    @property
+    def has_ipv4(self) -> bool:
+        """Whether a service has an IPv4 address."""
+        return any(address.ipv4_mapped is not None for address in self.by_address)
 
     def lists(self) -> set[SidList]:
         """All configured segment lists, as in packets."""

@@ -8,7 +8,9 @@ from hawkwing import usage
 from hawkwing.intents import PathQuery
 from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.queries import Binding
+from hawkwing.sids import Encapsulated
 from hawkwing.steering import Steering
+from hawkwing.target import address_of, address_text, place_text
 
 if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream
@@ -20,7 +22,7 @@ OF_A_SERVER = "a server sends each reply on the reverse path of its request; see
 def targets(steering: Steering, destination: str) -> list[IPv6Address] | str:
     """An address, or all addresses of a name; a sentence if there are none."""
     try:
-        return [IPv6Address(destination)]
+        return [address_of(destination)]
     except ValueError:
         name = destination.rstrip(".").lower()
         if name not in steering.names:
@@ -68,8 +70,11 @@ def _one(
     if binding is None:
         return unsteered(steering, address, port)
     how = f"use {_used(steering, binding, labels)}" if binding.path else "are sent without an SRH"
+    if isinstance(binding.path, Encapsulated):
+        how += ", encapsulated"
     because = why(binding, stream, steering.reason(binding))
-    return f"packets to [{address}]:{port} (service {binding.service}) {how}: {because}"
+    where = place_text(address_text(address), port)
+    return f"packets to {where} (service {binding.service}) {how}: {because}"
 
 
 def _used(steering: Steering, binding: Binding, labels: Labels) -> str:
@@ -85,8 +90,8 @@ def _used(steering: Steering, binding: Binding, labels: Labels) -> str:
 def unsteered(steering: Steering, address: IPv6Address, port: int | None) -> str:
     """Why packets to an address, or a port of it, have no path."""
     if port is None:
-        return f"packets to {address} are sent without an SRH: destination matches no service"
-    where = f"packets to [{address}]:{port}"
+        return f"packets to {address_text(address)} are sent without an SRH: destination matches no service"
+    where = f"packets to {place_text(address_text(address), port)}"
     if steering.knows(address):
         return f"{where} are sent without an SRH: no application of the service has port {port}"
     return f"{where} are sent without an SRH: destination matches no service"

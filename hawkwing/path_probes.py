@@ -27,7 +27,7 @@ from hawkwing.dataplane.plane import DataPlane
 from hawkwing.errors import HawkwingError
 from hawkwing.probe_sending import KnownNextHops, ProbedPath, Rounds, Target
 from hawkwing.probing import lists
-from hawkwing.sids import SidList, ready_srh
+from hawkwing.sids import Encapsulated, SidList, ready_srh
 from hawkwing.steering import Steering
 
 log = logging.getLogger("hawkwing")
@@ -175,6 +175,10 @@ class PathProber:
         return {sids: Target(address, port) for sids, address in self._steering.list_destinations().items()}
 
     def _opened(self, sids: SidList, slot: int, source: IPv6Address, target: Target | None) -> ProbedPath:
+        if isinstance(sids, Encapsulated):
+            if self._stamp_port is not None:
+                raise HawkwingError("STAMP packets are not encapsulated")
+            sids = lists.before_decap(sids, self._plane.csid)
         made = ProbedPath(slot, source, target, self._rounds.number)
         payload = _PAYLOAD.pack(self._key, 0, slot, 0)
         if target is not None:

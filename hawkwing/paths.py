@@ -12,6 +12,7 @@ from hawkwing.errors import HawkwingError
 from hawkwing.labels import path_of
 from hawkwing.probing.rtt import shown
 from hawkwing.status import rate_behind, state_and_health, tcp_behind
+from hawkwing.target import place_text
 
 if TYPE_CHECKING:
     from hawkwing.probing.measure import Key
@@ -117,7 +118,8 @@ def lines(answers: Sequence[Answer]) -> Iterator[str]:
 
 
 def _binding(binding: Answer) -> Iterator[str]:
-    yield f"[{binding['address']}]:{binding['port']} (service {binding['service']})"
+    how = ", encapsulated" if binding.get("mode") == "encap" else ""
+    yield f"{place_text(binding['address'], binding['port'])} (service {binding['service']}{how})"
     for one in binding["candidates"]:
         if "share_percent" in one:
             state = f"{one['share_percent']:.0f} % of flows, " if one["in_use"] else "not in use: "

@@ -105,7 +105,7 @@ class Queries:
             if end > self._now():
                 asked.path = path
         asked.bindings.append(binding)
-        binding.controller_path = asked.path
+        binding.controller_path = binding.application.as_sent(asked.path)
 
     def remove(self, binding: Binding) -> None:
         """Stops the request, unless other bindings need the same path."""
@@ -127,7 +127,7 @@ class Queries:
         if asked is None:
             return []
         asked.path = path
-        return [binding for binding in asked.bindings if binding.controller_path != path]
+        return [one for one in asked.bindings if one.controller_path != one.application.as_sent(path)]
 
     def bindings(self, query: PathQuery) -> list[Binding]:
         """The bindings that need the path for this query."""

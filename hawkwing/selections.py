@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hawkwing.errors import DataplaneError
 from hawkwing.policies import PolicyTable
-from hawkwing.sids import SidList
+from hawkwing.sids import SidList, overhead
 
 PREFERENCE, WEIGHT = 100, 1
 """The defaults of RFC 9256, sections 2.7 and 2.11."""
@@ -107,7 +107,7 @@ class Selection:
 
 
 class Contents(NamedTuple):
-    """A selection as in the data plane: slots of buckets and candidates, length of the longest list."""
+    """A selection as in the data plane: slots of buckets and candidates, most bytes a packet grows by."""
 
     buckets: Sequence[int]
     candidates: Sequence[int]
@@ -172,7 +172,7 @@ class SelectionTable:
                 [slots[sids] for sids in buckets],
                 [slots[sids] for sids in wanted.lists[:MAX_CANDIDATES]],
                 len(wanted.shares),
-                max(len(sids) for sids in slots),
+                max(overhead(sids) for sids in slots),
             )
             self._write(number, contents)
         except (OSError, DataplaneError):

@@ -1,18 +1,45 @@
 """Segment lists. They are in travel order everywhere in Python; only `wire_order` reverses them."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
 
 SidList = tuple[IPv6Address, ...]
 
+
+class Encapsulated(tuple[IPv6Address, ...]):
+    """A segment list for encapsulation: at its last SID the outer header is removed (End.DT6, End.DT4 ...).
+
+    It is equal only to others of its kind: the same SIDs for insertion are another path.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Encapsulated) and tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((Encapsulated, tuple(self)))
+
+
 MAX_SIDS = 15
 """Limit of SIDs in a list: the SRH has up to 16 segments, one of which is the packet's destination."""
+
+MAX_ENCAPSULATED = 14
+"""Limit of SIDs in a list for encapsulation, with the one that removes the outer header."""
 
 MAX_PREFIXES = 8
 """Limit of prefixes in an SR domain."""
 
 ROUTING_TYPE_SRH = 4
+ROUTING_HEADER, INNER_IPV6 = 43, 41
+"""Next headers (RFC 8200)."""
+_IPV6 = struct.Struct("!IHBB16s16s")
+_HOP_LIMIT = 64
+"""Around IPv4, which has none for the network between the ends; Linux' own default."""
 
 
 def wire_order(sids: Sequence[IPv6Address]) -> list[IPv6Address]:
@@ -23,6 +50,37 @@ def wire_order(sids: Sequence[IPv6Address]) -> list[IPv6Address]:
 def srh_length(sids: Sequence[IPv6Address]) -> int:
     """The length of an SRH with these SIDs and the destination, in bytes."""
     return 8 + 16 * (len(sids) + 1)
+
+
+def alike(sids: SidList, changed: Iterable[IPv6Address]) -> SidList:
+    """`changed` as a list of the same kind as `sids`."""
+    return Encapsulated(changed) if isinstance(sids, Encapsulated) else tuple(changed)
+
+
+def overhead(sids: SidList) -> int:
+    """The bytes that packets with this list grow by."""
+    if not isinstance(sids, Encapsulated):
+        return srh_length(sids)
+    return _IPV6.size + (8 + 16 * (len(sids) - 1) if len(sids) > 1 else 0)
+
+
+def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address) -> bytes:
+    """The outer IPv6 header and the reduced SRH (RFC 8986, section 5.2) around IPv6; one SID needs no SRH.
+
+    Traffic class, flow label and payload length are zero: they are set per packet. ValueError if there are no
+    SIDs or too many.
+    """
+    if not 1 <= len(sids) <= MAX_ENCAPSULATED:
+        raise ValueError(
+            f"a segment list for encapsulation has 1 to {MAX_ENCAPSULATED} SIDs, not {len(sids)}"
+        )
+    count = len(sids) - 1
+    next_header = ROUTING_HEADER if count else INNER_IPV6
+    header = _IPV6.pack(6 << 28, 0, next_header, _HOP_LIMIT, source.packed, sids[0].packed)
+    if not count:
+        return header
+    fixed = struct.pack("!BBBBBBH", INNER_IPV6, 2 * count, ROUTING_TYPE_SRH, count, count - 1, 0, 0)
+    return header + fixed + b"".join(sid.packed for sid in wire_order(sids[1:]))
 
 
 def ready_srh(sids: Sequence[IPv6Address], most: int = MAX_SIDS) -> bytes:

@@ -13,8 +13,9 @@ from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, NO_TRAFFIC, Count, DataPlane, Health, LearnedPath
 from hawkwing.labels import Labels, path_of, path_text
 from hawkwing.queries import Binding
-from hawkwing.sids import SidList
+from hawkwing.sids import Encapsulated, SidList
 from hawkwing.steering import Steering
+from hawkwing.target import address_text, place_text
 from hawkwing.tasks import Supervisor, collected
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def of_binding(
     path = binding.path if path is None else path
     told: model.Steered = {
         "service": binding.service,
-        "address": str(binding.address),
+        "address": address_text(binding.address),
         "port": binding.application.port,
         "intents": [str(intent) for intent in binding.application.intents],
         "origin": binding.origin,
@@ -95,6 +96,8 @@ def of_binding(
         "source": str(binding.query.source) if binding.query is not None else None,
         "since": binding.since,
     }
+    if isinstance(path, Encapsulated):
+        told["mode"] = "encap"
     if labels:
         told["nodes"] = labels.nodes(path)
     return told
@@ -271,7 +274,9 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
 
 
 def _binding_lines(binding: Mapping[str, Any], rates: Mapping[str, float] | None) -> Iterator[str]:
-    head = f"  {binding['service']} [{binding['address']}]:{binding['port']}  {binding['origin']}: "
+    where = place_text(binding["address"], binding["port"])
+    how = ", encapsulated" if binding.get("mode") == "encap" else ""
+    head = f"  {binding['service']} {where}  {binding['origin']}{how}: "
     age = f"{duration(time.time() - binding['since'])} old"
     if "active" not in binding:
         rate = _rate(rates, path_text(binding["sids"]))

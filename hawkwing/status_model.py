@@ -67,7 +67,7 @@ class Steered(TypedDict):
     """An application at one address of its service, and the path of its packets."""
 
     service: Annotated[str, "Name of the service in the configuration."]
-    address: Annotated[str, "IPv6 address of the service."]
+    address: Annotated[str, "Address of the service."]
     port: Annotated[int, "Destination port."]
     intents: Annotated[list[str], "Intents, as text."]
     origin: Annotated[
@@ -86,6 +86,9 @@ class Steered(TypedDict):
         str | None, "Source address in the request to the controller; null if there is no request."
     ]
     since: Annotated[Time, "When the agent started to use this path."]
+    mode: NotRequired[
+        Annotated[Literal["encap"], "Packets are encapsulated; without this key the SRH is inserted."]
+    ]
 
 
 class Health(TypedDict):

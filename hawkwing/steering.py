@@ -28,7 +28,7 @@ from hawkwing.queries import Binding, Queries
 from hawkwing.room import Room
 from hawkwing.route_table import Group, RouteTable
 from hawkwing.selections import Candidate, Wanted, active
-from hawkwing.sids import SidList
+from hawkwing.sids import Encapsulated, SidList
 
 log = logging.getLogger(__name__)
 MOST_ADDRESSES = 64
@@ -158,7 +158,7 @@ class Steering:
             for query, sids in self._asked.answers():
                 for binding in self._asked.bindings(query):
                     if (key := choosing(binding.application)) is not None:
-                        controllers.add((key, sids))
+                        controllers.add((key, binding.application.as_sent(sids)))
         return self.measured.look(self._desired, controllers, sent, self.reachable)
 
     def reason(self, binding: Binding) -> str:
@@ -191,6 +191,18 @@ class Steering:
                 addresses += len(record.expiry)
                 applications += len(record.expiry) * sum(len(desired.ports[one]) for one in services)
         return Room(addresses=addresses, applications=applications)
+
+    @property
+    def encapsulates(self) -> bool:
+        """Whether a path in use encapsulates."""
+        return any(isinstance(sids, Encapsulated) for sids in self._routes.lists())
+
+    def following_outer_sources(self) -> None:
+        """Gives paths that encapsulate the host's present address."""
+        for sids in self._routes.lists():
+            slot = self._routes.slot_of(sids)
+            if isinstance(sids, Encapsulated) and slot:
+                self._plane.renew_source(slot, sids)
 
     def lists_in_use(self) -> list[SidList]:
         """All segment lists that have a slot."""
@@ -270,7 +282,7 @@ class Steering:
     def set_controller_path(self, query: PathQuery, sids: SidList) -> None:
         """Sets the controller's path for this query; applications with the same query share it."""
         for binding in self._asked.answer(query, sids):
-            before, binding.controller_path = binding.controller_path, sids
+            before, binding.controller_path = binding.controller_path, binding.application.as_sent(sids)
             binding.left = False
             try:
                 self._set_paths(self._destinations[binding.address].group, binding)
@@ -418,7 +430,8 @@ class Steering:
         place = self._destination(address)
         place.source = None
         wanted = self._ports_at(address, place)
-        if self._source_of is not None and any(wanted.values()):
+        # The controller knows IPv6 only.
+        if self._source_of is not None and any(wanted.values()) and address.ipv4_mapped is None:
             place.source = self._source_of(address)
         for port in [port for port in place.bindings if port not in wanted]:
             self._sync_port(address, port)

@@ -1,6 +1,8 @@
 """The destination of a packet, as given to `explain`, `paths`, `ping` and `trace`.
 
 ADDRESS PORT, [ADDRESS]:PORT, NAME PORT, NAME:PORT
+
+In Python an IPv4 address is IPv4-mapped (::ffff:a.b.c.d); in text it is a.b.c.d.
 """
 
 import re
@@ -11,6 +13,21 @@ from hawkwing.config_values import printable, read_domain, shown
 from hawkwing.errors import HawkwingError
 
 _BRACKETS = re.compile(r"\[(?P<address>[^\[\]]*)\](?::(?P<port>.*))?")
+
+
+def address_text(address: IPv6Address) -> str:
+    """An address, or the IPv4 address that is mapped in it."""
+    return str(address.ipv4_mapped or address)
+
+
+def address_of(text: str) -> IPv6Address:
+    """The address of a text; one of IPv4 mapped. ValueError if it is none."""
+    return IPv6Address(text if ":" in text else f"::ffff:{IPv4Address(text)}")
+
+
+def place_text(address: str, port: int) -> str:
+    """Address and port; those of IPv6 need brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def read_target(words: Sequence[str], command: str = "explain") -> tuple[str, int]:
@@ -48,7 +65,7 @@ def _address(text: str) -> str:
     if "/" in text:
         raise HawkwingError(f"{shown(text)} is a prefix: write one address, without its length")
     try:
-        return str(IPv6Address(text))
+        return address_text(IPv6Address(text))
     except ValueError:
         raise HawkwingError(f"{shown(text)} is not an IPv6 address") from None
 
@@ -57,11 +74,9 @@ def _name(text: str) -> str:
     if "//" in text:
         raise HawkwingError(f"{shown(text)} is a URL: write the name or address only, and the port")
     try:
-        IPv4Address(text)
+        return str(IPv4Address(text))
     except ValueError:
         pass
-    else:
-        raise HawkwingError(f"{shown(text)} is an IPv4 address: only IPv6 packets are steered")
     if not text:
         raise HawkwingError("the destination is empty: write an IPv6 address or a name")
     try:

@@ -7,18 +7,25 @@ from ipaddress import IPv6Address
 
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.next_hop import NextHop, pack
-from hawkwing.sids import ready_srh
+from hawkwing.sids import Encapsulated, ready_outer, ready_srh
 
 _ROUTE = struct.Struct("=IHBx")
 _SERVICE = struct.Struct("=II")
 BY_AGENT = 1
 
 
-def policy_bytes(sids: Sequence[IPv6Address], next_hop: NextHop | None = None) -> bytes:
-    """`struct policy` for a segment list and the next hop of its first SID; an empty list clears the slot."""
+def policy_bytes(
+    sids: Sequence[IPv6Address], next_hop: NextHop | None = None, source: IPv6Address | None = None
+) -> bytes:
+    """`struct policy` for a segment list and the next hop of its first SID; an empty list clears the slot.
+
+    `source` is that of the outer header, for encapsulation: without one the slot is empty.
+    """
     policy = structures()["policy"]()
-    if sids:
-        srh = ready_srh(sids)
+    if isinstance(sids, Encapsulated):
+        policy.encapsulates = 1
+    if sids and (source is not None or not policy.encapsulates):
+        srh = ready_outer(sids, source) if source is not None and policy.encapsulates else ready_srh(sids)
         policy.srh_length = len(srh)
         policy.first_segment[:] = sids[0].packed
         policy.next_hop = pack(next_hop)

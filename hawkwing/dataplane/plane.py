@@ -22,7 +22,7 @@ from hawkwing.dataplane.next_hop import NextHop, PolicyNextHops
 from hawkwing.dataplane.probe_sender import ProbeSender
 from hawkwing.errors import DataplaneError
 from hawkwing.selections import Contents
-from hawkwing.sids import sids_in_srh
+from hawkwing.sids import Encapsulated, sids_in_srh
 
 log = logging.getLogger("hawkwing")
 DIRECTIONS = ("egress", "ingress")
@@ -97,6 +97,7 @@ class DataPlane:
         self._socket_fields: SocketFields | None = None
         self.csid: tuple[Block, ...] = ()
         self.stamp_port = 0
+        self.ipv4_services = False
         self._ticks = 0
         self.programs = loaded.programs
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
@@ -113,6 +114,8 @@ class DataPlane:
         self.set_sr_domain(sr_domain)
         #: Called when a path is written.
         self.next_hop_of: Callable[[IPv6Address], NextHop | None] = lambda _segment: None
+        #: The source of outer headers to a first segment.
+        self.outer_source: Callable[[IPv6Address], IPv6Address | None] = lambda _segment: None
         self.next_hops = PolicyNextHops(self.maps["policies"])
         self.flows: FlowTable | None = None
         if role == "server":
@@ -152,6 +155,7 @@ class DataPlane:
         self._write_socket_fields(settings)
         self._write_csid(settings)
         settings.stamp_port = socket.htons(self.stamp_port)
+        settings.ipv4_services = self.ipv4_services
         for entry in settings.sr_domain:
             # Matches no address: it has bits outside the mask.
             entry.network[:] = (2**64 - 1, 2**64 - 1)
@@ -304,7 +308,23 @@ class DataPlane:
             if "health" in self.maps:
                 self.set_probed(slot, True)
                 self.maps["traffic"].set(_U32.pack(slot), bytes(structures()["path_traffic"]()))
-        self.maps["policies"].set(_U32.pack(slot), policy_bytes(sids, next_hop))
+        self._write_policy(slot, sids, next_hop)
+
+    def renew_source(self, slot: int, sids: Sequence[IPv6Address]) -> None:
+        """Writes a path that encapsulates once more, because the host's addresses have changed."""
+        self._write_policy(slot, sids, self.next_hop_of(sids[0]))
+
+    def _write_policy(self, slot: int, sids: Sequence[IPv6Address], next_hop: NextHop | None) -> None:
+        source = self.outer_source(sids[0]) if isinstance(sids, Encapsulated) else None
+        value = policy_bytes(sids, next_hop, source)
+        if value != self.maps["policies"].get(_U32.pack(slot)):
+            self.maps["policies"].set(_U32.pack(slot), value)
+
+    def set_ipv4_services(self, wanted: bool) -> None:
+        """Whether there are services with IPv4 addresses."""
+        if wanted != self.ipv4_services:
+            self.ipv4_services = wanted
+            self.set_sr_domain(self.sr_domain)
 
     def set_probed(self, slot: int, probed: bool) -> None:
         """Clears the probe results of a path; a path that can't be probed never counts as dead."""
@@ -367,7 +387,7 @@ class DataPlane:
     def set_selection(self, number: int, contents: Contents) -> None:
         """Writes several paths into a selection that no route uses."""
         selection = structures()["selection"]()
-        selection.longest = 8 + 16 * (contents.longest + 1)
+        selection.longest = contents.longest
         selection.active = contents.active
         selection.count = len(contents.candidates)
         selection.candidates[: len(contents.candidates)] = contents.candidates

@@ -12,8 +12,9 @@ from hawkwing import control, paths
 from hawkwing.addresses import source_to
 from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
-from hawkwing.probing.lists import single
+from hawkwing.probing.lists import before_decap, single
 from hawkwing.sids import SidList
+from hawkwing.target import address_of, place_text
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,34 @@ def from_answers(answers: Sequence[Mapping[str, Any]], source: IPv6Address | Non
     first = in_use[0]
     others = [one for one in in_use[1:] if one["sids"] != first["sids"]]
     if others:
-        where = ", ".join(f"[{one['address']}]:{one['port']}" for one in others)
+        where = ", ".join(place_text(one["address"], one["port"]) for one in others)
         notes += (f"other paths are not probed: {where}; name the address",)
+    sids = probed_part(first, [IPv6Address(sid) for sid in first["sids"]], blocks)
+    nodes = tuple(first.get("nodes", ()))
     return Chosen(
-        single([IPv6Address(sid) for sid in first["sids"]], blocks),
-        source or _source(IPv6Address(first["address"])),
+        sids,
+        source or _source(towards(first, sids)),
         first["origin"],
-        f"[{first['address']}]:{first['port']}",
+        place_text(first["address"], first["port"]),
         first["why"],
         notes,
         blocks,
-        tuple(first.get("nodes", ())),
+        nodes[: len(sids)],
     )
+
+
+def probed_part(
+    binding: Mapping[str, Any], sids: Sequence[IPv6Address], blocks: tuple[Block, ...]
+) -> SidList:
+    """The single SIDs that probes can pass: not the one that removes the outer header."""
+    if binding.get("mode") != "encap":
+        return single(sids, blocks)
+    return single(before_decap(sids, blocks), blocks)
+
+
+def towards(binding: Mapping[str, Any], sids: SidList) -> IPv6Address:
+    """What the source address of the packets is chosen for."""
+    return sids[0] if binding.get("mode") == "encap" else address_of(binding["address"])
 
 
 def blocks_of(answer: Mapping[str, Any]) -> tuple[Block, ...]:
@@ -104,7 +121,8 @@ def blocks_of(answer: Mapping[str, Any]) -> tuple[Block, ...]:
 def _why_none(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for answer in answers:
         for one in answer["bindings"]:
-            yield f"packets to [{one['address']}]:{one['port']} are sent without an SRH: {one['why']}"
+            where = place_text(one["address"], one["port"])
+            yield f"packets to {where} are sent without an SRH: {one['why']}"
         yield from answer["notes"]
 
 

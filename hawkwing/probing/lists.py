@@ -41,6 +41,14 @@ def single(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
     return found
 
 
+def before_decap(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
+    """A list for encapsulation without its last SID, which takes no packets with segments left."""
+    found = unpack(sids, blocks)[:-1]
+    if not found:
+        raise HawkwingError("the only SID removes the outer header: there is no path for probes before it")
+    return found
+
+
 def travelled(sids: Sequence[IPv6Address], blocks: Sequence[Block] = ()) -> SidList:
     """The segments of a probe along these SIDs and back, in travel order."""
     return pack(there_and_back(sids), blocks)

@@ -16,7 +16,7 @@ from hawkwing.addresses import source_to
 from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
 from hawkwing.probing import lists, silence
-from hawkwing.probing.chosen import Chosen, blocks_of
+from hawkwing.probing.chosen import Chosen, blocks_of, probed_part, towards
 from hawkwing.probing.prober import Event, Prober
 from hawkwing.probing.problems import Problem
 from hawkwing.probing.run import Lane, Pace, Run
@@ -42,9 +42,9 @@ def measure(answers: Sequence[Answer], count: int, size: int) -> dict[Key, dict[
     lanes: dict[tuple[IPv6Address, bytes], Lane] = {}
     probed: dict[Key, tuple[Chosen, Lane]] = {}
     told: dict[Key, dict[str, Any]] = {}
-    for key, blocks in _candidates(answers):
+    for key, binding, blocks in _candidates(answers):
         try:
-            chosen = _chosen(key, blocks)
+            chosen = _chosen(key, binding, blocks)
             srh = lists.probe_srh(chosen.sids, blocks)
         except HawkwingError as error:
             told[key] = _told(Lane(b"", problem=Problem(str(error))))
@@ -60,22 +60,22 @@ def measure(answers: Sequence[Answer], count: int, size: int) -> dict[Key, dict[
     return told | {key: _told(lane) for key, (_chosen, lane) in probed.items()}
 
 
-def _candidates(answers: Sequence[Answer]) -> Iterator[tuple[Key, tuple[Block, ...]]]:
+def _candidates(answers: Sequence[Answer]) -> Iterator[tuple[Key, Answer, tuple[Block, ...]]]:
     for answer in answers:
         for binding in answer["bindings"]:
             for candidate in binding["candidates"]:
                 if candidate["sids"]:
-                    yield key_of(answer, binding, candidate), blocks_of(answer)
+                    yield key_of(answer, binding, candidate), binding, blocks_of(answer)
 
 
-def _chosen(key: Key, blocks: tuple[Block, ...]) -> Chosen:
-    _pid, destination, sids = key
-    source = source_to(IPv6Address(destination))
+def _chosen(key: Key, binding: Answer, blocks: tuple[Block, ...]) -> Chosen:
+    _pid, _address, sids = key
+    probed = probed_part(binding, [IPv6Address(sid) for sid in sids], blocks)
+    destination = towards(binding, probed)
+    source = source_to(destination)
     if source is None:
         raise HawkwingError(f"this host has no route and global address to {destination}")
-    return Chosen(
-        lists.single([IPv6Address(sid) for sid in sids], blocks), source, "candidate", blocks=blocks
-    )
+    return Chosen(probed, source, "candidate", blocks=blocks)
 
 
 def _told(lane: Lane) -> dict[str, Any]:

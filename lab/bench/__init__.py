@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lab.bench import floor, flows, hooks, lifecycle, programs, report, scale, throughput, vpp
+from lab.bench import encap, floor, flows, hooks, lifecycle, programs, report, scale, throughput, vpp
 from lab.bench.figures import Series
 from lab.bench.machine import stolen_seconds
 from lab.bench.switch import check, switchable
@@ -24,6 +24,7 @@ class _Effort:
     """Rounds of each part; `datagrams` are those of a turn in programs and hooks."""
 
     datagrams: int
+    encapsulation: throughput.Rounds
     throughput: throughput.Rounds
     streams: tuple[int, ...]
     programs: int
@@ -38,6 +39,7 @@ class _Effort:
 _FULL = _Effort(
     20_000,
     throughput=throughput.Rounds(tcp=100, cut=40, udp=24),
+    encapsulation=throughput.Rounds(tcp=40, cut=20, udp=12),
     streams=(1, 4),
     programs=5,
     floor=40,
@@ -50,6 +52,7 @@ _FULL = _Effort(
 _QUICK = _Effort(
     4_000,
     throughput=throughput.Rounds(tcp=24, cut=12, udp=2),
+    encapsulation=throughput.Rounds(tcp=12, cut=6, udp=2),
     streams=(1,),
     programs=1,
     floor=12,
@@ -102,6 +105,11 @@ def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Result
     with switchable(lab) as to:
         results.links = check(lab, traffic, to)
         results.throughput = throughput.measure(lab, traffic, to, effort.streams, effort.throughput)
+    console.print("Encapsulation: unsteered, the kernel's and HawkWing's in turn")
+    with encap.switchable(lab, traffic) as to:
+        results.encapsulation = throughput.measure(
+            lab, traffic, to, effort.streams[-1:], effort.encapsulation, encap.WAYS
+        )
     console.print("Programs: nanoseconds per run")
     results.programs = programs.measure(lab, traffic, _SECONDS, effort.datagrams, effort.programs)
     console.print("Floor: minimal programs in place of HawkWing's")

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hawkwing import __version__
+from lab.bench.encap import HAWKWING_ENCAP, KERNEL_ENCAP
+from lab.bench.encap import WAYS as ENCAP_WAYS
 from lab.bench.figures import Series, row
 from lab.bench.floor import BARE, EMPTY, WIRED
 from lab.bench.flows import FEW, MANY
@@ -28,6 +30,7 @@ from lab.bench.ways import HAWKWING, KERNEL, UNSTEERED
 
 Ratio = tuple[str, str]
 THROUGHPUT_RATIOS: list[Ratio] = [(HAWKWING, KERNEL), (WIRED, KERNEL), (HAWKWING, UNSTEERED)]
+ENCAP_RATIOS: list[Ratio] = [(HAWKWING_ENCAP, KERNEL_ENCAP)]
 FLOOR_RATIOS: list[Ratio] = [(HAWKWING, BARE), (HAWKWING, WIRED)]
 FLOW_WAYS = [flows_name(FEW), flows_name(MANY)]
 FLOW_RATIOS: list[Ratio] = [(FLOW_WAYS[1], FLOW_WAYS[0])]
@@ -44,6 +47,7 @@ class Results:
     quick: bool
     links: list[str] = field(default_factory=list)
     throughput: list[Series] = field(default_factory=list)
+    encapsulation: list[Series] = field(default_factory=list)
     programs: list[Series] = field(default_factory=list)
     floor: list[Series] = field(default_factory=list)
     hooks: list[Series] = field(default_factory=list)
@@ -92,6 +96,7 @@ def as_json(results: Results, machine: dict[str, object], seconds: float) -> str
             "lasted_s": round(seconds, 1),
             "links": results.links,
             "throughput": part(results.throughput, THROUGHPUT_RATIOS),
+            "encapsulation": part(results.encapsulation, ENCAP_RATIOS),
             "programs": part(results.programs),
             "floor": part(results.floor, FLOOR_RATIOS),
             "hooks": part(results.hooks, HOOK_RATIOS),
@@ -127,6 +132,7 @@ def show(results: Results, machine: dict[str, object], console: Console) -> None
             console.print(_table(title, series, ways, ratios))
 
     part("Throughput", results.throughput, WAYS, THROUGHPUT_RATIOS)
+    part("Encapsulation", results.encapsulation, ENCAP_WAYS, ENCAP_RATIOS)
     part("HawkWing's programs", results.programs, LOADS)
     part("Compared with the floor", results.floor, (EMPTY, BARE, WIRED, HAWKWING), FLOOR_RATIOS)
     part("Ingress hooks", results.hooks, HOOKS, HOOK_RATIOS)

@@ -30,10 +30,10 @@ class Rounds:
     udp: int
 
 
-def _order(number: int) -> Sequence[str]:
+def _order(ways: Sequence[str], number: int) -> Sequence[str]:
     """The order of the variants, rotated with each round."""
-    first = number % len(WAYS)
-    return WAYS[first:] + WAYS[:first]
+    first = number % len(ways)
+    return [*ways[first:], *ways[:first]]
 
 
 @contextmanager
@@ -51,7 +51,12 @@ def _cut_by_the_sender(lab: Lab) -> Iterator[None]:
 
 
 def measure(
-    lab: Lab, traffic: Traffic, to: Callable[[str], None], counts: Sequence[int], rounds: Rounds
+    lab: Lab,
+    traffic: Traffic,
+    to: Callable[[str], None],
+    counts: Sequence[int],
+    rounds: Rounds,
+    ways: Sequence[str] = WAYS,
 ) -> list[Series]:
     """Series for each number of streams, without offload, and for datagrams."""
     plural = {count: f"{count} stream{'s' if count > 1 else ''}" for count in counts}
@@ -74,7 +79,7 @@ def measure(
 
         def turns(series: Series, count: int, times: int, megabytes: int) -> None:
             for number in range(times):
-                for way in _order(number):
+                for way in _order(ways, number):
                     series.add(way, turn(way, count, megabytes))
 
         for count in counts:
@@ -82,7 +87,7 @@ def measure(
         with _cut_by_the_sender(lab):
             turns(cut, last, rounds.cut, _MEGABYTES_CUT)
     for number in range(rounds.udp):
-        for way in _order(number):
+        for way in _order(ways, number):
             to(way)
             rates = traffic.udp(megabytes=_UDP_MEGABYTES)
             arrived.add(way, rates.arrived / 1000)

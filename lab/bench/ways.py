@@ -59,12 +59,16 @@ def agent(
     *options: str,
     environment: Mapping[str, str] | None = None,
     with_controller: bool = False,
+    text: str = "",
 ) -> Process:
-    """Starts an agent on a host's eth0; the caller waits for "ready"."""
+    """Starts an agent on a host's eth0, a client with this configuration or the usual one.
+
+    The caller waits for "ready".
+    """
     argv = [*_AGENT, role, "-i", "eth0", *options]
     if role == "client":
         file = lab.run / f"{node}.yaml"
-        file.write_text(configuration(lab, with_controller))
+        file.write_text(text or configuration(lab, with_controller))
         argv += ["--config", str(file)]
     else:
         argv += ["--sr-domain", SR_DOMAIN]

@@ -61,12 +61,17 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
     Service: {
         "domain_name": "wb.hawk.net",
         "ipv6_addresses": "[fcbb:cc00:2::a, fcbb:cc00:2::b]",
+        "ipv4_addresses": "[192.0.2.10]",
+        "mode": "encap",
+        "decap_sid": "fcbb:bb00:6::d6",
         "applications": "[{port: 80, sid: [fcbb:bb00:1::2]}]",
     },
     Application: {
         "port": "80",
         "sid": "[fcbb:bb00:1::2, fcbb:bb00:6::2]",
         "paths": "[{sid: [fcbb:bb00:1::2], weight: 2}, {sid: [fcbb:bb00:6::2]}]",
+        "mode": "encap",
+        "decap_sid": "fcbb:bb00:6::d6",
         "intents": "[{intent: low-latency}]",
     },
     CandidatePath: {
@@ -98,13 +103,17 @@ RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
     Hawkeye: ("`enabled: true` needs `address` and `port`.",),
     Tls: ("`certificate` and `key` require each other.",),
     Service: (
-        "A service needs `domain_name`, `ipv6_addresses`, or both.",
+        "A service needs `domain_name`, `ipv6_addresses` or `ipv4_addresses`.",
+        "`ipv4_addresses` need `mode: encap` in all applications.",
         "A service needs at least one application.",
         "Each port is used once in a service.",
     ),
     Application: (
         "An application needs `sid`, `paths` or `intents`.",
         "`sid` and `paths` exclude each other.",
+        "`decap_sid` needs `mode: encap`.",
+        "With `mode: encap` a list has at most 14 SIDs, with `decap_sid`. If only the controller has lists, "
+        "`decap_sid` is needed.",
         "`sfc` is the first intent. `flex-algo` is the first, or the second after `sfc`.",
     ),
     CandidatePath: ("No two paths of an application have the same name or segment list.",),

@@ -259,9 +259,20 @@ class Bench:
         program = self.plane.programs["ingress_xdp"]
         return self.namespace.do(lambda: bpf.test_run(program, packet))[:2]
 
-    def run(self, direction: str, packet: bytes, *, on_port: bool = False, gso_size: int = 0) -> Outcome:
-        """Runs one packet. Arriving ones carry a sum over the whole packet where the kernel can do that."""
-        complete = direction == "ingress" and self.complete
+    def run(
+        self,
+        direction: str,
+        packet: bytes,
+        *,
+        on_port: bool = False,
+        gso_size: int = 0,
+        complete: bool = True,
+    ) -> Outcome:
+        """Runs one packet. Arriving ones carry a sum over the whole packet where the kernel can do that.
+
+        Not with `complete` false: for packets of which the kernel forgets the sum.
+        """
+        complete = complete and direction == "ingress" and self.complete
         port = self.namespace.port if on_port else 0
         before = self.tallies()
         verdict, out = self.namespace.do(lambda: self.run_here(direction, packet, port, gso_size, complete))

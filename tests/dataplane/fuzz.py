@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
 from random import Random
@@ -21,6 +22,7 @@ from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.next_hop import NextHop
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
 from hawkwing.selections import Contents
+from hawkwing.sids import MAX_ENCAPSULATED, Encapsulated, SidList
 from tests.dataplane import plain as p
 from tests.dataplane.bench import MTU, REDIRECT, Bench, Namespace
 from tests.dataplane.fuzz_packets import LINK_LAYER, PORTS, Maker
@@ -28,12 +30,14 @@ from tests.dataplane.model import (
     SHOT,
     Outcome,
     Selected,
+    Sids,
     Tables,
     egress,
     end_flow,
     ingress,
     is_ipv6,
     ordinary,
+    room_for,
 )
 from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, NAME, OWN_IPV4, SIDS
 
@@ -89,6 +93,8 @@ class Round:
         self._set_local(here)
         self._set_domain(self.random.choice(DOMAINS))
         self._set_csid()
+        tables.tunnel = HOST_A.packed
+        bench.plane.outer_source = lambda _segment: HOST_A
         tables.paths_room = CAPACITIES.policies - 1
         tables.xdp = self.random.random() < 0.7
         bench.plane.set_xdp(tables.xdp)
@@ -107,14 +113,22 @@ class Round:
             if port == 82:
                 continue
             self.slots[port] = tuple(sid.packed for sid in sids)
+            kind = self._kind(self.slots[port])
             for protocol in (p.TCP, p.UDP, p.SCTP):
                 for group in (GROUP, GROUP + 1):
-                    bench.route(group, protocol, port, self._slot(port), sids)
+                    bench.route(group, protocol, port, self._slot(port), kind(sids))
                     tables.routes[group, port, protocol] = self.slots[port]
         for port in sorted(self.slots):
             if self.random.random() < 0.25:
                 self._select(port)
         self._set_next_hops()
+
+    def _kind(self, sids: Sids) -> Callable[[Iterable[IPv6Address]], SidList]:
+        """Some paths encapsulate; ports with the same list share it."""
+        alone = list(self.slots.values()).count(sids) == 1
+        if alone and 0 < len(sids) <= MAX_ENCAPSULATED and self.random.random() < 0.3:
+            self.tables.encapsulated.add(sids)
+        return Encapsulated if sids in self.tables.encapsulated else tuple
 
     def _select(self, port: int) -> None:
         """Several paths for a port, one for each bucket of flows."""
@@ -123,8 +137,9 @@ class Round:
         selected = Selected(tuple(self.slots[one] for one in buckets))
         number, plane = sorted(self.slots).index(port), self.bench.plane
         slots = [self._slot(one) for one in buckets]
+        longest = room_for(self.tables, selected)
         candidates = [*dict.fromkeys(slots)]
-        plane.set_selection(number, Contents(slots, candidates, len(candidates), len(selected.longest)))
+        plane.set_selection(number, Contents(slots, candidates, len(candidates), longest))
         for group in (GROUP, GROUP + 1):
             for protocol in (p.TCP, p.UDP, p.SCTP):
                 plane.select_route(group, port, [protocol], number)

@@ -332,7 +332,10 @@ class Maker:
         count = self.random.choice([1, 2, 3, 15])
         if not self.chance(0.08):
             ahead = 8 * (packet[55] + 1) if packet[20] == p.HOP_BY_HOP else 0
-            packet = p.steered(packet, SIDS[:count], ahead)
+            if self.chance(0.3):
+                packet = p.encapsulated(packet, SIDS[: min(count, 14)], self.here)
+            else:
+                packet = p.steered(packet, SIDS[:count], ahead)
         if self.chance(0.15):
             packet = self.mutated(packet)
         if self.chance(0.2):

@@ -66,11 +66,6 @@ class Selected:
 
     buckets: tuple[Sids, ...]
 
-    @property
-    def longest(self) -> Sids:
-        """The path whose SRH takes most room."""
-        return max(self.buckets, key=len)
-
     def of(self, label: int, source: bytes, target: bytes, ports: tuple[int, int], protocol: int) -> Sids:
         """The path of a flow: by flow label, addresses, ports and protocol."""
         words = struct.unpack("=4Q", source + target)
@@ -117,6 +112,9 @@ class Tables:
     #: Blocks of compressed SIDs, 16 bits each, and the first C-SID that names a link.
     csid: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     fragments: dict[tuple[bytes, bytes, bytes], Sids] = field(default_factory=dict)
+    #: Paths that encapsulate, and the source of their outer header.
+    encapsulated: set[Sids] = field(default_factory=set)
+    tunnel: bytes = bytes(16)
 
     def trusts(self, address: bytes) -> bool:
         """True inside the SR domain."""
@@ -150,6 +148,13 @@ def srh_size(sids: Sids) -> int:
     return 8 + 16 * (len(sids) + 1)
 
 
+def size_of(tables: Tables, sids: Sids) -> int:
+    """Bytes that packets with a path grow by."""
+    if sids not in tables.encapsulated:
+        return srh_size(sids)
+    return IPV6_HEADER + (8 + 16 * (len(sids) - 1) if len(sids) > 1 else 0)
+
+
 def with_length(packet: bytes, change: int, *, jumbo: bool = True) -> bytes:
     """Changes the payload length; a jumbogram's is 0, and elsewhere (RFC 2675)."""
     (length,) = struct.unpack_from("!H", packet, 4)
@@ -173,6 +178,18 @@ def insert(packet: bytes, sids: Sids, ahead: int) -> bytes:
     packet = packet[:place] + bytes([p.ROUTING]) + packet[place + 1 :]
     packet = packet[:24] + sids[0] + packet[40:at] + header + packet[at:]
     return with_length(packet, len(header))
+
+
+def encapsulate(packet: bytes, sids: Sids, tunnel: bytes) -> bytes:
+    """in: IPv6(A, B) X   out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv6(A, B) X (RFC 8986, section 5.2)."""
+    count = len(sids) - 1
+    header = bytes([p.IPV6, 2 * count, 4, count, count - 1, 0, 0, 0]) if count else b""
+    header += b"".join(reversed(sids[1:]))
+    (length,) = struct.unpack_from("!H", packet, 4)
+    length = (length + IPV6_HEADER + len(header)) & 0xFFFF if length else 0
+    kind = p.ROUTING if count else p.IPV6
+    outer = packet[:4] + struct.pack("!H", length) + bytes([kind]) + packet[7:8] + tunnel + sids[0]
+    return outer + header + packet
 
 
 def egress(tables: Tables, frame: bytes) -> Outcome:
@@ -199,12 +216,12 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
         return out.count(found)
     if not found:
         return out.count("NO_PATH")
-    size = srh_size(found)
+    size = size_of(tables, found)
     if chain.protocol == p.TCP and not chain.later and is_syn(packet, chain.transport):
         room = size
         if tables.role == "client":
             key = tables.services[packet[24:40]], chain.destination_port, chain.protocol
-            room = srh_size(longest(tables.routes[key]))
+            room = room_for(tables, tables.routes[key])
         clamped = clamp(packet, chain.transport, tables.mtu - 60 - room)
         if clamped:
             packet = clamped
@@ -213,8 +230,12 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
     ether = frame[:ETHERNET] if asked else address + frame[6:ETHERNET]
     mtu = min(tables.mtu, tables.path_mtus.get(found, tables.mtu))
     if len(packet) + size > max(mtu, MIN_MTU):
-        return too_big(mtu, address + frame[6:ETHERNET], frame[:ETHERNET], packet, found, chain, out)
-    out.packet = ether + insert(packet, found, chain.ahead)
+        ether, before = address + frame[6:ETHERNET], frame[:ETHERNET]
+        return too_big(tables, mtu, ether, before, packet, found, chain, out)
+    if found in tables.encapsulated:
+        out.packet = ether + encapsulate(packet, found, tables.tunnel)
+    else:
+        out.packet = ether + insert(packet, found, chain.ahead)
     if address != frame[:6]:
         out.count("NEXT_HOP")
         out.verdict = REDIRECT if asked else UNSPEC
@@ -254,13 +275,22 @@ def one_of(
     return route
 
 
-def longest(route: Sids | Selected | None) -> Sids:
-    """The path that the MSS has to leave room for."""
-    return route.longest if isinstance(route, Selected) else route or ()
+def room_for(tables: Tables, route: Sids | Selected | None) -> int:
+    """The bytes that the MSS has to leave room for."""
+    if isinstance(route, Selected):
+        return max(size_of(tables, sids) for sids in route.buckets)
+    return size_of(tables, route) if route else 0
 
 
 def too_big(
-    mtu: int, ether: bytes, before: bytes, packet: bytes, sids: Sids, chain: Chain, out: Outcome
+    tables: Tables,
+    mtu: int,
+    ether: bytes,
+    before: bytes,
+    packet: bytes,
+    sids: Sids,
+    chain: Chain,
+    out: Outcome,
 ) -> Outcome:
     """Does not fit the MTU with its SRH: two fragments where that can be, else an ICMPv6 error."""
     if chain.fragment:
@@ -269,7 +299,7 @@ def too_big(
         # Only of UDP is it known what a checksum still to be filled in looks like.
         divided = chain.transport == IPV6_HEADER and chain.protocol == p.UDP
     # The last fragment is as long as the packet.
-    divided = divided and not chain.ahead and len(packet) <= mtu
+    divided = divided and not chain.ahead and len(packet) <= mtu and sids not in tables.encapsulated
     if not divided and len(packet) <= MIN_MTU:
         out.packet = before + packet
         return out.count("TOO_BIG_PLAIN")
@@ -283,7 +313,7 @@ def too_big(
     else:
         out.count("TOO_BIG")
     out.verdict = REDIRECT
-    out.packet = ether[6:12] + ether[6:] + told(packet, max(mtu - srh_size(sids), MIN_MTU), divided)
+    out.packet = ether[6:12] + ether[6:] + told(packet, max(mtu - size_of(tables, sids), MIN_MTU), divided)
     return out
 
 
@@ -467,15 +497,16 @@ def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
         if tables.role == "client":
             group = tables.services.get(packet[8:24])
             (port,) = struct.unpack_from("!H", packet, IPV6_HEADER)
-            sids = longest(tables.routes.get((group, port, p.TCP)) if group is not None else None)
-            overhead = max(overhead, srh_size(sids) if sids else 0)
+            route = tables.routes.get((group, port, p.TCP)) if group is not None else None
+            overhead = max(overhead, room_for(tables, route))
         if overhead:
             clamped = clamp(packet, IPV6_HEADER, tables.mtu - 60 - overhead)
             if clamped:
                 out.count("MSS_CLAMPED")
                 return clamped
     elif kind == p.ICMPV6:
-        restored = restore(tables, packet)
+        restored = restore_encapsulated(tables, packet) if tables.role == "client" else None
+        restored = restored or restore(tables, packet)
         if restored:
             out.count("ERROR_RESTORED")
             return restored
@@ -549,9 +580,41 @@ def restore(tables: Tables, packet: bytes) -> bytes | None:
     if message[0] == p.ICMP6_TOO_BIG:
         (mtu,) = struct.unpack("!I", info)
         info = struct.pack("!I", max(mtu - size, MIN_MTU))
-        if path and srh_size(path) == size and mtu < MIN_MTU + size:
+        if path and size_of(tables, path) == size and mtu < MIN_MTU + size:
             tables.path_mtus[path] = mtu
     after = with_length(packet[:40], -size) + message[:4] + info + new
+    old_sum, new_sum = even(message[4:]) + struct.pack("!H", length), even(after[44:]) + after[4:6]
+    return with_sum(after, 42, old_sum, new_sum)
+
+
+def restore_encapsulated(tables: Tables, packet: bytes) -> bytes | None:
+    """The ICMPv6 error about the inner packet of what it quotes; None: not about ours."""
+    message, quoted = packet[40:], packet[48:]
+    if len(quoted) < IPV6_HEADER or not 1 <= message[0] <= 4 or quoted[8:24] != packet[24:40]:
+        return None
+    kind, size = quoted[6], IPV6_HEADER
+    if kind == p.ROUTING:
+        srh = read_srh(quoted, IPV6_HEADER)
+        if srh is None or srh.kind != 4:
+            return None
+        kind, size = srh.next_header, size + srh.size
+    (length,) = struct.unpack_from("!H", packet, 4)
+    if kind != p.IPV6 or size > LIMITS["HW_SRH_MAX"] or length < 8 + IPV6_HEADER + size + 8:
+        return None
+    (mtu,) = struct.unpack_from("!I", message, 4)
+    if len(quoted) < size + IPV6_HEADER or (message[0] == p.ICMP6_TOO_BIG and mtu < MIN_MTU):
+        return None
+    inner = quoted[size:]
+    behind = Srh(inner[6], 0, 4, 0, (inner[24:40],), True)
+    ours, path = sent_by_us(tables, inner, behind, IPV6_HEADER)
+    if not ours:
+        return None
+    info = message[4:8]
+    if message[0] == p.ICMP6_TOO_BIG:
+        info = struct.pack("!I", max(mtu - size, MIN_MTU))
+        if path and size_of(tables, path) == size and mtu < MIN_MTU + size:
+            tables.path_mtus[path] = mtu
+    after = with_length(packet[:40], -size) + message[:4] + info + inner
     old_sum, new_sum = even(message[4:]) + struct.pack("!H", length), even(after[44:]) + after[4:6]
     return with_sum(after, 42, old_sum, new_sum)
 

@@ -37,7 +37,7 @@ from scapy.packet import Packet, Raw
 from scapy.utils import checksum as scapy_checksum
 
 HOP_BY_HOP, TCP, UDP, ROUTING, FRAGMENT, ESP, AUTH = 0, 6, 17, 43, 44, 50, 51
-ICMPV6, NO_NEXT, DESTINATION, SCTP = 58, 59, 60, 132
+ICMPV6, NO_NEXT, DESTINATION, SCTP, IPV6 = 58, 59, 60, 132, 41
 SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10
 ICMP6_TOO_BIG = 2
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
@@ -321,6 +321,18 @@ def dns_question(message: bytes, kind: int = 28) -> bytes:
 
 
 @_once
+def encapsulated(frame: bytes, sids: Sequence[IPv6Address], tunnel: IPv6Address) -> bytes:
+    """in: IPv6(A, B) X   out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv6(A, B) X; one SID needs no SRH."""
+    body, ip = frame[_ETHERNET:], IPv6(frame[_ETHERNET : _ETHERNET + _IPV6_HEADER])
+    outer = IPv6(src=str(tunnel), dst=str(sids[0]), tc=ip.tc, fl=ip.fl, hlim=ip.hlim, nh=IPV6)
+    if len(sids) > 1:
+        srh = IPv6ExtHdrSegmentRouting(nh=IPV6, segleft=len(sids) - 1, lastentry=len(sids) - 2)
+        srh.addresses = [str(sid) for sid in reversed(sids[1:])]
+        body, outer.nh = bytes(srh) + body, ROUTING
+    outer.plen = len(body)
+    return frame[:_ETHERNET] + bytes(outer) + body
+
+
 def steered(frame: bytes, sids: Sequence[IPv6Address], ahead: int = 0) -> bytes:
     """in: IPv6(A, B) X   out: IPv6(A, S1) SRH(B, Sk .. S1; SL=k) X; the SRH goes behind `ahead` bytes."""
     ip, rest = IPv6(frame[_ETHERNET : _ETHERNET + _IPV6_HEADER]), frame[_ETHERNET + _IPV6_HEADER :]

@@ -47,7 +47,7 @@ class Scene:
         for slot, sids in PATHS.items():
             self.bench.plane.set_policy(slot, sids)
         buckets = [(BEST, SECOND)[bucket % 2] for bucket in range(BUCKETS)]
-        contents = Contents(buckets, list(PATHS), active=2, longest=2)
+        contents = Contents(buckets, list(PATHS), active=2, longest=8 + 16 * 3)
         self.bench.plane.set_selection(9, contents)
         self.bench.plane.select_route(GROUP, PORT, (p.TCP, p.UDP), 9)
 

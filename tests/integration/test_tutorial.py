@@ -163,8 +163,8 @@ def test_the_tutorial_has_all_steps() -> None:
     [
         ("200", "200", True),
         ("200", "404", False),
-        ("… ok … STEERED: SRH", "egress ok 4 packets STEERED: SRH inserted", True),
-        ("… drop … STEERED: SRH", "egress ok 4 packets STEERED: SRH inserted", False),
+        ("… ok … STEERED: SRH", "egress ok 4 packets STEERED: SRH inserted, or packet encapsulated", True),
+        ("… drop … STEERED: SRH", "egress ok 4 packets STEERED: SRH inserted, or packet encapsulated", False),
     ],
 )
 def test_what_is_shown_is_compared(pattern: str, line: str, expected: bool) -> None:

@@ -426,6 +426,41 @@ _OF_THE_DATA_PLANE = (
         "#define HW_GOOD_PROBES 1",
         (_DATAPLANE + "test_health.py::test_a_path_returns_after_five_probes_in_a_row",),
     ),
+    Edit(
+        "the probe of a path whose turn it is is sent twice",
+        "bpf/send_probes.h",
+        "index % request.every == request.turn",
+        "index % request.every == request.every",
+        (_DATAPLANE + "test_send_probes.py::test_those_whose_turn_it_is_are_left_out",),
+    ),
+    Edit(
+        "a packet for encapsulation is split",
+        "bpf/decide.h",
+        "if (!p->encapsulates && !skb->gso_size",
+        "if (!skb->gso_size",
+        (_DATAPLANE + "test_encap.py::test_the_sender_of_ipv6_is_told",),
+    ),
+    Edit(
+        "forwarded IPv4 is encapsulated",
+        "bpf/ipv4.h",
+        "	if (!is_local(set, key->source))\n		return PASS;",
+        "	if (!set)\n		return PASS;",
+        (_DATAPLANE + "test_encap.py::test_insertion_is_as_before",),
+    ),
+    Edit(
+        "the outer header has a hop limit of its own",
+        "bpf/insert.h",
+        "		ip6->hop_limit = hop_limit;\n",
+        "",
+        (_DATAPLANE + "test_encap.py::test_every_byte_with_one_to_fourteen_sids",),
+    ),
+    Edit(
+        "senders of IPv4 are told the MTU of the outer packet",
+        "bpf/restore.h",
+        "		mtu -= length;\n",
+        "",
+        (_DATAPLANE + "test_encap.py::test_errors_of_routers_about_ipv4",),
+    ),
 )
 
 EDITS: tuple[Edit, ...] = (*_OF_THE_AGENT, *_OF_THE_DATA_PLANE)

@@ -308,6 +308,9 @@ def test_addresses(here: Path, sid: str, sentence: str) -> None:
     assert problems(here, text) == [f"hawk.yaml:8: {APP}.sid[1]: {sentence}"]
     text = "services:\n  a:\n    applications: [{port: 1, sid: [fcbb::1]}]\n"
     text += f"    ipv6_addresses:\n      - {sid}\n"
+    sentence = sentence.replace(
+        "IPv4 address, only IPv6 can be used", "IPv4 address: write it under ipv4_addresses, with mode: encap"
+    )
     assert problems(here, text) == [f"hawk.yaml:5: services.a.ipv6_addresses[0]: {sentence}"]
 
 

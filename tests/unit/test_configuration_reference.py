@@ -60,10 +60,23 @@ BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
     ),
     "`enabled: true` needs `address` and `port`.": (Hawkeye, {"enabled": True, "port": 5001}),
     "`certificate` and `key` require each other.": (Tls, {"key": "k.pem"}),
-    "A service needs `domain_name`, `ipv6_addresses`, or both.": (Service, {"applications": [PATH]}),
+    "A service needs `domain_name`, `ipv6_addresses` or `ipv4_addresses`.": (
+        Service,
+        {"applications": [PATH]},
+    ),
+    "`ipv4_addresses` need `mode: encap` in all applications.": (
+        Service,
+        {"ipv4_addresses": ["192.0.2.10"], "applications": [{**PATH, "mode": "encap"}, {**PATH, "port": 81}]},
+    ),
     "A service needs at least one application.": (Service, {"domain_name": "wb.hawk.net"}),
     "Each port is used once in a service.": (Service, {**WEB, "applications": [PATH, PATH]}),
     "An application needs `sid`, `paths` or `intents`.": (Application, {"port": 80}),
+    "`decap_sid` needs `mode: encap`.": (Application, {**PATH, "decap_sid": "fcbb:bb00:6::d6"}),
+    "With `mode: encap` a list has at most 14 SIDs, with `decap_sid`. If only the controller has lists, "
+    "`decap_sid` is needed.": (
+        Application,
+        {"port": 80, "mode": "encap", "intents": [{"intent": "low-latency"}]},
+    ),
     "`sid` and `paths` exclude each other.": (Application, {**PATH, "paths": [{"sid": ["fcbb:bb00:2::2"]}]}),
     "No two paths of an application have the same name or segment list.": (
         CandidatePath,
@@ -140,6 +153,8 @@ def test_examples_are_accepted(tmp_path: Path, model: type[BaseModel], key: str)
     beside = {**BESIDE[model], **({"intent": INTENTS[key]} if key in INTENTS else {})}
     if key == "paths":
         del beside["sid"]
+    if key in ("ipv4_addresses", "decap_sid"):
+        beside["mode"] = "encap"
     load(tmp_path, model, {**beside, key: example})
 
 

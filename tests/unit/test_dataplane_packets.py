@@ -99,6 +99,11 @@ def an_aaaa(chance: Random) -> Arguments:
     return [chance.choice(SIDS)], {"owner": a_record(chance)[0][0], "ttl": chance.getrandbits(32)}
 
 
+def an_encapsulated(chance: Random) -> Arguments:
+    frame = plain.ipv6(A, B, plain.UDP, plain.udp(A, B, 1, 2), label=chance.getrandbits(20), hop_limit=9)
+    return [frame, SIDS[: chance.randrange(1, 15)], B], {}
+
+
 def a_steered(chance: Random) -> Arguments:
     ahead = chance.choice([0, 8, 16])
     inner = plain.udp(A, B, 1, 2)
@@ -124,6 +129,7 @@ MAKERS: dict[str, Callable[[Random], Arguments]] = {
     "dns_question": a_question,
     "record": a_record,
     "aaaa": an_aaaa,
+    "encapsulated": an_encapsulated,
     "steered": a_steered,
     "ethernet": lambda chance: ([chance.getrandbits(16), b"payload"], {"to": b"abcdef"}),
     "mss": lambda chance: ([chance.getrandbits(16)], {}),

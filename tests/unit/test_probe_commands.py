@@ -433,7 +433,6 @@ def test_a_path_is_chosen_by_its_destination() -> None:
             ["ping", "wb.hawk.net", "80", "--csid", "fcbb:bb00::/32"],
             "--csid needs --sid: with a destination the blocks of its client are used",
         ),
-        (["paths", "10.0.0.1"], "10.0.0.1 is an IPv4 address: only IPv6 packets are steered"),
     ],
 )
 def test_wrong_words(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

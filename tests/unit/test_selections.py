@@ -122,7 +122,7 @@ class TestTable:
         plane = Plane()
         made = plane.table.acquire(shares((A, 1), ((*B, *C), 3)))
         assert Counter(plane.shown(made)) == {A: 32, (*B, *C): 96}
-        assert plane.written[made.number].longest == 2
+        assert plane.written[made.number].longest == 8 + 16 * 3
 
     def test_the_same_shares_are_there_once(self) -> None:
         plane = Plane()

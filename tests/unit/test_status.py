@@ -172,7 +172,7 @@ def test_counters_have_a_legend() -> None:
     found = told(counters={"egress": {"STEERED": count, "NO_SERVICE": count}, "ingress": {}})[2:]
     assert found == [
         "  counters (ok: steered, or SRH removed; info: counted in addition; unchanged: not modified)",
-        "  egress  ok                 3 packets  STEERED: SRH inserted",
+        "  egress  ok                 3 packets  STEERED: SRH inserted, or packet encapsulated",
         "  egress  unchanged          3 packets  NO_SERVICE: destination matches no service",
     ]
 

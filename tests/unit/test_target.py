@@ -21,6 +21,9 @@ ADDRESS = "fcbb:cc00:3::a"
         (["bücher.example", "80"], ("xn--bcher-kva.example", 80)),
         (["::", "65535"], ("::", 65535)),
         ([f" {ADDRESS} ", " 80 "], (ADDRESS, 80)),
+        (["192.0.2.10", "80"], ("192.0.2.10", 80)),
+        (["192.0.2.10:80"], ("192.0.2.10", 80)),
+        (["::ffff:192.0.2.10", "80"], ("192.0.2.10", 80)),
     ],
 )
 def test_ways_to_write_it(words: list[str], wanted: tuple[str, int]) -> None:
@@ -42,8 +45,6 @@ def test_ways_to_write_it(words: list[str], wanted: tuple[str, int]) -> None:
         ([f"[{ADDRESS}]:80", "80"], f"[{ADDRESS}]:80 has a port already: leave out 80"),
         (["fcbb::12345", "80"], "fcbb::12345 is not an IPv6 address"),
         (["[wb.hawk.net]", "80"], "wb.hawk.net is not an IPv6 address"),
-        (["10.0.0.1", "80"], "10.0.0.1 is an IPv4 address: only IPv6 packets are steered"),
-        (["10.0.0.1:80"], "10.0.0.1 is an IPv4 address: only IPv6 packets are steered"),
         (
             ["http://wb.hawk.net/", "80"],
             "http://wb.hawk.net/ is a URL: write the name or address only, and the port",
@@ -53,6 +54,7 @@ def test_ways_to_write_it(words: list[str], wanted: tuple[str, int]) -> None:
             f"http://[{ADDRESS}]:80/ is a URL: write the name or address only, and the port",
         ),
         (["", "80"], "the destination is empty: write an IPv6 address or a name"),
+        (["192.0.2.10"], "the port is missing, for example: hawkwing explain 192.0.2.10 80"),
         (["wb.hawk.net", "²"], "² is not a port, use 0 to 65535"),
         (["wb.hawk.net", "８０"], "８０ is not a port, use 0 to 65535"),
         (["wb.hawk.net", "65536"], "65536 is not a port, use 0 to 65535"),
