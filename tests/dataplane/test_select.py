@@ -7,7 +7,7 @@ import pytest
 
 from hawkwing.dataplane.layout import limits
 from hawkwing.selections import Contents, spread
-from hawkwing.sids import SidList, srh_length
+from hawkwing.sids import SidList, overhead, srh_length
 from tests.dataplane import packets as p
 from tests.dataplane.bench import MTU, Bench
 from tests.dataplane.model import Selected
@@ -26,7 +26,7 @@ def select(bench: Bench, weights: dict[SidList, int], number: int = 3, port: int
     for sids, slot in slots.items():
         bench.plane.set_policy(slot, sids)
     buckets = [slots[sids] for sids in spread(weights, BUCKETS)]
-    longest = max(len(sids) for sids in weights)
+    longest = max(overhead(sids) for sids in weights)
     bench.plane.set_selection(number, Contents(buckets, list(slots.values()), len(slots), longest))
     bench.plane.select_route(GROUP, port, (p.TCP, p.UDP), number)
 

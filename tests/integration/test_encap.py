@@ -51,10 +51,25 @@ def route(lab: Lab, node: str, *words: str) -> Iterator[None]:
 def ends(lab: Lab) -> Iterator[Lab]:
     """vpp6 takes the outer header off and forwards what was in it by its own table."""
     if on_vpp(lab):
-        pytest.skip("these routes are of Linux routers")
+        with _decap_of_vpp(lab):
+            yield lab
+        return
     local = ("encap", "seg6local", "action", "End.DT6", "table", "main", "dev", "site-b")
     with route(lab, "vpp6", "-6", f"{DECAP6}/128", *local):
         yield lab
+
+
+@contextmanager
+def _decap_of_vpp(lab: Lab) -> Iterator[None]:
+    kind = lab.kind("vpp6")
+    with ExitStack() as stack:
+        for host in ("host-a", "host-b"):
+            # VPP loses that a checksum behind an outer header is left to the device.
+            lab.execute(host, ["ethtool", "-K", "eth0", "tx", "off"])
+            stack.callback(lab.execute, host, ["ethtool", "-K", "eth0", "tx", "on"])
+        assert kind.execute(f"sr localsid address {DECAP6} behavior end.dt6 0") == (0, "")
+        stack.callback(kind.execute, f"sr localsid del address {DECAP6}")
+        yield
 
 
 def gateway(lab: Lab, host: str) -> str:
@@ -232,9 +247,11 @@ def test_all_sizes(ends: Lab, agents: Agents, capture: Capture, family: int, mtu
         )
         for size in SIZES:
             _until_it_arrives(sender, receiver, (there, PORT), size)
-        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
-        sender.sendto(bytes(range(250)) * 20, (there, PORT))
-        assert [len(receiver.recv(65535)) for _ in range(5)] == [1000] * 5
+        if not on_vpp(ends):
+            # No kernel cuts these behind an SRH or an outer header where the device can't sum.
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+            sender.sendto(bytes(range(250)) * 20, (there, PORT))
+            assert [len(receiver.recv(65535)) for _ in range(5)] == [1000] * 5
         listening = made("host-b", socket.SOCK_STREAM, there, PORT)
         listening.listen()
         connecting = made("host-a", socket.SOCK_STREAM, here, 0)
@@ -279,6 +296,8 @@ def test_probes_find_a_dead_path(
     ends: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
 ) -> None:
     """They return before the SID that removes the outer header."""
+    if on_vpp(ends):
+        pytest.skip("VPP's routers have no black holes here")
     paths = ", ".join(
         f"{{sid: [{', '.join(repr(sid) for sid in sids)}], preference: {preference}}}"
         for sids, preference in (([*UPPER, R6], 200), (LOWER, 100))
