@@ -205,7 +205,12 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 	__builtin_memset(&s->walk, 0, sizeof(s->walk));
 	__builtin_memset(d, 0, sizeof(*d));
 	d->action = decide(skb, l3, s);
-	/* Read back: to the verifier all ways through the decision look alike. */
+	/* Read back, and looked up again: to the verifier all ways through the decision look alike. */
+	s = scratch_room();
+	if (!s)
+		return TC_ACT_UNSPEC;
+	d = &s->decision;
+	bytes = skb->len;
 	action = *(volatile __u32 *)&d->action;
 	if (d->mss && tcp_clamp_mss(skb, s->walk.offset, d->mss, &s->position))
 		count(HW_EGRESS, HW_MSS_CLAMPED, bytes);
