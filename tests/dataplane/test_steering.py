@@ -491,6 +491,27 @@ def test_a_name_that_goes_between_the_steps_of_a_change_stays_away(maps: Maps, n
         assert maps.steering.names == [] and maps.entries() == (0, 0, 0)
 
 
+def test_an_address_comes_back_after_a_change_that_was_taken_back(maps: Maps, tmp_path: Path) -> None:
+    """It has two names, and one of them goes while the change is under way."""
+    text = NAMED.replace(
+        "services:",
+        f"""services:
+  mail:
+    domain_name: b.example
+    applications: [{{port: 25, sid: ["{SID_C}"]}}]""",
+    )
+    both = configured(tmp_path, text)
+    maps.steering.apply(both, SOURCE)
+    maps.steering.learn("b.example", [ONE], 10.0)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    next(maps.steering.applying(Desired(), None))
+    maps.clock.now += 10 + GRACE + 1
+    assert maps.steering.expire(lambda _: True)
+    assert maps.path(ONE, 80) is None and maps.path(ONE, 25) is None
+    maps.steering.apply(both, SOURCE)
+    assert maps.path(ONE, 80) == [SID_A] and maps.path(ONE, 25) is None
+
+
 def several(*paths: str, more: str = "") -> str:
     """A service with these paths."""
     return (

@@ -146,6 +146,19 @@ for _name in ("url", "context", "input"):
     _more = _READ.replace(f"include_{_name}=False", f"include_{_name}=True")
     EQUIVALENT["hawkwing/config.py", _READ, _more] = "only place and sentence of an error are read"
 
+EQUIVALENT[
+    "hawkwing/dataplane/refusal.py",
+    "wanted = hard if hard != resource.RLIM_INFINITY and hard < OPEN_FILES else OPEN_FILES",
+    "wanted = hard if hard != resource.RLIM_INFINITY and hard <= OPEN_FILES else OPEN_FILES",
+] = "both are the same number then"
+EQUIVALENT["hawkwing/steering.py", "if time.monotonic() > end:", "if time.monotonic() >= end:"] = _BOUNDARY
+
+_NOT_YAML = "raise YamlError(*(forbidden_character(text) or (1, 'is not valid YAML'))) from None"
+for _text in ("1, 'Xis not valid YAMLX'", "2, 'is not valid YAML'"):
+    EQUIVALENT["hawkwing/yaml_lines.py", _NOT_YAML, _NOT_YAML.replace("1, 'is not valid YAML'", _text)] = (
+        "an error without a line is about such a character"
+    )
+
 
 def reason(mutant: Mutant) -> str:
     """Why a change makes no difference; empty where it does."""

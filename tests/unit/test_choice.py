@@ -114,6 +114,14 @@ def test_a_path_that_breaks_its_limit_is_left_also_for_a_lower_preference() -> N
     assert scene.chooser.why_left(SPARE) == ""
 
 
+def test_only_looks_in_a_row_count_against_a_path() -> None:
+    scene = Scene(LIMITED)
+    for _ in range(3):
+        assert scene.look(latency(25, 30, spare=15), LOOKS - 1) == {UPPER}
+        assert scene.look(latency(15, 30, spare=15)) == {UPPER}
+    assert scene.chooser.why_left(UPPER) == ""
+
+
 def test_where_all_break_it_the_best_is_used() -> None:
     assert Scene(LIMITED).look(latency(30, 25, spare=21), 10) == {LOWER}
 

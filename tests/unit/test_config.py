@@ -349,6 +349,10 @@ def test_sid_is_a_single_path(here: Path) -> None:
         (["{sid: []}"], ["7: {}.paths[0].sid: is empty, a path needs at least one SID"]),
         (["{name: a}"], ["7: {}.paths[0].sid: is missing"]),
         (
+            ["{sid: fcbb::1}", "{sid: fcbb::1}"],
+            [f"{line}: {{}}.paths[{line - 7}].sid: must be a list, write [fcbb::1]" for line in (7, 8)],
+        ),
+        (
             ["{sid: [fcbb::1]}", "{sid: [fcbb:0::1]}"],
             ["8: {}.paths[1].sid: is already the segment list of paths[0]"],
         ),

@@ -43,6 +43,12 @@ def test_old_losses_are_forgotten() -> None:
     assert window((0, 0), *counts) == 0
 
 
+def test_a_loss_counts_for_thirty_looks() -> None:
+    counts = [(0, 0), *((100 * number, 100 * number - 50) for number in range(1, 32))]
+    assert window(*counts[:31]) == pytest.approx(50 / 30)
+    assert window(*counts) == 0
+
+
 @pytest.mark.parametrize("again", [(10, 100), (300, 10)])
 def test_counts_that_begin_again(again: tuple[int, int]) -> None:
     assert window((100, 100), (200, 150), again) is None
@@ -175,6 +181,29 @@ def test_applications_that_have_gone_are_forgotten() -> None:
     scene.desired = Desired()
     assert scene.look()
     assert scene.chosen == []
+    assert not scene.look()
+
+
+def test_an_application_that_comes_back_is_measured_anew() -> None:
+    scene = Scene("[{intent: low-latency, max_value: 8000}]")
+    for _ in range(3):
+        scene.look()
+    assert scene.measured.why_left(scene.application, UPPER)
+    there, scene.desired = scene.desired, Desired()
+    scene.look()
+    scene.desired = there
+    scene.look()
+    assert scene.measured.why_left(scene.application, UPPER) == ""
+
+
+def test_a_silent_controllers_path_within_the_limit_changes_nothing() -> None:
+    scene = Scene("[{intent: low-latency, max_value: 8000}]")
+    scene.look()
+    scene.controllers = [LOWER]
+    assert not scene.look()
+    # Its application is not configured any more.
+    scene.desired = Desired()
+    assert scene.look()
     assert not scene.look()
 
 

@@ -177,6 +177,32 @@ def test_a_large_file_is_read_and_a_few_lines_of_aliases_are_not() -> None:
         read_yaml(f"a0: &a0 [1]\n{bomb}")
 
 
+@pytest.mark.parametrize(
+    ("repeated", "times"),
+    [
+        ("[" + "1, " * 10 + "]", 9),
+        ("{" + ", ".join(f"k{number}: 1" for number in range(10)) + "}", 10),
+    ],
+)
+def test_each_value_of_a_list_or_mapping_counts_as_repeated(
+    repeated: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hawkwing.yaml_lines._MAX_REPEATED", 100)
+    text = f"a: &a {repeated}\nb: ["
+    assert len(read_yaml(text + "*a, " * times + "]").data["b"]) == times
+    with pytest.raises(YamlError, match="repeats too much through aliases"):
+        read_yaml(text + "*a, " * (times + 1) + "]")
+
+
+def test_merging_one_mapping_over_and_over_is_repeating() -> None:
+    """The mapping stays small, but the work doesn't."""
+    anchor = f"a: &a {{{', '.join(f'k{number}: 1' for number in range(1000))}}}\nb: {{<<: ["
+    assert len(read_yaml(anchor + ", ".join(["*a"] * 90) + "]}").data["b"]) == 1000
+    with pytest.raises(YamlError, match="repeats too much through aliases") as caught:
+        read_yaml(anchor + ", ".join(["*a"] * 110) + "]}")
+    assert caught.value.line == 1
+
+
 @pytest.mark.parametrize(("text", "data"), [("", None), ("# only\n", None), ("word", "word")])
 def test_files_with_hardly_anything(text: str, data: object) -> None:
     document = read_yaml(text)
