@@ -653,6 +653,17 @@ def test_the_path_of_a_silent_controller_is_left_at_its_limit(
     assert maps.paths(ONE, 80) == [[SID_C, SID_B]] * 128 and binding.origin == "controller"
 
 
+def test_changes_of_the_lists_to_probe_are_counted(maps: Maps, named: Config, tmp_path: Path) -> None:
+    maps.steering.apply(configured(tmp_path, several(UPPER)), None)
+    before = maps.steering.selection_changes
+    maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
+    assert maps.steering.selection_changes > before
+    assert set(maps.steering.probed_lists()) == {(SID_A, SID_B), (SID_C,)}
+    before = maps.steering.selection_changes
+    maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
+    assert maps.steering.selection_changes == before
+
+
 def test_what_is_not_configured_any_more_leaves_nothing(maps: Maps, tmp_path: Path) -> None:
     maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
     maps.steering.apply(configured(tmp_path, several(UPPER)), None)

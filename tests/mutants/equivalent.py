@@ -159,6 +159,26 @@ for _text in ("1, 'Xis not valid YAMLX'", "2, 'is not valid YAML'"):
         "an error without a line is about such a character"
     )
 
+EQUIVALENT["hawkwing/choice.py", "_better_for: int = 0", "_better_for: int = 1"] = (
+    "it is set together with the path that it counts for"
+)
+EQUIVALENT[
+    "hawkwing/metric_families.py",
+    "yield ('hawkwing_agent', who, 1)",
+    "yield ('hawkwing_agent', who, 2)",
+] = "an info metric has labels only"
+EQUIVALENT[
+    "hawkwing/control.py",
+    "if isinstance(answer, list) and len(answer) > _PIECE:",
+    "if isinstance(answer, list) and len(answer) >= _PIECE:",
+] = "smaller pieces are the same text"
+EQUIVALENT["hawkwing/measured.py", "self._probed = False", "(left out)"] = (
+    "each look sets it before it is read"
+)
+EQUIVALENT["hawkwing/measured.py", "self._probed = False", "self._probed = True"] = (
+    "each look sets it before it is read"
+)
+
 
 def reason(mutant: Mutant) -> str:
     """Why a change makes no difference; empty where it does."""

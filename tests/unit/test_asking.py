@@ -373,6 +373,24 @@ def test_status_and_explain_tell_what_became_of_each_query() -> None:
     asyncio.run(look())
 
 
+def test_a_query_is_held_back_until_its_time_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look() -> None:
+        _, steering, stream, _, _ = client(named(1))
+        steering.learn(name(0), [address(0)], 10.0)
+        stream.change(*steering.query_changes())
+        stream._connected()
+        (question,) = stream.questions
+        question.held_until = question.due = 1000.0
+        for now, held in ((999.0, True), (1000.0, False)):
+            monkeypatch.setattr(stream, "now", lambda now=now: now)
+            told = status.of_controller(stream, steering)
+            assert told["queries"]["held_back"] == held
+            (waiting,) = told["unanswered"]
+            assert waiting["held_back"] is held and (waiting["next_request"] is not None) is held
+
+    asyncio.run(look())
+
+
 def test_all_intents_of_an_application_are_told() -> None:
     both = (Intent(IntentType.SFC, functions=("fw",)), Intent(IntentType.LOW_LATENCY, max_value=20))
     service = Service(ipv6_addresses=(address(0),), applications=(Application(port=80, intents=both),))

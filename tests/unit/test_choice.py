@@ -137,6 +137,23 @@ def test_it_is_used_again_when_it_has_been_well_below_for_a_while() -> None:
     assert scene.look(latency(17.5, 25, spare=15)) == {UPPER}
 
 
+def test_it_counts_from_its_last_broken_limit_on() -> None:
+    """Three looks until it is left, and five until it is used again."""
+    scene = Scene(LIMITED)
+    assert scene.look(latency(25, 30, spare=15), 2) == {UPPER}
+    assert scene.look(latency(25, 30, spare=15)) == {SPARE}
+    assert scene.look(latency(17.5, 30, spare=15), 4) == {SPARE}
+    assert scene.look(latency(25, 30, spare=15)) == {SPARE}
+    assert scene.look(latency(17.5, 30, spare=15), 4) == {SPARE}
+    assert scene.look(latency(17.5, 30, spare=15)) == {UPPER}
+
+
+def test_a_figure_at_its_limit_keeps_it() -> None:
+    scene = Scene(LIMITED)
+    assert scene.look(latency(20, 30), 10) == {UPPER}
+    assert scene.chooser.why_left(UPPER) == ""
+
+
 def test_every_limit_counts_and_the_first_intent_compares() -> None:
     scene = Scene(LOW_LATENCY, Intent(IntentType.LOW_PACKET_LOSS, max_value=2))
     figures = {UPPER: Figures(latency=10_000, loss=3.0), LOWER: Figures(latency=30_000, loss=1.0)}

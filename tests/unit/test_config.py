@@ -361,6 +361,10 @@ def test_sid_is_a_single_path(here: Path) -> None:
             ["8: {}.paths[1].name: a is already the name of paths[0]"],
         ),
         (
+            ["{sid: [fcbb::3]}", "{name: a, sid: [fcbb::1]}", "{name: a, sid: [fcbb::2]}"],
+            ["9: {}.paths[2].name: a is already the name of paths[1]"],
+        ),
+        (
             ["{sid: [fcbb::1], weight: 0}", "{sid: [fcbb::2], preference: -1}"],
             [
                 "7: {}.paths[0].weight: 0 is not a weight, use 1 to 4294967295",

@@ -35,6 +35,8 @@ def test_the_loss_of_probes() -> None:
     assert window((100, 90), (200, 189)) == 0, "one more is under way"
     assert window((100, 90), (200, 191)) == 0, "one less is under way"
     assert window((100, 90), (200, 90)) == 100
+    assert window((0, 0), (100, 50), (100, 50)) == 50, "no probe was sent in between"
+    assert window((0, 0), (100, 50), (200, 50)) == 75, "no probe has returned in between"
 
 
 def test_old_losses_are_forgotten() -> None:
