@@ -129,6 +129,7 @@ def test_aliases_and_merged_mappings(text: str, data: object) -> None:
         ("x: 1\n? {a: 1}\n: b", 2, (), "has a key that is not a single word or text"),
         ("x: 1\ny: {{ a }}", 2, ("y",), "has {{ }} in it: templates are not expanded in the file"),
         ("x: 1\ny: ${A}", 2, ("y",), "${A}: variables are not expanded in the file"),
+        ("x: 1\ny: '{{ a }}'", 2, ("y",), "{{ a }}: templates are not expanded in the file"),
         ("x: 1\ny: !!float 1.5", 2, ("y",), "has the YAML tag !!float, which is not supported"),
         ("x: 1\ny: !Ref a", 2, ("y",), "has the YAML tag !Ref, which is not supported"),
         ("x: 1\ny: !!set {a}", 2, ("y",), "has the YAML tag !!set, which is not supported"),
@@ -178,28 +179,32 @@ def test_a_large_file_is_read_and_a_few_lines_of_aliases_are_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("repeated", "times"),
+    ("repeated", "times", "more"),
     [
-        ("[" + "1, " * 10 + "]", 9),
-        ("{" + ", ".join(f"k{number}: 1" for number in range(10)) + "}", 10),
+        ("[" + "1, " * 10 + "]", 9, 5),
+        ("{" + ", ".join(f"k{number}: 1" for number in range(10)) + "}", 10, 4),
     ],
 )
 def test_each_value_of_a_list_or_mapping_counts_as_repeated(
-    repeated: str, times: int, monkeypatch: pytest.MonkeyPatch
+    repeated: str, times: int, more: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hawkwing.yaml_lines._MAX_REPEATED", 100)
-    text = f"a: &a {repeated}\nb: ["
-    assert len(read_yaml(text + "*a, " * times + "]").data["b"]) == times
+    text = f"a: &a {repeated}\nc: &c 1\nb: [" + "*a, " * times + "*c, " * more
+    assert len(read_yaml(text + "]").data["b"]) == times + more
     with pytest.raises(YamlError, match="repeats too much through aliases"):
-        read_yaml(text + "*a, " * (times + 1) + "]")
+        read_yaml(text + "*c]")
 
 
 def test_merging_one_mapping_over_and_over_is_repeating() -> None:
     """The mapping stays small, but the work doesn't."""
     anchor = f"a: &a {{{', '.join(f'k{number}: 1' for number in range(1000))}}}\nb: {{<<: ["
-    assert len(read_yaml(anchor + ", ".join(["*a"] * 90) + "]}").data["b"]) == 1000
+    most = anchor + ", ".join(["*a"] * 100) + "]}\nc: &c 1\nd: [" + "*c, " * 7
+    assert len(read_yaml(most + "]").data["b"]) == 1000
     with pytest.raises(YamlError, match="repeats too much through aliases") as caught:
-        read_yaml(anchor + ", ".join(["*a"] * 110) + "]}")
+        read_yaml(most + "*c]")
+    assert caught.value.line == 4
+    with pytest.raises(YamlError, match="repeats too much through aliases") as caught:
+        read_yaml(anchor + ", ".join(["*a"] * 103) + "]}")
     assert caught.value.line == 1
 
 
