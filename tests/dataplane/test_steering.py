@@ -664,6 +664,13 @@ def test_changes_of_the_lists_to_probe_are_counted(maps: Maps, named: Config, tm
     assert maps.steering.selection_changes == before
 
 
+def test_each_list_to_probe_leads_to_a_destination(maps: Maps, tmp_path: Path) -> None:
+    both = several(UPPER, LOWER).replace(f"[{ONE}]", f"[{ONE}, {TWO}]")
+    alone = f"  one:\n    ipv6_addresses: [fd00::99]\n    applications: [{{port: 1, sid: ['{SID_B}']}}]\n"
+    maps.steering.apply(configured(tmp_path, both + alone), None)
+    assert maps.steering.list_destinations() == {(SID_A, SID_B): ONE, (SID_C,): ONE}
+
+
 def test_what_is_not_configured_any_more_leaves_nothing(maps: Maps, tmp_path: Path) -> None:
     maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
     maps.steering.apply(configured(tmp_path, several(UPPER)), None)

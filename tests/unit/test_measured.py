@@ -209,6 +209,14 @@ def test_a_silent_controllers_path_within_the_limit_changes_nothing() -> None:
     assert not scene.look()
 
 
+def test_nothing_is_known_of_a_path_that_is_not_in_use() -> None:
+    scene = Scene()
+    scene.measured = Measured(cast(DataPlane, scene.plane), {UPPER: 1}.get, lambda: scene.now)
+    scene.look()
+    assert scene.chosen == ["upper"]
+    assert scene.measured.reason(scene.application) == "measured latency of 15 ms (lower: not known)"
+
+
 def test_what_is_compared() -> None:
     assert len(Scene().desired.choices) == 1
     assert not Scene("[{intent: flex-algo, flex_algo_number: 128}]").desired.choices

@@ -149,6 +149,17 @@ class TestTable:
         plane.time = 1.5
         assert plane.table.acquire(shares((A, 1), (B, 3))).number == first.number
 
+    def test_a_full_table_uses_the_number_that_rests_longest(self) -> None:
+        plane = Plane(selections=2)
+        one, two = (plane.table.acquire(shares((A, 1), (B, weight))) for weight in (1, 2))
+        for made in (two, one):
+            plane.table.release(made)
+            plane.time += 0.1
+        assert [plane.table.acquire(shares((A, 1), (B, weight))).number for weight in (3, 4)] == [
+            two.number,
+            one.number,
+        ]
+
     def test_a_full_table_shares_what_is_alike_and_refuses_the_rest(self) -> None:
         plane = Plane(selections=2)
         first = plane.table.acquire(shares((A, 1), (B, 1)))

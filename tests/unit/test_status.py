@@ -120,6 +120,11 @@ def test_what_a_server_has_learned() -> None:
     ]
 
 
+def test_what_a_reflector_has_answered() -> None:
+    stamp = {"port": 862, "answered": 12, "refused": 3}
+    assert told(stamp=stamp)[2:] == ["  STAMP on UDP port 862: 12 answered, 3 refused"]
+
+
 def test_names_that_are_not_resolved() -> None:
     waiting = [
         {"service": "web", "name": "wb.hawk.net", "error": None},

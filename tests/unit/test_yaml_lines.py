@@ -9,6 +9,7 @@ import pytest
 
 from hawkwing.errors import ConfigError
 from hawkwing.yaml_lines import Fault, YamlError, dotted, problem_lines, read_yaml, read_yaml_file
+from hawkwing.yaml_mistakes import MAX_DEPTH
 
 FILE = Path("hawk.yaml")
 
@@ -155,6 +156,16 @@ def test_an_alias_of_itself_is_refused() -> None:
         with pytest.raises(YamlError, match="has an alias of itself in it") as caught:
             read_yaml(text)
         assert caught.value.line == 2
+
+
+def test_aliases_are_no_way_around_the_depth() -> None:
+    def nested(levels: int) -> str:
+        return "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, levels))
+
+    assert read_yaml(nested(MAX_DEPTH - 1)).faults == []
+    with pytest.raises(YamlError, match=f"^is nested more than {MAX_DEPTH} deep$") as caught:
+        read_yaml(nested(MAX_DEPTH))
+    assert caught.value.line == 1
 
 
 def test_aliases_may_repeat_a_hundred_thousand_values_and_no_more() -> None:
