@@ -178,6 +178,18 @@ EQUIVALENT["hawkwing/measured.py", "self._probed = False", "(left out)"] = (
 EQUIVALENT["hawkwing/measured.py", "self._probed = False", "self._probed = True"] = (
     "each look sets it before it is read"
 )
+EQUIVALENT["hawkwing/choice.py", "under: int = 0", "under: int = 1"] = (
+    "it counts for a path that has been left only, which has set it"
+)
+EQUIVALENT["hawkwing/control.py", "_PIECE = 500", "_PIECE = 501"] = "smaller pieces are the same text"
+EQUIVALENT["hawkwing/steering.py", "_NO_ADDRESS = IPv6Address(0)", "_NO_ADDRESS = IPv6Address(1)"] = (
+    "nobody reads the address of a stand-in"
+)
+EQUIVALENT[
+    "hawkwing/addresses.py",
+    "is_global = int(scope, 16) == _GLOBAL_SCOPE",
+    "is_global = int(scope, 17) == _GLOBAL_SCOPE",
+] = "only whether it is zero counts"
 
 
 def reason(mutant: Mutant) -> str:

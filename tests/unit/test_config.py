@@ -329,6 +329,11 @@ def paths(*entries: str) -> str:
     )
 
 
+def test_a_path_is_probed_ten_times_a_second_unless_told_otherwise(here: Path) -> None:
+    probes = load(here, paths("{sid: [fcbb::1]}", "{sid: [fcbb::2]}") + "probes: {}\n").probes
+    assert probes is not None and probes.interval == 100
+
+
 def test_several_paths(here: Path) -> None:
     text = paths("{name: upper, sid: [fcbb::1, fcbb::2], preference: 200}", "{sid: [fcbb::3], weight: 4}")
     (application,) = load(here, text).services["web"].applications

@@ -410,6 +410,8 @@ def test_a_path_of_the_controller_beside_several() -> None:
 def test_destinations_without_a_path(destination: object, port: int | None, told: str) -> None:
     found = answer(steering(), None, destination, port)
     assert (found["bindings"], found["notes"]) == ([], [told])
+    blocks = [] if isinstance(destination, str) else [{"block": "fd00::/16", "local": 0xE000}]
+    assert found["csid"] == blocks
 
 
 @pytest.mark.parametrize("request_", [{}, {"destination": 1}, {"destination": "a", "port": "²"}])

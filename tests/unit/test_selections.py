@@ -142,11 +142,12 @@ class TestTable:
         assert sum(one != other for one, other in moved) == 32
 
     def test_a_number_rests_before_it_is_used_again(self) -> None:
-        plane = Plane(selections=2)
+        plane = Plane(selections=4)
         first = plane.table.acquire(shares((A, 1), (B, 1)))
         plane.table.release(first)
+        plane.time = 0.9
         assert plane.table.acquire(shares((A, 1), (B, 2))).number != first.number
-        plane.time = 1.5
+        plane.time = 1.0
         assert plane.table.acquire(shares((A, 1), (B, 3))).number == first.number
 
     def test_a_full_table_uses_the_number_that_rests_longest(self) -> None:
