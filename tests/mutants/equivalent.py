@@ -191,6 +191,21 @@ EQUIVALENT[
     "is_global = int(scope, 17) == _GLOBAL_SCOPE",
 ] = "only whether it is zero counts"
 
+_CONTROLLERS = "listed.append((Candidate(binding.controller_path, preference=1 << 32), 'controller'))"
+for _higher in ("2 << 32", "1 << 33"):
+    EQUIVALENT["hawkwing/usage.py", _CONTROLLERS, _CONTROLLERS.replace("1 << 32", _higher)] = (
+        "it only has to be higher than any in the file"
+    )
+_PREFERRED = "preferred = max((used.preference for used in binding.configured), default=one.preference)"
+EQUIVALENT["hawkwing/usage.py", _PREFERRED, _PREFERRED.replace("max(", "min(")] = (
+    "paths that are used together have the same preference"
+)
+EQUIVALENT[
+    "hawkwing/choice.py",
+    "best = max((one.preference for one in usable), default=0)",
+    "best = max((one.preference for one in usable), default=1)",
+] = "without a path none has it"
+
 
 def reason(mutant: Mutant) -> str:
     """Why a change makes no difference; empty where it does."""

@@ -99,6 +99,17 @@ def test_a_dead_path_is_left_at_once() -> None:
     assert scene.look(all_dead) == {LOWER}
 
 
+def test_the_only_path_for_a_while_is_left_as_soon_as_another_is_better() -> None:
+    scene = Scene(LOW_LATENCY)
+    dead = Figures(alive=False)
+    assert scene.look(latency(30, None) | {LOWER: dead}, 10) == {UPPER}
+    assert scene.look(latency(30, 10), LOOKS) == {LOWER}
+
+
+def test_without_a_path_there_is_no_choice() -> None:
+    assert Scene(LOW_LATENCY, candidates=()).look({}) == set()
+
+
 LIMITED = Intent(IntentType.LOW_LATENCY, max_value=20_000)
 
 
@@ -163,15 +174,24 @@ def test_every_limit_counts_and_the_first_intent_compares() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "upper", "lower"),
+    ("kind", "upper", "lower", "reason"),
     [
-        (IntentType.LOW_JITTER, Figures(jitter=2000), Figures(jitter=300)),
-        (IntentType.LOW_PACKET_LOSS, Figures(loss=7), Figures(loss=0)),
-        (IntentType.HIGH_BANDWIDTH, Figures(rate=2000), Figures(rate=90_000)),
+        (IntentType.LOW_JITTER, Figures(jitter=2000), Figures(jitter=300), "jitter of 0.3 ms (upper: 2 ms)"),
+        (IntentType.LOW_PACKET_LOSS, Figures(loss=7), Figures(loss=0), "loss of 0 % (upper: 7 %)"),
+        (
+            IntentType.HIGH_BANDWIDTH,
+            Figures(rate=2000),
+            Figures(rate=90_000),
+            "delivery rate of 90 Mbit/s (upper: 2 Mbit/s)",
+        ),
     ],
 )
-def test_other_intents_compare_other_figures(kind: IntentType, upper: Figures, lower: Figures) -> None:
-    assert Scene(Intent(kind)).look({UPPER: upper, LOWER: lower}) == {LOWER}
+def test_other_intents_compare_other_figures(
+    kind: IntentType, upper: Figures, lower: Figures, reason: str
+) -> None:
+    scene = Scene(Intent(kind))
+    assert scene.look({UPPER: upper, LOWER: lower}) == {LOWER}
+    assert scene.reason == f"measured {reason}"
     assert Scene(Intent(kind)).look({UPPER: lower, LOWER: upper}) == {UPPER}
 
 
@@ -179,7 +199,7 @@ def test_other_intents_compare_other_figures(kind: IntentType, upper: Figures, l
     ("kind", "figure", "here", "little", "clearly"),
     [
         (IntentType.LOW_LATENCY, "latency", 10_000, 8_600, 8_400),
-        (IntentType.LOW_LATENCY, "latency", 600, 410, 390),
+        (IntentType.LOW_LATENCY, "latency", 600, 400, 390),
         (IntentType.LOW_JITTER, "jitter", 2_000, 1_510, 1_490),
         (IntentType.LOW_JITTER, "jitter", 200, 101, 99),
         (IntentType.LOW_PACKET_LOSS, "loss", 8, 6.1, 5.9),
