@@ -162,6 +162,10 @@ for _text in ("1, 'Xis not valid YAMLX'", "2, 'is not valid YAML'"):
 EQUIVALENT["hawkwing/choice.py", "_better_for: int = 0", "_better_for: int = 1"] = (
     "it is set together with the path that it counts for"
 )
+_BETTER = "self._better, self._better_for = ((), 0)"
+EQUIVALENT["hawkwing/choice.py", _BETTER, _BETTER.replace("0", "1")] = (
+    "it is set together with the path that it counts for"
+)
 EQUIVALENT[
     "hawkwing/metric_families.py",
     "yield ('hawkwing_agent', who, 1)",

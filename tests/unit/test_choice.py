@@ -62,6 +62,13 @@ def test_a_path_of_which_nothing_is_known_is_not_taken() -> None:
     assert Scene(LOW_LATENCY).look(latency(30, None)) == {UPPER}
 
 
+def test_all_other_paths_are_in_the_reason() -> None:
+    candidates = (*CANDIDATES[:2], Candidate(SPARE))
+    scene = Scene(LOW_LATENCY, candidates=candidates)
+    scene.look(latency(30, 10, spare=None))
+    assert scene.reason == "measured latency of 10 ms (upper: 30 ms; fcbb:bb00:3::: not known)"
+
+
 def test_a_better_path_is_taken_after_several_looks_only() -> None:
     scene = Scene(LOW_LATENCY)
     scene.look(latency(10, 30), int(CALM) + 1)

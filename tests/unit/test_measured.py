@@ -35,6 +35,7 @@ def test_the_loss_of_probes() -> None:
     assert window((100, 90), (200, 189)) == 0, "one more is under way"
     assert window((100, 90), (200, 191)) == 0, "one less is under way"
     assert window((100, 90), (200, 90)) == 100
+    assert window((100, 300), (200, 350)) == 50, "the totals begin anywhere"
     assert window((0, 0), (100, 50), (100, 50)) == 50, "no probe was sent in between"
     assert window((0, 0), (100, 50), (200, 50)) == 75, "no probe has returned in between"
 
