@@ -210,6 +210,14 @@ EQUIVALENT[
     "best = max((one.preference for one in usable), default=1)",
 ] = "without a path none has it"
 
+_JSON = "return json.dumps(schema(), indent=2, ensure_ascii=True) + '\\n'"
+EQUIVALENT["hawkwing/config_schema.py", _JSON, _JSON.replace("True", "False")] = "all of it is ASCII"
+EQUIVALENT[
+    "hawkwing/yaml_lines.py",
+    "begin = yaml.Mark('', 0, 0, 0, '', 0)",
+    "begin = yaml.Mark('', 0, 0, 1, '', 0)",
+] = "the fourth value is the column, and only lines are shown"
+
 
 def reason(mutant: Mutant) -> str:
     """Why a change makes no difference; empty where it does."""

@@ -334,6 +334,14 @@ def test_a_path_is_probed_ten_times_a_second_unless_told_otherwise(here: Path) -
     assert probes is not None and probes.interval == 100
 
 
+def test_a_limit_of_too_many_digits_is_told_its_range(here: Path) -> None:
+    intents = "      - port: 80\n        intents: [{intent: low-latency, max_value: 99999999999999999999}]\n"
+    assert problems(here, APPLICATION + intents) == [
+        f"hawk.yaml:6: {APP}.intents[0].max_value: 99999999999999999999 is not a value for an intent, "
+        "use 0 to 2147483647"
+    ]
+
+
 def test_several_paths(here: Path) -> None:
     text = paths("{name: upper, sid: [fcbb::1, fcbb::2], preference: 200}", "{sid: [fcbb::3], weight: 4}")
     (application,) = load(here, text).services["web"].applications
