@@ -7,6 +7,7 @@ that the agent is alive.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,13 +71,11 @@ class ControlServer:
                 line = await reader.readline()
             if line:
                 answer = await self._with_signs_of_life(asyncio.ensure_future(self._answer(line)), writer)
-                for piece in _pieces(answer):
+                for piece in itertools.chain(_pieces(answer), "\n"):
                     writer.write(piece.encode())
                     # This also yields to other tasks.
                     await writer.drain()
                     await asyncio.sleep(0)
-                writer.write(b"\n")
-                await writer.drain()
         writer.close()
 
     async def _with_signs_of_life(

@@ -491,6 +491,27 @@ def test_a_name_that_goes_between_the_steps_of_a_change_stays_away(maps: Maps, n
         assert maps.steering.names == [] and maps.entries() == (0, 0, 0)
 
 
+def test_an_address_comes_back_after_a_change_that_was_taken_back(maps: Maps, tmp_path: Path) -> None:
+    """It has two names, and one of them goes while the change is under way."""
+    text = NAMED.replace(
+        "services:",
+        f"""services:
+  mail:
+    domain_name: b.example
+    applications: [{{port: 25, sid: ["{SID_C}"]}}]""",
+    )
+    both = configured(tmp_path, text)
+    maps.steering.apply(both, SOURCE)
+    maps.steering.learn("b.example", [ONE], 10.0)
+    maps.steering.learn("a.example", [ONE], 60.0)
+    next(maps.steering.applying(Desired(), None))
+    maps.clock.now += 10 + GRACE + 1
+    assert maps.steering.expire(lambda _: True)
+    assert maps.path(ONE, 80) is None and maps.path(ONE, 25) is None
+    maps.steering.apply(both, SOURCE)
+    assert maps.path(ONE, 80) == [SID_A] and maps.path(ONE, 25) is None
+
+
 def several(*paths: str, more: str = "") -> str:
     """A service with these paths."""
     return (
@@ -630,6 +651,24 @@ def test_the_path_of_a_silent_controller_is_left_at_its_limit(
     assert reason in explain.sentence(maps.steering, None, str(ONE), 80)
     assert latencies.look(), "the controller is back"
     assert maps.paths(ONE, 80) == [[SID_C, SID_B]] * 128 and binding.origin == "controller"
+
+
+def test_changes_of_the_lists_to_probe_are_counted(maps: Maps, named: Config, tmp_path: Path) -> None:
+    maps.steering.apply(configured(tmp_path, several(UPPER)), None)
+    before = maps.steering.selection_changes
+    maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
+    assert maps.steering.selection_changes > before
+    assert set(maps.steering.probed_lists()) == {(SID_A, SID_B), (SID_C,)}
+    before = maps.steering.selection_changes
+    maps.steering.apply(configured(tmp_path, several(UPPER, LOWER)), None)
+    assert maps.steering.selection_changes == before
+
+
+def test_each_list_to_probe_leads_to_a_destination(maps: Maps, tmp_path: Path) -> None:
+    both = several(UPPER, LOWER).replace(f"[{ONE}]", f"[{ONE}, {TWO}]")
+    alone = f"  one:\n    ipv6_addresses: [fd00::99]\n    applications: [{{port: 1, sid: ['{SID_B}']}}]\n"
+    maps.steering.apply(configured(tmp_path, both + alone), None)
+    assert maps.steering.list_destinations() == {(SID_A, SID_B): ONE, (SID_C,): ONE}
 
 
 def test_what_is_not_configured_any_more_leaves_nothing(maps: Maps, tmp_path: Path) -> None:

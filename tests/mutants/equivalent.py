@@ -146,6 +146,78 @@ for _name in ("url", "context", "input"):
     _more = _READ.replace(f"include_{_name}=False", f"include_{_name}=True")
     EQUIVALENT["hawkwing/config.py", _READ, _more] = "only place and sentence of an error are read"
 
+EQUIVALENT[
+    "hawkwing/dataplane/refusal.py",
+    "wanted = hard if hard != resource.RLIM_INFINITY and hard < OPEN_FILES else OPEN_FILES",
+    "wanted = hard if hard != resource.RLIM_INFINITY and hard <= OPEN_FILES else OPEN_FILES",
+] = "both are the same number then"
+EQUIVALENT["hawkwing/steering.py", "if time.monotonic() > end:", "if time.monotonic() >= end:"] = _BOUNDARY
+
+_NOT_YAML = "raise YamlError(*(forbidden_character(text) or (1, 'is not valid YAML'))) from None"
+for _text in ("1, 'Xis not valid YAMLX'", "2, 'is not valid YAML'"):
+    EQUIVALENT["hawkwing/yaml_lines.py", _NOT_YAML, _NOT_YAML.replace("1, 'is not valid YAML'", _text)] = (
+        "an error without a line is about such a character"
+    )
+
+EQUIVALENT["hawkwing/choice.py", "_better_for: int = 0", "_better_for: int = 1"] = (
+    "it is set together with the path that it counts for"
+)
+_BETTER = "self._better, self._better_for = ((), 0)"
+EQUIVALENT["hawkwing/choice.py", _BETTER, _BETTER.replace("0", "1")] = (
+    "it is set together with the path that it counts for"
+)
+EQUIVALENT[
+    "hawkwing/metric_families.py",
+    "yield ('hawkwing_agent', who, 1)",
+    "yield ('hawkwing_agent', who, 2)",
+] = "an info metric has labels only"
+EQUIVALENT[
+    "hawkwing/control.py",
+    "if isinstance(answer, list) and len(answer) > _PIECE:",
+    "if isinstance(answer, list) and len(answer) >= _PIECE:",
+] = "smaller pieces are the same text"
+EQUIVALENT["hawkwing/measured.py", "self._probed = False", "(left out)"] = (
+    "each look sets it before it is read"
+)
+EQUIVALENT["hawkwing/measured.py", "self._probed = False", "self._probed = True"] = (
+    "each look sets it before it is read"
+)
+EQUIVALENT["hawkwing/choice.py", "under: int = 0", "under: int = 1"] = (
+    "it counts for a path that has been left only, which has set it"
+)
+EQUIVALENT["hawkwing/control.py", "_PIECE = 500", "_PIECE = 501"] = "smaller pieces are the same text"
+EQUIVALENT["hawkwing/steering.py", "_NO_ADDRESS = IPv6Address(0)", "_NO_ADDRESS = IPv6Address(1)"] = (
+    "nobody reads the address of a stand-in"
+)
+EQUIVALENT[
+    "hawkwing/addresses.py",
+    "is_global = int(scope, 16) == _GLOBAL_SCOPE",
+    "is_global = int(scope, 17) == _GLOBAL_SCOPE",
+] = "only whether it is zero counts"
+
+_CONTROLLERS = "listed.append((Candidate(binding.controller_path, preference=1 << 32), 'controller'))"
+for _higher in ("2 << 32", "1 << 33"):
+    EQUIVALENT["hawkwing/usage.py", _CONTROLLERS, _CONTROLLERS.replace("1 << 32", _higher)] = (
+        "it only has to be higher than any in the file"
+    )
+_PREFERRED = "preferred = max((used.preference for used in binding.configured), default=one.preference)"
+EQUIVALENT["hawkwing/usage.py", _PREFERRED, _PREFERRED.replace("max(", "min(")] = (
+    "paths that are used together have the same preference"
+)
+EQUIVALENT[
+    "hawkwing/choice.py",
+    "best = max((one.preference for one in usable), default=0)",
+    "best = max((one.preference for one in usable), default=1)",
+] = "without a path none has it"
+
+_JSON = "return json.dumps(schema(), indent=2, ensure_ascii=True) + '\\n'"
+EQUIVALENT["hawkwing/config_schema.py", _JSON, _JSON.replace("True", "False")] = "all of it is ASCII"
+EQUIVALENT[
+    "hawkwing/yaml_lines.py",
+    "begin = yaml.Mark('', 0, 0, 0, '', 0)",
+    "begin = yaml.Mark('', 0, 0, 1, '', 0)",
+] = "the fourth value is the column, and only lines are shown"
+
 
 def reason(mutant: Mutant) -> str:
     """Why a change makes no difference; empty where it does."""

@@ -62,6 +62,13 @@ def test_a_path_of_which_nothing_is_known_is_not_taken() -> None:
     assert Scene(LOW_LATENCY).look(latency(30, None)) == {UPPER}
 
 
+def test_all_other_paths_are_in_the_reason() -> None:
+    candidates = (*CANDIDATES[:2], Candidate(SPARE))
+    scene = Scene(LOW_LATENCY, candidates=candidates)
+    scene.look(latency(30, 10, spare=None))
+    assert scene.reason == "measured latency of 10 ms (upper: 30 ms; fcbb:bb00:3::: not known)"
+
+
 def test_a_better_path_is_taken_after_several_looks_only() -> None:
     scene = Scene(LOW_LATENCY)
     scene.look(latency(10, 30), int(CALM) + 1)
@@ -99,6 +106,17 @@ def test_a_dead_path_is_left_at_once() -> None:
     assert scene.look(all_dead) == {LOWER}
 
 
+def test_the_only_path_for_a_while_is_left_as_soon_as_another_is_better() -> None:
+    scene = Scene(LOW_LATENCY)
+    dead = Figures(alive=False)
+    assert scene.look(latency(30, None) | {LOWER: dead}, 10) == {UPPER}
+    assert scene.look(latency(30, 10), LOOKS) == {LOWER}
+
+
+def test_without_a_path_there_is_no_choice() -> None:
+    assert Scene(LOW_LATENCY, candidates=()).look({}) == set()
+
+
 LIMITED = Intent(IntentType.LOW_LATENCY, max_value=20_000)
 
 
@@ -112,6 +130,14 @@ def test_a_path_that_breaks_its_limit_is_left_also_for_a_lower_preference() -> N
     )
     assert scene.chooser.why_left(UPPER) == "its latency of 30 ms exceeds 20 ms"
     assert scene.chooser.why_left(SPARE) == ""
+
+
+def test_only_looks_in_a_row_count_against_a_path() -> None:
+    scene = Scene(LIMITED)
+    for _ in range(3):
+        assert scene.look(latency(25, 30, spare=15), LOOKS - 1) == {UPPER}
+        assert scene.look(latency(15, 30, spare=15)) == {UPPER}
+    assert scene.chooser.why_left(UPPER) == ""
 
 
 def test_where_all_break_it_the_best_is_used() -> None:
@@ -129,6 +155,23 @@ def test_it_is_used_again_when_it_has_been_well_below_for_a_while() -> None:
     assert scene.look(latency(17.5, 25, spare=15)) == {UPPER}
 
 
+def test_it_counts_from_its_last_broken_limit_on() -> None:
+    """Three looks until it is left, and five until it is used again."""
+    scene = Scene(LIMITED)
+    assert scene.look(latency(25, 30, spare=15), 2) == {UPPER}
+    assert scene.look(latency(25, 30, spare=15)) == {SPARE}
+    assert scene.look(latency(17.5, 30, spare=15), 4) == {SPARE}
+    assert scene.look(latency(25, 30, spare=15)) == {SPARE}
+    assert scene.look(latency(17.5, 30, spare=15), 4) == {SPARE}
+    assert scene.look(latency(17.5, 30, spare=15)) == {UPPER}
+
+
+def test_a_figure_at_its_limit_keeps_it() -> None:
+    scene = Scene(LIMITED)
+    assert scene.look(latency(20, 30), 10) == {UPPER}
+    assert scene.chooser.why_left(UPPER) == ""
+
+
 def test_every_limit_counts_and_the_first_intent_compares() -> None:
     scene = Scene(LOW_LATENCY, Intent(IntentType.LOW_PACKET_LOSS, max_value=2))
     figures = {UPPER: Figures(latency=10_000, loss=3.0), LOWER: Figures(latency=30_000, loss=1.0)}
@@ -138,15 +181,24 @@ def test_every_limit_counts_and_the_first_intent_compares() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "upper", "lower"),
+    ("kind", "upper", "lower", "reason"),
     [
-        (IntentType.LOW_JITTER, Figures(jitter=2000), Figures(jitter=300)),
-        (IntentType.LOW_PACKET_LOSS, Figures(loss=7), Figures(loss=0)),
-        (IntentType.HIGH_BANDWIDTH, Figures(rate=2000), Figures(rate=90_000)),
+        (IntentType.LOW_JITTER, Figures(jitter=2000), Figures(jitter=300), "jitter of 0.3 ms (upper: 2 ms)"),
+        (IntentType.LOW_PACKET_LOSS, Figures(loss=7), Figures(loss=0), "loss of 0 % (upper: 7 %)"),
+        (
+            IntentType.HIGH_BANDWIDTH,
+            Figures(rate=2000),
+            Figures(rate=90_000),
+            "delivery rate of 90 Mbit/s (upper: 2 Mbit/s)",
+        ),
     ],
 )
-def test_other_intents_compare_other_figures(kind: IntentType, upper: Figures, lower: Figures) -> None:
-    assert Scene(Intent(kind)).look({UPPER: upper, LOWER: lower}) == {LOWER}
+def test_other_intents_compare_other_figures(
+    kind: IntentType, upper: Figures, lower: Figures, reason: str
+) -> None:
+    scene = Scene(Intent(kind))
+    assert scene.look({UPPER: upper, LOWER: lower}) == {LOWER}
+    assert scene.reason == f"measured {reason}"
     assert Scene(Intent(kind)).look({UPPER: lower, LOWER: upper}) == {UPPER}
 
 
@@ -154,7 +206,7 @@ def test_other_intents_compare_other_figures(kind: IntentType, upper: Figures, l
     ("kind", "figure", "here", "little", "clearly"),
     [
         (IntentType.LOW_LATENCY, "latency", 10_000, 8_600, 8_400),
-        (IntentType.LOW_LATENCY, "latency", 600, 410, 390),
+        (IntentType.LOW_LATENCY, "latency", 600, 400, 390),
         (IntentType.LOW_JITTER, "jitter", 2_000, 1_510, 1_490),
         (IntentType.LOW_JITTER, "jitter", 200, 101, 99),
         (IntentType.LOW_PACKET_LOSS, "loss", 8, 6.1, 5.9),

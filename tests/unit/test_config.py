@@ -329,6 +329,19 @@ def paths(*entries: str) -> str:
     )
 
 
+def test_a_path_is_probed_ten_times_a_second_unless_told_otherwise(here: Path) -> None:
+    probes = load(here, paths("{sid: [fcbb::1]}", "{sid: [fcbb::2]}") + "probes: {}\n").probes
+    assert probes is not None and probes.interval == 100
+
+
+def test_a_limit_of_too_many_digits_is_told_its_range(here: Path) -> None:
+    intents = "      - port: 80\n        intents: [{intent: low-latency, max_value: 99999999999999999999}]\n"
+    assert problems(here, APPLICATION + intents) == [
+        f"hawk.yaml:6: {APP}.intents[0].max_value: 99999999999999999999 is not a value for an intent, "
+        "use 0 to 2147483647"
+    ]
+
+
 def test_several_paths(here: Path) -> None:
     text = paths("{name: upper, sid: [fcbb::1, fcbb::2], preference: 200}", "{sid: [fcbb::3], weight: 4}")
     (application,) = load(here, text).services["web"].applications
@@ -349,12 +362,20 @@ def test_sid_is_a_single_path(here: Path) -> None:
         (["{sid: []}"], ["7: {}.paths[0].sid: is empty, a path needs at least one SID"]),
         (["{name: a}"], ["7: {}.paths[0].sid: is missing"]),
         (
+            ["{sid: fcbb::1}", "{sid: fcbb::1}"],
+            [f"{line}: {{}}.paths[{line - 7}].sid: must be a list, write [fcbb::1]" for line in (7, 8)],
+        ),
+        (
             ["{sid: [fcbb::1]}", "{sid: [fcbb:0::1]}"],
             ["8: {}.paths[1].sid: is already the segment list of paths[0]"],
         ),
         (
             ["{name: a, sid: [fcbb::1]}", "{name: a, sid: [fcbb::2]}"],
             ["8: {}.paths[1].name: a is already the name of paths[0]"],
+        ),
+        (
+            ["{sid: [fcbb::3]}", "{name: a, sid: [fcbb::1]}", "{name: a, sid: [fcbb::2]}"],
+            ["9: {}.paths[2].name: a is already the name of paths[1]"],
         ),
         (
             ["{sid: [fcbb::1], weight: 0}", "{sid: [fcbb::2], preference: -1}"],

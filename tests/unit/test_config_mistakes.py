@@ -334,6 +334,12 @@ ERRORS = [
         intents("- intent: low-latency"),
     ),
     Row(
+        "written like an option",
+        intents("- --type: low-latency"),
+        [f"8: {APP}.intents[0].--type: is not a known key, did you mean intent?"],
+        intents("- intent: low-latency"),
+    ),
+    Row(
         "mistyped key that is needed",
         app("prot: 80", "sid: [fcbb::1]"),
         [f"5: {APP}.prot: is not a known key, did you mean port?"],

@@ -314,6 +314,25 @@ def test_an_answer_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytes
         assert not thread.is_alive(), "it is not read any more"
 
 
+def test_an_answer_may_have_256_mib() -> None:
+    """And not much more, whatever is sent."""
+    ours, theirs = socket.socketpair()
+    piece = bytes(1 << 20)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                theirs.sendall(piece)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with theirs:
+        with ours:
+            read = sum(map(len, control._received(ours)))
+        thread.join()
+    assert 256 <= read / (1 << 20) < 257
+
+
 def test_the_socket_of_a_killed_agent_is_not_in_the_way(tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
     with socket.socket(socket.AF_UNIX) as dead:

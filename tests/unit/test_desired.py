@@ -10,6 +10,7 @@ import pytest
 
 from hawkwing.cli import main
 from hawkwing.config import Application, Config, Hawkeye, Service
+from hawkwing.config_models import CandidatePath
 from hawkwing.desired import Desired, excess, needs_of
 from hawkwing.intents import Intent, IntentType
 from hawkwing.room import MOST, Room
@@ -53,6 +54,15 @@ def test_what_is_counted() -> None:
     assert list(desired.services_at(address(1), {"a.example"})) == ["a", "a", "b"]
     assert desired.application(["a", "b"], 83) == ("b", services["b"].applications[0])
     assert desired.application(["a"], 83) is None
+
+
+def test_the_same_paths_of_two_applications_are_one_selection() -> None:
+    one, other = (
+        tuple(CandidatePath(sid=(sid(number),), weight=weight) for number in (1, 2)) for weight in (1, 2)
+    )
+    apps = tuple(Application(port=80 + at, paths=paths) for at, paths in enumerate((one, one, other)))
+    config = Config(services={"a": Service(ipv6_addresses=(address(1),), applications=apps)})
+    assert needs_of(config) == Room(addresses=1, applications=3, lists=2, selections=2)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,13 @@ def test_text_and_mode(tmp_path: Path) -> None:
     assert not file.exists()
 
 
+def test_what_a_killed_process_left_readable_is_not_readable_any_more(tmp_path: Path) -> None:
+    (tmp_path / "x.new").touch(mode=0o644)
+    file = RunFile(tmp_path / "x")
+    file.write("one")
+    assert file.read() == "one" and stat.S_IMODE(file.path.stat().st_mode) == 0o600
+
+
 def test_what_is_no_text_is_as_good_as_nothing(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\xff\xfe")
     assert RunFile(tmp_path / "x").read() is None

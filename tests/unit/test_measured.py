@@ -35,12 +35,21 @@ def test_the_loss_of_probes() -> None:
     assert window((100, 90), (200, 189)) == 0, "one more is under way"
     assert window((100, 90), (200, 191)) == 0, "one less is under way"
     assert window((100, 90), (200, 90)) == 100
+    assert window((100, 300), (200, 350)) == 50, "the totals begin anywhere"
+    assert window((0, 0), (100, 50), (100, 50)) == 50, "no probe was sent in between"
+    assert window((0, 0), (100, 50), (200, 50)) == 75, "no probe has returned in between"
 
 
 def test_old_losses_are_forgotten() -> None:
     counts = [(100 * number, 100 * number - 50) for number in range(1, 40)]
     assert window((0, 0), *counts[:20]) == pytest.approx(2.5)
     assert window((0, 0), *counts) == 0
+
+
+def test_a_loss_counts_for_thirty_looks() -> None:
+    counts = [(0, 0), *((100 * number, 100 * number - 50) for number in range(1, 32))]
+    assert window(*counts[:31]) == pytest.approx(50 / 30)
+    assert window(*counts) == 0
 
 
 @pytest.mark.parametrize("again", [(10, 100), (300, 10)])
@@ -176,6 +185,37 @@ def test_applications_that_have_gone_are_forgotten() -> None:
     assert scene.look()
     assert scene.chosen == []
     assert not scene.look()
+
+
+def test_an_application_that_comes_back_is_measured_anew() -> None:
+    scene = Scene("[{intent: low-latency, max_value: 8000}]")
+    for _ in range(3):
+        scene.look()
+    assert scene.measured.why_left(scene.application, UPPER)
+    there, scene.desired = scene.desired, Desired()
+    scene.look()
+    scene.desired = there
+    scene.look()
+    assert scene.measured.why_left(scene.application, UPPER) == ""
+
+
+def test_a_silent_controllers_path_within_the_limit_changes_nothing() -> None:
+    scene = Scene("[{intent: low-latency, max_value: 8000}]")
+    scene.look()
+    scene.controllers = [LOWER]
+    assert not scene.look()
+    # Its application is not configured any more.
+    scene.desired = Desired()
+    assert scene.look()
+    assert not scene.look()
+
+
+def test_nothing_is_known_of_a_path_that_is_not_in_use() -> None:
+    scene = Scene()
+    scene.measured = Measured(cast(DataPlane, scene.plane), {UPPER: 1}.get, lambda: scene.now)
+    scene.look()
+    assert scene.chosen == ["upper"]
+    assert scene.measured.reason(scene.application) == "measured latency of 15 ms (lower: not known)"
 
 
 def test_what_is_compared() -> None:

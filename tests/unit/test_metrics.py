@@ -144,6 +144,15 @@ def test_figures_of_each_of_several_paths() -> None:
     assert found["hawkwing_path_packets_total", one] == 1 and found["hawkwing_path_bytes_total", one] == 2
 
 
+def test_a_path_without_probes_has_no_figures_of_them() -> None:
+    unknown = {**_DEAD, "state": "unknown"}
+    path = {"sids": ["fcbb::1"], "sent": _SENT, "health": unknown, "tcp": _NO_TCP}
+    binding = CLIENT["bindings"][0] | {"active": [path], "standby": []}
+    found = samples(CLIENT | {"bindings": [binding]})
+    here = {name for name, labels in found if labels == (("path", "fcbb::1"),)}
+    assert here == {"hawkwing_path_packets_total", "hawkwing_path_bytes_total"}
+
+
 def test_a_servers_metrics() -> None:
     found = samples(SERVER)
     assert found["hawkwing_flows", ()] == 4

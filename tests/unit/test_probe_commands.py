@@ -14,14 +14,18 @@ from hawkwing import candidates, paths
 from hawkwing.cli import main
 from hawkwing.client import Client
 from hawkwing.config import Application, Config, Hawkeye, Service
+from hawkwing.config_models import CandidatePath
 from hawkwing.csid import Block
+from hawkwing.dataplane.plane import Count, Health, Traffic
 from hawkwing.errors import HawkwingError
+from hawkwing.intents import Intent
 from hawkwing.probing import chosen, ping, silence, trace
 from hawkwing.probing.chosen import Chosen
 from hawkwing.probing.prober import Arrival, Event, Failure
 from hawkwing.probing.problems import Problem
 from hawkwing.probing.rtt import Tally
 from hawkwing.probing.run import Lane, Outcome, Pace, Run
+from hawkwing.steering import Steering
 from tests.unit.test_asking import Plane
 from tests.unit.test_explain import LATENCY, OTHER, SID, SOURCE, THERE, steering, stream
 
@@ -275,12 +279,12 @@ def test_uncertain_reasons_name_the_reverse_path_filter() -> None:
 
 
 class Counting(Plane):
-    """Each path has sent as many packets as its slot's number."""
+    """Each path has sent as many packets as its slot's number, of a hundred bytes."""
 
     csid = (Block(IPv6Network("fd00::/16")),)
 
-    def path_count(self, slot: int) -> Any:
-        return SimpleNamespace(packets=slot)
+    def path_count(self, slot: int) -> Count:
+        return Count(slot, 100 * slot)
 
 
 def answer(made: Any, stream_: Any, destination: object, port: int | None) -> dict[str, Any]:
@@ -314,6 +318,81 @@ def test_the_controllers_path_comes_first() -> None:
     ]
 
 
+class Probed(Counting):
+    """Probes return on each path in the milliseconds of its slot's number, and TCP loses as many segments."""
+
+    def health(self, slot: int, _now: int) -> Health:
+        return Health("alive", 100 + slot, slot / 1000, slot / 2000)
+
+    def traffic(self, slot: int) -> Traffic:
+        return Traffic(slot / 500, 125.0 * slot, 1000 * slot, slot)
+
+
+def with_paths(*intents: Intent) -> Steering:
+    several = (
+        CandidatePath(name="upper", sid=(R1, R2), preference=200, weight=2),
+        CandidatePath(sid=(R3,), preference=200),
+        CandidatePath(sid=(R1,)),
+    )
+    application = Application(port=80, paths=several, intents=intents)
+    web = Service(ipv6_addresses=(THERE,), applications=(application,))
+    made = Steering(Probed())  # type: ignore[arg-type]
+    made.apply(Config(hawkeye=Hawkeye(enabled=True, address=OTHER, port=1), services={"web": web}), SOURCE)
+    return made
+
+
+def candidates_of(made: Steering) -> list[Any]:
+    plane: Any = Probed()
+    (binding,) = candidates.of_destination(plane, made, stream("connected"), str(THERE), 80)["bindings"]
+    return list(binding["candidates"])
+
+
+def test_of_several_paths_there_is_more_to_tell() -> None:
+    def figures(slot: int | None) -> dict[str, Any]:
+        known = slot is not None
+        health = {
+            "state": "alive" if known else "unknown",
+            "probes_received": 100 + slot if known else 0,
+            "rtt_ms": slot,
+            "jitter_ms": slot / 2 if known else None,
+            "loss_percent": None,
+        }
+        tcp = {
+            "rtt_ms": 2 * slot if known else None,
+            "rate_kbps": slot,
+            "acknowledged_bytes": 1000 * (slot or 0),
+            "retransmitted_segments": slot or 0,
+        }
+        return {"packets": slot or 0, "health": health, "tcp": tcp}
+
+    made = with_paths()
+    slots = [made.slot_of_path(sids) for sids in ((R1, R2), (R3,), (R1,))]
+    assert slots[2] is None
+    keys = ("sids", "in_use", "state", "share_percent", "preference", "weight")
+    rows = (
+        ([str(R1), str(R2)], True, "in use", 66.4, 200, 2),
+        ([str(R3)], True, "in use", 33.6, 200, 1),
+        ([str(R1)], False, "lower preference", 0.0, 100, 1),
+    )
+    expected = [
+        {"origin": "backup", **dict(zip(keys, row, strict=True)), **figures(slot)}
+        for row, slot in zip(rows, slots, strict=True)
+    ]
+    assert candidates_of(made) == [{**expected[0], "name": "upper"}, *expected[1:]]
+
+
+def test_a_path_of_the_controller_beside_several() -> None:
+    made = with_paths(*LATENCY)
+    (query,) = made.queries()
+    missing, *_paths = candidates_of(made)
+    assert missing == {"origin": "controller", "sids": [], "in_use": False, "state": "it returned no path"}
+    made.set_controller_path(query, (OTHER,))
+    first, *others = candidates_of(made)
+    assert (first["origin"], first["in_use"], first["share_percent"]) == ("controller", True, 100.0)
+    assert not {"preference", "weight", "name"} & first.keys()
+    assert [one["state"] for one in others] == ["backup"] * 3
+
+
 @pytest.mark.parametrize(
     ("destination", "port", "told"),
     [
@@ -331,6 +410,8 @@ def test_the_controllers_path_comes_first() -> None:
 def test_destinations_without_a_path(destination: object, port: int | None, told: str) -> None:
     found = answer(steering(), None, destination, port)
     assert (found["bindings"], found["notes"]) == ([], [told])
+    blocks = [] if isinstance(destination, str) else [{"block": "fd00::/16", "local": 0xE000}]
+    assert found["csid"] == blocks
 
 
 @pytest.mark.parametrize("request_", [{}, {"destination": 1}, {"destination": "a", "port": "²"}])

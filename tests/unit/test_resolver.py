@@ -414,6 +414,27 @@ def test_a_negative_answer_holds_for_its_ttl_but_not_for_less_than_two_seconds_o
     assert learned == [7] and resolving == [False, False, False, False, True]
 
 
+def test_no_more_than_64_names_are_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def look_up(name: str) -> tuple[list[IPv6Address], float]:
+        asked.append(name)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def work() -> None:
+        tasks = Supervisor()
+        monkeypatch.setattr(resolver, "resolve", look_up)
+        Follower(lambda *_: None, tasks).follow([f"n{number}.example" for number in range(70)])
+        await until(lambda: len(asked) >= 64)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(asked) == 64
+        await tasks.close()
+
+    run(work())
+
+
 def test_a_name_that_is_not_followed_any_more_fails_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     async def look_up(name: str) -> tuple[list[IPv6Address], float]:
         raise FAILED

@@ -142,12 +142,24 @@ class TestTable:
         assert sum(one != other for one, other in moved) == 32
 
     def test_a_number_rests_before_it_is_used_again(self) -> None:
-        plane = Plane(selections=2)
+        plane = Plane(selections=4)
         first = plane.table.acquire(shares((A, 1), (B, 1)))
         plane.table.release(first)
+        plane.time = 0.9
         assert plane.table.acquire(shares((A, 1), (B, 2))).number != first.number
-        plane.time = 1.5
+        plane.time = 1.0
         assert plane.table.acquire(shares((A, 1), (B, 3))).number == first.number
+
+    def test_a_full_table_uses_the_number_that_rests_longest(self) -> None:
+        plane = Plane(selections=2)
+        one, two = (plane.table.acquire(shares((A, 1), (B, weight))) for weight in (1, 2))
+        for made in (two, one):
+            plane.table.release(made)
+            plane.time += 0.1
+        assert [plane.table.acquire(shares((A, 1), (B, weight))).number for weight in (3, 4)] == [
+            two.number,
+            one.number,
+        ]
 
     def test_a_full_table_shares_what_is_alike_and_refuses_the_rest(self) -> None:
         plane = Plane(selections=2)

@@ -90,6 +90,12 @@ def test_another_number_and_time() -> None:
     assert bytes(packet) == stamp.request(8, WHEN, 5, stamp.padding(b"x"))
 
 
+def test_a_packet_without_number_and_time() -> None:
+    packets = [stamp.request(number, WHEN * number, 5, stamp.padding(b"x")) for number in (1, 2)]
+    one, other = map(stamp.without_number, packets)
+    assert one == other and (one[:12], one[12:]) == (bytes(12), packets[0][12:])
+
+
 # --- a reflector
 
 

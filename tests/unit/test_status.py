@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any, cast
 
 import pytest
 
 from hawkwing.dataplane.layout import reasons
 from hawkwing.dataplane.plane import DataPlane, Health, Traffic
+from hawkwing.labels import Labels
 from hawkwing.status import (
     connections_of,
     health_behind,
     health_of,
     lines,
+    of_steering,
     of_tasks,
     rate_text,
     state_and_health,
@@ -22,6 +24,7 @@ from hawkwing.status import (
     trust_sentence,
 )
 from hawkwing.tasks import Supervisor
+from tests.unit.test_probe_commands import R1, R2, R3, Probed, with_paths
 
 CLIENT: dict[str, Any] = {
     "role": "client",
@@ -102,12 +105,24 @@ def test_which_srhs_are_accepted(prefixes: list[str], sentence: str) -> None:
     assert trust_sentence([IPv6Network(prefix) for prefix in prefixes]) == sentence
 
 
+def test_without_an_sr_domain_local_sids_are_accepted() -> None:
+    assert trust_sentence(None) == (
+        "accepts SRHs whose SIDs are in fc00::/7 or 5f00::/16, from any source; "
+        "set sr_domain to restrict them"
+    )
+
+
 def test_what_a_server_has_learned() -> None:
     path = {"sids": ["fcbb::1", "fcbb::2"], "packets": 7}
     assert told(flows={"count": 3, "capacity": 49152}, paths=[path])[2:] == [
         "  learned flows: 3 of 49152",
         "  learned path fcbb::1 > fcbb::2: 7 packets",
     ]
+
+
+def test_what_a_reflector_has_answered() -> None:
+    stamp = {"port": 862, "answered": 12, "refused": 3}
+    assert told(stamp=stamp)[2:] == ["  STAMP on UDP port 862: 12 answered, 3 refused"]
 
 
 def test_names_that_are_not_resolved() -> None:
@@ -384,3 +399,19 @@ def test_paths_that_share_the_flows_of_an_application_have_a_line_each() -> None
         "      5 %  vpp3  (3 packets over this path)",
         "      0 %  fcbb::1 > fcbb::2  (lower preference, round trip 1.5 ms)",
     ]
+
+
+def test_each_of_several_paths_is_told_with_share_name_and_nodes() -> None:
+    plane: Any = Probed()
+    steering = with_paths()
+    (told,) = of_steering(plane, steering, Labels({IPv6Address("fcbb:bb00:1::2"): "vpp1"}))
+    one, two = (steering.slot_of_path(use) or 0 for use in ((R1, R2), (R3,)))
+    assert told["path_sent"] == {"packets": one, "bytes": 100 * one}
+    first, second = told["active"]
+    assert (first["name"], first["nodes"], first["state"]) == ("upper", ["vpp1", str(R2)], "in use")
+    assert "name" not in second and second["nodes"] == [str(R3)]
+    assert [path["share_percent"] for path in told["active"]] == [66.4, 33.6]
+    assert [path["sent"]["packets"] for path in told["active"]] == [one, two]
+    (unused,) = told["standby"]
+    assert (unused["sids"], unused["sent"]) == ([str(R1)], {"packets": 0, "bytes": 0})
+    assert unused["state"] == "lower preference"

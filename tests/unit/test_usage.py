@@ -123,6 +123,12 @@ def test_a_path_of_the_controller_comes_first() -> None:
     assert told(paths, made)["b"] == (1.0, "in use")
 
 
+def test_a_path_of_the_controller_never_has_a_lower_preference() -> None:
+    paths, made = Paths({B: 1}), binding((B, 100, 1), (C, 50, 1))
+    made.controller_path, made.left = A, True
+    assert told(paths, made)["a"] == (0.0, "another path fits the intents better")
+
+
 def test_without_several_paths_nothing_is_known_of_probes() -> None:
     paths, made = Paths({A: 1}), binding((A, 100, 1))
     paths.buckets = ()
@@ -152,6 +158,13 @@ def test_the_path_of_most_flows() -> None:
         ([Use(Candidate(A, preference=99), "backup", 1.0, "", 1, UNKNOWN)], False),
         ([Use(Candidate(sids), "backup", 0.5, "", 1, UNKNOWN) for sids in (A, B)], False),
         ([Use(Candidate(A, preference=1 << 32), "controller", 1.0, "", 1, UNKNOWN)], True),
+        (
+            [
+                Use(Candidate(A), "controller", 1.0, "", 1, ALIVE),
+                Use(Candidate(B), "backup", 0.0, "", None, UNKNOWN),
+            ],
+            False,
+        ),
     ],
 )
 def test_whether_there_is_more_to_say(uses: list[Use], plain: bool) -> None:

@@ -181,6 +181,23 @@ def test_in_a_file_there_is_an_empty_line_between_two_samples(capsys: pytest.Cap
     assert re.fullmatch(f"{head}{nobody}\n{head}{nobody}", out)
 
 
+def test_each_sample_comes_through_a_pipe_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    read: list[str] = []
+
+    def pause() -> None:
+        read.append(os.read(ours, 65536).decode())
+        if len(read) == 2:
+            raise KeyboardInterrupt
+
+    with os.fdopen(ours, "rb"), os.fdopen(theirs, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        watch.watch(lambda: Sample(0.0, [], ["hawkwing: a problem"]), pause)
+        monkeypatch.undo()
+    assert [text.count("hawkwing: a problem") for text in read] == [1, 1]
+
+
 def test_it_waits_between_two_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "INTERVAL", 0.1)
     begun = time.monotonic()

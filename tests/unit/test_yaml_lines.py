@@ -9,6 +9,7 @@ import pytest
 
 from hawkwing.errors import ConfigError
 from hawkwing.yaml_lines import Fault, YamlError, dotted, problem_lines, read_yaml, read_yaml_file
+from hawkwing.yaml_mistakes import MAX_DEPTH
 
 FILE = Path("hawk.yaml")
 
@@ -129,6 +130,7 @@ def test_aliases_and_merged_mappings(text: str, data: object) -> None:
         ("x: 1\n? {a: 1}\n: b", 2, (), "has a key that is not a single word or text"),
         ("x: 1\ny: {{ a }}", 2, ("y",), "has {{ }} in it: templates are not expanded in the file"),
         ("x: 1\ny: ${A}", 2, ("y",), "${A}: variables are not expanded in the file"),
+        ("x: 1\ny: '{{ a }}'", 2, ("y",), "{{ a }}: templates are not expanded in the file"),
         ("x: 1\ny: !!float 1.5", 2, ("y",), "has the YAML tag !!float, which is not supported"),
         ("x: 1\ny: !Ref a", 2, ("y",), "has the YAML tag !Ref, which is not supported"),
         ("x: 1\ny: !!set {a}", 2, ("y",), "has the YAML tag !!set, which is not supported"),
@@ -156,6 +158,16 @@ def test_an_alias_of_itself_is_refused() -> None:
         assert caught.value.line == 2
 
 
+def test_aliases_are_no_way_around_the_depth() -> None:
+    def nested(levels: int) -> str:
+        return "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, levels))
+
+    assert read_yaml(nested(MAX_DEPTH - 1)).faults == []
+    with pytest.raises(YamlError, match=f"^is nested more than {MAX_DEPTH} deep$") as caught:
+        read_yaml(nested(MAX_DEPTH))
+    assert caught.value.line == 1
+
+
 def test_aliases_may_repeat_a_hundred_thousand_values_and_no_more() -> None:
     """However many values the file has besides."""
     anchor = f"a: &a [{', '.join(['1'] * 999)}]\nb: [{', '.join(['2'] * 5000)}]\nc: ["
@@ -175,6 +187,36 @@ def test_a_large_file_is_read_and_a_few_lines_of_aliases_are_not() -> None:
     )
     with pytest.raises(YamlError, match="repeats too much through aliases"):
         read_yaml(f"a0: &a0 [1]\n{bomb}")
+
+
+@pytest.mark.parametrize(
+    ("repeated", "times", "more"),
+    [
+        ("[" + "1, " * 10 + "]", 9, 5),
+        ("{" + ", ".join(f"k{number}: 1" for number in range(10)) + "}", 10, 4),
+    ],
+)
+def test_each_value_of_a_list_or_mapping_counts_as_repeated(
+    repeated: str, times: int, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hawkwing.yaml_lines._MAX_REPEATED", 100)
+    text = f"a: &a {repeated}\nc: &c 1\nb: [" + "*a, " * times + "*c, " * more
+    assert len(read_yaml(text + "]").data["b"]) == times + more
+    with pytest.raises(YamlError, match="repeats too much through aliases"):
+        read_yaml(text + "*c]")
+
+
+def test_merging_one_mapping_over_and_over_is_repeating() -> None:
+    """The mapping stays small, but the work doesn't."""
+    anchor = f"a: &a {{{', '.join(f'k{number}: 1' for number in range(1000))}}}\nb: {{<<: ["
+    most = anchor + ", ".join(["*a"] * 100) + "]}\nc: &c 1\nd: [" + "*c, " * 7
+    assert len(read_yaml(most + "]").data["b"]) == 1000
+    with pytest.raises(YamlError, match="repeats too much through aliases") as caught:
+        read_yaml(most + "*c]")
+    assert caught.value.line == 4
+    with pytest.raises(YamlError, match="repeats too much through aliases") as caught:
+        read_yaml(anchor + ", ".join(["*a"] * 103) + "]}")
+    assert caught.value.line == 1
 
 
 @pytest.mark.parametrize(("text", "data"), [("", None), ("# only\n", None), ("word", "word")])
