@@ -12,7 +12,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
 from typing import NamedTuple, Protocol
 
@@ -108,15 +108,10 @@ class ProbedPath:
 class Rounds:
     """Sends a probe along each path in each round."""
 
-    def __init__(
-        self,
-        sender: ProbeSender | None,
-        next_hops: KnownNextHops | None,
-        own_address: Callable[[Netlink, int], bytes] = lambda ip, link: _own_address(ip, link),
-    ) -> None:
+    def __init__(self, sender: ProbeSender | None, next_hops: KnownNextHops | None) -> None:
+        """Without both, all probes are sent by sockets."""
         self._sender = sender
         self._next_hops = next_hops
-        self._own_address = own_address
         #: How many there were.
         self.number = 0
         self._ready: list[ProbedPath] = []
@@ -144,7 +139,7 @@ class Rounds:
                     others.append(path)
                     continue
                 if hop.link not in own:
-                    own[hop.link] = self._own_address(ip, hop.link)
+                    own[hop.link] = _own_address(ip, hop.link)
                 if own[hop.link]:
                     ready.append((path, (hop.link, own[hop.link], hop.link_layer)))
                 else:
