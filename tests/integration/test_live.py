@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -40,8 +40,13 @@ def command(lab: Lab, *words: str) -> list[str]:
 
 def tcpdumps(lab: Lab) -> list[int]:
     """Those of live captures."""
-    words = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in members(lab.name)}
-    return [pid for pid, argv in words.items() if argv[0] == b"tcpdump" and b"-" in argv]
+    found = []
+    for pid in members(lab.name):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if argv[0] == b"tcpdump" and b"-" in argv:
+                found.append(pid)
+    return found
 
 
 class Following:
