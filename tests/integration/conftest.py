@@ -170,7 +170,9 @@ class Endpoint:
 
         def make() -> socket.socket:
             made = socket.socket(socket.AF_INET6, kind)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if port:
+                # Where the kernel chooses the port, it would give one to two sockets.
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.settimeout(patient(5))
             made.bind((address, port))
             return made
