@@ -199,7 +199,7 @@ class Client:
         async with self._changing:
             begun = time.monotonic()
             await self._follow_reachability()
-            self.steering.following_outer_sources()
+            await self._in_steps(self.steering.following_outer_sources())
             if self._plan is None or not self._asks_by_route(self._plan):
                 return
             await self._in_steps(self.steering.following_sources())

@@ -42,6 +42,7 @@ from hawkwing.csid import BLOCK_LENGTHS, FIRST_LOCAL, LENGTH, MAX_BLOCKS, Block
 from hawkwing.intents import Intent, IntentType, order_problem
 from hawkwing.selections import MAX_CANDIDATES, PREFERENCE, WEIGHT, Candidate
 from hawkwing.sids import MAX_ENCAPSULATED, MAX_PREFIXES, MAX_SIDS, Encapsulated, SidList
+from hawkwing.target import address_of
 from hawkwing.yaml_lines import Place
 
 PROBE_INTERVAL = 100
@@ -263,6 +264,9 @@ def _as_addresses(sids: Sequence[Any]) -> str:
     return repr([_try(_sid, sid) or sid for sid in sids])
 
 
+_EACH_ONCE = AfterValidator(lambda listed: tuple(dict.fromkeys(listed)))
+
+
 class Service(Mapped):
     """A destination, by name or by addresses, and its applications; `domain_name` is in lower case."""
 
@@ -272,12 +276,12 @@ class Service(Mapped):
     domain_name: DomainName | None = Field(
         default=None, description="DNS name. The agent resolves it again according to its TTL."
     )
-    ipv6_addresses: Annotated[
-        tuple[ServiceAddress, ...], AfterValidator(lambda listed: tuple(dict.fromkeys(listed)))
-    ] = Field(default=(), description="IPv6 addresses of the service.")
-    ipv4_addresses: Annotated[
-        tuple[ServiceAddress4, ...], AfterValidator(lambda listed: tuple(dict.fromkeys(listed)))
-    ] = Field(default=(), description="IPv4 addresses of the service; with mode encap only.")
+    ipv6_addresses: Annotated[tuple[ServiceAddress, ...], _EACH_ONCE] = Field(
+        default=(), description="IPv6 addresses of the service."
+    )
+    ipv4_addresses: Annotated[tuple[ServiceAddress4, ...], _EACH_ONCE] = Field(
+        default=(), description="IPv4 addresses of the service; with mode encap only."
+    )
     mode: Mode | None = Field(default=None, description="The mode of all applications without their own.")
     decap_sid: Sid | None = Field(
         default=None, description="The decap_sid of all applications without their own."
@@ -289,7 +293,7 @@ class Service(Mapped):
     @property
     def addresses(self) -> tuple[IPv6Address, ...]:
         """All addresses, those of IPv4 mapped (RFC 4291, section 2.5.5.2)."""
-        return (*self.ipv6_addresses, *(IPv6Address(f"::ffff:{one}") for one in self.ipv4_addresses))
+        return (*self.ipv6_addresses, *(address_of(str(one)) for one in self.ipv4_addresses))
 
     @model_validator(mode="after")
     def _hand_down(self) -> Service:
@@ -554,12 +558,9 @@ class Config(Mapped):
             if not str(name).strip():
                 yield ("services", name), "has an empty name"
             places: list[tuple[Place, object]] = [
-                (("ipv6_addresses", index), _try(_address, address))
-                for index, address in enumerate(_list(service, "ipv6_addresses"))
-            ]
-            places += [
-                (("ipv4_addresses", index), _try(_address4, address))
-                for index, address in enumerate(_list(service, "ipv4_addresses"))
+                ((key, index), _try(parse, address))
+                for key, parse in (("ipv6_addresses", _address), ("ipv4_addresses", _address4))
+                for index, address in enumerate(_list(service, key))
             ]
             places.append((("domain_name",), _try(_name, _get(service, "domain_name"))))
             parsed = (_try(_port, _get(item, "port")) for item in _list(service, "applications"))

@@ -22,6 +22,7 @@ from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.next_hop import ASK, NextHop
 from hawkwing.dataplane.probe_sender import ProbeSender
 from hawkwing.ready_probe import ReadyProbe, ready_probe
+from hawkwing.sids import first_segment
 
 _IPV6_RTHDR, _IPV6_AUTOFLOWLABEL = 57, 70
 _WHEN = struct.Struct("=Q")
@@ -82,8 +83,7 @@ class ProbedPath:
     @property
     def first_segment(self) -> IPv6Address:
         """Where its probes go first."""
-        at = 8 + 16 * self._srh[4]
-        return IPv6Address(self._srh[at : at + 16])
+        return IPv6Address(first_segment(self._srh))
 
     def send(self, number: int) -> None:
         """Sends a probe by the socket; OSError if the kernel refuses it."""

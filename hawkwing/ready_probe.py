@@ -12,11 +12,11 @@ import struct
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
-_IPV6 = struct.Struct("!IHBB16s16s")
+from hawkwing.sids import IPV6_HEADER, IPV6_VERSION, ROUTING_HEADER, first_segment
+
 _UDP = struct.Struct("!HHHH")
 _PSEUDO = struct.Struct("!16s16sIxxxB")
-_VERSION = 6 << 28
-_ROUTING, _UDP_KIND = 43, 17
+_UDP_KIND = 17
 _HOP_LIMIT = 64
 _ETHERTYPE = b"\x86\xdd"
 _UNUSED = 2
@@ -56,13 +56,12 @@ def ready_probe(
 
     `srh` is in wire order, with next header and segment[0] blank, and all its segments left.
     """
-    count = srh[4]
-    first = srh[8 + 16 * count : 24 + 16 * count]
     last = destination[0].packed
     header = bytes([_UDP_KIND]) + srh[1:8] + last + srh[24:]
     length = _UDP.size + len(payload)
     datagram = _UDP.pack(source[1], destination[1], length, 0) + payload
-    ip6 = _IPV6.pack(_VERSION, len(header) + length, _ROUTING, hop_limit, source[0].packed, first)
+    ends = source[0].packed, first_segment(srh)
+    ip6 = IPV6_HEADER.pack(IPV6_VERSION, len(header) + length, ROUTING_HEADER, hop_limit, *ends)
     before = bytes(_UNUSED) + b"".join(link_layer) + _ETHERTYPE + ip6 + header
     pseudo = _PSEUDO.pack(source[0].packed, last, length, _UDP_KIND)
     return ReadyProbe(before + datagram, _total(pseudo + datagram), len(before) + 6, len(before) + _UDP.size)

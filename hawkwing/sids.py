@@ -37,7 +37,10 @@ MAX_PREFIXES = 8
 ROUTING_TYPE_SRH = 4
 ROUTING_HEADER, INNER_IPV6 = 43, 41
 """Next headers (RFC 8200)."""
-_IPV6 = struct.Struct("!IHBB16s16s")
+IPV6_HEADER = struct.Struct("!IHBB16s16s")
+"""Version, traffic class and flow label in one word; payload length, next header, hop limit, addresses."""
+IPV6_VERSION = 6 << 28
+_BLANK = IPv6Address(0)
 _HOP_LIMIT = 64
 """Around IPv4, which has none for the network between the ends; Linux' own default."""
 
@@ -61,7 +64,7 @@ def overhead(sids: SidList) -> int:
     """The bytes that packets with this list grow by."""
     if not isinstance(sids, Encapsulated):
         return srh_length(sids)
-    return _IPV6.size + (8 + 16 * (len(sids) - 1) if len(sids) > 1 else 0)
+    return IPV6_HEADER.size + (8 + 16 * (len(sids) - 1) if len(sids) > 1 else 0)
 
 
 def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address) -> bytes:
@@ -76,11 +79,15 @@ def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address) -> bytes:
         )
     count = len(sids) - 1
     next_header = ROUTING_HEADER if count else INNER_IPV6
-    header = _IPV6.pack(6 << 28, 0, next_header, _HOP_LIMIT, source.packed, sids[0].packed)
-    if not count:
-        return header
-    fixed = struct.pack("!BBBBBBH", INNER_IPV6, 2 * count, ROUTING_TYPE_SRH, count, count - 1, 0, 0)
-    return header + fixed + b"".join(sid.packed for sid in wire_order(sids[1:]))
+    header = IPV6_HEADER.pack(IPV6_VERSION, 0, next_header, _HOP_LIMIT, source.packed, sids[0].packed)
+    return header + _srh(INNER_IPV6, count, wire_order(sids[1:])) if count else header
+
+
+def _srh(next_header: int, left: int, segments: Sequence[IPv6Address]) -> bytes:
+    """An SRH (RFC 8754, section 2) with these segments in wire order."""
+    count = len(segments)
+    fixed = struct.pack("!BBBBBBH", next_header, 2 * count, ROUTING_TYPE_SRH, left, count - 1, 0, 0)
+    return fixed + b"".join(segment.packed for segment in segments)
 
 
 def ready_srh(sids: Sequence[IPv6Address], most: int = MAX_SIDS) -> bytes:
@@ -91,9 +98,13 @@ def ready_srh(sids: Sequence[IPv6Address], most: int = MAX_SIDS) -> bytes:
     """
     if not 1 <= len(sids) <= most:
         raise ValueError(f"a segment list has 1 to {most} SIDs, not {len(sids)}")
-    count = len(sids)
-    fixed = struct.pack("!BBBBBBH", 0, 2 * (count + 1), ROUTING_TYPE_SRH, count, count, 0, 0)
-    return fixed + bytes(16) + b"".join(sid.packed for sid in wire_order(sids))
+    return _srh(0, len(sids), [_BLANK, *wire_order(sids)])
+
+
+def first_segment(srh: bytes) -> bytes:
+    """The first segment of an SRH of which all segments are left: the last one in wire order."""
+    at = 8 + 16 * srh[4]
+    return srh[at : at + 16]
 
 
 def sids_in_srh(srh: bytes) -> tuple[IPv6Address, ...]:

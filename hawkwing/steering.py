@@ -197,12 +197,13 @@ class Steering:
         """Whether a path in use encapsulates."""
         return any(isinstance(sids, Encapsulated) for sids in self._routes.lists())
 
-    def following_outer_sources(self) -> None:
-        """Gives paths that encapsulate the host's present address."""
+    def following_outer_sources(self) -> Iterator[None]:
+        """Gives paths that encapsulate the host's present address, in steps like `applying`."""
         for sids in self._routes.lists():
             slot = self._routes.slot_of(sids)
             if isinstance(sids, Encapsulated) and slot:
                 self._plane.renew_source(slot, sids)
+                yield
 
     def lists_in_use(self) -> list[SidList]:
         """All segment lists that have a slot."""

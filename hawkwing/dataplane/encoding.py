@@ -24,8 +24,10 @@ def policy_bytes(
     policy = structures()["policy"]()
     if isinstance(sids, Encapsulated):
         policy.encapsulates = 1
-    if sids and (source is not None or not policy.encapsulates):
-        srh = ready_outer(sids, source) if source is not None and policy.encapsulates else ready_srh(sids)
+        srh = ready_outer(sids, source) if source is not None else b""
+    else:
+        srh = ready_srh(sids) if sids else b""
+    if srh:
         policy.srh_length = len(srh)
         policy.first_segment[:] = sids[0].packed
         policy.next_hop = pack(next_hop)

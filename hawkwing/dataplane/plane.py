@@ -308,17 +308,17 @@ class DataPlane:
             if "health" in self.maps:
                 self.set_probed(slot, True)
                 self.maps["traffic"].set(_U32.pack(slot), bytes(structures()["path_traffic"]()))
-        self._write_policy(slot, sids, next_hop)
+        self.maps["policies"].set(_U32.pack(slot), self._policy(sids, next_hop))
 
     def renew_source(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path that encapsulates once more, because the host's addresses have changed."""
-        self._write_policy(slot, sids, self.next_hop_of(sids[0]))
+        key, value = _U32.pack(slot), self._policy(sids, self.next_hop_of(sids[0]))
+        if value != self.maps["policies"].get(key):
+            self.maps["policies"].set(key, value)
 
-    def _write_policy(self, slot: int, sids: Sequence[IPv6Address], next_hop: NextHop | None) -> None:
+    def _policy(self, sids: Sequence[IPv6Address], next_hop: NextHop | None) -> bytes:
         source = self.outer_source(sids[0]) if isinstance(sids, Encapsulated) else None
-        value = policy_bytes(sids, next_hop, source)
-        if value != self.maps["policies"].get(_U32.pack(slot)):
-            self.maps["policies"].set(_U32.pack(slot), value)
+        return policy_bytes(sids, next_hop, source)
 
     def set_ipv4_services(self, wanted: bool) -> None:
         """Whether there are services with IPv4 addresses."""

@@ -5,7 +5,7 @@ Host-b removes the outer header with the kernel's End.DT6 in both cases.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from ipaddress import IPv6Address
 
@@ -13,9 +13,10 @@ from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
 
 from lab.bench.programs import attached
+from lab.bench.switch import Ways, switching, with_programs
 from lab.bench.traffic import DATAGRAM_PORT, Traffic
 from lab.bench.ways import UNSTEERED, agent, configuration, sids
-from lab.filters import PARENTS, put_on, take_off
+from lab.filters import PARENTS
 from lab.linux.kernel import set_sysctl
 from lab.network import Lab
 from lab.wire import Capture, Filter
@@ -75,15 +76,6 @@ def _programs(lab: Lab) -> dict[str, int]:
 
 
 @contextmanager
-def _hawkwing(lab: Lab, programs: dict[str, int]) -> Iterator[None]:
-    lab.inside(_HERE, partial(put_on, programs))
-    try:
-        yield
-    finally:
-        lab.inside(_HERE, take_off)
-
-
-@contextmanager
 def switchable(lab: Lab, traffic: Traffic) -> Iterator[Callable[[str], None]]:
     """Gives a function that switches to a variant by name, after a look at a packet of each."""
     with ExitStack() as stack:
@@ -91,17 +83,12 @@ def switchable(lab: Lab, traffic: Traffic) -> Iterator[Callable[[str], None]]:
         programs = _programs(lab)
         for fd in programs.values():
             stack.callback(os.close, fd)
-        ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        ways: Ways = {
             UNSTEERED: nullcontext,
             KERNEL_ENCAP: lambda: _kernel(lab),
-            HAWKWING_ENCAP: lambda: _hawkwing(lab, programs),
+            HAWKWING_ENCAP: lambda: with_programs(lab, {_HERE: programs}),
         }
-        current = stack.enter_context(ExitStack())
-
-        def to(name: str) -> None:
-            current.close()
-            current.enter_context(ways[name]())
-
+        to = stack.enter_context(switching(ways))
         for name in WAYS:
             to(name)
             _check(lab, traffic, name)

@@ -24,18 +24,32 @@ WAYS = (UNSTEERED, KERNEL, WIRED, HAWKWING)
 _HOSTS = {"host-a": "host-b", "host-b": "host-a"}
 Programs = Mapping[str, Mapping[str, int]]
 """File descriptors by host and direction."""
+Ways = Mapping[str, Callable[[], AbstractContextManager[None]]]
+"""What each variant sets up while it is measured."""
 
 
 @contextmanager
-def _programs(lab: Lab, programs: Programs) -> Iterator[None]:
+def with_programs(lab: Lab, programs: Programs) -> Iterator[None]:
     """Attaches these programs to the hosts' interfaces."""
-    for host in _HOSTS:
-        lab.inside(host, partial(put_on, programs[host]))
+    for host, theirs in programs.items():
+        lab.inside(host, partial(put_on, theirs))
     try:
         yield
     finally:
-        for host in _HOSTS:
+        for host in programs:
             lab.inside(host, take_off)
+
+
+@contextmanager
+def switching(ways: Ways) -> Iterator[Callable[[str], None]]:
+    """Gives a function that ends the present variant and begins another one, by name."""
+    with ExitStack() as current:
+
+        def to(name: str) -> None:
+            current.close()
+            current.enter_context(ways[name]())
+
+        yield to
 
 
 @contextmanager
@@ -51,19 +65,13 @@ def switchable(lab: Lab) -> Iterator[Callable[[str], None]]:
             for fd in programs.values():
                 stack.callback(os.close, fd)
         wired = {host: {way: one.programs[f"wired_{way}"] for way in PARENTS} for host, one in floors.items()}
-        ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        ways: Ways = {
             UNSTEERED: nullcontext,
             KERNEL: lambda: kernel_seg6(lab),
-            WIRED: lambda: _programs(lab, wired),
-            HAWKWING: lambda: _programs(lab, ours),
+            WIRED: lambda: with_programs(lab, wired),
+            HAWKWING: lambda: with_programs(lab, ours),
         }
-        current = stack.enter_context(ExitStack())
-
-        def to(name: str) -> None:
-            current.close()
-            current.enter_context(ways[name]())
-
-        yield to
+        yield stack.enter_context(switching(ways))
 
 
 def check(lab: Lab, traffic: Traffic, to: Callable[[str], None]) -> list[str]:

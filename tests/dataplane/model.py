@@ -576,15 +576,19 @@ def restore(tables: Tables, packet: bytes) -> bytes | None:
     head = quoted[:24] + srh.segments[0] + quoted[40:at]
     head = head[:place] + bytes([srh.next_header]) + head[place + 1 :]
     new = with_length(head + quoted[at + size :], -size, jumbo=False)
-    info = message[4:8]
+    return about(tables, packet, new, size, path)
+
+
+def about(tables: Tables, packet: bytes, new: bytes, size: int, path: Sids | None) -> bytes:
+    """The ICMPv6 error with `new` for what it quotes, which is `size` bytes shorter, and had this path."""
+    message, info = packet[40:], packet[44:48]
     if message[0] == p.ICMP6_TOO_BIG:
         (mtu,) = struct.unpack("!I", info)
         info = struct.pack("!I", max(mtu - size, MIN_MTU))
         if path and size_of(tables, path) == size and mtu < MIN_MTU + size:
             tables.path_mtus[path] = mtu
     after = with_length(packet[:40], -size) + message[:4] + info + new
-    old_sum, new_sum = even(message[4:]) + struct.pack("!H", length), even(after[44:]) + after[4:6]
-    return with_sum(after, 42, old_sum, new_sum)
+    return with_sum(after, 42, even(message[4:]) + packet[4:6], even(after[44:]) + after[4:6])
 
 
 def restore_encapsulated(tables: Tables, packet: bytes) -> bytes | None:
@@ -607,16 +611,7 @@ def restore_encapsulated(tables: Tables, packet: bytes) -> bytes | None:
     inner = quoted[size:]
     behind = Srh(inner[6], 0, 4, 0, (inner[24:40],), True)
     ours, path = sent_by_us(tables, inner, behind, IPV6_HEADER)
-    if not ours:
-        return None
-    info = message[4:8]
-    if message[0] == p.ICMP6_TOO_BIG:
-        info = struct.pack("!I", max(mtu - size, MIN_MTU))
-        if path and size_of(tables, path) == size and mtu < MIN_MTU + size:
-            tables.path_mtus[path] = mtu
-    after = with_length(packet[:40], -size) + message[:4] + info + inner
-    old_sum, new_sum = even(message[4:]) + struct.pack("!H", length), even(after[44:]) + after[4:6]
-    return with_sum(after, 42, old_sum, new_sum)
+    return about(tables, packet, inner, size, path) if ours else None
 
 
 def even(data: bytes) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from hawkwing import explain
 from hawkwing.config import Config, load_config
-from hawkwing.dataplane.encoding import name_key, route_key, service_value
+from hawkwing.dataplane.encoding import name_key, policy_bytes, route_key, service_value
 from hawkwing.dataplane.layout import limits, structures
 from hawkwing.dataplane.loader import Capacities, Loaded, Loading
 from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health
@@ -686,3 +686,21 @@ def test_a_reload_with_more_sets_of_paths_than_there_is_room_for(tmp_path: Path)
     needs = needs_of(configured(tmp_path, several(UPPER, LOWER)))
     assert (needs.lists, needs.selections) == (2, 1)
     assert Capacities().with_room_for(Room(selections=50)).selections == 128
+
+
+def test_outer_headers_have_the_present_address(maps: Maps, tmp_path: Path) -> None:
+    """Without an address there is no path; the kernel's choice may be another one later."""
+    text = f"services:\n  a:\n    ipv6_addresses: ['{ONE}']\n    mode: encap\n    applications:\n"
+    text += f"      - {{port: 80, sid: ['{SID_A}', '{SID_B}']}}\n"
+    maps.steering.apply(configured(tmp_path, text), None)
+    (sids,) = maps.steering.lists_in_use()
+    slot = struct.pack("=I", maps.steering.slot_of_path(sids))
+
+    def policy() -> bytes:
+        maps.steering.finish(maps.steering.following_outer_sources())
+        return maps.plane.maps["policies"].get(slot) or b""
+
+    assert policy() == policy_bytes(sids)
+    for source in (SOURCE, TWO):
+        maps.plane.outer_source = {SID_A: source}.get
+        assert policy() == policy_bytes(sids, None, source)

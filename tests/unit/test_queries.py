@@ -92,23 +92,23 @@ def test_a_path_that_never_came_is_not_kept(queries: Asked) -> None:
     assert queries.former == {}
 
 
-def test_each_path_that_is_kept_makes_those_that_are_too_old_go(queries: Asked) -> None:
+def keep_two(queries: Asked, seconds: float) -> None:
+    """Paths of the queries 2 and 3 are no longer needed, and so much time passes after each."""
     for number in (2, 3):
         one = binding(query(number))
         queries.add(one)
         queries.answer(query(number), PATH)
         queries.remove(one)
-        queries.time += FORMER_ANSWERS
+        queries.time += seconds
+
+
+def test_each_path_that_is_kept_makes_those_that_are_too_old_go(queries: Asked) -> None:
+    keep_two(queries, FORMER_ANSWERS)
     assert list(queries.former) == [query(3)]
 
 
 def test_those_that_are_too_old_go_the_oldest_first(queries: Asked) -> None:
-    for number in (2, 3):
-        one = binding(query(number))
-        queries.add(one)
-        queries.answer(query(number), PATH)
-        queries.remove(one)
-        queries.time += FORMER_ANSWERS / 2
+    keep_two(queries, FORMER_ANSWERS / 2)
     queries.forget_former()
     assert list(queries.former) == [query(3)]
     queries.time += FORMER_ANSWERS / 2
