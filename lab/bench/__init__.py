@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lab.bench import encap, floor, flows, hooks, lifecycle, programs, report, scale, throughput, vpp
+from lab.bench import encap, floor, flows, hooks, lifecycle, probes, programs, report, scale, throughput, vpp
 from lab.bench.figures import Series
 from lab.bench.machine import stolen_seconds
 from lab.bench.switch import check, switchable
@@ -33,6 +33,7 @@ class _Effort:
     hooks: int
     starts: int
     pushes: int
+    probes: int
     routers: int
 
 
@@ -47,6 +48,7 @@ _FULL = _Effort(
     hooks=3,
     starts=5,
     pushes=100,
+    probes=5,
     routers=3,
 )
 _QUICK = _Effort(
@@ -60,10 +62,13 @@ _QUICK = _Effort(
     hooks=0,
     starts=1,
     pushes=20,
+    probes=1,
     routers=1,
 )
 _SECONDS = 1.0
 """Seconds of a turn with iperf3."""
+_PROBED = 5.0
+"""Seconds of a turn with probes: 500 rounds."""
 _SHORT, _DATAGRAMS, _PACKETS = 0.05, 2_000, 3_000
 """Turns of the floor and of test runs: many and short, because the speed of a machine changes."""
 
@@ -124,6 +129,8 @@ def _measure(lab: Lab, effort: _Effort, console: Console, results: report.Result
     console.print("Ten thousand services, and pushed paths")
     results.scale = [scale.many()]
     results.pushes = [scale.pushes(lab, traffic, effort.pushes)]
+    console.print("Probes")
+    results.probes = [probes.measure(lab, _PROBED, effort.probes)]
     console.print("Memory")
     results.memory = [lifecycle.memory(lab)]
     traffic.close()

@@ -21,6 +21,7 @@ from lab.bench.flows import FEW, MANY
 from lab.bench.flows import name as flows_name
 from lab.bench.hooks import HOOKS
 from lab.bench.lifecycle import COLD, WARM
+from lab.bench.probes import WAYS as PROBE_WAYS
 from lab.bench.programs import ACKNOWLEDGEMENTS, BULK, FOREIGN, UDP
 from lab.bench.scale import APPLY, LOAD, QUANTILES, RESULTS
 from lab.bench.switch import WAYS
@@ -56,6 +57,7 @@ class Results:
     starts: list[Series] = field(default_factory=list)
     scale: list[Series] = field(default_factory=list)
     pushes: list[Series] = field(default_factory=list)
+    probes: list[Series] = field(default_factory=list)
     memory: list[Series] = field(default_factory=list)
     routers: list[Series] = field(default_factory=list)
 
@@ -105,6 +107,7 @@ def as_json(results: Results, machine: dict[str, object], seconds: float) -> str
             "starts": part(results.starts, [(COLD, WARM)]),
             "scale": part(results.scale),
             "pushes": part(results.pushes),
+            "probes": part(results.probes),
             "memory": part(results.memory),
             "routers": part(results.routers, ROUTER_RATIOS),
         },
@@ -143,6 +146,7 @@ def show(results: Results, machine: dict[str, object], console: Console) -> None
     part("Start", results.starts, (COLD, WARM), [(COLD, WARM)])
     part("Scale", results.scale, (LOAD, APPLY, RESULTS))
     part("Pushed paths", results.pushes, list(QUANTILES))
+    part("Probes", results.probes, PROBE_WAYS)
     part("Memory", results.memory, MEMORY)
     part("Kinds of routers", results.routers, ROUTERS, ROUTER_RATIOS)
 

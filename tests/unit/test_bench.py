@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 
 from hawkwing.config import load_config
 from hawkwing.sids import ready_srh
-from lab.bench import figures, floor, flows, machine, report, switch, ways
+from lab.bench import figures, floor, flows, machine, probes, report, switch, ways
 from lab.bench.figures import Series
 from lab.bench.traffic import DATAGRAM_PORT, FOREIGN_PORT, PORT
 from lab.network import Lab
@@ -143,6 +143,7 @@ def test_environment_names_the_machine() -> None:
 
 TITLES = {
     "throughput": "Throughput",
+    "encapsulation": "Encapsulation",
     "programs": "HawkWing's programs",
     "floor": "Compared with the floor",
     "hooks": "Ingress hooks",
@@ -150,6 +151,7 @@ TITLES = {
     "starts": "Start",
     "scale": "Scale",
     "pushes": "Pushed paths",
+    "probes": "Probes",
     "memory": "Memory",
     "routers": "Kinds of routers",
 }
@@ -164,6 +166,17 @@ def test_a_table_is_shown_for_what_was_measured_only(part: str, capsys: pytest.C
     report.show(results, {"kernel": "6"}, report.terminal())
     printed = capsys.readouterr().out
     assert [title for title in TITLES.values() if f"\n{title} " in printed] == [TITLES[part]]
+
+
+@pytest.mark.parametrize(("way", "lists"), [(probes.IDLE, 104), (probes.SHARED, 8), (probes.DIFFERENT, 104)])
+def test_what_is_probed(way: str, lists: int, tmp_path: Path) -> None:
+    file = tmp_path / "probes.yaml"
+    file.write_text(probes.configuration(way))
+    config = load_config(file)
+    applications = [app for service in config.services.values() for app in service.applications]
+    paths = [path.sid for app in applications for path in app.paths]
+    assert len(paths) == probes.PATHS and len(set(paths)) == lists
+    assert (config.probes is None) == (way == probes.IDLE)
 
 
 def test_the_floor_writes_the_same_srh() -> None:

@@ -175,6 +175,32 @@ def test_without_a_source_address_it_is_left_out_until_there_is_one() -> None:
     assert plane.probed == [(1, False), (1, True)]
 
 
+def test_source_addresses_are_asked_for_when_they_may_have_changed() -> None:
+    plane, paths = Plane(), Paths()
+    asked: list[IPv6Address] = []
+
+    def source(segment: IPv6Address) -> IPv6Address:
+        asked.append(segment)
+        return LOOPBACK
+
+    made = prober(plane, paths, source)
+    checks = 0
+
+    def checked() -> bool:
+        nonlocal checks
+        if len(plane.told) == checks:
+            return False
+        checks = len(plane.told)
+        paths.set({A: 1, B: checks})
+        if checks == 6:
+            assert sorted(asked) == [A[0], B[0]]
+            made.look_again()
+        return checks >= 10
+
+    run(made, checked)
+    assert sorted(asked) == [A[0], A[0], B[0], B[0]]
+
+
 # --- to a STAMP reflector
 
 
