@@ -47,6 +47,9 @@ static __always_inline int restore_ipv4(struct __sk_buff *skb, __u32 l3, __u32 i
 		if (!(*found & HW_SELECTION))
 			note_path_mtu(*found, mtu, length);
 		mtu -= length;
+		/* The field of IPv4 is shorter. */
+		if (mtu > 0xffff)
+			mtu = 0xffff;
 		code = ICMP4_TOO_BIG;
 	} else if (old->icmp.type == 3) {
 		type = ICMP4_TIME_EXCEEDED;

@@ -226,6 +226,18 @@ def test_errors_of_routers_about_ipv4(encap: Host, count: int, kind: int) -> Non
         assert Ether(bytes(frame))[layer].chksum == sent
 
 
+@pytest.mark.parametrize(("mtu", "told"), [(1280, 1216), (65599, 65535), (65600, 65535), (2**32 - 1, 65535)])
+def test_an_mtu_that_ipv4_has_no_room_for(encap: Host, mtu: int, told: int) -> None:
+    """The field has 32 bits in ICMPv6, and 16 in ICMP: what does not fit must not become a small one."""
+    inner = tcp4(TWO, bytes(600))
+    less = overhead(Encapsulated(SIDS[:2]))
+    assert less == 64
+    quoted = Raw(bytes(outer(SIDS[:2], inner)))
+    error = IPv6(src=str(ROUTER), dst=str(TUNNEL)) / ICMPv6PacketTooBig(mtu=mtu) / quoted
+    outcome = encap.bench.run("ingress", framed(error), complete=False)
+    assert Ether(outcome.packet)[ICMP].nexthopmtu == told
+
+
 def test_errors_about_others(encap: Host) -> None:
     """No service's, not from here, or of a port without an application."""
     for inner in (
