@@ -6,10 +6,13 @@ from ipaddress import IPv4Address, IPv6Address
 from random import Random
 
 from tests.dataplane import plain as p
-from tests.dataplane.scene import DNS, HOST_A, HOST_B, HOST_C, NAME, ROUTER, SIDS
+from tests.dataplane.scene import DNS, HOST_A, HOST_B, HOST_C, NAME, OWN_IPV4, ROUTER, SIDS
 
 LONGEST = 3300
 PEERS = [HOST_A, HOST_B, HOST_C, DNS, ROUTER]
+#: As they stand in tables: services, and others.
+PEERS_IPV4 = [IPv6Address(f"::ffff:192.0.2.{number}") for number in (10, 11, 12)]
+SERVICES_IPV4 = PEERS_IPV4[:2]
 PORTS = [53, 80, 81, 82, 443, 5001, 5003, 5015, 40000, 50000]
 NAMES = [
     NAME,
@@ -59,6 +62,7 @@ class Maker:
         self._leaving: list[Callable[[], bytes]] = [
             *[self.leaving] * 4,
             *[self.reply] * 4,
+            *[self.leaving_ipv4] * 3,
             self.piece,
             self.anything,
         ]
@@ -66,7 +70,9 @@ class Maker:
             *[self.with_srh] * 5,
             *[self.error] * 3,
             *[self.answer] * 2,
+            self.error_ipv4,
             self.plain,
+            *[self.plain_ipv4] * 2,
             self.anything,
         ]
 
@@ -224,6 +230,24 @@ class Maker:
         label, shade = self.random.getrandbits(20), self.random.getrandbits(8)
         return p.ipv6(source, target, kind, body, label=label, traffic_class=shade, length=length)
 
+    def over_ipv4(self, source: IPv6Address, target: IPv6Address) -> bytes:
+        """A packet between two IPv4 addresses, some of them fragments, some with options."""
+        kind, body = self.transport(source, target)
+        if self.chance(0.2):
+            body = body.ljust(self.random.randrange(1380, 1490), b"\0")
+        offset = self.random.choice([0, 0, 0, 0, 0x4000, 0x2000, 0x2000, 0x2010, 0x10, 1])
+        ihl = self.random.choice([5] * 12 + [6, 15, 4, 0])
+        ends = (IPv4Address(address.packed[12:]) for address in (source, target))
+        return p.ipv4(*ends, kind, body, offset=offset, ihl=ihl)
+
+    def leaving_ipv4(self) -> bytes:
+        """A packet of our own to a service over IPv4, mostly."""
+        if self.here != HOST_A and self.chance(0.8):
+            # A server does nothing with them.
+            return self.leaving()
+        source = OWN_IPV4 if self.chance(0.9) else self.random.choice(PEERS_IPV4)
+        return self.over_ipv4(source, self.random.choice([*SERVICES_IPV4 * 3, *PEERS_IPV4]))
+
     def reply(self) -> bytes:
         """A packet of our own that answers one heard before."""
         if not self.heard:
@@ -326,6 +350,12 @@ class Maker:
         kind, body = self.extended(*self.transport(source, self.here), 0.15)
         return p.ipv6(source, self.here, kind, body)
 
+    def plain_ipv4(self) -> bytes:
+        """One over IPv4."""
+        if self.here != HOST_A and self.chance(0.8):
+            return self.plain()
+        return self.over_ipv4(self.random.choice([*SERVICES_IPV4 * 3, *PEERS_IPV4]), OWN_IPV4)
+
     def error(self) -> bytes:
         """An ICMPv6 error about a packet of ours."""
         packet = p.ipv6(self.here, self.there, *self.extended(*self.transport(self.here, self.there), 0.1))
@@ -336,6 +366,16 @@ class Maker:
                 packet = p.encapsulated(packet, SIDS[: min(count, 14)], self.here)
             else:
                 packet = p.steered(packet, SIDS[:count], ahead)
+        return self.error_about(packet)
+
+    def error_ipv4(self) -> bytes:
+        """An ICMPv6 error about an encapsulated packet of IPv4."""
+        return self.error_about(
+            p.encapsulated(self.leaving_ipv4(), SIDS[: self.random.choice([1, 2, 3, 14])], self.here)
+        )
+
+    def error_about(self, packet: bytes) -> bytes:
+        """An ICMPv6 error of a router about a packet, which may not be quoted as it was."""
         if self.chance(0.15):
             packet = self.mutated(packet)
         if self.chance(0.2):

@@ -5,12 +5,24 @@ what a role knows and is changed by what packets teach.
 """
 
 import struct
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from tests.dataplane import plain as p
+from tests.dataplane.model_ipv4 import egress_ipv4, ingress_ipv4, is_ipv4, restore_ipv4
+from tests.dataplane.model_tables import (
+    ETHERNET,
+    MIN_MTU,
+    REDIRECT,
+    UNSPEC,
+    Flow,
+    Outcome,
+    Selected,
+    Sids,
+    Tables,
+    outer_header,
+    room_for,
+    size_of,
+    srh_size,
+)
 from tests.dataplane.model_wire import (
     IPV6_HEADER,
     LIMITS,
@@ -26,56 +38,8 @@ from tests.dataplane.model_wire import (
     with_sum,
 )
 
-UNSPEC, SHOT, REDIRECT = -1, 2, 7
-ETHERNET, QUOTED, MIN_MTU = 14, 136, 1280
+QUOTED = 136
 NO_IDENTIFICATION = bytes(4)
-Sids = tuple[bytes, ...]
-
-
-class Flow(NamedTuple):
-    """A flow as the server sees it."""
-
-    remote: bytes
-    local: bytes
-    protocol: int
-    remote_port: int
-    local_port: int
-
-    def marked(self, keys: Sequence[int]) -> tuple[int, int]:
-        """The flow's mark in the server's table, and what stands in its word above slot and epoch.
-
-        Multilinear-HM (Lemire and Kaser 2014): 64-bit keys, 32-bit words as the processor reads them.
-        """
-        ports = struct.pack("!HH", self.remote_port, self.local_port)
-        words = struct.unpack("=10I", self.remote + self.local + ports + struct.pack("=I", self.protocol))
-
-        def upper(shift: int, count: int = 10) -> int:
-            ahead = list(zip(words[:count], keys[shift:], strict=False))
-            return sum((a + k) * (b + m) for (a, k), (b, m) in zip(ahead[::2], ahead[1::2], strict=True))
-
-        first, second = upper(0) % 2**64, upper(2) % 2**64
-        source = upper(0, 2) % 2**64 >> 48
-        mark = first >> 32 << 32 | second >> 32
-        mark = (mark ^ mark >> 32) * 0x9E3779B97F4A7C15 % 2**64
-        return mark ^ mark >> 32, (first ^ second) % 2**20 << 16 | source
-
-
-@dataclass(frozen=True)
-class Selected:
-    """Several paths: one of them for each of 128 buckets of flows."""
-
-    buckets: tuple[Sids, ...]
-
-    def of(self, label: int, source: bytes, target: bytes, ports: tuple[int, int], protocol: int) -> Sids:
-        """The path of a flow: by flow label, addresses, ports and protocol."""
-        words = struct.unpack("=4Q", source + target)
-        wire = struct.unpack("=2H", struct.pack("!2H", *ports))
-        mixed = wire[1] << 48 | wire[0] << 32 | label
-        for word in (*words, protocol << 20):
-            mixed ^= word
-        for _ in range(2):
-            mixed = (mixed ^ (mixed >> 32 if _ else 0)) * 0x9E3779B97F4A7C15 % 2**64
-        return self.buckets[mixed >> 57]
 
 
 def label_of(packet: bytes) -> int:
@@ -83,76 +47,9 @@ def label_of(packet: bytes) -> int:
     return int.from_bytes(packet[:4], "big") & 0xFFFFF
 
 
-@dataclass
-class Tables:
-    """What one role knows. Paths are in the order of travel; an empty one is no path at present.
-
-    `next_hops` has the first segment's link-layer address, and True where the kernel has to be asked.
-    `checked` are the flows found trustworthy since the SR domain or the local addresses changed.
-    """
-
-    role: str
-    mtu: int = 65536
-    local: set[bytes] = field(default_factory=set)
-    domain: list[tuple[int, int]] = field(default_factory=list)
-    sids_only: bool = False
-    xdp: bool = False
-    hmac: bool = False
-    services: dict[bytes, int] = field(default_factory=dict)
-    routes: dict[tuple[int, int, int], Sids | Selected] = field(default_factory=dict)
-    names: dict[bytes, int] = field(default_factory=dict)
-    questions: dict[tuple[bytes, bytes, bytes, bytes], int] = field(default_factory=dict)
-    flows: dict[Flow, Sids] = field(default_factory=dict)
-    checked: set[Flow] = field(default_factory=set)
-    paths: set[Sids] = field(default_factory=set)
-    paths_room: int = 0
-    next_hops: dict[Sids, tuple[bytes, bool]] = field(default_factory=dict)
-    came_from: bytes = b""
-    path_mtus: dict[Sids, int] = field(default_factory=dict)
-    #: Blocks of compressed SIDs, 16 bits each, and the first C-SID that names a link.
-    csid: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
-    fragments: dict[tuple[bytes, bytes, bytes], Sids] = field(default_factory=dict)
-    #: Paths that encapsulate, and the source of their outer header.
-    encapsulated: set[Sids] = field(default_factory=set)
-    tunnel: bytes = bytes(16)
-
-    def trusts(self, address: bytes) -> bool:
-        """True inside the SR domain."""
-        number = int.from_bytes(address, "big")
-        return any(number & mask == network for network, mask in self.domain)
-
-
-@dataclass
-class Outcome:
-    """Verdict, frame out (of no matter where it is dropped), counted reasons, what else was sent or told."""
-
-    packet: bytes
-    verdict: int = UNSPEC
-    counted: Counter[str] = field(default_factory=Counter)
-    sent: list[bytes] = field(default_factory=list)
-    told: list[tuple[bytes, int, int]] = field(default_factory=list)
-
-    def count(self, *reasons: str) -> "Outcome":
-        """Counts each once more."""
-        self.counted.update(reasons)
-        return self
-
-
 def is_ipv6(frame: bytes) -> bool:
     """By the Ethernet type."""
     return frame[12:14] == b"\x86\xdd"
-
-
-def srh_size(sids: Sids) -> int:
-    """Bytes of the SRH for a path and the destination."""
-    return 8 + 16 * (len(sids) + 1)
-
-
-def size_of(tables: Tables, sids: Sids) -> int:
-    """Bytes that packets with a path grow by."""
-    if sids not in tables.encapsulated:
-        return srh_size(sids)
-    return IPV6_HEADER + (8 + 16 * (len(sids) - 1) if len(sids) > 1 else 0)
 
 
 def with_length(packet: bytes, change: int, *, jumbo: bool = True) -> bytes:
@@ -182,14 +79,9 @@ def insert(packet: bytes, sids: Sids, ahead: int) -> bytes:
 
 def encapsulate(packet: bytes, sids: Sids, tunnel: bytes) -> bytes:
     """in: IPv6(A, B) X   out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv6(A, B) X (RFC 8986, section 5.2)."""
-    count = len(sids) - 1
-    header = bytes([p.IPV6, 2 * count, 4, count, count - 1, 0, 0, 0]) if count else b""
-    header += b"".join(reversed(sids[1:]))
     (length,) = struct.unpack_from("!H", packet, 4)
-    length = (length + IPV6_HEADER + len(header)) & 0xFFFF if length else 0
-    kind = p.ROUTING if count else p.IPV6
-    outer = packet[:4] + struct.pack("!H", length) + bytes([kind]) + packet[7:8] + tunnel + sids[0]
-    return outer + header + packet
+    inner = length + IPV6_HEADER if length else 0
+    return outer_header(sids, tunnel, p.IPV6, inner, packet[:4], packet[7:8]) + packet
 
 
 def egress(tables: Tables, frame: bytes) -> Outcome:
@@ -197,6 +89,8 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
     out = Outcome(frame)
     if tables.role == "client":
         note_question(tables, frame)
+    if tables.role == "client" and is_ipv4(frame):
+        return egress_ipv4(tables, frame)
     if not is_ipv6(frame):
         return out.count("NOT_IPV6")
     packet = frame[ETHERNET:]
@@ -273,13 +167,6 @@ def one_of(
     if isinstance(route, Selected):
         return route.of(label_of(packet), packet[8:24], target, ports, protocol)
     return route
-
-
-def room_for(tables: Tables, route: Sids | Selected | None) -> int:
-    """The bytes that the MSS has to leave room for."""
-    if isinstance(route, Selected):
-        return max(size_of(tables, sids) for sids in route.buckets)
-    return size_of(tables, route) if route else 0
 
 
 def too_big(
@@ -369,6 +256,8 @@ def ingress(tables: Tables, frame: bytes) -> Outcome:
     if not is_ipv6(frame):
         if tables.role == "client":
             learn_names(tables, frame, out)
+        if tables.role == "client" and is_ipv4(frame):
+            return ingress_ipv4(tables, frame, out)
         return out.count("NOT_IPV6")
     ether, packet = frame[:ETHERNET], frame[ETHERNET:]
     if len(packet) < IPV6_HEADER:
@@ -396,6 +285,8 @@ def ingress(tables: Tables, frame: bytes) -> Outcome:
         if not tables.xdp and end_flow(tables, packet):
             out.count("FLOW_ENDED")
     out.packet = ether + behind(tables, packet, removed, out)
+    if out.ipv4:
+        out.packet = ether[:12] + b"\x08\x00" + out.packet[ETHERNET:]
     return out
 
 
@@ -505,7 +396,7 @@ def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
                 out.count("MSS_CLAMPED")
                 return clamped
     elif kind == p.ICMPV6:
-        restored = restore_encapsulated(tables, packet) if tables.role == "client" else None
+        restored = restore_encapsulated(tables, packet, out) if tables.role == "client" else None
         restored = restored or restore(tables, packet)
         if restored:
             out.count("ERROR_RESTORED")
@@ -591,8 +482,8 @@ def about(tables: Tables, packet: bytes, new: bytes, size: int, path: Sids | Non
     return with_sum(after, 42, even(message[4:]) + packet[4:6], even(after[44:]) + after[4:6])
 
 
-def restore_encapsulated(tables: Tables, packet: bytes) -> bytes | None:
-    """The ICMPv6 error about the inner packet of what it quotes; None: not about ours."""
+def restore_encapsulated(tables: Tables, packet: bytes, out: Outcome) -> bytes | None:
+    """The error about the inner packet of what it quotes, which may be IPv4's; None: not about ours."""
     message, quoted = packet[40:], packet[48:]
     if len(quoted) < IPV6_HEADER or not 1 <= message[0] <= 4 or quoted[8:24] != packet[24:40]:
         return None
@@ -603,12 +494,18 @@ def restore_encapsulated(tables: Tables, packet: bytes) -> bytes | None:
             return None
         kind, size = srh.next_header, size + srh.size
     (length,) = struct.unpack_from("!H", packet, 4)
-    if kind != p.IPV6 or size > LIMITS["HW_SRH_MAX"] or length < 8 + IPV6_HEADER + size + 8:
+    if kind not in (p.IPV6, p.IPV4) or size > LIMITS["HW_SRH_MAX"] or length < 8 + IPV6_HEADER + size + 8:
         return None
     (mtu,) = struct.unpack_from("!I", message, 4)
-    if len(quoted) < size + IPV6_HEADER or (message[0] == p.ICMP6_TOO_BIG and mtu < MIN_MTU):
+    if message[0] == p.ICMP6_TOO_BIG and mtu < MIN_MTU:
         return None
     inner = quoted[size:]
+    if kind == p.IPV4:
+        restored = restore_ipv4(tables, message, inner, size)
+        out.ipv4 = restored is not None
+        return restored
+    if len(inner) < IPV6_HEADER:
+        return None
     behind = Srh(inner[6], 0, 4, 0, (inner[24:40],), True)
     ours, path = sent_by_us(tables, inner, behind, IPV6_HEADER)
     return about(tables, packet, inner, size, path) if ours else None

@@ -37,7 +37,7 @@ from scapy.packet import Packet, Raw
 from scapy.utils import checksum as scapy_checksum
 
 HOP_BY_HOP, TCP, UDP, ROUTING, FRAGMENT, ESP, AUTH = 0, 6, 17, 43, 44, 50, 51
-ICMPV6, NO_NEXT, DESTINATION, SCTP, IPV6 = 58, 59, 60, 132, 41
+ICMPV6, NO_NEXT, DESTINATION, SCTP, IPV6, IPV4 = 58, 59, 60, 132, 41, 4
 SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10
 ICMP6_TOO_BIG = 2
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
@@ -322,15 +322,22 @@ def dns_question(message: bytes, kind: int = 28) -> bytes:
 
 @_once
 def encapsulated(frame: bytes, sids: Sequence[IPv6Address], tunnel: IPv6Address) -> bytes:
-    """in: IPv6(A, B) X   out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv6(A, B) X; one SID needs no SRH."""
-    body, ip = frame[_ETHERNET:], IPv6(frame[_ETHERNET : _ETHERNET + _IPV6_HEADER])
-    outer = IPv6(src=str(tunnel), dst=str(sids[0]), tc=ip.tc, fl=ip.fl, hlim=ip.hlim, nh=IPV6)
+    """in: IPv6(A, B) X   out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv6(A, B) X; one SID needs no SRH.
+
+    IPv4 likewise, whose outer header has no label, and a hop limit of its own.
+    """
+    body = frame[_ETHERNET:]
+    kind, fields = IPV4, {"hlim": 64}
+    if Ether(frame).type == ETHERTYPE_IPV6:
+        ip = IPv6(body[:_IPV6_HEADER])
+        kind, fields = IPV6, {"tc": ip.tc, "fl": ip.fl, "hlim": ip.hlim}
+    outer = IPv6(src=str(tunnel), dst=str(sids[0]), nh=kind, **fields)
     if len(sids) > 1:
-        srh = IPv6ExtHdrSegmentRouting(nh=IPV6, segleft=len(sids) - 1, lastentry=len(sids) - 2)
+        srh = IPv6ExtHdrSegmentRouting(nh=kind, segleft=len(sids) - 1, lastentry=len(sids) - 2)
         srh.addresses = [str(sid) for sid in reversed(sids[1:])]
         body, outer.nh = bytes(srh) + body, ROUTING
     outer.plen = len(body)
-    return frame[:_ETHERNET] + bytes(outer) + body
+    return ethernet(ETHERTYPE_IPV6, bytes(outer) + body, frame[:6], frame[6:12])
 
 
 def steered(frame: bytes, sids: Sequence[IPv6Address], ahead: int = 0) -> bytes:

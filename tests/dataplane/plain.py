@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 HOP_BY_HOP, TCP, UDP, ROUTING, FRAGMENT, ESP, AUTH = 0, 6, 17, 43, 44, 50, 51
-ICMPV6, NO_NEXT, DESTINATION, SCTP, IPV6 = 58, 59, 60, 132, 41
+ICMPV6, NO_NEXT, DESTINATION, SCTP, IPV6, IPV4 = 58, 59, 60, 132, 41, 4
 SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10
 ICMP6_TOO_BIG = 2
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
@@ -233,14 +233,19 @@ def dns_question(message: bytes, kind: int = 28) -> bytes:
 
 
 def encapsulated(frame: bytes, sids: Sequence[IPv6Address], tunnel: IPv6Address) -> bytes:
-    """in: IPv6(A, B) X   out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv6(A, B) X; one SID needs no SRH."""
+    """in: IPv6(A, B) X   out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv6(A, B) X; one SID needs no SRH.
+
+    IPv4 likewise, whose outer header has no label, and a hop limit of its own.
+    """
     body, kind, count = frame[14:], IPV6, len(sids) - 1
-    outer = body[:4], body[7:8]
+    first, hops = body[:4], body[7:8]
+    if frame[12:14] == struct.pack("!H", ETHERTYPE_IPV4):
+        kind, first, hops = IPV4, bytes([6 << 4, 0, 0, 0]), bytes([64])
     if count:
-        fixed = bytes([IPV6, 2 * count, 4, count, count - 1, 0, 0, 0])
+        fixed = bytes([kind, 2 * count, 4, count, count - 1, 0, 0, 0])
         body, kind = fixed + b"".join(sid.packed for sid in reversed(sids[1:])) + body, ROUTING
-    ip = outer[0] + struct.pack("!H", len(body)) + bytes([kind]) + outer[1] + tunnel.packed + sids[0].packed
-    return frame[:14] + ip + body
+    ip = first + struct.pack("!H", len(body)) + bytes([kind]) + hops + tunnel.packed + sids[0].packed
+    return frame[:12] + struct.pack("!H", ETHERTYPE_IPV6) + ip + body
 
 
 def steered(frame: bytes, sids: Sequence[IPv6Address], ahead: int = 0) -> bytes:

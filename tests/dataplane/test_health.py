@@ -14,7 +14,7 @@ from hawkwing.selections import Contents
 from hawkwing.usage import chosen
 from tests.dataplane import packets as p
 from tests.dataplane.bench import SHOT, Bench
-from tests.dataplane.model import Selected
+from tests.dataplane.model_tables import Selected
 from tests.dataplane.packets import steered
 from tests.dataplane.scene import GROUP, HOST_A, LOCAL_PORT, SIDS, Host
 

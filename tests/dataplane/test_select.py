@@ -10,7 +10,7 @@ from hawkwing.selections import Contents, spread
 from hawkwing.sids import SidList, overhead, srh_length
 from tests.dataplane import packets as p
 from tests.dataplane.bench import MTU, Bench
-from tests.dataplane.model import Selected
+from tests.dataplane.model_tables import Selected
 from tests.dataplane.packets import steered
 from tests.dataplane.scene import GROUP, LOCAL_PORT, PATHLESS, SIDS, STEERED, Host
 

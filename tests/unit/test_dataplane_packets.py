@@ -101,6 +101,9 @@ def an_aaaa(chance: Random) -> Arguments:
 
 def an_encapsulated(chance: Random) -> Arguments:
     frame = plain.ipv6(A, B, plain.UDP, plain.udp(A, B, 1, 2), label=chance.getrandbits(20), hop_limit=9)
+    if chance.random() < 0.5:
+        arguments, fields = an_ipv4(chance)
+        frame = plain.ipv4(*arguments, **fields)
     return [frame, SIDS[: chance.randrange(1, 15)], B], {}
 
 
