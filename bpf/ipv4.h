@@ -97,7 +97,7 @@ static __always_inline int decide_ipv4(struct __sk_buff *skb, __u32 l3, struct s
 		return PASS;
 	length = p->srh_length;
 	/* The kernel has chosen the next hop of an IPv4 route: that of the first segment may be any other one. */
-	link = l3 && (!p->next_hop || goes_elsewhere(skb, l3, p)) ? next_hop_link(skb, p) : 0;
+	link = goes_elsewhere(skb, l3, p) ? next_hop_link(skb, p) : 0;
 	if (link && !mtu_of(skb, link))
 		link = 0;
 	*(volatile __u32 *)&d->link = link;

@@ -36,6 +36,10 @@ class _Found:
     #: The route leads to several routers (ECMP).
     several: bool = False
 
+    def of(self, encapsulated: bool) -> NextHop | None:
+        """Of equal routes the kernel has chosen one, but not for an inner packet, which may be IPv4."""
+        return NextHop(ASK, 0) if encapsulated and self.several and self.next_hop is None else self.next_hop
+
 
 class NextHops:
     """Caches next hops until a route, a neighbour or an interface changes."""
@@ -70,13 +74,13 @@ class NextHops:
         """Closes its sockets."""
         self._kernel.close()
 
-    def of(self, segment: IPv6Address) -> NextHop | None:
-        """The next hop to this segment on our interfaces; None without a route."""
+    def of(self, segment: IPv6Address, encapsulated: bool = False) -> NextHop | None:
+        """The next hop to this segment on our interfaces; None: the kernel's choice counts."""
         if segment not in self._known and len(self._known) >= _AT_ONCE:
             # `run` will write it.
             self._changed.set()
             return None
-        return self._next_hop(segment)
+        return self._found(segment).of(encapsulated)
 
     def reaches(self, segment: IPv6Address) -> bool:
         """Whether a route of any kind leads to this segment on our interfaces."""
@@ -91,11 +95,11 @@ class NextHops:
         self._routes_changed = True
         self._changed.set()
 
-    def _next_hop(self, segment: IPv6Address) -> NextHop | None:
+    def _found(self, segment: IPv6Address) -> _Found:
         found = self._known.get(segment)
         if found is None or found.outdated:
             found = self._known[segment] = self._resolve(segment)
-        return found.next_hop
+        return found
 
     def _resolve(self, segment: IPv6Address) -> _Found:
         leg = self._kernel.route(segment)
@@ -231,9 +235,10 @@ class NextHops:
             self._changed.set()
 
     def _write_slot(self, slot: int, segment: IPv6Address) -> None:
-        next_hop, written = self._next_hop(segment), self._table.value(slot)
+        found, written = self._found(segment), self._table.value(slot)
+        next_hop = found.of(self._table.encapsulates(slot))
         unknown = next_hop is None or next_hop.link_layer == ASK
-        if written & CAME_FROM_THERE and unknown and not self._known[segment].several:
+        if written & CAME_FROM_THERE and unknown and not found.several:
             # For a learned path the origin of its packets is the best known next hop.
             return
         if pack(next_hop) != written:

@@ -47,6 +47,7 @@ class PolicyNextHops:
         self._segment, self._next_hop = policy.first_segment.offset, policy.next_hop.offset
         self._length, self._path_mtu = policy.srh_length.offset, policy.path_mtu.offset
         self._source = policy.source.offset
+        self._encapsulates = policy.encapsulates.offset
         self.slots = policies.info.max_entries
         self._memory = mmap.mmap(policies.fd, self._stride * self.slots)
         self._words = memoryview(self._memory).cast("Q")
@@ -57,6 +58,11 @@ class PolicyNextHops:
         if not any(self._memory[at + self._length : at + self._length + 4]):
             return None
         return self._memory[at + self._segment : at + self._segment + 16]
+
+    def encapsulates(self, slot: int) -> bool:
+        """Whether the path in a slot encapsulates."""
+        at = slot * self._stride + self._encapsulates
+        return any(self._memory[at : at + 4])
 
     def segments(self, first: int, count: int) -> Iterator[tuple[int, IPv6Address]]:
         """Slot and first segment of the paths in a number of slots."""

@@ -113,7 +113,8 @@ class DataPlane:
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
         #: Called when a path is written.
-        self.next_hop_of: Callable[[IPv6Address], NextHop | None] = lambda _segment: None
+        #: Of a first segment, and whether the path encapsulates.
+        self.next_hop_of: Callable[[IPv6Address, bool], NextHop | None] = lambda _segment, _encapsulated: None
         #: The source of outer headers to a first segment.
         self.outer_source: Callable[[IPv6Address], IPv6Address | None] = lambda _segment: None
         self.next_hops = PolicyNextHops(self.maps["policies"])
@@ -302,23 +303,24 @@ class DataPlane:
 
     def set_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path into a slot that no route uses, or clears it."""
-        next_hop = self.next_hop_of(sids[0]) if sids else None
+        policy = self._policy(sids)
         if sids:
             clear_tally(self.maps["path_tallies"], slot)
             if "health" in self.maps:
                 self.set_probed(slot, True)
                 self.maps["traffic"].set(_U32.pack(slot), bytes(structures()["path_traffic"]()))
-        self.maps["policies"].set(_U32.pack(slot), self._policy(sids, next_hop))
+        self.maps["policies"].set(_U32.pack(slot), policy)
 
     def renew_source(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path that encapsulates once more, because the host's addresses have changed."""
-        key, value = _U32.pack(slot), self._policy(sids, self.next_hop_of(sids[0]))
+        key, value = _U32.pack(slot), self._policy(sids)
         if value != self.maps["policies"].get(key):
             self.maps["policies"].set(key, value)
 
-    def _policy(self, sids: Sequence[IPv6Address], next_hop: NextHop | None) -> bytes:
-        source = self.outer_source(sids[0]) if isinstance(sids, Encapsulated) else None
-        return policy_bytes(sids, next_hop, source)
+    def _policy(self, sids: Sequence[IPv6Address]) -> bytes:
+        encapsulates = isinstance(sids, Encapsulated)
+        next_hop = self.next_hop_of(sids[0], encapsulates) if sids else None
+        return policy_bytes(sids, next_hop, self.outer_source(sids[0]) if encapsulates else None)
 
     def set_ipv4_services(self, wanted: bool) -> None:
         """Whether there are services with IPv4 addresses."""

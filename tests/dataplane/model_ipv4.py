@@ -65,8 +65,8 @@ def egress_ipv4(tables: Tables, frame: bytes) -> Outcome:
         out.packet += icmp(packet[:QUOTED], 3, 4, mtu - size_of(tables, found))
         return out.count("TOO_BIG")
     out.packet = frame[:12] + ETHERTYPE_IPV6 + _encapsulated(packet, found, tables.tunnel)
-    # The kernel's next hop is that of the IPv4 route, and only by chance the first segment's, too.
-    if tables.next_hops.get(found, (b"", True))[0] != frame[:6]:
+    # The frame has the next hop of the IPv4 route, which is only by chance the first segment's, too.
+    if tables.next_hops.get(found, (frame[:6], True))[0] != frame[:6]:
         out.count("NEXT_HOP")
         out.verdict = REDIRECT
     return out.count("STEERED")

@@ -15,7 +15,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from hawkwing.dataplane.next_hop import NextHop
+from hawkwing.dataplane.next_hop import ASK, NextHop
 from hawkwing.selections import Contents
 from hawkwing.sids import MAX_ENCAPSULATED, Encapsulated, overhead
 from tests.dataplane import packets as p
@@ -110,12 +110,16 @@ def test_insertion_is_as_before(encap: Host) -> None:
 
 def test_ipv4_goes_to_the_next_hop_of_the_first_segment(encap: Host) -> None:
     """The kernel has looked up that of IPv4, which says nothing of the first segment's: it is asked again."""
-    encap.bench.set_next_hop(BASE + 2, None)
     inner = tcp4(TWO)
     out = framed(outer(SIDS[:2], inner))
-    encap.bench.expect(
-        "egress", framed(inner), "STEERED", "NEXT_HOP", out=out, verdict=REDIRECT, on_port=True
-    )
+    for next_hop in (NextHop(ASK, 0), NextHop(bytes.fromhex("02aa00000001"), encap.bench.namespace.port)):
+        encap.bench.set_next_hop(BASE + 2, next_hop)
+        encap.bench.expect(
+            "egress", framed(inner), "STEERED", "NEXT_HOP", out=out, verdict=REDIRECT, on_port=True
+        )
+    # No route to it on our interfaces, as on the port of a bridge: the kernel would find none.
+    encap.bench.set_next_hop(BASE + 2, None)
+    encap.bench.expect("egress", framed(inner), "STEERED", out=out, on_port=True)
 
 
 def test_without_a_source_packets_are_left_alone(encap: Host) -> None:

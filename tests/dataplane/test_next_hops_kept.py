@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import struct
 import subprocess
 import time
@@ -17,6 +18,7 @@ from hawkwing.dataplane.bpf import Map
 from hawkwing.dataplane.encoding import policy_bytes
 from hawkwing.dataplane.next_hop import ASK, CAME_FROM_THERE, NextHop, PolicyNextHops, pack
 from hawkwing.next_hops import NextHops
+from hawkwing.sids import Encapsulated, SidList
 from lab.wait import patient, wait_until
 from tests.dataplane.bench import Bench, Namespace
 
@@ -57,9 +59,10 @@ class Kept:
         told = subprocess.run(["ip", "-6", "neigh"], check=True, capture_output=True, text=True).stdout
         return len(told.splitlines())
 
-    def put(self, slot: int, first: IPv6Address, flags: int = 0) -> None:
+    def put(self, slot: int, first: IPv6Address, flags: int = 0, encapsulates: bool = False) -> None:
         """A path over this first segment."""
-        self.map.set(struct.pack("=I", slot), policy_bytes([first]))
+        sids: SidList = Encapsulated([first]) if encapsulates else (first,)
+        self.map.set(struct.pack("=I", slot), policy_bytes(sids, source=segment(0)))
         if flags:
             self.table.write(slot, flags)
 
@@ -274,6 +277,39 @@ def test_an_interface_that_is_one_of_ours_later(kept: Kept) -> None:
         links.append(kept.namespace.port)
         next_hops.look_again()
         await kept.until(lambda: kept.table.value(1) == kept.to(BEFORE), "its routes count")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        next_hops.close()
+
+    kept.namespace.do(lambda: asyncio.run(main()))
+
+
+def test_of_equal_routes_the_kernel_chooses_again_for_what_is_encapsulated(kept: Kept) -> None:
+    """It has chosen an interface for the inner packet: that says nothing of the router there."""
+    kept.put(1, segment(1))
+    kept.put(2, segment(1), encapsulates=True)
+    kept.shell(
+        "ip link add second type veth peer name far",
+        "ip link set second addrgenmode none",
+        "echo 0 > /proc/sys/net/ipv6/conf/second/disable_ipv6",
+        "ip link set second up; ip link set far up",
+        "ip address add fd00:2::a/64 dev second nodad",
+        f"ip neigh replace fd00:2::1 lladdr {AFTER} dev second nud permanent",
+        f"ip route replace fd00:50::/64 nexthop via {ROUTER} dev port nexthop via fd00:2::1 dev second",
+    )
+
+    async def main() -> None:
+        links = [kept.namespace.port, socket.if_nametoindex("second")]
+        next_hops = NextHops(lambda: links, kept.table)
+        task = asyncio.create_task(next_hops.run(learning=False))
+        await next_hops.settle()
+        asked = NextHop(ASK, 0)
+        assert [kept.table.value(slot) for slot in (1, 2)] == [0, pack(asked)]
+        assert [next_hops.of(segment(1), encapsulated) for encapsulated in (False, True)] == [None, asked]
+        # The control: with one route both have its router.
+        kept.shell_here("ip link del second", f"ip route replace fd00:50::/64 via {ROUTER}")
+        for slot in (1, 2):
+            await kept.until(lambda slot=slot: kept.table.value(slot) == kept.to(BEFORE), "one router")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         next_hops.close()

@@ -35,8 +35,8 @@ from ..conftest import HAWKWING
 from .kinds import KEYS, Kind
 
 T = TypeVar("T")
-#: Steered, and not steered.
-PORT, OTHER_PORT = 5000, 5001
+#: Steered by an SRH, not steered, and encapsulated.
+PORT, OTHER_PORT, ENCAP_PORT = 5000, 5001, 5002
 SRH = 8 + 3 * 16
 NEAR, FAR, ROUTER = "near", "far", "router"
 HOSTS = (NEAR, FAR)
@@ -56,10 +56,17 @@ class Line:
         #: The service addresses of the hosts, the routers' on the same links, and the SIDs.
         self.near, self.far = f"fcbb:cc00:1:{number:x}::a", f"fcbb:cc00:2:{number:x}::b"
         self.first, self.second = f"fcbb:bb00:1:{number:x}::2", f"fcbb:bb00:2:{number:x}::2"
+        #: At `far`, and what takes outer headers off there.
+        self.near4, self.far4 = f"198.51.100.{number}", f"203.0.113.{number}"
+        self.decap = {6: f"fcbb:cc00:2:{number:x}::d6", 4: f"fcbb:cc00:2:{number:x}::d4"}
 
     def address(self, host: str) -> str:
         """Of a host."""
         return self.near if host == NEAR else self.far
+
+    def address4(self, host: str) -> str:
+        """Of a host, in IPv4."""
+        return self.near4 if host == NEAR else self.far4
 
     def gateway(self, host: str) -> str:
         """The router's address on the link to a host."""
@@ -99,7 +106,9 @@ class Network:
             netns.create(self.name(node))
             stack.callback(self._remove, node)
             self.sh(node, "ip link set lo up", *_sysctls("accept_dad 0", "accept_ra 0", scopes=["default"]))
+            self.sh(node, *_sysctls("rp_filter 0", scopes=["all", "default"], family="ipv4"))
         self.sh(ROUTER, *_sysctls("forwarding 1", "seg6_enabled 1", scopes=["all", "default"]))
+        self.sh(ROUTER, *_sysctls("forwarding 1", scopes=["all", "default"], family="ipv4"))
         for number, kind in enumerate(kinds, 1):
             line = Line(kind, number)
             try:
@@ -198,16 +207,28 @@ class Network:
         """And the addresses of a host."""
         (device,) = line.of_host(line.kind.above)
         yield f"addr add {line.address(host)}/64 dev {device} nodad"
-        for address in (line.address(FAR if host == NEAR else NEAR), line.first, line.second):
-            yield f"route add {address}/128 via {line.gateway(host)} dev {device} {line.kind.table}"
+        other, way = FAR if host == NEAR else NEAR, f"{line.gateway(host)} dev {device} {line.kind.table}"
+        for address in (line.address(other), line.first, line.second):
+            yield f"route add {address}/128 via {way}"
+        yield f"addr add {line.address4(host)}/32 dev {device}"
+        yield f"route add {line.address4(other)} via inet6 {way}"
+        if host == FAR:
+            inner = {6: f"End.DT6 {line.kind.table or 'table local'}", 4: f"End.DX4 nh4 {line.far4}"}
+            for version, action in inner.items():
+                sid = f"{line.decap[version]}/128"
+                yield f"route add {sid} encap seg6local action {action} dev {device} {line.kind.table}"
 
     @staticmethod
     def _router_routes(line: Line, host: str) -> Iterator[str]:
         device = line.names(ROUTER, host)["upper"]
         yield f"addr add {line.gateway(host)}/64 dev {device} nodad"
+        yield f"route add {line.address4(host)} via inet6 {line.address(host)} dev {device}"
         if host == NEAR:
             for sid in (line.first, line.second):
                 yield f"route add {sid}/128 encap seg6local action End dev {device}"
+            return
+        for sid in line.decap.values():
+            yield f"route add {sid}/128 via {line.far} dev {device}"
 
     def reaches_router(self, line: Line, host: str) -> bool:
         """Does it answer?"""
@@ -294,29 +315,40 @@ class Network:
             for tap in opened:
                 tap.close()
 
-    def open(self, line: Line, host: str, kind: socket.SocketKind, port: int = 0) -> socket.socket:
-        """A bound socket in a host."""
+    def open(
+        self, line: Line, host: str, kind: socket.SocketKind, port: int = 0, version: int = 6
+    ) -> socket.socket:
+        """A bound socket in a host, of IPv6 or IPv4."""
 
         def make() -> socket.socket:
-            made = socket.socket(socket.AF_INET6, kind)
+            made = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, kind)
             if line.kind.bound:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, line.bound().encode())
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.settimeout(patient(3))
-            made.bind((line.address(host), port))
+            made.bind((line.address4(host) if version == 4 else line.address(host), port))
             return made
 
         return self.inside(host, make)
 
-    def echo(self, line: Line, sizes: Sequence[int], port: int = PORT) -> list[int]:
+    def send(self, line: Line, size: int, port: int, version: int) -> None:
+        """One datagram to `far`, where nobody waits for it."""
+        there = line.far4 if version == 4 else line.far
+        with self.open(line, NEAR, socket.SOCK_DGRAM, 0, version) as near:
+            near.sendto(bytes(size), (there, port))
+
+    def echo(self, line: Line, sizes: Sequence[int], port: int = PORT, version: int = 6) -> list[int]:
         """Datagrams of these sizes to `far` and back; the sizes that were lost or arrived changed."""
         lost = []
         kind = socket.SOCK_DGRAM
-        with self.open(line, NEAR, kind) as near, self.open(line, FAR, kind, port) as far:
+        there = line.far4 if version == 4 else line.far
+        with ExitStack() as stack:
+            near = stack.enter_context(self.open(line, NEAR, kind, 0, version))
+            far = stack.enter_context(self.open(line, FAR, kind, port, version))
             for size in sizes:
                 data = bytes(number % 251 for number in range(size))
                 try:
-                    near.sendto(data, (line.far, port))
+                    near.sendto(data, (there, port))
                     got, peer = far.recvfrom(1 << 17)
                     far.sendto(got, peer)
                     if near.recv(1 << 17) != data:
@@ -325,12 +357,14 @@ class Network:
                     lost.append(size)
         return lost
 
-    def stream(self, line: Line, sizes: Sequence[int], port: int = PORT) -> None:
+    def stream(self, line: Line, sizes: Sequence[int], port: int = PORT, version: int = 6) -> None:
         """A connection to `far`, and so many bytes there and back at a time."""
         kind = socket.SOCK_STREAM
-        with self.open(line, FAR, kind, port) as listening, self.open(line, NEAR, kind) as near:
+        with ExitStack() as stack:
+            listening = stack.enter_context(self.open(line, FAR, kind, port, version))
+            near = stack.enter_context(self.open(line, NEAR, kind, 0, version))
             listening.listen()
-            near.connect((line.far, port))
+            near.connect((line.far4 if version == 4 else line.far, port))
             far, _peer = listening.accept()
             with far:
                 for one in (far, near):
@@ -366,11 +400,16 @@ def inner(packet: Captured) -> IPv6:
 
 
 def _config(lines: Sequence[Line]) -> str:
-    services = "".join(
-        f"  {line.kind.name}:\n    ipv6_addresses: ['{line.far}']\n"
-        f"    applications: [{{port: {PORT}, sid: ['{line.first}', '{line.second}']}}]\n"
-        for line in lines
-    )
+    services = ""
+    for line in lines:
+        sids = f"sid: ['{line.first}', '{line.second}']"
+        addresses = {6: f"ipv6_addresses: ['{line.far}']", 4: f"ipv4_addresses: ['{line.far4}']"}
+        for version, address in addresses.items():
+            encap = f"{{port: {ENCAP_PORT}, {sids}, mode: encap, decap_sid: '{line.decap[version]}'}}"
+            inserted = f"{{port: {PORT}, {sids}}}, " if version == 6 else ""
+            services += (
+                f"  {line.kind.name}-{version}:\n    {address}\n    applications: [{inserted}{encap}]\n"
+            )
     return f"services:\n{services}"
 
 
@@ -396,8 +435,8 @@ def _key(text: str) -> str:
     return base64.b64encode(bytes.fromhex(text)).decode()
 
 
-def _sysctls(*lines: str, scopes: Sequence[str]) -> Iterator[str]:
+def _sysctls(*lines: str, scopes: Sequence[str], family: str = "ipv6") -> Iterator[str]:
     for scope in scopes:
         for line in lines:
             name, value = line.split()
-            yield f"echo {value} > /proc/sys/net/ipv6/conf/{scope}/{name}"
+            yield f"echo {value} > /proc/sys/net/{family}/conf/{scope}/{name}"

@@ -6,7 +6,7 @@ from functools import partial
 from ipaddress import IPv6Address
 
 import pytest
-from scapy.layers.inet import TCP, UDP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrSegmentRouting
 
 from lab.packets import assert_packet
@@ -14,7 +14,7 @@ from lab.wait import wait_until
 from lab.wire import Filter, Frame
 
 from .kinds import KINDS
-from .network import FAR, NEAR, OTHER_PORT, SRH, Line, Network, inner, shape
+from .network import ENCAP_PORT, FAR, NEAR, OTHER_PORT, ROUTER, SRH, Line, Network, inner, shape
 
 TRANSPORTS = {6: TCP, 17: UDP}
 STREAM_SIZES = [1, 100, 1200, 1400, 1500, 9000, 65000, 1_000_000]
@@ -173,6 +173,70 @@ def test_the_frame_on_the_veth(network: Network, line: Line) -> None:
     expected = [*line.kind.around, IPv6, IPv6ExtHdrSegmentRouting, UDP]
     assert [shape(packet, UDP)[1:] for packet in steered] == [expected[1:]] * 4
     assert {inner(packet).src for packet in steered} == {line.near, line.far}
+
+
+# --- encapsulated
+
+
+OUTER = 40 + 8 + 2 * 16
+"""Of two SIDs and the one of decapsulation."""
+versions = pytest.mark.parametrize("version", [6, 4])
+
+
+@pytest.fixture
+def carried(network: Network, line: Line, version: int) -> int:
+    """The version of IP to be encapsulated; skips where a link does not carry that, for the way back."""
+    if version == 4 and network.echo(line, [1], OTHER_PORT, 4):
+        pytest.skip(f"{line} does not carry IPv4 here")
+    return version
+
+
+def assert_encapsulated(line: Line, frames: list[Frame], version: int, most: int) -> None:
+    """On both links, with the list; none to the port is plain, and no datagram is larger than the MTU."""
+    listed = [line.decap[version], line.second]
+    for link, target, left in ((NEAR, line.first, 2), (FAR, line.decap[version], 0)):
+        sent = [
+            frame for frame in frames if frame.link == link and frame.sender == (NEAR if left else ROUTER)
+        ]
+        to_port = [
+            frame
+            for frame in sent
+            for kind in (TCP, UDP)
+            if kind in frame.packet and frame.packet[kind].dport == ENCAP_PORT
+        ]
+        assert to_port
+        for frame in to_port:
+            outer, srh = frame.packet[IPv6], frame.packet[IPv6ExtHdrSegmentRouting]
+            assert (outer.src, outer.dst) == (line.near, target), frame.packet
+            assert (srh.addresses, srh.segleft, srh.nh) == (listed, left, 41 if version == 6 else 4)
+            assert isinstance(srh.payload, IPv6 if version == 6 else IP)
+            assert UDP not in frame.packet or outer.plen + 40 <= most, frame.packet
+
+
+@versions
+@each_kind
+def test_encapsulated_datagrams(network: Network, line: Line, carried: int) -> None:
+    """Those that fit are never lost; of larger ones the first is, and its sender told."""
+    mtu, header = network.mtu(line), 48 if carried == 6 else 28
+    fits = mtu - header - OUTER
+    network.forget_path_mtu()
+    with network.taps(line) as frames:
+        assert network.echo(line, [1, 1000], OTHER_PORT, carried) == []
+        plain = frames()
+        assert plain and not any(IPv6ExtHdrSegmentRouting in frame.packet for frame in plain)
+        assert network.echo(line, [1, 1000, fits], ENCAP_PORT, carried) == []
+        network.send(line, fits + 1, ENCAP_PORT, carried)
+        assert network.echo(line, [fits + 1, 9000, 60000], ENCAP_PORT, carried) == []
+        assert_encapsulated(line, frames(), carried, mtu)
+
+
+@versions
+@each_kind
+def test_encapsulated_streams(network: Network, line: Line, carried: int) -> None:
+    network.forget_path_mtu()
+    with network.taps(line) as frames:
+        network.stream(line, STREAM_SIZES, ENCAP_PORT, carried)
+        assert_encapsulated(line, frames(), carried, network.mtu(line))
 
 
 @pytest.mark.parametrize(("place", "name"), [(place, "bond") for place in (ABOVE, BELOW)])
