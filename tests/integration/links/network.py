@@ -295,8 +295,13 @@ class Network:
     # --- packets
 
     @contextmanager
-    def taps(self, line: Line, upper: bool = True) -> Iterator[Callable[[], list[Frame]]]:
-        """What the router's ends send and get, since the last call: `link` is the host's name."""
+    def taps(
+        self, line: Line, upper: bool = True, every: bool = False
+    ) -> Iterator[Callable[[], list[Frame]]]:
+        """What the router's ends send and get, since the last call: `link` is the host's name.
+
+        Upon the link IPv6 only, or `every` packet; below it all of them.
+        """
         which = "upper" if upper else "lower"
         opened = [
             Tap(line.names(ROUTER, host)[which], self.name(ROUTER), host, (ROUTER, host), 4096)
@@ -304,9 +309,10 @@ class Network:
         ]
 
         def read() -> list[Frame]:
-            found = [frame for tap in opened for frame in tap.frames(every=not upper)]
+            whole = every or not upper
+            found = [frame for tap in opened for frame in tap.frames(every=whole)]
             return sorted(
-                (frame for frame in found if not upper or not is_noise(frame)), key=lambda frame: frame.time
+                (frame for frame in found if whole or not is_noise(frame)), key=lambda frame: frame.time
             )
 
         try:
