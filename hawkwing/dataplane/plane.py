@@ -112,8 +112,7 @@ class DataPlane:
         self.local_left_out = 0
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
         self.set_sr_domain(sr_domain)
-        #: Called when a path is written.
-        #: Of a first segment, and whether the path encapsulates.
+        #: Called when a path is written, with its first segment and whether it encapsulates.
         self.next_hop_of: Callable[[IPv6Address, bool], NextHop | None] = lambda _segment, _encapsulated: None
         #: The source of outer headers to a first segment.
         self.outer_source: Callable[[IPv6Address], IPv6Address | None] = lambda _segment: None

@@ -56,7 +56,7 @@ class Line:
         #: The service addresses of the hosts, the routers' on the same links, and the SIDs.
         self.near, self.far = f"fcbb:cc00:1:{number:x}::a", f"fcbb:cc00:2:{number:x}::b"
         self.first, self.second = f"fcbb:bb00:1:{number:x}::2", f"fcbb:bb00:2:{number:x}::2"
-        #: At `far`, and what takes outer headers off there.
+        #: The same in IPv4, and the SIDs at `far` that remove outer headers, by the inner IP version.
         self.near4, self.far4 = f"198.51.100.{number}", f"203.0.113.{number}"
         self.decap = {6: f"fcbb:cc00:2:{number:x}::d6", 4: f"fcbb:cc00:2:{number:x}::d4"}
 
