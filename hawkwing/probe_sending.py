@@ -198,11 +198,12 @@ class Rounds:
             turn = number % every
             ntp = stamp.timestamp(time.time_ns()) if self._ready[0].target is not None else 0
             missing = self._sender.send(len(self._ready), number, ntp, every, turn)
-            by_socket = [
-                *by_socket,
-                *self._ready[turn::every],
-                *(self._ready[index] for index in missing),
-            ]
+            if missing or turn < len(self._ready):
+                by_socket = [
+                    *by_socket,
+                    *self._ready[turn::every],
+                    *(self._ready[index] for index in missing),
+                ]
         refused = self._refused()
         for one in by_socket:
             try:

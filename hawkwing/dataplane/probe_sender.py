@@ -46,12 +46,12 @@ class ProbeSender:
         Those whose index modulo `every` is `turn` are left out. `ntp` is a timestamp as in STAMP.
         """
         missing: list[int] = []
+        time, runner = ntp.to_bytes(8, "big"), self._runner
         for index in range(0, count, self._at_once):
             some = min(count - index, self._at_once)
-            time = ntp.to_bytes(8, "big")
-            _REQUEST.pack_into(self._runner.packet, _ETHERNET, index, some, number % 2**32, every, turn, time)
+            _REQUEST.pack_into(runner.packet, _ETHERNET, index, some, number % 2**32, every, turn, time)
             try:
-                if not self._runner.run():
+                if not runner.run():
                     continue
                 (bits,) = _U64.unpack(self._unsent.get(_FIRST) or b"")
             except OSError:
