@@ -35,7 +35,10 @@ def _number() -> int:
 
 
 def _bpf(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
-    result = int(_libc.syscall(_number(), command, attributes, len(attributes)))
+    return _checked(_libc.syscall(_number(), command, attributes, len(attributes)))
+
+
+def _checked(result: int) -> int:
     if result < 0:
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno))
@@ -304,7 +307,5 @@ class Runner:
         """The program's return value, unsigned."""
         # The kernel writes the packet's length here, and takes it for a limit of the next one.
         self._words[3] = 0
-        if self._call() < 0:
-            errno = ctypes.get_errno()
-            raise OSError(errno, os.strerror(errno))
+        _checked(self._call())
         return self._words[1]

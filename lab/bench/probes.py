@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from pathlib import Path
 
 from lab.bench.compiled import Compiled
 from lab.bench.figures import Series
+from lab.bench.machine import cores
 from lab.bench.ways import SR_DOMAIN, agent
 from lab.filters import put_on, take_off
 from lab.network import Lab
@@ -50,12 +50,6 @@ def configuration(way: str) -> str:
     return text
 
 
-def processor_seconds(pid: int) -> float:
-    """What a process has used of the processors so far, exactly (schedstat of its threads)."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
-
-
 @contextmanager
 def _dropping(lab: Lab) -> Iterator[None]:
     router = "site-a"
@@ -84,8 +78,6 @@ def _share(lab: Lab, way: str, seconds: float) -> float:
         client.wait_for("ready: ")
         # This waits for nothing: start-up is not measured.
         time.sleep(_SETTLED)
-        before, begun = processor_seconds(client.pid), time.monotonic()
-        time.sleep(seconds)
-        return 100 * (processor_seconds(client.pid) - before) / (time.monotonic() - begun)
+        return 100 * cores([client.pid], seconds)
     finally:
         client.stop()

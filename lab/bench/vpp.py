@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from lab.bench.figures import Series
 from lab.bench.lifecycle import resident
+from lab.bench.machine import cores
 from lab.bench.traffic import Traffic
 from lab.network import Lab
 from lab.record import RouterName
@@ -17,7 +17,6 @@ KERNEL, VPP = "kernel", "VPP"
 ROUTERS = (KERNEL, VPP)
 _NAMES: dict[str, RouterName] = {KERNEL: "linux", VPP: "vpp"}
 _SETTLED, _IDLE = 2.0, 5.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def version() -> str | None:
@@ -42,7 +41,7 @@ def measure(seconds: float, rounds: int) -> list[Series]:
                     # This waits for nothing: memory and processor time are measured at this time.
                     time.sleep(_SETTLED)
                     memory.add(VPP, max(map(resident, instances)))
-                    idle.add(VPP, _cores(instances, _IDLE))
+                    idle.add(VPP, cores(instances, _IDLE))
                 traffic = Traffic(lab)
                 try:
                     throughput.add(name, traffic.tcp(seconds))
@@ -70,17 +69,3 @@ def _lab(name: str, up: Series) -> Iterator[Lab]:
 def _instances(lab: Lab) -> list[int]:
     processes = lab.processes()
     return [processes[router.name] for router in lab.topology.routers]
-
-
-def processor_seconds(pid: int) -> float:
-    """The processor time of a process, in user space and in the kernel."""
-    # The name before the last ")" may contain anything; utime and stime are fields 14 and 15.
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _cores(pids: Sequence[int], seconds: float) -> float:
-    """The number of cores that the processes use together, measured for some seconds."""
-    before, begun = sum(map(processor_seconds, pids)), time.monotonic()
-    time.sleep(seconds)
-    return (sum(map(processor_seconds, pids)) - before) / (time.monotonic() - begun)

@@ -7,7 +7,15 @@ what a role knows and is changed by what packets teach.
 import struct
 
 from tests.dataplane import plain as p
-from tests.dataplane.model_ipv4 import egress_ipv4, ingress_ipv4, is_ipv4, restore_ipv4
+from tests.dataplane.model_ipv4 import (
+    ETHERTYPE_IPV4,
+    IPV4_HEADER,
+    MAPPED,
+    egress_ipv4,
+    ingress_ipv4,
+    is_ipv4,
+    restore_ipv4,
+)
 from tests.dataplane.model_tables import (
     ETHERNET,
     MIN_MTU,
@@ -286,7 +294,7 @@ def ingress(tables: Tables, frame: bytes) -> Outcome:
             out.count("FLOW_ENDED")
     out.packet = ether + behind(tables, packet, removed, out)
     if out.ipv4:
-        out.packet = ether[:12] + b"\x08\x00" + out.packet[ETHERNET:]
+        out.packet = ether[:12] + ETHERTYPE_IPV4 + out.packet[ETHERNET:]
     return out
 
 
@@ -523,13 +531,12 @@ def datagram_in(frame: bytes) -> tuple[bytes, bytes, bytes] | None:
         if len(packet) < IPV6_HEADER or packet[6] != p.UDP:
             return None
         return packet[8:24], packet[24:40], packet[IPV6_HEADER:]
-    if frame[12:14] != b"\x08\x00" or len(packet) < 20:
+    if not is_ipv4(frame) or len(packet) < IPV4_HEADER:
         return None
     size, fragment = 4 * (packet[0] & 15), struct.unpack_from("!H", packet, 6)[0] & 0x3FFF
     if size < 20 or packet[9] != p.UDP or fragment:
         return None
-    mapped = bytes(10) + b"\xff\xff"
-    return mapped + packet[12:16], mapped + packet[16:20], packet[size:]
+    return MAPPED + packet[12:16], MAPPED + packet[16:20], packet[size:]
 
 
 def message_in(datagram: bytes, most: int) -> bytes | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench import report, vpp
+from lab.bench import machine, report, vpp
 from lab.bench.figures import Series
 from lab.vpp import startup
 from lab.vpp.installation import PREFIX_VARIABLE, VppMissingError, find
@@ -232,10 +232,10 @@ class TestBench:
         assert vpp.version() is None
 
     def test_processor_time_of_a_process(self) -> None:
-        begun = vpp.processor_seconds(os.getpid())
+        begun = machine.processor_seconds(os.getpid())
         while (used := time.process_time()) < begun + 0.1:
             continue
-        assert begun < vpp.processor_seconds(os.getpid()) == pytest.approx(used, abs=0.05)
+        assert begun < machine.processor_seconds(os.getpid()) == pytest.approx(used, abs=0.05)
 
     def test_shown_and_written_where_measured(self, capsys: pytest.CaptureFixture[str]) -> None:
         results = report.Results(quick=True)

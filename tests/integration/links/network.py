@@ -60,13 +60,10 @@ class Line:
         self.near4, self.far4 = f"198.51.100.{number}", f"203.0.113.{number}"
         self.decap = {6: f"fcbb:cc00:2:{number:x}::d6", 4: f"fcbb:cc00:2:{number:x}::d4"}
 
-    def address(self, host: str) -> str:
-        """Of a host."""
-        return self.near if host == NEAR else self.far
-
-    def address4(self, host: str) -> str:
-        """Of a host, in IPv4."""
-        return self.near4 if host == NEAR else self.far4
+    def address(self, host: str, version: int = 6) -> str:
+        """Of a host, in IPv6 or IPv4."""
+        near, far = (self.near4, self.far4) if version == 4 else (self.near, self.far)
+        return near if host == NEAR else far
 
     def gateway(self, host: str) -> str:
         """The router's address on the link to a host."""
@@ -210,8 +207,8 @@ class Network:
         other, way = FAR if host == NEAR else NEAR, f"{line.gateway(host)} dev {device} {line.kind.table}"
         for address in (line.address(other), line.first, line.second):
             yield f"route add {address}/128 via {way}"
-        yield f"addr add {line.address4(host)}/32 dev {device}"
-        yield f"route add {line.address4(other)} via inet6 {way}"
+        yield f"addr add {line.address(host, 4)}/32 dev {device}"
+        yield f"route add {line.address(other, 4)} via inet6 {way}"
         if host == FAR:
             inner = {6: f"End.DT6 {line.kind.table or 'table local'}", 4: f"End.DX4 nh4 {line.far4}"}
             for version, action in inner.items():
@@ -222,7 +219,7 @@ class Network:
     def _router_routes(line: Line, host: str) -> Iterator[str]:
         device = line.names(ROUTER, host)["upper"]
         yield f"addr add {line.gateway(host)}/64 dev {device} nodad"
-        yield f"route add {line.address4(host)} via inet6 {line.address(host)} dev {device}"
+        yield f"route add {line.address(host, 4)} via inet6 {line.address(host)} dev {device}"
         if host == NEAR:
             for sid in (line.first, line.second):
                 yield f"route add {sid}/128 encap seg6local action End dev {device}"
@@ -332,14 +329,14 @@ class Network:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, line.bound().encode())
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.settimeout(patient(3))
-            made.bind((line.address4(host) if version == 4 else line.address(host), port))
+            made.bind((line.address(host, version), port))
             return made
 
         return self.inside(host, make)
 
     def send(self, line: Line, size: int, port: int, version: int) -> None:
         """One datagram to `far`, where nobody waits for it."""
-        there = line.far4 if version == 4 else line.far
+        there = line.address(FAR, version)
         with self.open(line, NEAR, socket.SOCK_DGRAM, 0, version) as near:
             near.sendto(bytes(size), (there, port))
 
@@ -347,7 +344,7 @@ class Network:
         """Datagrams of these sizes to `far` and back; the sizes that were lost or arrived changed."""
         lost = []
         kind = socket.SOCK_DGRAM
-        there = line.far4 if version == 4 else line.far
+        there = line.address(FAR, version)
         with ExitStack() as stack:
             near = stack.enter_context(self.open(line, NEAR, kind, 0, version))
             far = stack.enter_context(self.open(line, FAR, kind, port, version))
@@ -370,7 +367,7 @@ class Network:
             listening = stack.enter_context(self.open(line, FAR, kind, port, version))
             near = stack.enter_context(self.open(line, NEAR, kind, 0, version))
             listening.listen()
-            near.connect((line.far4 if version == 4 else line.far, port))
+            near.connect((line.address(FAR, version), port))
             far, _peer = listening.accept()
             with far:
                 for one in (far, near):
