@@ -10,6 +10,14 @@
 #define HW_NOT_KNOWN HW_NO_FLOW
 #endif
 
+#ifdef HW_CLIENT
+/* A probe on its way. It may be somebody else's: that has a routing header, too, and is never steered. */
+static __always_inline bool is_tagged_as_probe(const struct srh_header *srh)
+{
+	return srh->tag == bpf_htons(HW_PROBE_TAG);
+}
+#endif
+
 /*
  * The fast path: TCP except SYN, or UDP, directly after the IPv6 header, with a cached path, and short enough as it is.
  * HW_REASON_COUNT: the slow path has to decide.
@@ -34,6 +42,10 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 			return HW_REASON_COUNT;
 		headers = IPV6_HEADER + (transport[12] >> 4) * 4;
 	} else if (unlikely(next != NEXT_UDP)) {
+#ifdef HW_CLIENT
+		if (next == NEXT_ROUTING && is_tagged_as_probe((void *)transport))
+			return HW_HAS_ROUTING_HEADER;
+#endif
 		return HW_REASON_COUNT;
 	}
 	ports = (void *)transport;

@@ -15,9 +15,10 @@ import asyncio
 import logging
 import secrets
 import struct
+import threading
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from ipaddress import IPv6Address
 
 from hawkwing import stamp
@@ -25,6 +26,7 @@ from hawkwing.csid import unpack
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.errors import HawkwingError
+from hawkwing.pace import at_interval
 from hawkwing.probe_sending import KnownNextHops, ProbedPath, Rounds, Target
 from hawkwing.probing import lists
 from hawkwing.sids import Encapsulated, SidList, ready_srh
@@ -72,6 +74,9 @@ class PathProber:
         self._looked = self._asked = 0.0
         self._sources: dict[IPv6Address, IPv6Address | None] = {}
         self._since = self._beat = 0
+        #: Held while a round is sent, and while what it sends is changed.
+        self._sending = threading.Lock()
+        self._refused: list[ProbedPath] = []
         self._rounds = Rounds(plane.probe_sender() if next_hops is not None else None, next_hops)
 
     def look_again(self) -> None:
@@ -91,37 +96,46 @@ class PathProber:
     async def run(self, interval: int) -> None:
         """Sends probes at this interval (milliseconds) until cancelled; then no path counts as dead."""
         loop = asyncio.get_running_loop()
-        failed: asyncio.Future[None] = loop.create_future()
-        following = loop.call_soon(lambda: None)
-
-        def send(due: float) -> None:
-            """Without a task that is woken for each round, which takes as long as the rest in Python."""
-            nonlocal following
-            try:
-                self._send(interval)
-            except Exception as error:
-                failed.set_exception(error)
-                return
-            due = max(due + interval / 1000, loop.time())
-            following = loop.call_at(due, send, due)
-
+        wake = asyncio.Event()
+        sending = asyncio.ensure_future(
+            at_interval(
+                "probes", interval, lambda: self._send(interval, partial(loop.call_soon_threadsafe, wake.set))
+            )
+        )
+        sending.add_done_callback(lambda _done: wake.set())
         try:
-            send(loop.time())
-            await failed
+            while not sending.done():
+                wake.clear()
+                with self._sending:
+                    self._follow()
+                await wake.wait()
+            await sending
         finally:
-            following.cancel()
+            sending.cancel()
+            await asyncio.wait([sending])
             self.close()
 
-    def _send(self, interval: int) -> None:
-        self._follow()
-        now = time.monotonic_ns()
-        if now - self._beat > _PAUSE * interval * 1_000_000:
-            self._since = now
-        self._beat = now
-        silence = SILENT_INTERVALS * interval * 1_000_000
-        self._plane.set_prober(self._key, now, self._since, silence if self._probed else 0)
-        for missing in self._rounds.send(max(1, _BY_SOCKET // interval)):
-            self._without_reflector(missing)
+    def _send(self, interval: int, wake: Callable[[], object]) -> None:
+        """One round. It is sent by a thread; `wake` has the event loop follow what has changed."""
+        with self._sending:
+            now = time.monotonic_ns()
+            if now - self._beat > _PAUSE * interval * 1_000_000:
+                self._since = now
+            self._beat = now
+            silence = SILENT_INTERVALS * interval * 1_000_000
+            self._plane.set_prober(self._key, now, self._since, silence if self._probed else 0)
+            refused = self._rounds.send(max(1, _BY_SOCKET // interval))
+            if refused:
+                self._refused += refused
+        if refused or self._is_outdated():
+            wake()
+
+    def _is_outdated(self) -> bool:
+        return (
+            self._seen != self._steering.selection_changes
+            or time.monotonic() - self._looked >= _LOOK
+            or self._rounds.is_outdated
+        )
 
     def close(self) -> None:
         """Closes all sockets."""
@@ -136,6 +150,9 @@ class PathProber:
 
     def _follow(self) -> None:
         """Paths that are new, or have another source address or reflector now."""
+        for one in self._refused:
+            self._without_reflector(one)
+        self._refused.clear()
         if self._seen == self._steering.selection_changes and time.monotonic() - self._looked < _LOOK:
             if self._rounds.is_outdated:
                 self._rounds.arrange(self._probed.values())

@@ -222,6 +222,14 @@ def test_a_slot_that_is_none(scene: Scene) -> None:
     assert scene.arrives(scene.probe(slot=1 << 24))
 
 
+@pytest.mark.parametrize("tag, reason", [(TAG, "HAS_ROUTING_HEADER"), (TAG + 1, "NO_SERVICE")])
+def test_a_probe_leaves_as_it_is(scene: Scene, tag: int, reason: str) -> None:
+    """The first one is recognised at once, the second one is anybody's."""
+    probe = scene.probe(tag=tag, left=2)
+    outcome = scene.bench.run("egress", probe)
+    assert outcome.packet == probe and outcome.counted == {reason: 1}
+
+
 def test_a_path_returns_after_five_probes_in_a_row(scene: Scene) -> None:
     scene.prober()
     scene.seen(SECOND, 1)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import struct
+import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network
@@ -34,12 +35,17 @@ class Plane:
         self.told: list[tuple[int, int, int, int]] = []
         self.probed: list[tuple[int, bool]] = []
         self.ports: list[int] = []
+        self.pause_at = self.fails_at = -1
 
     def set_stamp_port(self, port: int) -> None:
         if self.ports[-1:] != [port]:
             self.ports.append(port)
 
     def set_prober(self, *values: int) -> None:
+        if any(values) and len(self.told) == self.pause_at:
+            time.sleep(0.1)
+        if any(values) and len(self.told) == self.fails_at:
+            raise OSError("no such map")
         self.told.append(cast(Any, values))
 
     def set_probed(self, slot: int, probed: bool) -> None:
@@ -88,6 +94,7 @@ def run(made: PathProber, until: Callable[[], bool], interval: int = 10) -> None
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(main())
+    assert not probe_threads()
 
 
 def test_the_programs_know_when_it_sent_last_and_since_when() -> None:
@@ -115,14 +122,35 @@ def test_a_pause_is_told() -> None:
     paths.set({A: 1})
     made = prober(plane, paths)
 
-    def busy() -> bool:
-        if len(plane.told) == 3:
-            time.sleep(0.1)
-        return len(plane.told) >= 6
-
-    run(made, busy)
+    plane.pause_at = 3
+    run(made, lambda: len(plane.told) >= 6)
     sinces = [since for _key, _beat, since, _silence in plane.told[:-1]]
     assert sinces[-1] > sinces[0]
+
+
+def test_a_busy_event_loop_delays_no_probe() -> None:
+    plane, paths = Plane(), Paths()
+    paths.set({A: 1})
+
+    def blocks() -> bool:
+        before = len(plane.told)
+        time.sleep(0.1)
+        return len(plane.told) - before >= 3
+
+    run(prober(plane, paths), blocks)
+
+
+def test_an_exception_in_a_round_ends_the_task() -> None:
+    plane, paths = Plane(), Paths()
+    paths.set({A: 1})
+    plane.fails_at = 4
+    with pytest.raises(OSError, match="no such map"):
+        asyncio.run(prober(plane, paths).run(10))
+    assert plane.told[-1] == (0, 0, 0, 0) and not probe_threads()
+
+
+def probe_threads() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name == "probes"]
 
 
 def test_each_path_is_probed_and_those_that_are_gone_no_more() -> None:
