@@ -67,8 +67,10 @@ def overhead(sids: SidList) -> int:
     return IPV6_HEADER.size + (8 + 16 * (len(sids) - 1) if len(sids) > 1 else 0)
 
 
-def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address) -> bytes:
+def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address, with_srh: bool = False) -> bytes:
     """The outer IPv6 header and the reduced SRH (RFC 8986, section 5.2) around IPv6; one SID needs no SRH.
+
+    `with_srh`: there is one all the same, with this SID; a TLV needs it.
 
     Traffic class, flow label and payload length are zero: they are set per packet. ValueError if there are no
     SIDs or too many.
@@ -78,9 +80,11 @@ def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address) -> bytes:
             f"a segment list for encapsulation has 1 to {MAX_ENCAPSULATED} SIDs, not {len(sids)}"
         )
     count = len(sids) - 1
-    next_header = ROUTING_HEADER if count else INNER_IPV6
+    next_header = ROUTING_HEADER if count or with_srh else INNER_IPV6
     header = IPV6_HEADER.pack(IPV6_VERSION, 0, next_header, _HOP_LIMIT, source.packed, sids[0].packed)
-    return header + _srh(INNER_IPV6, count, wire_order(sids[1:])) if count else header
+    if not count and not with_srh:
+        return header
+    return header + _srh(INNER_IPV6, count, wire_order(sids[1:] or sids))
 
 
 def _srh(next_header: int, left: int, segments: Sequence[IPv6Address]) -> bytes:
