@@ -17,6 +17,7 @@ from hawkwing.intents import Intent
 from hawkwing.room import MOST, Room
 from hawkwing.selections import Candidate
 from hawkwing.sids import SidList
+from hawkwing.srh_hmac import MAX_SIGNED
 from hawkwing.yaml_lines import Place
 
 _KINDS = {
@@ -101,6 +102,28 @@ def excess(
                 if so_far > most:
                     found.append((part.place, f"the file has {total:,} {what}, {advice.format(most=most)}"))
                     break
+    return found
+
+
+def too_long_to_sign(config: Config) -> list[tuple[Place, str]]:
+    """With `hmac`: a sentence for each list, as in packets, that has too many SIDs, with its place."""
+    if not config.hmac:
+        return []
+    blocks = [block.read for block in config.csid]
+    found: list[tuple[Place, str]] = []
+    for name, service in config.services.items():
+        for index, application in enumerate(service.applications):
+            for number, candidate in enumerate(application.candidates):
+                count = len(pack(candidate.sids, blocks))
+                if count <= MAX_SIGNED:
+                    continue
+                written = len(application.paths[number].sid if application.paths else application.sid)
+                told = f"{written} SIDs{' and decap_sid' if len(candidate.sids) > written else ''}"
+                if count < len(candidate.sids):
+                    told += f", packed {count} SIDs"
+                key: Place = ("paths", number, "sid") if application.paths else ("sid",)
+                place: Place = ("services", name, "applications", index, *key)
+                found.append((place, f"has {told}, at most {MAX_SIGNED} SIDs fit with hmac"))
     return found
 
 
