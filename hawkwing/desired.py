@@ -136,6 +136,8 @@ class Desired:
     by_address: dict[IPv6Address, list[str]] = field(default_factory=dict)
     #: Blocks of compressed SIDs.
     blocks: tuple[Block, ...] = ()
+    #: The number of the key that signs; None: SRHs have no HMAC.
+    key_id: int | None = None
     #: Milliseconds between two probes of a path; None: no probes.
     probes: int | None = None
     #: The port of the STAMP reflectors that get them; None: they return by themselves.
@@ -148,6 +150,7 @@ class Desired:
         """Builds the index; takes long for a large configuration."""
         made = cls(
             blocks=tuple(block.read for block in config.csid),
+            key_id=config.hmac[0].key_id if config.hmac else None,
             probes=config.probes.interval if config.probes is not None else None,
             stamp_port=config.probes.stamp_port if config.probes is not None else None,
             choices=frozenset(
