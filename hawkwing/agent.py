@@ -391,13 +391,13 @@ class Agent:
 
     def _explain(self, request: Mapping[str, Any]) -> str:
         if self._client is None:
-            return explain.OF_A_SERVER
+            return explain.of_a_server(self._plan.desired.key_id)
         found = self._client.explain(request)
         return explain.where_attached(found, self._keeper.report() if self._keeper is not None else [])
 
     def _paths(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if self._client is None:
-            raise HawkwingError(explain.OF_A_SERVER)
+            raise HawkwingError(explain.of_a_server(self._plan.desired.key_id))
         attachments = self._keeper.report() if self._keeper is not None else []
         return {
             "interfaces": list(self._options.interfaces),

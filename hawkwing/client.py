@@ -286,6 +286,7 @@ class Client:
             hawkeye.port,
             self._take_path,
             name=self.steering.name_of_query,
+            refusal=self.steering.refusal,
             credentials=credentials,
         )
         self.steering.query_changes()  # the new stream gets all of them

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from hawkwing.dataplane.layout import limits
@@ -39,6 +39,10 @@ class RouteTable:
             self._policies,
             plane.set_selection,
         )
+
+    def signing(self, signed: bool) -> Iterator[None]:
+        """Whether packets are signed, in steps: it determines how much they grow."""
+        return self._selections.signing(signed)
 
     def set(self, group: Group, port: int, wanted: Wanted) -> None:
         """Sets the new paths before it releases the old ones, so that no packet is without a path.

@@ -4,6 +4,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
 
+from hawkwing.srh_hmac import LENGTH as HMAC_LENGTH
+from hawkwing.srh_hmac import MAX_SIGNED
+
 SidList = tuple[IPv6Address, ...]
 
 
@@ -50,9 +53,16 @@ def wire_order(sids: Sequence[IPv6Address]) -> list[IPv6Address]:
     return list(reversed(sids))
 
 
-def srh_length(sids: Sequence[IPv6Address]) -> int:
-    """The length of an SRH with these SIDs and the destination, in bytes."""
-    return 8 + 16 * (len(sids) + 1)
+def most_sids(sids: SidList, signed: bool = False) -> int:
+    """Limit of SIDs in packets for a list of this kind; `signed`: its SRH has an HMAC."""
+    if signed:
+        return MAX_SIGNED
+    return MAX_ENCAPSULATED if isinstance(sids, Encapsulated) else MAX_SIDS
+
+
+def srh_length(sids: Sequence[IPv6Address], signed: bool = False) -> int:
+    """The length of an SRH with these SIDs and the destination, in bytes; `signed`: with an HMAC."""
+    return 8 + 16 * (len(sids) + 1) + (HMAC_LENGTH if signed else 0)
 
 
 def alike(sids: SidList, changed: Iterable[IPv6Address]) -> SidList:
@@ -60,11 +70,15 @@ def alike(sids: SidList, changed: Iterable[IPv6Address]) -> SidList:
     return Encapsulated(changed) if isinstance(sids, Encapsulated) else tuple(changed)
 
 
-def overhead(sids: SidList) -> int:
-    """The bytes that packets with this list grow by."""
+def overhead(sids: SidList, signed: bool = False) -> int:
+    """The bytes that packets with this list grow by; `signed`: their SRH has an HMAC."""
     if not isinstance(sids, Encapsulated):
-        return srh_length(sids)
-    return IPV6_HEADER.size + (8 + 16 * (len(sids) - 1) if len(sids) > 1 else 0)
+        return srh_length(sids, signed)
+    if len(sids) > 1:
+        # A reduced SRH: the first SID is the destination only.
+        return IPV6_HEADER.size + srh_length(sids[2:], signed)
+    # An HMAC needs an SRH, with this one SID.
+    return IPV6_HEADER.size + (srh_length((), signed) if signed else 0)
 
 
 def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address, with_srh: bool = False) -> bytes:

@@ -16,6 +16,7 @@ from hawkwing.config_models import (
     Config,
     CsidBlock,
     Hawkeye,
+    HmacKey,
     IntentEntry,
     Probes,
     Service,
@@ -35,6 +36,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     CandidatePath: "services.NAME.applications.paths",
     IntentEntry: "services.NAME.applications.intents",
     CsidBlock: "csid",
+    HmacKey: "hmac",
     Probes: "probes",
 }
 #: An example of each key.
@@ -45,11 +47,13 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "services": "{web: {domain_name: wb.hawk.net, applications: [{port: 80, sid: [fcbb:bb00:1::2]}]}}",
         "sr_domain": "[fcbb::/16]",
         "csid": "{block: fcbb:bb00::/32}",
+        "hmac": "{key_id: 7, secret_file: hmac-7}",
         "probes": "{interval: 50}",
         "stamp_port": "862",
         "labels": '{fcbb:bb00:1::2: r1, "fcbb:bb00:3::": r3}',
     },
     CsidBlock: {"block": "fcbb:bb00::/32", "length": "16", "local": "57344"},
+    HmacKey: {"key_id": "7", "secret_file": "hmac-7"},
     Probes: {"interval": "50", "stamp_port": "862"},
     Hawkeye: {
         "enabled": "true",
@@ -91,12 +95,15 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
 #: Rules between the keys of a mapping; a file that breaks one is refused.
 RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
     Config: (
-        "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid` and "
-        "`labels`.",
+        "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid`, "
+        "`hmac` and `labels`.",
         "Two services with the same address or name can't have the same port.",
+        "With `hmac` a list has at most 12 SIDs in the packet: with `decap_sid`, and compressed SIDs in "
+        "containers.",
         "A SID has one label; several SIDs can have the same label. A container of several SIDs has none.",
     ),
     Probes: (),
+    HmacKey: ("No two keys have the same `key_id`. There are eight at most.",),
     CsidBlock: (
         "Blocks don't overlap. There are four at most. With `sr_domain`, each is inside one of its prefixes.",
     ),

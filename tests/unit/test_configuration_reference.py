@@ -17,6 +17,7 @@ from hawkwing.config_models import (
     Config,
     CsidBlock,
     Hawkeye,
+    HmacKey,
     IntentEntry,
     Probes,
     Service,
@@ -38,14 +39,27 @@ BESIDE: dict[type[BaseModel], Keys] = {
     Application: PATH,
     IntentEntry: {"intent": "low-latency"},
     CsidBlock: {"block": "fcbb:bb00::/32"},
+    HmacKey: {"key_id": 7, "secret_file": "hmac-7"},
     Probes: {},
     CandidatePath: {"sid": ["fcbb:bb00:1::2"]},
 }
 INTENTS = {"functions": "sfc", "flex_algo_number": "flex-algo"}
 #: Breaks a rule: the mapping of its section.
 BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
-    "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid` and "
-    "`labels`.": (Config, {}),
+    "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid`, "
+    "`hmac` and `labels`.": (Config, {}),
+    "No two keys have the same `key_id`. There are eight at most.": (
+        HmacKey,
+        {"key_id": 1, "secret_file": "hmac-7"},
+    ),
+    "With `hmac` a list has at most 12 SIDs in the packet: with `decap_sid`, and compressed SIDs in "
+    "containers.": (
+        Config,
+        {
+            "hmac": {"key_id": 1, "secret_file": "hmac-7"},
+            "services": {"web": {**WEB, "applications": [{"port": 80, "sid": ["fcbb:bb00:1::2"] * 13}]}},
+        },
+    ),
     "A SID has one label; several SIDs can have the same label. A container of several SIDs has none.": (
         Config,
         {"services": {"web": WEB}, "csid": {"block": "fcbb:bb00::/32"}, "labels": {"fcbb:bb00:1:2::": "r1"}},
@@ -116,6 +130,7 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
         Application: {"services": {"web": {**WEB, "applications": [keys]}}},
         CsidBlock: {"sr_domain": ["fcbb::/16"], "csid": keys},
         Probes: {"probes": keys},
+        HmacKey: {"hmac": [{"key_id": 1, "secret_file": "hmac-7"}, keys]},
         IntentEntry: {"services": {"web": {**WEB, "applications": [{"port": 80, "intents": [keys]}]}}},
         CandidatePath: {
             "services": {
@@ -131,6 +146,7 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
 
 def load(folder: Path, model: type[BaseModel], keys: Keys, require_services: bool = False) -> Config:
     file = folder / "hawkwing.yaml"
+    (folder / "hmac-7").write_text("secret")
     file.write_text(yaml.safe_dump(whole(model, keys)))
     return load_config(file, require_services=require_services)
 
