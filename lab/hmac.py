@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -85,10 +85,21 @@ def set_policy(lab: Lab, node: str, policy: int) -> None:
 
     Only the sysctl of the interface that receives a packet counts, `conf.all` has no effect.
     """
+    _write(lab, node, dict.fromkeys(_policies(lab, node), policy))
 
+
+def _policies(lab: Lab, node: str) -> dict[str, int]:
+    """The policy by interface."""
+    names = [interface.name for interface in lab.topology.nodes[node].interfaces]
+    return lab.inside(
+        node, lambda: {name: int(Path("/proc/sys", _SYSCTL.format(name)).read_text()) for name in names}
+    )
+
+
+def _write(lab: Lab, node: str, policies: Mapping[str, int]) -> None:
     def work() -> None:
-        for interface in lab.topology.nodes[node].interfaces:
-            set_sysctl(_SYSCTL.format(interface.name), policy)
+        for name, policy in policies.items():
+            set_sysctl(_SYSCTL.format(name), policy)
 
     lab.inside(node, work)
 
@@ -104,8 +115,8 @@ def checking(lab: Lab, nodes: Iterable[str], *keys: Key, policy: int = REQUIRED)
             for key in keys:
                 set_key(lab, node, key)
                 stack.callback(remove_key, lab, node, key.number)
+            stack.callback(_write, lab, node, _policies(lab, node))
             set_policy(lab, node, policy)
-            stack.callback(set_policy, lab, node, IF_PRESENT)
         yield
 
 
