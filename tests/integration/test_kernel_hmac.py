@@ -323,3 +323,17 @@ def test_sockets_with_an_hmac_tlv(
         assert_signed(packets)
     else:
         assert srh_of(packets[0])[-32:] == bytes(range(32))
+
+
+@pytest.mark.parametrize("policy", [IF_PRESENT, REQUIRED])
+def test_a_tlv_without_its_flag_is_none(
+    kernels: Lab, capture: Capture, sender: Endpoint, policy: int
+) -> None:
+    """The kernel looks at the flag first: such a packet counts as unsigned."""
+    srh = bytearray(with_tlv(srh_without_tlv(UPPER), KEY.number))
+    srh[5] = 0
+    with checking(kernels, ["vpp1"], KEY, policy=policy):
+        sender.socket.setsockopt(socket.IPPROTO_IPV6, IPV6_RTHDR, bytes(srh))
+        send(capture, sender)
+        links = [packet.link for packet in capture.settled(udp_port(PORT))]
+    assert links == (BEFORE_VPP1 if policy == REQUIRED else [link for link, _, _ in UPPER_WAY])
