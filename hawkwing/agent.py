@@ -84,6 +84,7 @@ class Agent:
         loaded = self._loaded()
         self._plane = plane = DataPlane(role, loaded, self._plan.config.sr_domain or None)
         plane.set_csid(self._plan.desired.blocks)
+        plane.set_hmac(self._plan.hmac)
         note = handover.Note(role, first)
         others = handover.programs_of_others(role)
         self._keeper = keeper = Keeper(
@@ -331,8 +332,8 @@ class Agent:
             plan = await self._client.check(plan)
         reflector = self._new_reflector(plan)
         before, self._plan = self._plan, plan
-        self._apply_sr_domain(plan)
         try:
+            self._apply_sr_domain(plan)
             if self._client is not None:
                 await self._client.take(plan)
         except DataplaneError:
@@ -350,6 +351,7 @@ class Agent:
         if domain != self._plane.sr_domain:
             self._plane.set_sr_domain(domain)
         self._plane.set_csid(plan.desired.blocks)
+        self._plane.set_hmac(plan.hmac)
 
     def _warn(self) -> None:
         """Logs the warnings of `hawkwing check`."""

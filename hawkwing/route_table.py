@@ -41,8 +41,11 @@ class RouteTable:
         )
 
     def signing(self, signed: bool) -> Iterator[None]:
-        """Whether packets are signed, in steps: it determines how much they grow."""
-        return self._selections.signing(signed)
+        """Whether packets are signed, in steps: it determines how much they grow, and what is in the paths."""
+        yield from self._selections.signing(signed)
+        if self._plane.is_key_new:
+            yield from self._policies.rewriting(self._plane.sign_policy)
+            self._plane.is_key_new = False
 
     def set(self, group: Group, port: int, wanted: Wanted) -> None:
         """Sets the new paths before it releases the old ones, so that no packet is without a path.

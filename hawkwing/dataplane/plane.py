@@ -6,6 +6,7 @@ import mmap
 import secrets
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any, Literal, NamedTuple
@@ -32,6 +33,8 @@ CALLED = (AUTHENTICATE, "egress_ethernet", "egress_raw", "ingress_ethernet", "in
 _PROBER = struct.Struct("=4Q")
 _FAR_FUTURE = (1 << 63) - 1
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
+_PACKET = 0.0005
+"""Seconds; longer than a program works on a packet."""
 _MTU_TICKS = 16
 """Eight minutes: RFC 8201 asks for at least five."""
 DEFAULT_SR_DOMAIN = (IPv6Network("fc00::/7"), IPv6Network("5f00::/16"))
@@ -106,6 +109,7 @@ class DataPlane:
         self._load_more = loaded.more
         #: The keys of HMACs; the first one signs.
         self.hmac: tuple[Key, ...] = ()
+        self.is_key_new = self._are_codes_old = False
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
         before = structures()["settings"].from_buffer_copy(self.maps["settings"].get(_U32.pack(0)) or b"")
         inherited = "settings" in loaded.inherited
@@ -230,14 +234,14 @@ class DataPlane:
             self.hmac_links = tuple(indexes)
             self.set_sr_domain(self.sr_domain)
 
-    def set_hmac(self, keys: Sequence[Key]) -> bool:
+    def set_hmac(self, keys: Sequence[Key]) -> None:
         """The keys of HMACs; the first one signs, all of them verify. Without keys SRHs have no HMAC.
 
-        Returns whether another key signs now: paths have to be written once more.
+        If another key signs then, `is_key_new` is true until all paths have been written once more.
         """
         before = self.hmac
         if tuple(keys) == before:
-            return False
+            return
         if keys and AUTHENTICATE not in self.programs:
             self._load_authenticate()
         table = self.maps["hmac_keys"]
@@ -246,12 +250,16 @@ class DataPlane:
         for key in keys:
             table.set(_U32.pack(key.number), hmac_key(key))
         self.hmac = tuple(keys)
-        # With the old secrets.
+        self._forget_codes()
+        self.set_sr_domain(self.sr_domain)
+        self.is_key_new |= keys[:1] != before[:1]
+        self._are_codes_old = True
+
+    def _forget_codes(self) -> None:
+        """Has all HMACs computed again."""
         for name in ("signatures", "verified"):
             for entry in list(self.maps[name].each_key()):
                 self.maps[name].delete(entry)
-        self.set_sr_domain(self.sr_domain)
-        return keys[:1] != before[:1]
 
     def _load_authenticate(self) -> None:
         assert self._load_more is not None
@@ -288,6 +296,10 @@ class DataPlane:
     def tick(self) -> None:
         """Every half minute: ages flows, and clears the routers' MTUs after eight minutes."""
         self.set_sr_domain(self.sr_domain)
+        if self._are_codes_old:
+            # Once more: when the key changed, a program may just have been computing with the old one.
+            self._are_codes_old = False
+            self._forget_codes()
         # Not by the epoch, which other changes increment, too: it could skip the multiples.
         self._ticks += 1
         if self._ticks % _MTU_TICKS == 0:
@@ -346,6 +358,13 @@ class DataPlane:
                 self.set_probed(slot, True)
                 self.maps["traffic"].set(_U32.pack(slot), bytes(structures()["path_traffic"]()))
         self.maps["policies"].set(_U32.pack(slot), policy)
+
+    def sign_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
+        """Writes a path that is in use once more, because another key signs."""
+        self.next_hops.empty(slot)
+        # Programs that have read its length are at their end then.
+        time.sleep(_PACKET)
+        self.maps["policies"].set(_U32.pack(slot), self._policy(sids))
 
     def renew_source(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path that encapsulates once more, because the host's addresses have changed."""

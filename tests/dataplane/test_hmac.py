@@ -155,13 +155,21 @@ def test_without_the_program_that_signs_a_packet_leaves_as_it_was(either: Host) 
     assert "STRIPPED" in either.bench.run("ingress", unknown).counted
 
 
+def test_after_a_quarter_of_an_hour_as_at_first(signing: Host) -> None:
+    path(signing, SIDS[:2])
+    packet = signing.out(p.UDP, signing.udp(PORT))
+    wanted = signed(steered(packet, SIDS[:2]), KEY.number, KEY.secret)
+    for _ in range(32):
+        signing.bench.tick()
+    signing.bench.expect("egress", packet, "STEERED", out=wanted)
+
+
 def test_a_path_whose_key_is_gone(signing: Host) -> None:
     path(signing, SIDS[:2])
     signing.bench.plane.set_hmac([OTHER])
     packet = signing.out(p.UDP, signing.udp(PORT))
     signing.bench.expect("egress", packet, "NOT_SIGNED")
-    # Written once more, as the agent does.
-    path(signing, SIDS[:2])
+    signing.bench.plane.sign_policy(300, SIDS[:2])
     wanted = signed(steered(packet, SIDS[:2]), OTHER.number, OTHER.secret)
     signing.bench.expect("egress", packet, "STEERED", out=wanted)
 
