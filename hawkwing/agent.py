@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from hawkwing import __version__, addresses, ending, explain, handover, notify, status
@@ -29,6 +30,7 @@ from hawkwing.dataplane.plane import DataPlane, require_hmac_links_fit
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.next_hops import NextHops
 from hawkwing.plan import Options, Plan, make_plan
+from hawkwing.srh_hmac import signed_to
 from hawkwing.status_model import ClientPart, Reloads, ServerPart, Summary, Work
 from hawkwing.tasks import Supervisor, in_thread, in_turns
 
@@ -114,7 +116,7 @@ class Agent:
                 if role == "server":
                     notify.store(loaded.maps)
                 self._warn()
-                log.info("%s", status.trust_sentence(plane.sr_domain))
+                log.info("%s", status.trust_sentence(plane.sr_domain, plane.hmac))
                 asyncio.run(self._live(keeper))
             kept = options.keep
         finally:
@@ -149,7 +151,7 @@ class Agent:
         names = requiring_hmac(list(links))
         if names != self._hmac:
             self._hmac = names
-            if names:
+            if names and not self._plane.hmac:
                 log.warning("%s: seg6_require_hmac is set, the kernel handles all SRHs", ", ".join(names))
         try:
             require_hmac_links_fit(len(names))
@@ -224,6 +226,7 @@ class Agent:
                     "explain": self._explain,
                     "paths": self._paths,
                     "labels": self._labels,
+                    "sign": self._sign,
                 },
                 self._tasks.note,
             )
@@ -407,6 +410,16 @@ class Agent:
             "problems": explain.attachment_problems(attachments),
             **self._client.paths(request),
         }
+
+    def _sign(self, request: Mapping[str, Any]) -> str:
+        """The SRH of a probe of this host with an HMAC, if there is a key; both in hexadecimal."""
+        try:
+            source = IPv6Address(str(request.get("source")))
+            srh = bytes.fromhex(str(request.get("srh")))
+            keys = self._plane.hmac
+            return (signed_to(source, source, srh, keys[0]) if keys else srh).hex()
+        except (ValueError, IndexError):
+            raise HawkwingError("a source and an SRH are needed") from None
 
     def _labels(self, request: Mapping[str, Any]) -> dict[str, str]:
         return self._plan.labels.of_texts(request.get("sids"))

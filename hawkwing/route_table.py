@@ -41,7 +41,7 @@ class RouteTable:
         )
 
     def signing(self, signed: bool) -> Iterator[None]:
-        """Whether packets are signed, in steps: it determines how much they grow, and what is in the paths."""
+        """Whether packets are signed: in steps, writes once more what depends on this and on the key."""
         yield from self._selections.signing(signed)
         if self._plane.is_key_new:
             yield from self._policies.rewriting(self._plane.sign_policy)
