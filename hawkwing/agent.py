@@ -143,7 +143,8 @@ class Agent:
             require_room_for_tables(memory_for(needs), available())
         local = len(addresses.all_addresses())
         inherited = handover.running_maps(self._options.role, self._options.interfaces[0])
-        return self._loading.result(inherited, self._loading.capacities.with_room_for(needs, local))
+        capacities = self._loading.capacities.with_room_for(needs, local, bool(self._plan.hmac))
+        return self._loading.result(inherited, capacities)
 
     def _refresh_hmac(self) -> None:
         """Respects the host's policy: if an interface requires an HMAC, the kernel handles its SRHs."""
@@ -354,7 +355,10 @@ class Agent:
         if domain != self._plane.sr_domain:
             self._plane.set_sr_domain(domain)
         self._plane.set_csid(plan.desired.blocks)
+        had_keys = bool(self._plane.hmac)
         self._plane.set_hmac(plan.hmac)
+        if self._plane.hmac and not had_keys and self._plane.maps["signatures"].info.max_entries < 1000:
+            log.info("HMACs are computed more often than needed: a restart makes room to keep them")
 
     def _warn(self) -> None:
         """Logs the warnings of `hawkwing check`."""

@@ -30,6 +30,8 @@ SEND_PROBES = "send_probes"
 AUTHENTICATE = "authenticate"
 """The program that the others call to sign a packet or to verify its HMAC; loaded with the first key."""
 UNATTACHED = frozenset({SWEEP, SEND_PROBES, AUTHENTICATE})
+CALLED = (AUTHENTICATE, "egress_ethernet", "egress_raw", "ingress_ethernet", "ingress_raw")
+"""The programs that call one another, in the order of `enum hw_program`."""
 
 _LOAD_64 = 0x18
 _PSEUDO_MAP_FD = 1

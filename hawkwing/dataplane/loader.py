@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -40,11 +41,13 @@ _CACHES = frozenset(
 """Maps that are always created again: a version may change their layout and meaning."""
 
 
+_U32 = struct.Struct("=I")
 _PER_ENTRY, _PER_BUCKET = 64, 16
 """Bytes of a hash map's entry besides key and value, and of a bucket."""
 _MOST_PATHS = 1 << 18
 _MOST_SERVICES, _MOST_ROUTES, _MOST_NAMES = 1 << 20, 1 << 21, 1 << 17
 _MOST_SELECTIONS = 1 << 16
+_SIGNED = 4096
 _ADDRESSES_OF_A_NAME = 4
 """The minimum capacity, on average; with a large file at most 64 per name."""
 
@@ -60,11 +63,11 @@ class Capacities:
     flows: int = 65536
     selections: int = 64
     local_addresses: int = 4096
-    #: Pairs of addresses and segment lists whose HMACs are kept: computing one takes some microseconds.
-    signed: int = 4096
+    #: Pairs of addresses and segment lists whose HMACs are kept; their memory is taken at the start.
+    signed: int = 128
 
-    def with_room_for(self, needs: Room, local_addresses: int = 0) -> Capacities:
-        """Twice these needs, for later reloads."""
+    def with_room_for(self, needs: Room, local_addresses: int = 0, has_keys: bool = False) -> Capacities:
+        """Twice these needs, for later reloads; `has_keys`: there are HMACs."""
         per_name = needs.applications // max(needs.addresses + needs.names, 1) + 1
         learned = needs.names * _ADDRESSES_OF_A_NAME
         return replace(
@@ -75,6 +78,7 @@ class Capacities:
             names=_enough(self.names, needs.names * 2, _MOST_NAMES),
             selections=_enough(self.selections, needs.selections * 2, _MOST_SELECTIONS),
             local_addresses=_enough(self.local_addresses, local_addresses * 2, 1 << 20),
+            signed=_SIGNED if has_keys else self.signed,
         )
 
     @property
@@ -198,6 +202,13 @@ def load(
         return load(role, code, [name], capacities, made_maps).programs[name]
 
     return Loaded(programs, made_maps, frozenset(existing), more)
+
+
+def connect(programs: Mapping[str, int], table: bpf.Map) -> None:
+    """Lets these programs call one another; OSError if the kernel refuses it."""
+    for index, name in enumerate(bytecode.CALLED):
+        if name in programs:
+            table.set(_U32.pack(index), _U32.pack(programs[name]))
 
 
 def _load_program(name: str, text: bytes) -> int:

@@ -18,7 +18,7 @@ from hawkwing.dataplane.bytecode import AUTHENTICATE, SEND_PROBES, SWEEP, UNATTA
 from hawkwing.dataplane.encoding import hmac_key, policy_bytes, route_key, service_value
 from hawkwing.dataplane.flows import FlowTable, Sweeper, clear_tally
 from hawkwing.dataplane.layout import limits, reasons, structures
-from hawkwing.dataplane.loader import Loaded
+from hawkwing.dataplane.loader import Loaded, connect
 from hawkwing.dataplane.next_hop import NextHop, PolicyNextHops
 from hawkwing.dataplane.probe_sender import ProbeSender
 from hawkwing.errors import DataplaneError
@@ -28,8 +28,6 @@ from hawkwing.srh_hmac import Key
 
 log = logging.getLogger("hawkwing")
 DIRECTIONS = ("egress", "ingress")
-CALLED = (AUTHENTICATE, "egress_ethernet", "egress_raw", "ingress_ethernet", "ingress_raw")
-"""The programs that call one another, in the order of `enum hw_program`."""
 _PROBER = struct.Struct("=4Q")
 _FAR_FUTURE = (1 << 63) - 1
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
@@ -264,9 +262,7 @@ class DataPlane:
     def _load_authenticate(self) -> None:
         assert self._load_more is not None
         self.programs[AUTHENTICATE] = self._load_more(AUTHENTICATE)
-        for index, name in enumerate(CALLED):
-            if name in self.programs:
-                self.maps["programs"].set(_U32.pack(index), _U32.pack(self.programs[name]))
+        connect(self.programs, self.maps["programs"])
 
     def hold(self) -> None:
         """Keeps the programs' caches valid until `release`, for many changes in a row."""

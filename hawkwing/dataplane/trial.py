@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hawkwing.dataplane import bpf, bytecode
 from hawkwing.dataplane.bytecode import Bytecode
-from hawkwing.dataplane.loader import Capacities, load
+from hawkwing.dataplane.loader import Capacities, connect, load
 from hawkwing.errors import DataplaneError
 
 MOST_INSTRUCTIONS = 100_000
@@ -36,7 +36,9 @@ def try_all(role: str, code: Bytecode) -> Iterator[Tried]:
         length = len(code.programs[name]) // 8
         try:
             loaded = load(role, code, [name], small)
-        except DataplaneError as error:
+            if name == bytecode.AUTHENTICATE:
+                _connect(role, code, small)
+        except (DataplaneError, OSError) as error:
             yield Tried(role, name, length, 0, str(error))
             continue
         try:
@@ -46,6 +48,15 @@ def try_all(role: str, code: Bytecode) -> Iterator[Tried]:
         finally:
             loaded.close()
         yield Tried(role, name, length, int(statistics[1]) if statistics else 0, "")
+
+
+def _connect(role: str, code: Bytecode, capacities: Capacities) -> None:
+    """OSError if the programs can't call one another."""
+    loaded = load(role, code, bytecode.CALLED, capacities)
+    try:
+        connect(loaded.programs, bpf.Map(loaded.maps["programs"]))
+    finally:
+        loaded.close()
 
 
 def _parser() -> argparse.ArgumentParser:
