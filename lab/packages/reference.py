@@ -15,6 +15,7 @@ from hawkwing.config_models import (
     CandidatePath,
     Config,
     CsidBlock,
+    Decap,
     Hawkeye,
     IntentEntry,
     Probes,
@@ -36,6 +37,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     IntentEntry: "services.NAME.applications.intents",
     CsidBlock: "csid",
     Probes: "probes",
+    Decap: "decap",
 }
 #: An example of each key.
 EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
@@ -48,9 +50,11 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "probes": "{interval: 50}",
         "stamp_port": "862",
         "labels": '{fcbb:bb00:1::2: r1, "fcbb:bb00:3::": r3}',
+        "decap": '{ipv6: "fcbb:cc00:2::d6", ipv4: "fcbb:cc00:2::d4"}',
     },
     CsidBlock: {"block": "fcbb:bb00::/32", "length": "16", "local": "57344"},
     Probes: {"interval": "50", "stamp_port": "862"},
+    Decap: {"ipv6": "fcbb:cc00:2::d6", "ipv4": "fcbb:cc00:2::d4"},
     Hawkeye: {
         "enabled": "true",
         "address": "fcbb:cc00:5::f",
@@ -91,12 +95,18 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
 #: Rules between the keys of a mapping; a file that breaks one is refused.
 RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
     Config: (
-        "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid` and "
-        "`labels`.",
+        "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid`, "
+        "`labels`, `stamp_port` and `decap`.",
+        "`decap` needs `sr_domain` in the file. Its SIDs are inside one of the prefixes.",
         "Two services with the same address or name can't have the same port.",
         "A SID has one label; several SIDs can have the same label. A container of several SIDs has none.",
     ),
     Probes: (),
+    Decap: (
+        "`decap` needs `ipv6` or `ipv4`.",
+        "The two SIDs differ. Neither is an address of this host: a server reports that, `hawkwing check` "
+        "does not.",
+    ),
     CsidBlock: (
         "Blocks don't overlap. There are four at most. With `sr_domain`, each is inside one of its prefixes.",
     ),

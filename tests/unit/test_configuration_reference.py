@@ -16,6 +16,7 @@ from hawkwing.config_models import (
     CandidatePath,
     Config,
     CsidBlock,
+    Decap,
     Hawkeye,
     IntentEntry,
     Probes,
@@ -39,13 +40,21 @@ BESIDE: dict[type[BaseModel], Keys] = {
     IntentEntry: {"intent": "low-latency"},
     CsidBlock: {"block": "fcbb:bb00::/32"},
     Probes: {},
+    Decap: {},
     CandidatePath: {"sid": ["fcbb:bb00:1::2"]},
 }
 INTENTS = {"functions": "sfc", "flex_algo_number": "flex-algo"}
 #: Breaks a rule: the mapping of its section.
 BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
-    "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid` and "
-    "`labels`.": (Config, {}),
+    "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid`, "
+    "`labels`, `stamp_port` and `decap`.": (Config, {}),
+    "`decap` needs `sr_domain` in the file. Its SIDs are inside one of the prefixes.": (
+        Config,
+        {"services": {"web": WEB}, "sr_domain": ["fcbb::/16"], "decap": {"ipv6": "fd00::d6"}},
+    ),
+    "`decap` needs `ipv6` or `ipv4`.": (Decap, {"x-note": "later"}),
+    "The two SIDs differ. Neither is an address of this host: a server reports that, `hawkwing check` "
+    "does not.": (Decap, {"ipv6": "fcbb::d6", "ipv4": "fcbb::d6"}),
     "A SID has one label; several SIDs can have the same label. A container of several SIDs has none.": (
         Config,
         {"services": {"web": WEB}, "csid": {"block": "fcbb:bb00::/32"}, "labels": {"fcbb:bb00:1:2::": "r1"}},
@@ -116,6 +125,7 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
         Application: {"services": {"web": {**WEB, "applications": [keys]}}},
         CsidBlock: {"sr_domain": ["fcbb::/16"], "csid": keys},
         Probes: {"probes": keys},
+        Decap: {"sr_domain": ["fcbb::/16"], "decap": keys},
         IntentEntry: {"services": {"web": {**WEB, "applications": [{"port": 80, "intents": [keys]}]}}},
         CandidatePath: {
             "services": {
@@ -155,6 +165,8 @@ def test_examples_are_accepted(tmp_path: Path, model: type[BaseModel], key: str)
         del beside["sid"]
     if key in ("ipv4_addresses", "decap_sid"):
         beside["mode"] = "encap"
+    if key == "decap":
+        beside["sr_domain"] = ["fcbb::/16"]
     load(tmp_path, model, {**beside, key: example})
 
 
