@@ -1,7 +1,7 @@
 """The slot of a server for decapsulation: its two tables.
 
 A file records it for the next agent on the interface, and for `hawkwing detach`. It is written before any
-rule or route, and removed after the last one.
+rule or route, and removed after the last one. A lock shows whether the agent still runs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from hawkwing.dataplane.claim import runtime_folder
 from hawkwing.dataplane.local_sids import LocalSids
@@ -30,16 +31,25 @@ def recorded() -> dict[str, int]:
     return found
 
 
-def take(kernel: LocalSids, interface: str) -> int:
-    """The slot of the previous agent on an interface, or a free one, which is recorded; DataplaneError."""
+class Held(NamedTuple):
+    """The slot of this process, until its lock is released."""
+
+    number: int
+    lock: Lock
+
+
+def take(kernel: LocalSids, interface: str) -> Held:
+    """Locks the slot of the previous agent on an interface, or a free one, and records it; DataplaneError."""
     with _alone():
         used = recorded()
-        if interface in used:
-            return used[interface]
-        for number in range(MOST_SLOTS):
-            if number not in used.values() and not kernel.is_taken(number):
+        former = [used[interface]] if interface in used else []
+        for number in (*former, *(one for one in range(MOST_SLOTS) if one not in used.values())):
+            if number not in former and kernel.is_taken(number):
+                continue
+            lock = _locked(number)
+            if lock is not None:
                 RunFile(_file(interface)).write(f"{number}\n")
-                return number
+                return Held(number, lock)
     first, last = slot(0).sids, slot(MOST_SLOTS - 1).own
     raise DataplaneError(
         f"decap: all routing tables from {first} to {last} are in use; "
@@ -47,26 +57,38 @@ def take(kernel: LocalSids, interface: str) -> int:
     )
 
 
-def release(kernel: LocalSids, interface: str) -> bool:
-    """Removes all rules and routes of the agent on an interface, which does not run; False: it had none."""
+def give_back(kernel: LocalSids, interface: str, held: Held) -> None:
+    """Removes all rules and routes of this process, and its record."""
+    try:
+        clear(kernel, held.number)
+        RunFile(_file(interface)).remove()
+    finally:
+        held.lock.release()
+
+
+def clean_up(kernel: LocalSids, interface: str) -> bool:
+    """Does the same for the last agent on an interface, which does not run; False: it had no slot."""
     number = recorded().get(interface)
-    if number is None:
+    lock = _locked(number) if number is not None else None
+    if number is None or lock is None:
         return False
-    clear(kernel, number)
-    RunFile(_file(interface)).remove()
+    give_back(kernel, interface, Held(number, lock))
     return True
 
 
 def tidy(kernel: LocalSids) -> bool:
     """Removes rules and routes of killed agents whose records are gone; False: there are none."""
     lost = kernel.found().slots()
-    if not lost:
-        return False
-    with _alone():
-        lost -= set(recorded().values())
-        for number in lost:
-            clear(kernel, number)
-    return bool(lost)
+    cleared = False
+    if lost:
+        with _alone():
+            for number in lost - set(recorded().values()):
+                lock = _locked(number)
+                if lock is not None:
+                    clear(kernel, number)
+                    lock.release()
+                    cleared = True
+    return cleared
 
 
 def clear(kernel: LocalSids, number: int) -> None:
@@ -77,6 +99,14 @@ def clear(kernel: LocalSids, number: int) -> None:
 
 def _file(interface: str) -> Path:
     return runtime_folder() / f"{_ROLE}{interface}{_ENDING}"
+
+
+def _locked(number: int) -> Lock | None:
+    """The lock of a slot, even if somebody has removed its file; None: another agent has it."""
+    try:
+        return Lock(runtime_folder() / f"decap-{number}.lock", wait=False)
+    except BlockingIOError:
+        return None
 
 
 @contextmanager

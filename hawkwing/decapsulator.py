@@ -40,7 +40,7 @@ class Decapsulator:
         self._kernel = LocalSids()
         self._lock = threading.Lock()
         self._asked: Asked | None = None
-        self._tables: Slot | None = None
+        self._held: decap_slot.Held | None = None
         self._ended = False
         #: What the last check has left in the kernel.
         self._there: frozenset[Entry] = frozenset()
@@ -64,7 +64,8 @@ class Decapsulator:
                 self._asked = None
                 self._remove()
             else:
-                self._tables = decap.slot(decap_slot.take(self._kernel, self._interface))
+                if self._held is None:
+                    self._held = decap_slot.take(self._kernel, self._interface)
                 self._asked = asked
                 self._problems = {sid: text for sid, text in self._problems.items() if sid in _sids(asked)}
                 self._check()
@@ -85,6 +86,8 @@ class Decapsulator:
         with self._lock:
             self._ended = True
             self._kernel.close()
+            if self._held is not None:
+                self._held.lock.release()
 
     def check(self) -> None:
         """Restores what is missing, and follows changes of the host's addresses and interfaces."""
@@ -125,9 +128,16 @@ class Decapsulator:
         return change.kind not in _ROUTE_KINDS or ours is not None
 
     def _remove(self) -> None:
-        decap_slot.release(self._kernel, self._interface)
-        self._tables, self._problems = None, {}
-        self._there = frozenset()
+        self._problems, self._there = {}, frozenset()
+        held, self._held = self._held, None
+        if held is not None:
+            decap_slot.give_back(self._kernel, self._interface, held)
+        else:
+            decap_slot.clean_up(self._kernel, self._interface)
+
+    @property
+    def _tables(self) -> Slot | None:
+        return decap.slot(self._held.number) if self._held is not None else None
 
     def _check(self) -> None:
         asked, tables = self._asked, self._tables

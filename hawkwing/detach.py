@@ -1,5 +1,6 @@
 """`hawkwing detach`: removes filters and SIDs of agents that were stopped with --keep, or killed."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -31,12 +32,13 @@ def _remove_sids(interfaces: Sequence[str]) -> Iterator[str]:
         for name in decap_slot.recorded():
             if not interfaces or name in interfaces:
                 with suppress(AgentRunsError), claimed("server", [name]):
-                    decap_slot.release(kernel, name)
-                    yield f"the server on {name}"
+                    if decap_slot.clean_up(kernel, name):
+                        yield f"the server on {name}"
         if not interfaces and decap_slot.tidy(kernel):
             yield "a killed server"
     except RefusedError as error:
-        raise DataplaneError(f"can't remove the SIDs of a server: {error.strerror}") from None
+        why = "it needs CAP_NET_ADMIN" if error.errno == errno.EPERM else error.strerror
+        raise DataplaneError(f"can't remove the SIDs of a server: {why}") from None
     finally:
         kernel.close()
 

@@ -207,7 +207,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_agent_keeps_its_slot_and_others_get_another(run: Path) -> None:
     kernel = as_kernel(Kernel(taken=[0]))
-    assert [decap_slot.take(kernel, name) for name in ("eth0", "eth1.5", "eth0")] == [1, 2, 1]
+    one, two = (decap_slot.take(kernel, name) for name in ("eth0", "eth1.5"))
+    one.lock.release()
+    assert (one.number, two.number, decap_slot.take(kernel, "eth0").number) == (1, 2, 1)
     assert decap_slot.recorded() == {"eth0": 1, "eth1.5": 2}
     (run / "server-eth2.decap").write_text("17")
     (run / "server-eth3.decap").write_text("none")
@@ -216,7 +218,7 @@ def test_an_agent_keeps_its_slot_and_others_get_another(run: Path) -> None:
 
 def test_no_free_slot(run: Path) -> None:
     kernel = as_kernel(Kernel(taken=range(1, decap.MOST_SLOTS)))
-    assert decap_slot.take(kernel, "eth0") == 0
+    assert decap_slot.take(kernel, "eth0").number == 0
     with pytest.raises(DataplaneError, match="all routing tables from 169000 to 169031 are in use"):
         decap_slot.take(kernel, "eth1")
 
@@ -228,17 +230,30 @@ def entries_in(number: int) -> list[Entry]:
 
 def test_only_those_of_the_agent_are_removed(run: Path) -> None:
     kernel = Kernel(entries=entries_in(0) + entries_in(1))
-    assert not decap_slot.release(as_kernel(kernel), "eth0"), "it has no record"
-    assert [decap_slot.take(as_kernel(kernel), name) for name in ("eth0", "eth1")] == [0, 1]
-    assert decap_slot.release(as_kernel(kernel), "eth0")
+    assert not decap_slot.clean_up(as_kernel(kernel), "eth0"), "it has no record"
+    held = [decap_slot.take(as_kernel(kernel), name) for name in ("eth0", "eth1")]
+    assert [one.number for one in held] == [0, 1]
+    assert not decap_slot.clean_up(as_kernel(kernel), "eth0"), "it runs"
+    held[0].lock.release()
+    assert decap_slot.clean_up(as_kernel(kernel), "eth0")
     assert kernel.entries == entries_in(1) and decap_slot.recorded() == {"eth1": 1}
+    decap_slot.give_back(as_kernel(kernel), "eth1", held[1])
+    assert (kernel.entries, decap_slot.recorded()) == ([], {})
+    assert sorted(path.name for path in run.iterdir()) == ["server-eth0.lock"]
 
 
 def test_those_without_a_record_are_removed(run: Path) -> None:
-    kernel = Kernel(entries=entries_in(0) + entries_in(4))
-    decap_slot.take(as_kernel(kernel), "eth0")
-    assert decap_slot.tidy(as_kernel(kernel)) and kernel.entries == entries_in(0)
+    kernel = Kernel(entries=entries_in(0) + entries_in(1) + entries_in(4))
+    held = [decap_slot.take(as_kernel(kernel), name) for name in ("eth0", "eth1")]
+    for path in run.iterdir():
+        path.unlink()
+    (run / "server-eth0.decap").write_text("0\n")
+    assert decap_slot.tidy(as_kernel(kernel))
+    assert kernel.entries == entries_in(0) + entries_in(1), "of one with a record, and of one that runs"
     assert not decap_slot.tidy(as_kernel(kernel))
+    assert decap_slot.take(as_kernel(kernel), "eth2").number == 2
+    for one in held:
+        one.lock.release()
 
 
 # --- words
