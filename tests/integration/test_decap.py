@@ -414,11 +414,10 @@ def test_an_interface_that_goes_down(pair: Pair) -> None:
     wait_until(lambda: problem() == "", 5, "its routes again")
 
 
+TAKEN = "a routing rule of another program takes its packets from fcbb::/16"
 OBSTACLES = {
-    "rule": (
-        f"ip -6 rule %s to {SID6} prio 5 blackhole",
-        "a routing rule of another program takes its packets from fcbb::/16",
-    ),
+    "dropped": (f"ip -6 rule %s to {SID6} prio 5 blackhole", TAKEN),
+    "another table": (f"ip -6 rule %s to {SID6} prio 5 lookup main", TAKEN),
     "address": (f"ip -6 addr %s {SID6}/128 dev lo", "it is an address of this host"),
 }
 
