@@ -28,6 +28,7 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 	__u8 *transport = (void *)(ip6 + 1), next;
 	__u32 headers = IPV6_HEADER + 8, grown, mtu = 0;
 	struct policy *p;
+	struct scratch *s;
 	__u64 length;
 	__u16 *ports;
 #ifdef HW_CLIENT
@@ -66,6 +67,11 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 	p = get_policy(*slot);
 	if (unlikely(!p || !p->srh_length || goes_elsewhere(skb, l3, p)))
 		return HW_REASON_COUNT;
+	if (unlikely(p->signed_as)) {
+		s = scratch_room();
+		if (!s || !load_signature(ip6, p, s))
+			return HW_REASON_COUNT;
+	}
 	length = p->srh_length;
 	grown = skb->len - l3 + length;
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
@@ -199,6 +205,7 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 {
 	struct scratch *s = scratch_room();
 	__u32 bytes = skb->len, action, slot;
+	struct ipv6_header *ip6;
 	struct decision *d;
 	struct policy *p;
 #ifdef HW_CLIENT
@@ -224,12 +231,24 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 	d = &s->decision;
 	bytes = skb->len;
 	action = *(volatile __u32 *)&d->action;
+	slot = *(volatile __u32 *)&d->slot;
+	p = get_policy(slot);
+	if ((action == INSERT || action == SPLIT) && p && unlikely(p->signed_as)) {
+		ip6 = packet_at(skb, l3, IPV6_HEADER);
+		if (!ip6)
+			return TC_ACT_UNSPEC;
+		if (!load_signature(ip6, p, s)) {
+			prepare_signature(ip6, p, s);
+			s->hmac.back = l3 ? HW_EGRESS_ETHERNET : HW_EGRESS_RAW;
+			programs.call(skb, HW_AUTHENTICATE);
+			count(HW_EGRESS, HW_NOT_SIGNED, bytes);
+			return TC_ACT_UNSPEC;
+		}
+	}
 	if (d->mss && tcp_clamp_mss(skb, s->walk.offset, d->mss, &s->position))
 		count(HW_EGRESS, HW_MSS_CLAMPED, bytes);
 	if (action == PASS)
 		return do_pass(*(volatile __u32 *)&d->reason, bytes, s);
-	slot = *(volatile __u32 *)&d->slot;
-	p = get_policy(slot);
 	if (!p)
 		return TC_ACT_UNSPEC;
 	switch (action) {

@@ -150,7 +150,7 @@ static __always_inline bool takes_fast_path(struct ipv6_header *ip6, void *end, 
 #endif
 	set = get_settings();
 	last_entry = srh->last_entry;
-	if (unlikely(!set || set->hmac_links[0] || srh->type != 4 || srh->segments_left ||
+	if (unlikely(!set || set->hmac_links[0] || set->hmac_key || srh->type != 4 || srh->segments_left ||
 		     (last_entry + 1) * 16 + HW_SRH_FIXED > a->length || !same16(list, ip6->destination)))
 		return false;
 #ifdef HW_SERVER

@@ -16,6 +16,8 @@
 
 #define HW_REASON_ENUM(name, kind, text) HW_##name,
 enum hw_reason { HW_REASONS(HW_REASON_ENUM) HW_REASON_COUNT };
+/* The programs that call one another, by their place in `programs`. */
+enum hw_program { HW_AUTHENTICATE, HW_EGRESS_ETHERNET, HW_EGRESS_RAW, HW_INGRESS_ETHERNET, HW_INGRESS_RAW, HW_PROGRAMS };
 enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 
 #include "lib/common.h"
@@ -28,8 +30,10 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "lib/icmp4.h"
 #include "lib/split.h"
 #include "lib/dns.h"
+#include "lib/sha256.h"
 #include "counters.h"
 #include "trust.h"
+#include "hmac.h"
 #include "csid.h"
 #include "next_hop.h"
 #include "insert.h"
@@ -68,6 +72,11 @@ int egress_ethernet(struct __sk_buff *skb)
 int ingress_ethernet(struct __sk_buff *skb)
 {
 	return ingress(skb, ETH_HLEN);
+}
+
+int authenticate(struct __sk_buff *skb)
+{
+	return authenticate_packet(skb);
 }
 
 #ifdef HW_SERVER

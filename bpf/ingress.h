@@ -139,10 +139,16 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		return HW_NOT_LOCAL;
 	if (next == NEXT_IPV6 || next == NEXT_IPV4 || next == NEXT_ETHERNET)
 		return HW_ENCAPSULATED;
-	if (requires_hmac(set, skb->ifindex))
+	if (!set->hmac_key && requires_hmac(set, skb->ifindex))
 		return HW_HMAC_REQUIRED;
 	if (!trusted_list(set, ip6->source, list, last_entry, &s->last_entry))
 		return HW_UNTRUSTED;
+	if (set->hmac_key) {
+		int found = look_up_hmac(skb, ip6, at, length, last_entry, s);
+
+		if (found != HW_STRIPPED)
+			return found;
+	}
 
 #ifdef HW_SERVER
 	learn_from(skb, set, s, l3, at + length, next, list, last_entry);
@@ -246,6 +252,11 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 #endif
 	if (next == NEXT_ROUTING) {
 		reason = strip_srh(skb, l3, hop_by_hop, &removed);
+		if (reason == HW_REASON_COUNT) {
+			s->hmac.back = l3 ? HW_INGRESS_ETHERNET : HW_INGRESS_RAW;
+			programs.call(skb, HW_AUTHENTICATE);
+			reason = HW_HMAC_MISSING;
+		}
 		if (reason != HW_STRIPPED) {
 			count(HW_INGRESS, reason, bytes);
 			return reason == HW_NO_ROOM ? TC_ACT_SHOT : TC_ACT_UNSPEC;

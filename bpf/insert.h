@@ -50,6 +50,7 @@ static __always_inline int write_srh(struct __sk_buff *skb, __u32 l3, struct pol
 	__u32 at = l3 + IPV6_HEADER;
 	struct ipv6_header *ip6;
 	struct srh_header *srh;
+	struct scratch *s;
 
 	if (likely(write_short_srh(skb, l3, p, length)))
 		return 0;
@@ -64,7 +65,10 @@ static __always_inline int write_srh(struct __sk_buff *skb, __u32 l3, struct pol
 	copy16(ip6->destination, p->first_segment);
 	ip6->next_header = NEXT_ROUTING;
 	add_payload(ip6, length);
-	return 0;
+	if (likely(!p->signed_as))
+		return 0;
+	s = scratch_room();
+	return s ? write_hmac(skb, at + length, p, s) : -1;
 }
 
 /*
@@ -109,7 +113,7 @@ static __always_inline int write_srh_behind_options(struct __sk_buff *skb, __u32
 	    bpf_skb_store_bytes(skb, at + HW_SRH_FIXED, s->head, 16, 0) ||
 	    bpf_skb_store_bytes(skb, l3 + 24, p->first_segment, 16, 0))
 		return -1;
-	return 0;
+	return write_hmac(skb, at + length, p, s);
 }
 
 #ifdef HW_CLIENT

@@ -48,6 +48,23 @@ static __always_inline void cache_packed_list(const struct ipv6_header *ip6, con
 		cache_srh(r, (void *)s->srh, length, s->srh + sizeof(s->srh));
 }
 
+/* With a key, the way back has an HMAC TLV. Without branches, each of which would double what follows to the verifier. */
+static __always_inline void announce_hmac(const struct settings *set, struct policy *p)
+{
+	__u64 used = is_zero(set->hmac_key) - 1, at = p->srh_length / 8;
+	struct srh_header *srh = (void *)p->srh;
+	__u64 *words = (void *)p->srh;
+
+	BARRIER(at);
+	words[at & 31] |= hmac_header(set->hmac_key) & used;
+	srh->ext_length += HW_HMAC_TLV / 8 & used;
+	srh->flags |= SRH_FLAG_HMAC & used;
+	p->srh_length += HW_HMAC_TLV & used;
+	p->key_number = set->hmac_key;
+	/* Another one each time: HMACs are kept by it. */
+	p->signed_as = ((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32() | 1) & used;
+}
+
 /* Remembers the way back for this flow, which may be known with another one. */
 static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct settings *set, const struct flow_id *id,
 				  struct scratch *s, const __u8 *list, __u32 last_entry)
@@ -58,7 +75,7 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 	__u64 *word;
 	__u32 slot;
 
-	if (last_entry >= HW_MAX_SEGMENTS) {
+	if (last_entry >= (set->hmac_key ? HW_MAX_SIGNED + 1 : HW_MAX_SEGMENTS)) {
 		count(HW_INGRESS, HW_LIST_TOO_LONG, skb->len);
 		return;
 	}
@@ -67,6 +84,7 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 		count(HW_INGRESS, HW_ONE_WAY_SID, skb->len);
 		return;
 	}
+	announce_hmac(set, &s->policy);
 	if (l3)
 		next_hop = next_hop_at(skb, 6);
 	if (next_hop)

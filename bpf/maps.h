@@ -11,6 +11,10 @@ BPF_F_TABLE("array", u32, struct policy, policies, HW_SIZED, BPF_F_MMAPABLE);
 BPF_F_TABLE("hash", struct address, u32, local_addresses, 4096, BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct fragment_key, u32, fragments, 16384);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+BPF_F_TABLE("hash", u32, struct hmac_key, hmac_keys, HW_MAX_HMAC_KEYS, BPF_F_NO_PREALLOC);
+BPF_TABLE("lru_hash", struct signed_key, struct hmac_code, signatures, HW_SIZED);
+BPF_TABLE("lru_hash", struct verified_key, struct verified, verified, HW_SIZED);
+BPF_PROG_ARRAY(programs, HW_PROGRAMS);
 
 #ifdef HW_CLIENT
 BPF_PERCPU_ARRAY(cached_routes, struct cached_route, 1 << HW_CACHED_ROUTE_BITS);

@@ -34,6 +34,9 @@
 	X(SRH_MALFORMED, unchanged, "the lengths in the SRH are not consistent") \
 	X(ENCAPSULATED, unchanged, "a whole packet inside the SRH: left to the kernel's own SRv6") \
 	X(HMAC_REQUIRED, unchanged, "the interface requires an HMAC (seg6_require_hmac): left to the kernel's own SRv6") \
+	X(HMAC_MISSING, unchanged, "no HMAC that can be verified in the SRH: there is none, or its key is unknown") \
+	X(HMAC_WRONG, unchanged, "the HMAC in the SRH is wrong") \
+	X(NOT_SIGNED, unchanged, "no HMAC could be computed: no agent is running, or its key is gone") \
 	X(OTHER_HOST, unchanged, "frame is addressed to another host") \
 	X(NOT_LOCAL, unchanged, "destination is not an address of this host") \
 	X(UNTRUSTED, unchanged, "source or a segment is outside the SR domain, or the list is too long to be checked") \

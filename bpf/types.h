@@ -26,6 +26,10 @@
 #define HW_MAX_HOP_BY_HOP 64
 #define HW_MAX_PREFIXES 8
 #define HW_MAX_HMAC_LINKS 4
+#define HW_MAX_SIGNED 12
+#define HW_MAX_HMAC_KEYS 8
+#define HW_HMAC_TLV 40
+#define HW_HMAC_WORDS 128
 #define HW_MAX_CSID_BLOCKS 4
 #define HW_MAX_DNS 2047
 #define HW_MAX_SPLIT 10240
@@ -68,9 +72,45 @@ struct policy {
 	 * came from there, and no more is known. 0 altogether: the packet's own next hop is right.
 	 */
 	__u64 next_hop;
+	/*
+	 * What the HMACs of its packets are kept by, unlike that of any list before; 0: they have none, or theirs is
+	 * in `srh` because it is the same for all of them (encapsulation).
+	 */
+	__u64 signed_as;
+	__u32 key_number;		/* of the key of the HMAC TLV in `srh` */
 	__u32 path_mtu;			/* bytes, if a router has said less than 1280 and the SRH; else 0 */
 	__u32 encapsulates;		/* 0: the SRH is inserted */
+	__u32 zero;
 	__u8 srh[264];
+};
+
+/* The secret of an HMAC key, filled with zeros to a block of SHA-256 (RFC 2104). */
+struct hmac_key {
+	__u32 words[16];		/* wire order */
+};
+
+struct hmac_code {
+	__u64 words[4];			/* wire order */
+};
+
+/* Packets with the same HMAC. */
+struct signed_key {
+	__u8 source[16];
+	__u8 destination[16];
+	__u64 list;			/* policy.signed_as */
+};
+
+/* A verified HMAC; `srh` are the fixed part and the segments that it covers, zeros for what it does not cover. */
+struct verified_key {
+	__u8 source[16];
+	__u8 destination[16];
+	struct hmac_code code;
+	__u32 number;			/* of its key */
+	__u32 zero;
+};
+
+struct verified {
+	__u64 srh[33];
 };
 
 /* A learned path's key: its SRH as in `policy`, zeros behind it. */
@@ -300,6 +340,8 @@ struct settings {
 	__u32 csid_blocks;		/* how many of `csid` are in use */
 	__u32 stamp_port;		/* of STAMP reflectors that probes go to, in wire order; 0: none */
 	__u32 ipv4_services;		/* 1: there are some, and IPv4 is looked at */
+	__u32 hmac_key;			/* number of the key that signs what a server learns; 0: no HMACs */
+	__u32 zero;
 	struct prefix sr_domain[8];
 	struct csid_block csid[4];
 };

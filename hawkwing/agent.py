@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from hawkwing import __version__, addresses, ending, explain, handover, notify, status
@@ -31,6 +32,7 @@ from hawkwing.decapsulator import Decapsulator
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.next_hops import NextHops
 from hawkwing.plan import Options, Plan, make_plan
+from hawkwing.srh_hmac import signed_to
 from hawkwing.status_model import ClientPart, Reloads, ServerPart, Summary, Work
 from hawkwing.tasks import Supervisor, in_thread, in_turns
 
@@ -88,6 +90,7 @@ class Agent:
         loaded = self._loaded()
         self._plane = plane = DataPlane(role, loaded, self._plan.config.sr_domain or None)
         plane.set_csid(self._plan.desired.blocks)
+        plane.set_hmac(self._plan.hmac)
         note = handover.Note(role, first)
         others = handover.programs_of_others(role)
         self._keeper = keeper = Keeper(
@@ -121,7 +124,7 @@ class Agent:
                 if role == "server":
                     notify.store(loaded.maps)
                 self._warn()
-                log.info("%s", status.trust_sentence(plane.sr_domain))
+                log.info("%s", status.trust_sentence(plane.sr_domain, plane.hmac))
                 asyncio.run(self._live(keeper))
             kept = options.keep
         finally:
@@ -168,7 +171,7 @@ class Agent:
         names = requiring_hmac(list(links))
         if names != self._hmac:
             self._hmac = names
-            if names:
+            if names and not self._plane.hmac:
                 log.warning("%s: seg6_require_hmac is set, the kernel handles all SRHs", ", ".join(names))
         try:
             require_hmac_links_fit(len(names))
@@ -244,6 +247,7 @@ class Agent:
                     "explain": self._explain,
                     "paths": self._paths,
                     "labels": self._labels,
+                    "sign": self._sign,
                 },
                 self._tasks.note,
             )
@@ -362,8 +366,8 @@ class Agent:
         reflector = self._new_reflector(plan)
         await self._decapsulate(plan, reflector)
         before, self._plan = self._plan, plan
-        self._apply_sr_domain(plan)
         try:
+            self._apply_sr_domain(plan)
             if self._client is not None:
                 await self._client.take(plan)
         except DataplaneError:
@@ -393,6 +397,7 @@ class Agent:
         if domain != self._plane.sr_domain:
             self._plane.set_sr_domain(domain)
         self._plane.set_csid(plan.desired.blocks)
+        self._plane.set_hmac(plan.hmac)
 
     def _warn(self) -> None:
         """Logs the warnings of `hawkwing check`."""
@@ -438,13 +443,13 @@ class Agent:
 
     def _explain(self, request: Mapping[str, Any]) -> str:
         if self._client is None:
-            return explain.OF_A_SERVER
+            return explain.of_a_server(self._plan.desired.key_id)
         found = self._client.explain(request)
         return explain.where_attached(found, self._keeper.report() if self._keeper is not None else [])
 
     def _paths(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if self._client is None:
-            raise HawkwingError(explain.OF_A_SERVER)
+            raise HawkwingError(explain.of_a_server(self._plan.desired.key_id))
         attachments = self._keeper.report() if self._keeper is not None else []
         return {
             "interfaces": list(self._options.interfaces),
@@ -452,6 +457,16 @@ class Agent:
             "problems": explain.attachment_problems(attachments),
             **self._client.paths(request),
         }
+
+    def _sign(self, request: Mapping[str, Any]) -> str:
+        """The SRH of a probe of this host with an HMAC, if there is a key; both in hexadecimal."""
+        try:
+            source = IPv6Address(str(request.get("source")))
+            srh = bytes.fromhex(str(request.get("srh")))
+            keys = self._plane.hmac
+            return (signed_to(source, source, srh, keys[0]) if keys else srh).hex()
+        except (ValueError, IndexError):
+            raise HawkwingError("a source and an SRH are needed") from None
 
     def _labels(self, request: Mapping[str, Any]) -> dict[str, str]:
         return self._plan.labels.of_texts(request.get("sids"))

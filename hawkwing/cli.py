@@ -401,7 +401,9 @@ def _check(arguments: argparse.Namespace) -> int:
         print(line_of(finding), file=sys.stderr)
     services = report.config.services.values()
     applications = _count(sum(len(one.applications) for one in services), "application")
-    told = f", {_count(len(report.findings), 'warning')}" if report.findings else ""
+    keys = report.config.hmac
+    told = f", packets are signed with key_id {keys[0].key_id}" if keys else ""
+    told += f", {_count(len(report.findings), 'warning')}" if report.findings else ""
     print(f"{report.file}: valid, {_count(len(services), 'service')} with {applications}{told}")
     return 0
 

@@ -159,6 +159,7 @@ class Client:
             try:
                 await self._in_steps(self.steering.applying(plan.desired, self._source_of(plan)))
             except (OSError, DataplaneError) as error:
+                self._plane.set_hmac(before.hmac)
                 await self._in_steps(self.steering.applying(before.desired, self._source_of(before)))
                 reason = error.strerror if isinstance(error, OSError) else error
                 raise DataplaneError(f"the data plane's tables refuse the change: {reason}") from None
@@ -286,6 +287,7 @@ class Client:
             hawkeye.port,
             self._take_path,
             name=self.steering.name_of_query,
+            refusal=self.steering.refusal,
             credentials=credentials,
         )
         self.steering.query_changes()  # the new stream gets all of them

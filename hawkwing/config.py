@@ -1,4 +1,4 @@
-"""Reads a configuration: a YAML file, the environment variables that override it, and its PEM files."""
+"""Reads a configuration: a YAML file, the environment variables that override it, and the files it names."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from hawkwing.config_models import Application, Config, Hawkeye, Service, Tls, forget_what_was_read
 from hawkwing.config_values import FALSE_WORDS, TRUE_WORDS
 from hawkwing.config_warnings import warnings_for
-from hawkwing.desired import excess
+from hawkwing.desired import excess, too_long_to_sign
 from hawkwing.errors import ConfigError
+from hawkwing.hmac_keys import key_problems, key_warnings
 from hawkwing.pem import pem_problems
 from hawkwing.yaml_lines import Document, Fault, Place, problem_lines, read_yaml_file
 from hawkwing.yaml_mistakes import space_missing
@@ -71,7 +72,11 @@ class Reading:
         if not self.config.hawkeye.enabled:
             tls = pem_problems(self.config.hawkeye.tls, self.path)
             found += [(("hawkeye", "tls", key), text) for key, text in tls]
-        return self.lines(found, "warning: ")
+        return [*self.lines(found, "warning: "), *self.key_warnings()]
+
+    def key_warnings(self) -> list[str]:
+        """Only those about the files of `hmac`, which matter to a server, too."""
+        return self.lines(key_warnings(self.config.hmac, self.path), "warning: ")
 
 
 def load_config(
@@ -92,7 +97,8 @@ def read_config(
 ) -> Reading:
     """Reads a configuration file; raises ConfigError with all its problems, in the order of their lines.
 
-    `require_services`: for a client, which needs services and the files for TLS.
+    `require_services`: for a client, which needs services and the files for TLS. Both roles need those of
+    `hmac`.
     """
     # Nothing becomes garbage here before the end: collections would take half of the time for a large file.
     collecting = gc.isenabled()
@@ -134,7 +140,8 @@ def _load(path: Path, environ: Mapping[str, str], require_services: bool) -> Rea
             place = ("hawkeye", "tls", key)
             faults.append(Fault(document.line_of(place), place, text))
     if config is not None:
-        faults += [Fault(document.line_of(place), place, text) for place, text in excess(config)]
+        found = [*excess(config), *key_problems(config.hmac, path), *too_long_to_sign(config)]
+        faults += [Fault(document.line_of(place), place, text) for place, text in found]
     if config is not None and not faults:
         return Reading(path, config, document, variables)
     raise ConfigError(problem_lines(path, document, faults, variables))

@@ -129,9 +129,13 @@ _SYNONYMS = {
     "cert": ("certificate",),
     "controller": ("hawkeye",),
     "domain": ("domain_name",),
+    "file": ("secret_file",),
     "fqdn": ("domain_name",),
     "host": ("address", "domain_name"),
     "hostname": ("domain_name",),
+    "id": ("key_id",),
+    # A number or a secret: the sentence about a number would show the secret.
+    "key": ("secret_file",),
     "max": ("max_value",),
     "min": ("min_value",),
     "name": ("intent", "domain_name"),
@@ -208,6 +212,7 @@ _ENTRIES = {
     "sr_domain": "fcbb::/16",
     "functions": "fw",
     "csid": "block: fcbb:bb00::/32",
+    "hmac": "{key_id: 7, secret_file: hmac-7}",
 }
 #: Sentences for lists with too many entries.
 _TOO_MANY = {
@@ -215,4 +220,5 @@ _TOO_MANY = {
     "paths": "paths, at most {} are possible",
     "sr_domain": "prefixes, at most {} are possible",
     "csid": "blocks, at most {} are possible",
+    "hmac": "keys, at most {} are possible",
 }

@@ -22,6 +22,7 @@ from hawkwing.config_types import (
     FileName,
     Flag,
     FlexAlgo,
+    KeyId,
     Kind,
     Limit,
     LocalCsid,
@@ -31,6 +32,7 @@ from hawkwing.config_types import (
     Preference,
     Prefix,
     ProbeInterval,
+    SecretFile,
     ServiceAddress,
     ServiceAddress4,
     Sid,
@@ -39,15 +41,18 @@ from hawkwing.config_types import (
 )
 from hawkwing.config_values import forget_values, shown
 from hawkwing.csid import BLOCK_LENGTHS, FIRST_LOCAL, LENGTH, MAX_BLOCKS, Block
+from hawkwing.hmac_keys import MAX_KEYS
 from hawkwing.intents import Intent, IntentType, order_problem
 from hawkwing.selections import MAX_CANDIDATES, PREFERENCE, WEIGHT, Candidate
 from hawkwing.sids import MAX_ENCAPSULATED, MAX_PREFIXES, MAX_SIDS, Encapsulated, SidList
+from hawkwing.srh_hmac import MAX_SECRET
 from hawkwing.target import address_of
 from hawkwing.yaml_lines import Place
 
 PROBE_INTERVAL = 100
 _T = TypeVar("_T")
 _limit: Callable[[object], int] = TypeAdapter(Limit).validate_python
+_key_id: Callable[[object], int] = TypeAdapter(KeyId).validate_python
 _port: Callable[[object], int] = TypeAdapter(Port).validate_python
 _prefix: Callable[[object], IPv6Network] = TypeAdapter(Prefix).validate_python
 _address: Callable[[object], object] = TypeAdapter(ServiceAddress).validate_python
@@ -444,6 +449,23 @@ class CsidBlock(Mapped):
         return Block(self.block, self.local)
 
 
+class HmacKey(Mapped):
+    """A key for the HMAC of SRHs (RFC 8754, section 2.1.2)."""
+
+    title = "hmac"
+    shape = "with the keys key_id and secret_file"
+
+    key_id: KeyId = Field(description="Number of the key; each SRH has the number of the key that signed it.")
+    secret_file: SecretFile = Field(
+        description=f"File with the secret of 1 to {MAX_SECRET} bytes; one line break at its end does not "
+        "count. Relative to the configuration file.",
+    )
+
+    def beside(self, folder: Path) -> HmacKey:
+        """A copy whose file name is relative to this folder."""
+        return self.model_copy(update={"secret_file": folder / self.secret_file})
+
+
 class Probes(Mapped):
     """Probes along the paths of applications that have several."""
 
@@ -518,6 +540,14 @@ def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
+def _key_ids_twice(entries: object) -> Rules:
+    first: dict[int, int] = {}
+    for index, entry in enumerate(entries if isinstance(entries, (list, tuple)) else ()):
+        number = _try(_key_id, _get(entry, "key_id"))
+        if number is not None and first.setdefault(number, index) != index:
+            yield ("hmac", index, "key_id"), f"{number} is already the key_id of hmac[{first[number]}]"
+
+
 class Config(Mapped):
     """A complete configuration; `sr_domain` has the prefixes whose SRHs are trusted."""
 
@@ -548,6 +578,12 @@ class Config(Mapped):
         description="Blocks of compressed SIDs (RFC 9800, NEXT-C-SID): one block, or a list. A client packs "
         "the SIDs of a block into containers. A server reverses the containers that it receives. Addresses "
         "outside the blocks are not treated as containers.",
+    )
+    hmac: Annotated[tuple[HmacKey, ...], BeforeValidator(_one_or_more)] = Field(
+        default=(),
+        max_length=MAX_KEYS,
+        description="Keys for the HMAC of SRHs (RFC 8754, section 2.1.2): one key, or a list. The first one "
+        "signs, all of them verify. Default: SRHs are sent without an HMAC.",
     )
     labels: NodeLabels = Field(
         default={},
@@ -596,6 +632,7 @@ class Config(Mapped):
             sids = {key: _try(_sid, _get(raw["decap"], key)) for key in ("ipv6", "ipv4")}
             for key, fault in decap_faults(sids, domain, len(domain) < len(_list(raw, "sr_domain"))):
                 yield ("decap", *key), fault
+        yield from _key_ids_twice(_one_or_more(raw.get("hmac")))
         yield from label_faults(
             raw.get("labels"), [one for one in blocks if one is not None and one.prefixlen in BLOCK_LENGTHS]
         )

@@ -45,7 +45,8 @@ class _Generate(GenerateJsonSchema):
         for name in ("title", "description"):
             described.pop(name, None)
         if schema["cls"] is Config:
-            described["properties"]["csid"] = _one_or_a_list(described["properties"]["csid"])
+            for name in ("csid", "hmac"):
+                described["properties"][name] = _one_or_a_list(described["properties"][name])
         return {**described, "patternProperties": {"^x-": True}, **_RULES.get(schema["cls"], {})}
 
 

@@ -125,6 +125,8 @@ Port = Annotated[int, Number("a port", 1, 65535), BeforeValidator(values.one_por
 ControllerPort = Annotated[
     int, Number("a port", 1, 65535), BeforeValidator(values.not_port_0), Field(title="TCP port")
 ]
+SecretFile = Annotated[Path, BeforeValidator(values.secret_file_name), _text("file name", r"\S")]
+KeyId = Annotated[int, Number("a key_id", 1, 2**32 - 1), Field(title="number")]
 CsidLength = Annotated[int, Number("a known length of C-SIDs", LENGTH, LENGTH), Field(title="bits")]
 LocalCsid = Annotated[int, Number("a first C-SID of links", 0x8000, 0xFFFF), Field(title="number")]
 Preference = Annotated[int, Number("a preference", 0, 2**32 - 1), Field(title="number")]

@@ -159,6 +159,14 @@ def file_name(value: object) -> object:
     return value
 
 
+def secret_file_name(value: object) -> object:
+    """Like `file_name`, but does not show the value: it may be the secret itself."""
+    try:
+        return file_name(value)
+    except ValueError:
+        raise ValueError("must be the name of a file that has the secret in it") from None
+
+
 def one_name(value: object) -> object:
     if isinstance(value, list):
         raise ValueError("must be one name, not a list: write one service per name")

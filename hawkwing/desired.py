@@ -17,6 +17,7 @@ from hawkwing.intents import Intent
 from hawkwing.room import MOST, Room
 from hawkwing.selections import Candidate
 from hawkwing.sids import SidList
+from hawkwing.srh_hmac import MAX_SIGNED
 from hawkwing.yaml_lines import Place
 
 _KINDS = {
@@ -104,6 +105,28 @@ def excess(
     return found
 
 
+def too_long_to_sign(config: Config) -> list[tuple[Place, str]]:
+    """With `hmac`: a sentence for each list, as in packets, that has too many SIDs, with its place."""
+    if not config.hmac:
+        return []
+    blocks = [block.read for block in config.csid]
+    found: list[tuple[Place, str]] = []
+    for name, service in config.services.items():
+        for index, application in enumerate(service.applications):
+            for number, candidate in enumerate(application.candidates):
+                count = len(pack(candidate.sids, blocks))
+                if count <= MAX_SIGNED:
+                    continue
+                written = len(application.paths[number].sid if application.paths else application.sid)
+                told = f"{written} SIDs{' and decap_sid' if len(candidate.sids) > written else ''}"
+                if count < len(candidate.sids):
+                    told += f", packed {count} SIDs"
+                key: Place = ("paths", number, "sid") if application.paths else ("sid",)
+                place: Place = ("services", name, "applications", index, *key)
+                found.append((place, f"has {told}, at most {MAX_SIGNED} SIDs fit with hmac"))
+    return found
+
+
 @dataclass(frozen=True)
 class Desired:
     """A configuration's services by name and by address, their applications by port."""
@@ -113,6 +136,8 @@ class Desired:
     by_address: dict[IPv6Address, list[str]] = field(default_factory=dict)
     #: Blocks of compressed SIDs.
     blocks: tuple[Block, ...] = ()
+    #: The number of the key that signs; None: SRHs have no HMAC.
+    key_id: int | None = None
     #: Milliseconds between two probes of a path; None: no probes.
     probes: int | None = None
     #: The port of the STAMP reflectors that get them; None: they return by themselves.
@@ -125,6 +150,7 @@ class Desired:
         """Builds the index; takes long for a large configuration."""
         made = cls(
             blocks=tuple(block.read for block in config.csid),
+            key_id=config.hmac[0].key_id if config.hmac else None,
             probes=config.probes.interval if config.probes is not None else None,
             stamp_port=config.probes.stamp_port if config.probes is not None else None,
             choices=frozenset(

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from hawkwing.controller.stream import ControllerStream
 
 
-OF_A_SERVER = "a server sends each reply on the reverse path of its request; see hawkwing status"
+def of_a_server(key_id: int | None) -> str:
+    """The answer of a server; `key_id` is the number of the key that signs."""
+    return (
+        f"a server sends each reply on the reverse path of its request{_signed(key_id)}; see hawkwing status"
+    )
+
+
+def _signed(key_id: int | None) -> str:
+    return "" if key_id is None else f", signed with key_id {key_id}"
 
 
 def targets(steering: Steering, destination: str) -> list[IPv6Address] | str:
@@ -72,6 +80,8 @@ def _one(
     how = f"use {_used(steering, binding, labels)}" if binding.path else "are sent without an SRH"
     if isinstance(binding.path, Encapsulated):
         how += ", encapsulated"
+    if binding.path:
+        how += _signed(steering.key_id)
     because = why(binding, stream, steering.reason(binding))
     where = place_text(address_text(address), port)
     return f"packets to {where} (service {binding.service}) {how}: {because}"

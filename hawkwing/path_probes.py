@@ -30,6 +30,7 @@ from hawkwing.pace import at_interval
 from hawkwing.probe_sending import KnownNextHops, ProbedPath, Rounds, Target
 from hawkwing.probing import lists
 from hawkwing.sids import Encapsulated, SidList, ready_srh
+from hawkwing.srh_hmac import signed_to
 from hawkwing.steering import Steering
 
 log = logging.getLogger("hawkwing")
@@ -170,7 +171,8 @@ class PathProber:
         for path in wanted:
             source, known = self._source_to(path[0][0]), self._probed.get(path)
             target = self._kept_target(known) or targets().get(path[0])
-            if known is not None and (known.source, known.target) == (source, target):
+            wanted_now = (source, target, self._plane.hmac[:1])
+            if known is not None and (known.source, known.target, known.signed) == wanted_now:
                 self._look_for_answer(path)
                 continue
             if known is not None:
@@ -210,19 +212,24 @@ class PathProber:
             if self._stamp_port is not None:
                 raise HawkwingError("STAMP packets are not encapsulated")
             sids = lists.before_decap(sids, self._plane.csid)
-        made = ProbedPath(slot, source, target, self._rounds.number)
+        made = ProbedPath(slot, source, target, self._rounds.number, self._plane.hmac[:1])
         payload = _PAYLOAD.pack(self._key, 0, slot, 0)
         if target is not None:
             payload = stamp.request(0, time.time_ns(), self._session, stamp.padding(payload))
-            made.open(ready_srh(sids), payload, stamp.VALUE_AT + _WHEN_AT)
+            srh = self._signed(ready_srh(sids), source, target.address)
+            made.open(srh, payload, stamp.VALUE_AT + _WHEN_AT)
             return made
         if self._stamp_port is not None:
             raise HawkwingError("no destination is known yet")
         blocks = self._plane.csid
-        srh = bytearray(lists.probe_srh(lists.single(unpack(sids, blocks), blocks), blocks))
-        struct.pack_into("!H", srh, 6, limits()["HW_PROBE_TAG"])
-        made.open(bytes(srh), payload, _WHEN_AT)
+        tagged = bytearray(lists.probe_srh(lists.single(unpack(sids, blocks), blocks), blocks))
+        struct.pack_into("!H", tagged, 6, limits()["HW_PROBE_TAG"])
+        made.open(self._signed(bytes(tagged), source, source), payload, _WHEN_AT)
         return made
+
+    def _signed(self, srh: bytes, source: IPv6Address, end: IPv6Address) -> bytes:
+        keys = self._plane.hmac
+        return signed_to(source, end, srh, keys[0]) if keys else srh
 
     def _without_reflector(self, one: ProbedPath) -> None:
         """The destination has answered that nobody listens there: this tells nothing about the path."""

@@ -18,12 +18,14 @@ from hawkwing.config_labels import container_faults
 from hawkwing.config_models import CsidBlock, csid_faults, decap_faults
 from hawkwing.dataplane.interfaces import Asked, requiring_hmac
 from hawkwing.dataplane.plane import require_hmac_links_fit
-from hawkwing.desired import Desired, excess, needs_of
+from hawkwing.desired import Desired, excess, needs_of, too_long_to_sign
 from hawkwing.errors import ConfigError, HawkwingError
+from hawkwing.hmac_keys import read_keys
 from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.pem import Contents, folder_of, read_contents
 from hawkwing.room import Room
 from hawkwing.sids import MAX_PREFIXES, SidList
+from hawkwing.srh_hmac import Key
 from hawkwing.status_model import Hook, Role
 
 _RESTART = "the running agent has room for {most:,}: restart it to get larger tables"
@@ -62,6 +64,8 @@ class Plan:
     warnings: Sequence[str] = ()
     #: Content of the files for TLS with the controller.
     pem: Contents | None = None
+    #: The keys of `hmac`: the first one signs, all of them verify.
+    hmac: tuple[Key, ...] = ()
     _reading: Reading | None = None
 
     @classmethod
@@ -76,6 +80,7 @@ class Plan:
             Labels(config.labels, desired.blocks),
             reading.warnings() if reading is not None else (),
             read_contents(tls) if tls is not None else None,
+            read_keys(config.hmac),
             reading,
         )
 
@@ -111,16 +116,22 @@ def make_plan(options: Options) -> Plan:
     client = options.role == "client"
     reading = read_config(options.config_file, os.environ, require_services=client)
     if client:
-        return Plan.of(_with_options(reading.config, options), reading)
-    # A server needs no services, controller or warnings.
+        config = _with_options(reading.config, options)
+        # The command line may have other blocks, in whose containers fewer SIDs fit.
+        if options.csid and (found := too_long_to_sign(config)):
+            raise ConfigError(reading.lines(found))
+        return Plan.of(config, reading)
+    # A server needs no services or controller, and no warnings about them.
     config = Config(
         sr_domain=reading.config.sr_domain,
         csid=reading.config.csid,
+        hmac=reading.config.hmac,
         stamp_port=reading.config.stamp_port,
         decap=reading.config.decap,
     )
     _require_no_own_sids(config, reading)
-    return Plan.of(_with_options(config.model_copy(update={"labels": reading.config.labels}), options))
+    plan = Plan.of(_with_options(config.model_copy(update={"labels": reading.config.labels}), options))
+    return replace(plan, warnings=tuple(reading.key_warnings()))
 
 
 def _require_no_own_sids(config: Config, reading: Reading) -> None:
@@ -142,6 +153,8 @@ def _with_options(config: Config, options: Options) -> Config:
     if config.hawkeye.tls is not None and options.config_file is not None:
         tls = config.hawkeye.tls.beside(folder_of(options.config_file))
         changes["hawkeye"] = config.hawkeye.model_copy(update={"tls": tls})
+    if config.hmac and options.config_file is not None:
+        changes["hmac"] = tuple(key.beside(folder_of(options.config_file)) for key in config.hmac)
     if options.sr_domain:
         changes["sr_domain"] = options.sr_domain
     if options.csid:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv6Address
 
 from hawkwing.errors import DataplaneError
@@ -49,6 +49,15 @@ class PolicyTable:
         if not self._users[sids]:
             del self._users[sids]
             self._released.append((self._now(), self._slots.pop(sids)))
+
+    def rewriting(self, write: Callable[[int, SidList], None]) -> Iterator[None]:
+        """Writes all lists once more by `write(slot, sids)`, in steps."""
+        for sids in list(self._slots):
+            # Between two steps it can lose its users.
+            slot = self._slots.get(sids)
+            if slot is not None:
+                write(slot, sids)
+            yield
 
     def lists(self) -> list[SidList]:
         """All lists that have a slot."""

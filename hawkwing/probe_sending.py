@@ -23,6 +23,7 @@ from hawkwing.dataplane.next_hop import ASK, NextHop
 from hawkwing.dataplane.probe_sender import ProbeSender
 from hawkwing.ready_probe import ReadyProbe, ready_probe
 from hawkwing.sids import first_segment
+from hawkwing.srh_hmac import Key
 
 _IPV6_RTHDR, _IPV6_AUTOFLOWLABEL = 57, 70
 _WHEN = struct.Struct("=Q")
@@ -47,12 +48,20 @@ class Target(NamedTuple):
 class ProbedPath:
     """A probed path. Each has its own socket, because the SRH is a socket option."""
 
-    def __init__(self, slot: int, source: IPv6Address, target: Target | None, first: int) -> None:
-        """`first` is the round of its first probe."""
+    def __init__(
+        self,
+        slot: int,
+        source: IPv6Address,
+        target: Target | None,
+        first: int,
+        signed: tuple[Key, ...] = (),
+    ) -> None:
+        """`first` is the round of its first probe, `signed` has the key that signs them."""
         self.slot = slot
         self.source = source
         self.target = target
         self.first = first
+        self.signed = signed
         #: The number and address of the interface that the data plane sends by, and the next hop.
         self.by: tuple[int, bytes, bytes] | None = None
         self.socket: socket.socket

@@ -80,8 +80,12 @@ class _Asked:
 class Queries:
     """The queries of all bindings; `changes` returns added and removed queries once."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(
+        self, now: Callable[[], float], sent: Callable[[Application, SidList], SidList] = Application.as_sent
+    ) -> None:
+        """`sent` returns a path as packets of an application get it; empty if they can't."""
         self._now = now
+        self._sent = sent
         self._asked: dict[PathQuery, _Asked] = {}
         self._changes: dict[PathQuery, bool] = {}
         #: Paths of removed queries, with their expiry; the oldest first.
@@ -105,7 +109,7 @@ class Queries:
             if end > self._now():
                 asked.path = path
         asked.bindings.append(binding)
-        binding.controller_path = binding.application.as_sent(asked.path)
+        binding.controller_path = self._sent(binding.application, asked.path)
 
     def remove(self, binding: Binding) -> None:
         """Stops the request, unless other bindings need the same path."""
@@ -122,12 +126,14 @@ class Queries:
             self.former[binding.query] = self._now() + FORMER_ANSWERS, asked.path
 
     def answer(self, query: PathQuery, path: SidList) -> list[Binding]:
-        """Stores a path; returns the bindings that have another one."""
+        """Stores a path that a binding can use; returns the bindings that have another one."""
         asked = self._asked.get(query)
         if asked is None:
             return []
-        asked.path = path
-        return [one for one in asked.bindings if one.controller_path != one.application.as_sent(path)]
+        usable = [(one, sent) for one in asked.bindings if (sent := self._sent(one.application, path))]
+        if usable:
+            asked.path = path
+        return [one for one, sent in usable if one.controller_path != sent]
 
     def bindings(self, query: PathQuery) -> list[Binding]:
         """The bindings that need the path for this query."""

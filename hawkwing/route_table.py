@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from hawkwing.dataplane.layout import limits
@@ -39,6 +39,13 @@ class RouteTable:
             self._policies,
             plane.set_selection,
         )
+
+    def signing(self, signed: bool) -> Iterator[None]:
+        """Whether packets are signed: in steps, writes once more what depends on this and on the key."""
+        yield from self._selections.signing(signed)
+        if self._plane.is_key_new:
+            yield from self._policies.rewriting(self._plane.sign_policy)
+            self._plane.is_key_new = False
 
     def set(self, group: Group, port: int, wanted: Wanted) -> None:
         """Sets the new paths before it releases the old ones, so that no packet is without a path.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hawkwing.errors import DataplaneError
@@ -139,6 +139,21 @@ class SelectionTable:
         self.changes = 0
         self._fresh = iter(range(capacity))
         self._released: deque[tuple[float, int]] = deque()
+        self._signed = False
+
+    def signing(self, signed: bool) -> Iterator[None]:
+        """Whether the packets are signed, and so grow by more: writes the selections again, in steps."""
+        if signed == self._signed:
+            return
+        self._signed = signed
+        for selection in list(self._known.values()):
+            # Between two steps it can lose its users.
+            if selection.users:
+                slots = {
+                    sids: slot for sids in selection.wanted.lists if (slot := self._policies.slot_of(sids))
+                }
+                self._write(selection.number, self._contents(selection.wanted, selection.buckets, slots))
+            yield
 
     def acquire(self, wanted: Wanted, before: Selection | None = None) -> Selection:
         """The selection of these lists, written if it is new; most flows of `before` keep their path."""
@@ -168,13 +183,7 @@ class SelectionTable:
         try:
             for sids in wanted.lists:
                 slots[sids] = self._policies.acquire(sids)
-            contents = Contents(
-                [slots[sids] for sids in buckets],
-                [slots[sids] for sids in wanted.lists[:MAX_CANDIDATES]],
-                len(wanted.shares),
-                max(overhead(sids) for sids in slots),
-            )
-            self._write(number, contents)
+            self._write(number, self._contents(wanted, buckets, slots))
         except (OSError, DataplaneError):
             for sids in slots:
                 self._policies.release(sids)
@@ -183,6 +192,14 @@ class SelectionTable:
         made = self._known[wanted, buckets] = Selection(number, wanted, buckets)
         self.changes += 1
         return made
+
+    def _contents(self, wanted: Wanted, buckets: Sequence[SidList], slots: Mapping[SidList, int]) -> Contents:
+        return Contents(
+            [slots[sids] for sids in buckets],
+            [slots[sids] for sids in wanted.lists[:MAX_CANDIDATES]],
+            len(wanted.shares),
+            max(overhead(sids, self._signed) for sids in slots),
+        )
 
     def release(self, selection: Selection) -> None:
         """Removes one user. Without users, the lists are released, and the number after a grace period."""

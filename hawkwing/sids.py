@@ -4,6 +4,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
 
+from hawkwing.srh_hmac import LENGTH as HMAC_LENGTH
+from hawkwing.srh_hmac import MAX_SIGNED
+
 SidList = tuple[IPv6Address, ...]
 
 
@@ -50,9 +53,16 @@ def wire_order(sids: Sequence[IPv6Address]) -> list[IPv6Address]:
     return list(reversed(sids))
 
 
-def srh_length(sids: Sequence[IPv6Address]) -> int:
-    """The length of an SRH with these SIDs and the destination, in bytes."""
-    return 8 + 16 * (len(sids) + 1)
+def most_sids(sids: SidList, signed: bool = False) -> int:
+    """Limit of SIDs in packets for a list of this kind; `signed`: its SRH has an HMAC."""
+    if signed:
+        return MAX_SIGNED
+    return MAX_ENCAPSULATED if isinstance(sids, Encapsulated) else MAX_SIDS
+
+
+def srh_length(sids: Sequence[IPv6Address], signed: bool = False) -> int:
+    """The length of an SRH with these SIDs and the destination, in bytes; `signed`: with an HMAC."""
+    return 8 + 16 * (len(sids) + 1) + (HMAC_LENGTH if signed else 0)
 
 
 def alike(sids: SidList, changed: Iterable[IPv6Address]) -> SidList:
@@ -60,15 +70,21 @@ def alike(sids: SidList, changed: Iterable[IPv6Address]) -> SidList:
     return Encapsulated(changed) if isinstance(sids, Encapsulated) else tuple(changed)
 
 
-def overhead(sids: SidList) -> int:
-    """The bytes that packets with this list grow by."""
+def overhead(sids: SidList, signed: bool = False) -> int:
+    """The bytes that packets with this list grow by; `signed`: their SRH has an HMAC."""
     if not isinstance(sids, Encapsulated):
-        return srh_length(sids)
-    return IPV6_HEADER.size + (8 + 16 * (len(sids) - 1) if len(sids) > 1 else 0)
+        return srh_length(sids, signed)
+    if len(sids) > 1:
+        # A reduced SRH: the first SID is the destination only.
+        return IPV6_HEADER.size + srh_length(sids[2:], signed)
+    # An HMAC needs an SRH, with this one SID.
+    return IPV6_HEADER.size + (srh_length((), signed) if signed else 0)
 
 
-def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address) -> bytes:
+def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address, with_srh: bool = False) -> bytes:
     """The outer IPv6 header and the reduced SRH (RFC 8986, section 5.2) around IPv6; one SID needs no SRH.
+
+    `with_srh`: there is one all the same, with this SID; a TLV needs it.
 
     Traffic class, flow label and payload length are zero: they are set per packet. ValueError if there are no
     SIDs or too many.
@@ -78,9 +94,11 @@ def ready_outer(sids: Sequence[IPv6Address], source: IPv6Address) -> bytes:
             f"a segment list for encapsulation has 1 to {MAX_ENCAPSULATED} SIDs, not {len(sids)}"
         )
     count = len(sids) - 1
-    next_header = ROUTING_HEADER if count else INNER_IPV6
+    next_header = ROUTING_HEADER if count or with_srh else INNER_IPV6
     header = IPV6_HEADER.pack(IPV6_VERSION, 0, next_header, _HOP_LIMIT, source.packed, sids[0].packed)
-    return header + _srh(INNER_IPV6, count, wire_order(sids[1:])) if count else header
+    if not count and not with_srh:
+        return header
+    return header + _srh(INNER_IPV6, count, wire_order(sids[1:] or sids))
 
 
 def _srh(next_header: int, left: int, segments: Sequence[IPv6Address]) -> bytes:

@@ -48,6 +48,12 @@ def digest(source: IPv6Address, srh: bytes, key: Key) -> bytes:
     return hmac.digest(key.secret, covered + srh[_SEGMENTS_AT:end], "sha256")
 
 
+def signed_to(source: IPv6Address, end: IPv6Address, srh: bytes, key: Key) -> bytes:
+    """The same of an SRH whose segment[0], which is to be `end`, is blank."""
+    made = signed(source, srh[:_SEGMENTS_AT] + end.packed + srh[_SEGMENTS_AT + 16 :], key)
+    return made[:_SEGMENTS_AT] + srh[_SEGMENTS_AT : _SEGMENTS_AT + 16] + made[_SEGMENTS_AT + 16 :]
+
+
 def signed(source: IPv6Address, srh: bytes, key: Key) -> bytes:
     """The SRH of a packet from this source with its HMAC TLV."""
     blank = with_tlv(srh, key.number)

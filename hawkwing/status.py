@@ -15,6 +15,7 @@ from hawkwing.decap import NAMES
 from hawkwing.labels import Labels, path_of, path_text
 from hawkwing.queries import Binding
 from hawkwing.sids import Encapsulated, SidList
+from hawkwing.srh_hmac import Key
 from hawkwing.steering import Steering
 from hawkwing.target import address_text, place_text
 from hawkwing.tasks import Supervisor, collected
@@ -25,15 +26,17 @@ if TYPE_CHECKING:
 _MOST_HELD = 5
 
 
-def trust_sentence(sr_domain: Sequence[IPv6Network] | None) -> str:
-    """Which SRHs are accepted; None: no SR domain is configured."""
+def trust_sentence(sr_domain: Sequence[IPv6Network] | None, keys: Sequence[Key] = ()) -> str:
+    """Which SRHs are accepted; None: no SR domain is configured. `keys` are those of HMACs."""
+    signed = f", with a valid HMAC (key_id {' or '.join(str(key.number) for key in keys)})" if keys else ""
     if sr_domain is None:
         default = " or ".join(str(prefix) for prefix in DEFAULT_SR_DOMAIN)
-        return f"accepts SRHs whose SIDs are in {default}, from any source; set sr_domain to restrict them"
+        told = f"accepts SRHs whose SIDs are in {default}, from any source{signed}"
+        return told + "; set sr_domain to restrict them"
     if any(prefix.prefixlen == 0 for prefix in sr_domain):
-        return "accepts SRHs from any source with any SIDs"
+        return f"accepts SRHs from any source with any SIDs{signed}"
     prefixes = " or ".join(str(prefix) for prefix in sr_domain)
-    return f"accepts SRHs whose source and segments are in {prefixes}"
+    return f"accepts SRHs whose source and segments are in {prefixes}{signed}"
 
 
 def of_data_plane(plane: DataPlane) -> model.DataPlaneStatus:
@@ -41,8 +44,9 @@ def of_data_plane(plane: DataPlane) -> model.DataPlaneStatus:
     counters = plane.counters()
     told = model.DataPlaneStatus(
         sr_domain=[str(prefix) for prefix in plane.sr_domain or ()],
-        trusted=trust_sentence(plane.sr_domain),
+        trusted=trust_sentence(plane.sr_domain, plane.hmac),
         csid_blocks=[str(block.prefix) for block in plane.csid],
+        hmac_keys=[key.number for key in plane.hmac],
         counters=model.Counters(egress=_counts(counters["egress"]), ingress=_counts(counters["ingress"])),
     )
     if plane.role == "server":

@@ -225,6 +225,7 @@ class DataPlaneStatus(TypedDict):
     sr_domain: Annotated[list[str], "Configured prefixes of the SR domain; empty: the default."]
     trusted: Annotated[str, "Which SRHs are accepted, as a sentence."]
     csid_blocks: Annotated[list[str], "Blocks of compressed SIDs (RFC 9800)."]
+    hmac_keys: Annotated[list[int], "Numbers of the keys of HMACs; the first one signs. Empty: no HMACs."]
     counters: Annotated[Counters, "Packets by reason; reasons.md explains the reasons."]
     flows: NotRequired[Annotated[Room, "Learned flows (server)."]]
 

@@ -28,7 +28,8 @@ from hawkwing.queries import Binding, Queries
 from hawkwing.room import Room
 from hawkwing.route_table import Group, RouteTable
 from hawkwing.selections import Candidate, Wanted, active
-from hawkwing.sids import Encapsulated, SidList
+from hawkwing.sids import Encapsulated, SidList, most_sids
+from hawkwing.srh_hmac import MAX_SIGNED
 
 log = logging.getLogger(__name__)
 MOST_ADDRESSES = 64
@@ -82,7 +83,7 @@ class Steering:
         self._names: dict[str, _Name] = {}
         self._names_by_number: dict[int, str] = {}
         self._destinations: dict[IPv6Address, _Destination] = {}
-        self._asked = Queries(now)
+        self._asked = Queries(now, self._sent)
         #: By name: how often the tables had no room for an address.
         self.left_out: dict[str, int] = {}
         #: How often the tables had no room for a path from the controller.
@@ -92,6 +93,11 @@ class Steering:
     def names(self) -> list[str]:
         """The domain names to resolve."""
         return list(self._desired.by_name)
+
+    @property
+    def key_id(self) -> int | None:
+        """The number of the key that signs; None: SRHs have no HMAC."""
+        return self._desired.key_id
 
     def named_services(self) -> Iterator[tuple[str, str]]:
         """(service, domain name) of all services that have a name."""
@@ -125,7 +131,8 @@ class Steering:
 
         Removals come first, to make room for additions.
         """
-        self._desired, self._source_of = desired, source_of
+        before, self._desired, self._source_of = self._desired, desired, source_of
+        yield from self._routes.signing(desired.key_id is not None)
         for name in list(self._names):
             yield
             if name not in desired.by_name:
@@ -138,6 +145,11 @@ class Steering:
             yield from self._syncing_name(name)
         for address in desired.by_address:
             yield from self._syncing_address(address)
+        if (before.key_id, before.blocks) != (desired.key_id, desired.blocks):
+            # Paths of the controller that were too long may fit now.
+            for query, sids in self._asked.answers():
+                self.set_controller_path(query, sids)
+                yield
 
     def following_sources(self) -> Iterator[None]:
         """Requests paths again where the source address has changed, in steps like `applying`."""
@@ -157,8 +169,9 @@ class Steering:
         if controller_is_silent:
             for query, sids in self._asked.answers():
                 for binding in self._asked.bindings(query):
-                    if (key := choosing(binding.application)) is not None:
-                        controllers.add((key, binding.application.as_sent(sids)))
+                    key, path = choosing(binding.application), self._sent(binding.application, sids)
+                    if key is not None and path:
+                        controllers.add((key, path))
         return self.measured.look(self._desired, controllers, sent, self.reachable)
 
     def reason(self, binding: Binding) -> str:
@@ -280,8 +293,33 @@ class Steering:
 
     # --- the controller
 
+    def refusal(self, query: PathQuery, sids: SidList) -> str:
+        """Why no application can use this path for this query; empty if one can."""
+        listed = self._asked.bindings(query)
+        problems = [self._too_long(one.application.as_sent(sids)) for one in listed]
+        return problems[0] if problems and all(problems) else ""
+
+    def _sent(self, application: Application, sids: SidList) -> SidList:
+        """The controller's path as packets of the application get it; empty if it is too long."""
+        sent = application.as_sent(sids)
+        return () if self._too_long(sent) else sent
+
+    def _too_long(self, sids: SidList) -> str:
+        """A sentence if packets can't have so many SIDs; empty if they can."""
+        if len(sids) <= MAX_SIGNED:
+            return ""
+        packed, signed = self.packed(sids), self.key_id is not None
+        most = most_sids(packed, signed)
+        if len(packed) <= most:
+            return ""
+        how = " with hmac" if signed else " with mode: encap" if isinstance(sids, Encapsulated) else ""
+        return f"the path has {len(packed)} SIDs, at most {most} are possible{how}"
+
     def set_controller_path(self, query: PathQuery, sids: SidList) -> None:
-        """Sets the controller's path for this query; applications with the same query share it."""
+        """Sets the controller's path for this query; applications with the same query share it.
+
+        Applications for which it is too long keep the path that they have.
+        """
         for binding in self._asked.answer(query, sids):
             before, binding.controller_path = binding.controller_path, binding.application.as_sent(sids)
             binding.left = False
@@ -478,8 +516,10 @@ class Steering:
         self._set_paths(place.group, place.bindings[port])
 
     def _take(self, binding: Binding, configured: tuple[Candidate, ...]) -> None:
-        """Sets the active configured paths, and whether the controller's path breaks a limit."""
+        """Sets the active configured paths, and whether the controller's path fits and keeps the limits."""
         before = binding.shares
+        if too_long := self._too_long(binding.controller_path):
+            binding.controller_path = ()
         binding.configured = configured
         binding.left = bool(
             binding.controller_path and self.measured.is_left(binding.application, binding.controller_path)
@@ -488,7 +528,8 @@ class Steering:
             return
         binding.since = time.time()
         paths = "; ".join(path_text([str(sid) for sid in sids]) for sids, _weight in binding.shares)
-        _log(binding, f"{self.reason(binding) or 'routes have changed'}; paths in use now: {paths}")
+        why = f"the controller's path is not used: {too_long}" if too_long else self.reason(binding)
+        _log(binding, f"{why or 'routes have changed'}; paths in use now: {paths or 'none'}")
 
     def _new_binding(self, binding: Binding, old: Binding | None) -> Binding:
         self._asked.add(binding)

@@ -94,6 +94,9 @@ class Document:
             elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
                 node = node.value[part]
                 line = _line(node)
+            elif isinstance(node, yaml.MappingNode) and part == 0:
+                # One mapping instead of a list with one entry.
+                continue
             else:
                 return line, depth
         return line, len(place)

@@ -125,6 +125,20 @@ struct dns_reading {
 	__u16 address_at[32];		/* where */
 };
 
+/* What `authenticate` needs (hmac.h), and what it computes. */
+struct hmac_work {
+	__u32 words[HW_HMAC_WORDS];	/* the blocks that are hashed, in the host's order */
+	__u32 state[8];
+	__u32 source[4];
+	struct signed_key signs;
+	struct verified_key verified;
+	struct hmac_code code;
+	__u32 number;			/* of the key */
+	__u32 verifies;			/* 0: it signs */
+	__u32 inner;			/* blocks of the inner hash */
+	__u32 back;			/* the program that looks at the packet then */
+};
+
 /*
  * Room that does not fit the stack; one per CPU. What a parser found is kept here
  * too: read back from memory, all ways through it look alike to the verifier.
@@ -152,6 +166,7 @@ struct scratch {
 	struct question asked;
 	struct policy policy __attribute__((aligned(8)));
 	struct name_key name __attribute__((aligned(8)));
+	struct hmac_work hmac __attribute__((aligned(8)));
 };
 
 /*

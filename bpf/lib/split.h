@@ -139,7 +139,7 @@ static __always_inline int split_in_two(struct __sk_buff *skb, __u32 l3, __u8 ne
 	if (OUTSIDE(length, HW_SRH_FIXED + 16, HW_SRH_MAX))
 		return -1;
 	next = NEXT_FRAGMENT;
-	if (bpf_skb_store_bytes(skb, at, p->srh, length, 0) ||
+	if (bpf_skb_store_bytes(skb, at, p->srh, length, 0) || write_hmac(skb, at + length, p, s) ||
 	    bpf_skb_store_bytes(skb, at, &next, 1, 0) ||
 	    bpf_skb_store_bytes(skb, at + HW_SRH_FIXED, s->head + 512, 16, 0) ||
 	    write_fragment(skb, l3, body + moved, length, &ip6, &fragment, offset | 1))

@@ -39,4 +39,11 @@ static __always_inline void srh_reverse(const __u8 *list, __u32 last_entry, stru
 	}
 }
 
+/* Writes the HMAC of a signed path's packet, from `s->hmac`, into its SRH, which ends at `end`. Not 0: it failed. */
+static __always_inline int write_hmac(struct __sk_buff *skb, __u32 end, const struct policy *p, struct scratch *s)
+{
+	return p->signed_as &&
+	       bpf_skb_store_bytes(skb, end - sizeof(s->hmac.code), &s->hmac.code, sizeof(s->hmac.code), 0);
+}
+
 #endif

@@ -52,7 +52,7 @@ class ControllerStream:
 
     `on_path` gets a wanted query and its SIDs in travel order, never an empty list; `on_note` gets one
     sentence for each event that matters to an operator. Both are called in the event loop's thread.
-    `name` returns the applications that need a query.
+    `name` returns the applications that need a query, `refusal` why none of them can use a path (or nothing).
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class ControllerStream:
         on_note: Callable[[str], None] = lambda note: None,
         *,
         name: Callable[[PathQuery], str] = str,
+        refusal: Callable[[PathQuery, tuple[IPv6Address, ...]], str] = lambda _query, _sids: "",
         credentials: Credentials | None = None,
         describe: Callable[[BaseException], str] = describe_failure,
         backoff: Backoff | None = None,
@@ -88,6 +89,7 @@ class ControllerStream:
         self._on_path = on_path
         self._on_note = on_note
         self._name = name
+        self._refusal = refusal
         self._describe = describe
         self._backoff = backoff or Backoff()
         self._after_cancelled = Backoff(first=0.1)
@@ -223,6 +225,8 @@ class ControllerStream:
         self._answered()
         try:
             sids = sids_of(result)
+            if refused := self._refusal(query, sids):
+                raise ValueError(refused)
         except ValueError as error:
             self._ignore("malformed", f"the path for {self._name(query)}: {error}")
             return

@@ -27,7 +27,9 @@ SWEEP = "sweep"
 """A server's program that is not attached: the agent runs it to remove old flows."""
 SEND_PROBES = "send_probes"
 """A client's program that is not attached: the agent runs it to send probes."""
-UNATTACHED = frozenset({SWEEP, SEND_PROBES})
+AUTHENTICATE = "authenticate"
+"""The program that the others call to sign a packet or to verify its HMAC; loaded with the first key."""
+UNATTACHED = frozenset({SWEEP, SEND_PROBES, AUTHENTICATE})
 
 _LOAD_64 = 0x18
 _PSEUDO_MAP_FD = 1
@@ -49,7 +51,7 @@ class Bytecode:
 
 def programs_of(role: str) -> tuple[str, ...]:
     """All programs of a role."""
-    return (*PROGRAMS, SWEEP if role == "server" else SEND_PROBES)
+    return (*PROGRAMS, SWEEP if role == "server" else SEND_PROBES, AUTHENTICATE)
 
 
 def wanted(role: str, raw_links: bool, xdp: bool) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ def wanted(role: str, raw_links: bool, xdp: bool) -> tuple[str, ...]:
         name
         for name in programs_of(role)
         if name.endswith("_ethernet")
-        or name in UNATTACHED
+        or (name in UNATTACHED and name != AUTHENTICATE)
         or (raw_links and name.endswith("_raw"))
         or (xdp and name.endswith("_xdp"))
     )

@@ -1,32 +1,52 @@
 """Keys and values of the data plane's maps as bytes, as in bpf/types.h."""
 
 import ctypes
+import secrets
 import struct
 from collections.abc import Sequence
 from ipaddress import IPv6Address
 
 from hawkwing.dataplane.layout import structures
 from hawkwing.dataplane.next_hop import NextHop, pack
-from hawkwing.sids import Encapsulated, ready_outer, ready_srh
+from hawkwing.sids import IPV6_HEADER, Encapsulated, ready_outer, ready_srh
+from hawkwing.srh_hmac import Key, signed, with_tlv
 
 _ROUTE = struct.Struct("=IHBx")
 _SERVICE = struct.Struct("=II")
 BY_AGENT = 1
 
 
+def hmac_key(key: Key) -> bytes:
+    """`struct hmac_key`."""
+    return key.secret.ljust(ctypes.sizeof(structures()["hmac_key"]), b"\0")
+
+
 def policy_bytes(
-    sids: Sequence[IPv6Address], next_hop: NextHop | None = None, source: IPv6Address | None = None
+    sids: Sequence[IPv6Address],
+    next_hop: NextHop | None = None,
+    source: IPv6Address | None = None,
+    key: Key | None = None,
 ) -> bytes:
     """`struct policy` for a segment list and the next hop of its first SID; an empty list clears the slot.
 
-    `source` is that of the outer header, for encapsulation: without one the slot is empty.
+    `source` is that of the outer header, for encapsulation: without one the slot is empty. `key` signs SRHs.
     """
     policy = structures()["policy"]()
     if isinstance(sids, Encapsulated):
         policy.encapsulates = 1
-        srh = ready_outer(sids, source) if source is not None else b""
+        srh = b""
+        if source is not None:
+            srh = ready_outer(sids, source, with_srh=key is not None)
+            if key is not None:
+                srh = srh[: IPV6_HEADER.size] + signed(source, srh[IPV6_HEADER.size :], key)
     else:
         srh = ready_srh(sids) if sids else b""
+        if srh and key is not None:
+            srh = with_tlv(srh, key.number)
+            policy.key_number = key.number
+            policy.signed_as = secrets.randbits(64) | 1
+    if len(srh) > ctypes.sizeof(policy) - type(policy).srh.offset:
+        raise ValueError(f"an SRH of {len(srh)} bytes is too long")
     if srh:
         policy.srh_length = len(srh)
         policy.first_segment[:] = sids[0].packed

@@ -10,7 +10,7 @@ import ctypes
 import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -24,7 +24,18 @@ from hawkwing.room import Room
 
 log = logging.getLogger("hawkwing")
 _CACHES = frozenset(
-    {"cached_flows", "connections", "flow_changes", "ready_probes", "scratches", "unsent_probes"}
+    {
+        "cached_flows",
+        "connections",
+        "flow_changes",
+        "hmac_keys",
+        "programs",
+        "ready_probes",
+        "scratches",
+        "signatures",
+        "unsent_probes",
+        "verified",
+    }
 )
 """Maps that are always created again: a version may change their layout and meaning."""
 
@@ -49,6 +60,8 @@ class Capacities:
     flows: int = 65536
     selections: int = 64
     local_addresses: int = 4096
+    #: Pairs of addresses and segment lists whose HMACs are kept: computing one takes some microseconds.
+    signed: int = 4096
 
     def with_room_for(self, needs: Room, local_addresses: int = 0) -> Capacities:
         """Twice these needs, for later reloads."""
@@ -87,6 +100,8 @@ class Capacities:
             "health": self.policies,
             "traffic": self.policies,
             "flows": self.buckets,
+            "signatures": self.signed,
+            "verified": self.signed,
         }
 
 
@@ -121,6 +136,8 @@ class Loaded(NamedTuple):
     programs: dict[str, int]
     maps: dict[str, int]
     inherited: frozenset[str] = frozenset()
+    #: Loads another program of the role, with the same maps; DataplaneError with the reason if it fails.
+    more: Callable[[str], int] | None = None
 
     def close(self) -> None:
         """Closes all descriptors; programs and maps are freed unless they are in use elsewhere."""
@@ -175,7 +192,12 @@ def load(
         for fd in made:
             os.close(fd)
         raise
-    return Loaded(programs, {entry.name: maps[entry.name] for entry in wanted}, frozenset(existing))
+    made_maps = {entry.name: maps[entry.name] for entry in wanted}
+
+    def more(name: str) -> int:
+        return load(role, code, [name], capacities, made_maps).programs[name]
+
+    return Loaded(programs, made_maps, frozenset(existing), more)
 
 
 def _load_program(name: str, text: bytes) -> int:

@@ -93,10 +93,16 @@ class PolicyNextHops:
 
     def forget_path_mtus(self) -> None:
         """Clears the path MTUs that routers have reported: they may have grown (RFC 8201, section 4)."""
-        step, at = self._stride // 8, self._path_mtu // 8
-        for slot, value in enumerate(self._words[at::step].tolist()):
-            if value:
-                self._words[slot * step + at] = 0
+        step, at = self._stride // 4, self._path_mtu // 4
+        with memoryview(self._memory) as octets, octets.cast("I") as words:
+            for slot, value in enumerate(words[at::step].tolist()):
+                if value:
+                    words[slot * step + at] = 0
+
+    def empty(self, slot: int) -> None:
+        """Takes the path away before it is written again: packets are sent without an SRH meanwhile."""
+        with memoryview(self._memory) as octets, octets.cast("I") as words:
+            words[(slot * self._stride + self._length) // 4] = 0
 
     def close(self) -> None:
         """Unmaps it."""

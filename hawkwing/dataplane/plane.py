@@ -6,6 +6,7 @@ import mmap
 import secrets
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any, Literal, NamedTuple
@@ -13,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 from hawkwing.csid import Block
 from hawkwing.dataplane.bpf import Map, program_info
 from hawkwing.dataplane.btf import SocketFields
-from hawkwing.dataplane.bytecode import SEND_PROBES, SWEEP, UNATTACHED
-from hawkwing.dataplane.encoding import policy_bytes, route_key, service_value
+from hawkwing.dataplane.bytecode import AUTHENTICATE, SEND_PROBES, SWEEP, UNATTACHED
+from hawkwing.dataplane.encoding import hmac_key, policy_bytes, route_key, service_value
 from hawkwing.dataplane.flows import FlowTable, Sweeper, clear_tally
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded
@@ -23,12 +24,17 @@ from hawkwing.dataplane.probe_sender import ProbeSender
 from hawkwing.errors import DataplaneError
 from hawkwing.selections import Contents
 from hawkwing.sids import Encapsulated, sids_in_srh
+from hawkwing.srh_hmac import Key
 
 log = logging.getLogger("hawkwing")
 DIRECTIONS = ("egress", "ingress")
+CALLED = (AUTHENTICATE, "egress_ethernet", "egress_raw", "ingress_ethernet", "ingress_raw")
+"""The programs that call one another, in the order of `enum hw_program`."""
 _PROBER = struct.Struct("=4Q")
 _FAR_FUTURE = (1 << 63) - 1
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
+_PACKET = 0.0005
+"""Seconds; longer than a program works on a packet."""
 _MTU_TICKS = 16
 """Eight minutes: RFC 8201 asks for at least five."""
 DEFAULT_SR_DOMAIN = (IPv6Network("fc00::/7"), IPv6Network("5f00::/16"))
@@ -100,6 +106,10 @@ class DataPlane:
         self.ipv4_services = False
         self._ticks = 0
         self.programs = loaded.programs
+        self._load_more = loaded.more
+        #: The keys of HMACs; the first one signs.
+        self.hmac: tuple[Key, ...] = ()
+        self.is_key_new = self._are_codes_old = False
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
         before = structures()["settings"].from_buffer_copy(self.maps["settings"].get(_U32.pack(0)) or b"")
         inherited = "settings" in loaded.inherited
@@ -156,6 +166,7 @@ class DataPlane:
         self._write_csid(settings)
         settings.stamp_port = socket.htons(self.stamp_port)
         settings.ipv4_services = self.ipv4_services
+        settings.hmac_key = self.hmac[0].number if self.hmac else 0
         for entry in settings.sr_domain:
             # Matches no address: it has bits outside the mask.
             entry.network[:] = (2**64 - 1, 2**64 - 1)
@@ -223,6 +234,40 @@ class DataPlane:
             self.hmac_links = tuple(indexes)
             self.set_sr_domain(self.sr_domain)
 
+    def set_hmac(self, keys: Sequence[Key]) -> None:
+        """The keys of HMACs; the first one signs, all of them verify. Without keys SRHs have no HMAC.
+
+        If another key signs then, `is_key_new` is true until all paths have been written once more.
+        """
+        before = self.hmac
+        if tuple(keys) == before:
+            return
+        if keys and AUTHENTICATE not in self.programs:
+            self._load_authenticate()
+        table = self.maps["hmac_keys"]
+        for gone in {key.number for key in before} - {key.number for key in keys}:
+            table.delete(_U32.pack(gone))
+        for key in keys:
+            table.set(_U32.pack(key.number), hmac_key(key))
+        self.hmac = tuple(keys)
+        self._forget_codes()
+        self.set_sr_domain(self.sr_domain)
+        self.is_key_new |= keys[:1] != before[:1]
+        self._are_codes_old = True
+
+    def _forget_codes(self) -> None:
+        """Has all HMACs computed again."""
+        for name in ("signatures", "verified"):
+            for entry in list(self.maps[name].each_key()):
+                self.maps[name].delete(entry)
+
+    def _load_authenticate(self) -> None:
+        assert self._load_more is not None
+        self.programs[AUTHENTICATE] = self._load_more(AUTHENTICATE)
+        for index, name in enumerate(CALLED):
+            if name in self.programs:
+                self.maps["programs"].set(_U32.pack(index), _U32.pack(self.programs[name]))
+
     def hold(self) -> None:
         """Keeps the programs' caches valid until `release`, for many changes in a row."""
         self._held = self._held or False
@@ -251,6 +296,10 @@ class DataPlane:
     def tick(self) -> None:
         """Every half minute: ages flows, and clears the routers' MTUs after eight minutes."""
         self.set_sr_domain(self.sr_domain)
+        if self._are_codes_old:
+            # Once more: when the key changed, a program may just have been computing with the old one.
+            self._are_codes_old = False
+            self._forget_codes()
         # Not by the epoch, which other changes increment, too: it could skip the multiples.
         self._ticks += 1
         if self._ticks % _MTU_TICKS == 0:
@@ -310,6 +359,13 @@ class DataPlane:
                 self.maps["traffic"].set(_U32.pack(slot), bytes(structures()["path_traffic"]()))
         self.maps["policies"].set(_U32.pack(slot), policy)
 
+    def sign_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
+        """Writes a path that is in use once more, because another key signs."""
+        self.next_hops.empty(slot)
+        # Programs that have read its length are at their end then.
+        time.sleep(_PACKET)
+        self.maps["policies"].set(_U32.pack(slot), self._policy(sids))
+
     def renew_source(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path that encapsulates once more, because the host's addresses have changed."""
         key, value = _U32.pack(slot), self._policy(sids)
@@ -319,7 +375,8 @@ class DataPlane:
     def _policy(self, sids: Sequence[IPv6Address]) -> bytes:
         encapsulates = isinstance(sids, Encapsulated)
         next_hop = self.next_hop_of(sids[0], encapsulates) if sids else None
-        return policy_bytes(sids, next_hop, self.outer_source(sids[0]) if encapsulates else None)
+        key = self.hmac[0] if self.hmac else None
+        return policy_bytes(sids, next_hop, self.outer_source(sids[0]) if encapsulates else None, key)
 
     def set_ipv4_services(self, wanted: bool) -> None:
         """Whether there are services with IPv4 addresses."""

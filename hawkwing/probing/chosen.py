@@ -68,6 +68,18 @@ def nodes_of(sids: SidList) -> tuple[str, ...]:
     return tuple(labels.get(str(sid), str(sid)) for sid in sids) if labels else ()
 
 
+def signed(srh: bytes, source: IPv6Address) -> bytes:
+    """The SRH with an HMAC, if an agent on this host has a key; its own ingress wants to see one then."""
+    request = {"ask": "sign", "source": str(source), "srh": srh.hex()}
+    # An agent of an earlier version does not know the request.
+    with suppress(HawkwingError, OSError, ValueError):
+        for _path, answer in control.answers(request, ("client", "server")):
+            found = bytes.fromhex(answer or "")
+            if len(found) > len(srh):
+                return found
+    return srh
+
+
 def by_destination(destination: str, port: int, source: IPv6Address | None) -> Chosen:
     """The current path of packets to a port of an address or name."""
     return from_answers(paths.ask(destination, port).answers, source)

@@ -16,7 +16,7 @@ from hawkwing.addresses import source_to
 from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
 from hawkwing.probing import lists, silence
-from hawkwing.probing.chosen import Chosen, blocks_of, probed_part, towards
+from hawkwing.probing.chosen import Chosen, blocks_of, probed_part, signed, towards
 from hawkwing.probing.prober import Event, Prober
 from hawkwing.probing.problems import Problem
 from hawkwing.probing.run import Lane, Pace, Run
@@ -45,7 +45,7 @@ def measure(answers: Sequence[Answer], count: int, size: int) -> dict[Key, dict[
     for key, binding, blocks in _candidates(answers):
         try:
             chosen = _chosen(key, binding, blocks)
-            srh = lists.probe_srh(chosen.sids, blocks)
+            srh = signed(lists.probe_srh(chosen.sids, blocks), chosen.source)
         except HawkwingError as error:
             told[key] = _told(Lane(b"", problem=Problem(str(error))))
             continue

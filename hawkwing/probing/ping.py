@@ -10,7 +10,7 @@ from typing import Any
 
 from hawkwing.labels import path_text
 from hawkwing.probing import lists, silence
-from hawkwing.probing.chosen import Chosen
+from hawkwing.probing.chosen import Chosen, signed
 from hawkwing.probing.prober import Prober
 from hawkwing.probing.rtt import Tally, milliseconds, shown
 from hawkwing.probing.run import Lane, Outcome, Pace, Run
@@ -18,7 +18,7 @@ from hawkwing.probing.run import Lane, Outcome, Pace, Run
 
 def ping(chosen: Chosen, pace: Pace, size: int, as_json: bool) -> int:
     """Runs until all probes are sent, or Ctrl-C; exit status 1 if none came back."""
-    lane = Lane(lists.probe_srh(chosen.sids, chosen.blocks))
+    lane = Lane(signed(lists.probe_srh(chosen.sids, chosen.blocks), chosen.source))
     outcomes: list[Outcome] = []
 
     def told(outcome: Outcome) -> None:

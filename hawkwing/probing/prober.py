@@ -21,6 +21,7 @@ from hawkwing.packet_ring import attach
 from hawkwing.probing import lists, problems
 from hawkwing.probing.problems import Problem
 from hawkwing.receive_time import ask_for_times, receive_time
+from hawkwing.sids import first_segment
 
 _IPV6_MTU_DISCOVER, _IPV6_RECVERR, _PMTUDISC_PROBE = 23, 25, 3
 _IPV6_HOPOPTS, _IPV6_RTHDR = 54, 57
@@ -105,7 +106,7 @@ class Prober:
             self._sent[number] = time.monotonic(), len(srh)
             self._try(number)
         except OSError as error:
-            active = IPv6Address(srh[-16:])
+            active = IPv6Address(first_segment(srh))
             self._waiting.append(Failure(number, problems.local(error.errno or 0, active)))
 
     def _try(self, number: int) -> None:

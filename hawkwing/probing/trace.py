@@ -9,7 +9,7 @@ from ipaddress import IPv6Address
 from typing import Any
 
 from hawkwing.probing import ioam, lists, silence
-from hawkwing.probing.chosen import Chosen
+from hawkwing.probing.chosen import Chosen, signed
 from hawkwing.probing.ping import head
 from hawkwing.probing.prober import Prober
 from hawkwing.probing.rtt import milliseconds, shown
@@ -23,7 +23,8 @@ NO_IOAM = (
 
 def trace(chosen: Chosen, pace: Pace, size: int, namespace: int | None, as_json: bool) -> int:
     """Exit status 1 if a segment fails. With an IOAM `namespace` also prints the hops of one probe."""
-    lanes = [Lane(lists.probe_srh(sids, chosen.blocks)) for sids in lists.growing(chosen.sids)]
+    plain = [lists.probe_srh(sids, chosen.blocks) for sids in lists.growing(chosen.sids)]
+    lanes = [Lane(signed(srh, chosen.source)) for srh in plain]
     option = ioam.option(namespace) if namespace is not None else None
     # Before any output: it may be forbidden.
     Prober(chosen.source, size, option).close()

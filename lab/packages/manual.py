@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hawkwing.config_models import Application, Config, Hawkeye, IntentEntry, Service, Tls
+from hawkwing.config_models import Application, Config, Hawkeye, HmacKey, IntentEntry, Service, Tls
 from hawkwing.config_schema import properties
 from lab.packages.commandline import Argument, commands
 
@@ -190,7 +190,7 @@ def _configuration() -> Iterator[str]:
         + "\\fBhawkwing check\\fR"
         + escaped(
             " reports all errors, with line and key. A client needs services. A server needs no key, and "
-            "uses sr_domain, csid and labels."
+            "uses sr_domain, csid, hmac and labels."
         ),
     )
     yield from _keys("KEYS", Config)
@@ -200,6 +200,7 @@ def _configuration() -> Iterator[str]:
         (Service, "services.NAME"),
         (Application, "applications"),
         (IntentEntry, "intents"),
+        (HmacKey, "hmac"),
     ):
         yield from _keys(f'"{title}"', model)
     yield ".SH EXAMPLES\nWithout a controller:\n" + _code(EXAMPLE)

@@ -125,8 +125,23 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "HMAC_REQUIRED": Advice(
         INGRESS,
-        "The kernel drops SRHs without an HMAC, and HawkWing's have none: set `seg6_require_hmac` of the "
-        "interface to 0 to accept them.",
+        "The agent has no key, so the kernel handles all SRHs, and drops those without an HMAC. Give the "
+        "agent the key (`hmac`), or set `seg6_require_hmac` of the interface to 0.",
+    ),
+    "HMAC_MISSING": Advice(
+        INGRESS,
+        "Give the sender and this host the same key (`hmac`): its number is the `key_id`. A sender that "
+        "signs nothing has no `hmac` in its configuration.",
+    ),
+    "HMAC_WRONG": Advice(
+        INGRESS,
+        "Compare the secrets of sender and host for this `key_id`. If they are the same, somebody has "
+        "changed source or segments of the packet on its way.",
+    ),
+    "NOT_SIGNED": Advice(
+        EGRESS,
+        "Start the agent: programs that a killed agent has left can use only the HMACs that they already "
+        "know. Packets leave without an SRH meanwhile.",
     ),
     "OTHER_HOST": Advice(INGRESS, "Nothing: a switch floods or mirrors frames, and the kernel drops them."),
     "NOT_LOCAL": Advice(

@@ -17,6 +17,7 @@ from hawkwing.config_models import (
     CsidBlock,
     Decap,
     Hawkeye,
+    HmacKey,
     IntentEntry,
     Probes,
     Service,
@@ -36,6 +37,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     CandidatePath: "services.NAME.applications.paths",
     IntentEntry: "services.NAME.applications.intents",
     CsidBlock: "csid",
+    HmacKey: "hmac",
     Probes: "probes",
     Decap: "decap",
 }
@@ -47,12 +49,14 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "services": "{web: {domain_name: wb.hawk.net, applications: [{port: 80, sid: [fcbb:bb00:1::2]}]}}",
         "sr_domain": "[fcbb::/16]",
         "csid": "{block: fcbb:bb00::/32}",
+        "hmac": "{key_id: 7, secret_file: hmac-7}",
         "probes": "{interval: 50}",
         "stamp_port": "862",
         "labels": '{fcbb:bb00:1::2: r1, "fcbb:bb00:3::": r3}',
         "decap": '{ipv6: "fcbb:cc00:2::d6", ipv4: "fcbb:cc00:2::d4"}',
     },
     CsidBlock: {"block": "fcbb:bb00::/32", "length": "16", "local": "57344"},
+    HmacKey: {"key_id": "7", "secret_file": "hmac-7"},
     Probes: {"interval": "50", "stamp_port": "862"},
     Decap: {"ipv6": "fcbb:cc00:2::d6", "ipv4": "fcbb:cc00:2::d4"},
     Hawkeye: {
@@ -96,9 +100,11 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
 RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
     Config: (
         "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid`, "
-        "`labels`, `stamp_port` and `decap`.",
+        "`hmac`, `labels`, `stamp_port` and `decap`.",
         "`decap` needs `sr_domain` in the file. Its SIDs are inside one of the prefixes.",
         "Two services with the same address or name can't have the same port.",
+        "With `hmac` a list has at most 12 SIDs in the packet: with `decap_sid`, and compressed SIDs in "
+        "containers.",
         "A SID has one label; several SIDs can have the same label. A container of several SIDs has none.",
     ),
     Probes: (),
@@ -107,6 +113,7 @@ RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
         "The two SIDs differ. Neither is an address of this host: a server reports that, `hawkwing check` "
         "does not.",
     ),
+    HmacKey: ("No two keys have the same `key_id`. There are eight at most.",),
     CsidBlock: (
         "Blocks don't overlap. There are four at most. With `sr_domain`, each is inside one of its prefixes.",
     ),

@@ -323,6 +323,7 @@ class Bench:
         """Empties every table but the counters."""
         maps = self.plane.maps
         self.plane.set_local_addresses(())
+        self.plane.set_hmac(())
         self.plane.set_sr_domain([IPv6Network(prefix) for prefix in sr_domain or ["::/0"]])
         if "paths" in maps:
             for key in list(maps["paths"].each_key()):

@@ -23,10 +23,12 @@ from hawkwing.dataplane.next_hop import NextHop
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
 from hawkwing.selections import Contents
 from hawkwing.sids import MAX_ENCAPSULATED, Encapsulated, SidList
+from hawkwing.srh_hmac import MAX_SIGNED, Key
 from tests.dataplane import plain as p
 from tests.dataplane.bench import MTU, REDIRECT, Bench, Namespace
 from tests.dataplane.fuzz_packets import LINK_LAYER, PORTS, SERVICES_IPV4, Maker
 from tests.dataplane.model import egress, end_flow, ingress, is_ipv6, ordinary
+from tests.dataplane.model_hmac import sign_frame
 from tests.dataplane.model_ipv4 import is_ipv4
 from tests.dataplane.model_tables import SHOT, Outcome, Selected, Sids, Tables, room_for
 from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, NAME, OWN_IPV4, SIDS
@@ -48,6 +50,7 @@ CSID_BLOCKS = [
     Block(IPv6Network("fcbb:cc00:77::/48"), 0xF000),
     Block(IPv6Network("5f00::/16"), 0x8000),
 ]
+KEYS = [Key(1, b"x"), Key(7, b"correct horse"), Key(0xFEDCBA98, bytes(range(64)))]
 SLOT_BITS, EPOCH_BITS = limits()["HW_SLOT_BITS"], limits()["HW_EPOCH_BITS"]
 FINAL = frozenset(reason.name for reason in reasons() if reason.kind != "info")
 
@@ -104,7 +107,8 @@ class Round:
             tables.names[p.name(text)[:-1]] = group
         for port in PORTS:
             count = port - COUNTED if port > COUNTED else self.random.choice([0, 1, 2, 2, 3, 6])
-            sids = SIDS[: count if count <= 15 else 2]
+            most = MAX_SIGNED if tables.signer else len(SIDS)
+            sids = SIDS[: count if count <= most else 2]
             if port == 82:
                 continue
             self.slots[port] = tuple(sid.packed for sid in sids)
@@ -168,7 +172,11 @@ class Round:
         self.tables.checked.clear()
 
     def _set_hmac(self) -> None:
-        """Now and then the interface requires an HMAC."""
+        """Now and then there are keys, or the interface requires an HMAC."""
+        chosen = self.random.sample(KEYS, 2) if self.random.random() < 0.3 else []
+        self.bench.plane.set_hmac(chosen)
+        self.tables.keys = {key.number: key.secret for key in chosen}
+        self.tables.signer = chosen[0].number if chosen else 0
         self.tables.hmac = self.random.random() < 0.05
         self.bench.plane.set_hmac_links([1, self.port] if self.tables.hmac else [])
 
@@ -218,6 +226,8 @@ class Round:
             if self.random.random() < 0.02:
                 self._change()
             direction, frame = self.maker.packet()
+            if direction == "ingress" and self.tables.keys and self.random.random() < 0.8:
+                frame = sign_frame(frame, self.tables.keys, self.random)
             fault, before = self._case(direction, frame, before, report)
             report.cases += 1
             if fault:

@@ -7,6 +7,8 @@ what a role knows and is changed by what packets teach.
 import struct
 
 from tests.dataplane import plain as p
+from tests.dataplane.model_hmac import judge as judge_hmac
+from tests.dataplane.model_hmac import signed
 from tests.dataplane.model_ipv4 import (
     ETHERTYPE_IPV4,
     IPV4_HEADER,
@@ -29,7 +31,6 @@ from tests.dataplane.model_tables import (
     outer_header,
     room_for,
     size_of,
-    srh_size,
 )
 from tests.dataplane.model_wire import (
     IPV6_HEADER,
@@ -74,22 +75,24 @@ def is_jumbogram(packet: bytes) -> bool:
     return packet[4:6] == b"\0\0" and packet[6] == p.HOP_BY_HOP
 
 
-def insert(packet: bytes, sids: Sids, ahead: int) -> bytes:
+def insert(tables: Tables, packet: bytes, sids: Sids, ahead: int) -> bytes:
     """in: IPv6(A, B) X   out: IPv6(A, S1) SRH(B, Sk .. S1; SL=k) X, the SRH behind Hop-by-Hop options."""
     place, at = (IPV6_HEADER, IPV6_HEADER + ahead) if ahead else (6, IPV6_HEADER)
     count = len(sids)
     header = bytes([packet[place], 2 * (count + 1), 4, count, count, 0, 0, 0])
     header += packet[24:40] + b"".join(reversed(sids))
+    if tables.signer:
+        header = signed(header, tables.keys[tables.signer], packet[8:24], tables.signer)
     packet = packet[:place] + bytes([p.ROUTING]) + packet[place + 1 :]
     packet = packet[:24] + sids[0] + packet[40:at] + header + packet[at:]
     return with_length(packet, len(header))
 
 
-def encapsulate(packet: bytes, sids: Sids, tunnel: bytes) -> bytes:
+def encapsulate(tables: Tables, packet: bytes, sids: Sids) -> bytes:
     """in: IPv6(A, B) X   out: IPv6(T, S1) SRH(Sk .. S2; SL=k-1) IPv6(A, B) X (RFC 8986, section 5.2)."""
     (length,) = struct.unpack_from("!H", packet, 4)
     inner = length + IPV6_HEADER if length else 0
-    return outer_header(sids, tunnel, p.IPV6, inner, packet[:4], packet[7:8]) + packet
+    return outer_header(tables, sids, p.IPV6, inner, packet[:4], packet[7:8]) + packet
 
 
 def egress(tables: Tables, frame: bytes) -> Outcome:
@@ -135,9 +138,9 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
         ether, before = address + frame[6:ETHERNET], frame[:ETHERNET]
         return too_big(tables, mtu, ether, before, packet, found, chain, out)
     if found in tables.encapsulated:
-        out.packet = ether + encapsulate(packet, found, tables.tunnel)
+        out.packet = ether + encapsulate(tables, packet, found)
     else:
-        out.packet = ether + insert(packet, found, chain.ahead)
+        out.packet = ether + insert(tables, packet, found, chain.ahead)
     if address != frame[:6]:
         out.count("NEXT_HOP")
         out.verdict = REDIRECT if asked else UNSPEC
@@ -199,7 +202,7 @@ def too_big(
         out.packet = before + packet
         return out.count("TOO_BIG_PLAIN")
     if divided:
-        first, last = split(packet, sids, chain)
+        first, last = split(tables, packet, sids, chain)
         out.sent, out.packet = [ether + first], ether + last
         out.count("SPLIT")
         if not chain.fragment or chain.later:
@@ -226,9 +229,9 @@ def told(packet: bytes, mtu: int, quietly: bool) -> bytes:
     return head + target + sender + body
 
 
-def split(packet: bytes, sids: Sids, chain: Chain) -> tuple[bytes, bytes]:
+def split(tables: Tables, packet: bytes, sids: Sids, chain: Chain) -> tuple[bytes, bytes]:
     """First and last fragment of a packet (RFC 8200, section 4.5), each with its SRH."""
-    size = srh_size(sids)
+    size = size_of(tables, sids)
     if chain.fragment:
         header, body, moved = packet[40:48], packet[48:], size
     else:
@@ -242,7 +245,7 @@ def split(packet: bytes, sids: Sids, chain: Chain) -> tuple[bytes, bytes]:
     for data, value in ((body[:moved], offset | 1), (body[moved:], (offset + moved) & 0xFFFF | more)):
         part = header[:2] + struct.pack("!H", value) + header[4:] + data
         whole = packet[:4] + struct.pack("!H", len(part)) + bytes([p.FRAGMENT]) + packet[7:40] + part
-        parts.append(insert(whole, sids, 0))
+        parts.append(insert(tables, whole, sids, 0))
     return parts[0], parts[1]
 
 
@@ -322,7 +325,7 @@ def judge(tables: Tables, packet: bytes, ahead: int, out: Outcome) -> tuple[str,
         return "NOT_LOCAL", None
     if srh.next_header in (4, 41, 143):
         return "ENCAPSULATED", None
-    if tables.hmac:
+    if tables.hmac and not tables.signer:
         return "HMAC_REQUIRED", None
     everything = tables.domain[0] == (0, 0)
     if len(srh.segments) > LIMITS["HW_MAX_LIST"] and not everything:
@@ -330,6 +333,10 @@ def judge(tables: Tables, packet: bytes, ahead: int, out: Outcome) -> tuple[str,
     checked = srh.segments[1:] if tables.sids_only else (packet[8:24], *srh.segments)
     if not all(tables.trusts(address) for address in checked):
         return "UNTRUSTED", None
+    if tables.signer:
+        reason = judge_hmac(tables.keys, packet[8:24], packet[at : at + srh.size], len(srh.segments))
+        if reason:
+            return reason, None
     if tables.role == "server":
         learn(tables, packet, at, srh, out)
     return "", srh
@@ -358,7 +365,7 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> Non
     if path is not None and tables.flows.get(flow) == path:
         tables.checked.add(flow)
         return
-    if len(srh.segments) > LIMITS["HW_MAX_SEGMENTS"]:
+    if len(srh.segments) > (LIMITS["HW_MAX_SIGNED"] + 1 if tables.signer else LIMITS["HW_MAX_SEGMENTS"]):
         out.count("LIST_TOO_LONG")
     elif path is None:
         out.count("ONE_WAY_SID")
@@ -590,6 +597,8 @@ def learn_names(tables: Tables, frame: bytes, out: Outcome) -> None:
 def ordinary(tables: Tables, frame: bytes) -> bytes | None:
     """What the XDP program makes of a frame; None: it goes up as it is."""
     packet = frame[ETHERNET:]
+    if tables.signer:
+        return None
     srh = read_srh(packet, IPV6_HEADER) if is_ipv6(frame) and packet[6:7] == bytes([p.ROUTING]) else None
     if srh is None or srh.kind != 4 or srh.left or not srh.fits or srh.size > LIMITS["HW_SRH_MAX"]:
         return None

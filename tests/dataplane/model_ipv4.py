@@ -64,7 +64,7 @@ def egress_ipv4(tables: Tables, frame: bytes) -> Outcome:
         out.packet = frame[6:12] * 2 + ETHERTYPE_IPV4
         out.packet += icmp(packet[:QUOTED], 3, 4, mtu - size_of(tables, found))
         return out.count("TOO_BIG")
-    out.packet = frame[:12] + ETHERTYPE_IPV6 + _encapsulated(packet, found, tables.tunnel)
+    out.packet = frame[:12] + ETHERTYPE_IPV6 + _encapsulated(tables, packet, found)
     # The frame has the next hop of the IPv4 route, which is only by chance the first segment's, too.
     if tables.next_hops.get(found, (frame[:6], True))[0] != frame[:6]:
         out.count("NEXT_HOP")
@@ -95,9 +95,9 @@ def _path_of(tables: Tables, packet: bytes, at: int, route: tuple[int, int, int]
     return found
 
 
-def _encapsulated(packet: bytes, sids: Sids, tunnel: bytes) -> bytes:
+def _encapsulated(tables: Tables, packet: bytes, sids: Sids) -> bytes:
     (length,) = struct.unpack_from("!H", packet, 2)
-    return outer_header(sids, tunnel, p.IPV4, length, bytes([6 << 4, 0, 0, 0]), bytes([_HOP_LIMIT])) + packet
+    return outer_header(tables, sids, p.IPV4, length, bytes([6 << 4, 0, 0, 0]), bytes([_HOP_LIMIT])) + packet
 
 
 def icmp(quoted: bytes, kind: int, code: int, mtu: int) -> bytes:

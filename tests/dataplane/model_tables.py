@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tests.dataplane import plain as p
+from tests.dataplane.model_hmac import TLV, signed
 from tests.dataplane.model_wire import IPV6_HEADER
 
 UNSPEC, SHOT, REDIRECT = -1, 2, 7
@@ -74,7 +75,11 @@ class Tables:
     domain: list[tuple[int, int]] = field(default_factory=list)
     sids_only: bool = False
     xdp: bool = False
+    #: The interface requires an HMAC.
     hmac: bool = False
+    #: Secrets by number, and the number of the key that signs; 0: there are no HMACs.
+    keys: dict[int, bytes] = field(default_factory=dict)
+    signer: int = 0
     ipv4: bool = False
     services: dict[bytes, int] = field(default_factory=dict)
     routes: dict[tuple[int, int, int], Sids | Selected] = field(default_factory=dict)
@@ -125,9 +130,11 @@ def srh_size(sids: Sids) -> int:
 
 def size_of(tables: Tables, sids: Sids) -> int:
     """Bytes that packets with a path grow by."""
+    tlv = TLV if tables.signer else 0
     if sids not in tables.encapsulated:
-        return srh_size(sids)
-    return IPV6_HEADER + (8 + 16 * (len(sids) - 1) if len(sids) > 1 else 0)
+        return srh_size(sids) + tlv
+    listed = max(len(sids) - 1, 1) if tables.signer else len(sids) - 1
+    return IPV6_HEADER + (8 + 16 * listed + tlv if listed else 0)
 
 
 def room_for(tables: Tables, route: Sids | Selected | None) -> int:
@@ -137,10 +144,15 @@ def room_for(tables: Tables, route: Sids | Selected | None) -> int:
     return size_of(tables, route) if route else 0
 
 
-def outer_header(sids: Sids, tunnel: bytes, kind: int, inner: int, first: bytes, hops: bytes) -> bytes:
-    """IPv6 and, with several SIDs, an SRH, around `inner` bytes of this kind; 0: more than 65,535."""
-    count = len(sids) - 1
-    header = bytes([kind, 2 * count, 4, count, count - 1, 0, 0, 0]) if count else b""
-    header += b"".join(reversed(sids[1:]))
+def outer_header(tables: Tables, sids: Sids, kind: int, inner: int, first: bytes, hops: bytes) -> bytes:
+    """IPv6 and, with several SIDs or an HMAC, an SRH, around `inner` bytes; 0: more than 65,535."""
+    listed = sids[1:] or (sids if tables.signer else ())
+    header = b""
+    if listed:
+        header = bytes([kind, 2 * len(listed), 4, len(sids) - 1, len(listed) - 1, 0, 0, 0])
+        header += b"".join(reversed(listed))
+    if tables.signer:
+        header = signed(header, tables.keys[tables.signer], tables.tunnel, tables.signer)
     length = (inner + len(header)) & 0xFFFF if inner else 0
-    return first + struct.pack("!HB", length, p.ROUTING if count else kind) + hops + tunnel + sids[0] + header
+    ends = tables.tunnel + sids[0]
+    return first + struct.pack("!HB", length, p.ROUTING if header else kind) + hops + ends + header

@@ -5,6 +5,7 @@ on top of its bytes. The same packet is built once: scapy needs half a milliseco
 `tests.dataplane.plain` has the same functions in plain Python, for the fuzzer and its model.
 """
 
+import hmac
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from ipaddress import IPv4Address, IPv6Address
@@ -352,3 +353,18 @@ def steered(frame: bytes, sids: Sequence[IPv6Address], ahead: int = 0) -> bytes:
     else:
         ip.nh = ROUTING
     return frame[:_ETHERNET] + bytes(ip) + before + bytes(header) + behind
+
+
+def signed(frame: bytes, number: int, secret: bytes, ahead: int = 0) -> bytes:
+    """The frame with the HMAC TLV of RFC 8754, section 2.1.2, in the SRH behind `ahead` bytes."""
+    ip = IPv6(frame[_ETHERNET : _ETHERNET + _IPV6_HEADER])
+    at = _ETHERNET + _IPV6_HEADER + ahead
+    header = IPv6ExtHdrSegmentRouting(frame[at : at + (frame[at + 1] + 1) * 8])
+    header.len, header.hmac = header.len + 5, 1
+    raw = bytes(header)
+    number_bytes = number.to_bytes(4, "big")
+    covered = bytes(ip)[8:24] + raw[4:6] + number_bytes + raw[8:]
+    tlv = bytes([5, 38, 0, 0]) + number_bytes + hmac.digest(secret, covered, "sha256")
+    ip.plen += len(tlv)
+    rest = frame[at + len(raw) :]
+    return frame[:_ETHERNET] + bytes(ip)[:_IPV6_HEADER] + frame[at - ahead : at] + raw + tlv + rest

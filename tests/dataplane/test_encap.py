@@ -94,6 +94,15 @@ def test_every_byte_with_one_to_fourteen_sids(encap: Host, count: int) -> None:
             )
 
 
+def test_after_a_quarter_of_an_hour_as_at_first(encap: Host) -> None:
+    """The agent has cleared the path MTUs by then, and nothing besides."""
+    packet = framed(tcp6(TWO))
+    before = encap.bench.run("egress", packet, on_port=True)
+    for _ in range(32):
+        encap.bench.tick()
+    assert encap.bench.run("egress", packet, on_port=True) == before and before.counted == {"STEERED": 1}
+
+
 def test_insertion_is_as_before(encap: Host) -> None:
     """The control: other ports of the same service, and IPv4 that is no service's."""
     packet = encap.out(p.TCP, encap.tcp())

@@ -16,6 +16,7 @@ RARE = {
     "FLOWS_FULL",
     "FLOW_REPLACED",
     "PROBE",
+    "NOT_SIGNED",
 }
 """Reasons that no packet alone brings about; other tests do."""
 OVER_IPV4 = {

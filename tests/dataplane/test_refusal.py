@@ -65,7 +65,7 @@ def test_doctor_loads_the_real_programs(
     refused: Bytecode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert doctor.main() == 0
-    assert "all 12 programs load (shipped bytecode" in capsys.readouterr().out
+    assert "all 14 programs load (shipped bytecode" in capsys.readouterr().out
     monkeypatch.setattr(bytecode, "shipped", lambda role: refused if role == "client" else None)
     assert doctor.main() == 1
     assert re.search(r"^data plane +no +this kernel .* refuses", capsys.readouterr().out, re.MULTILINE)

@@ -18,6 +18,7 @@ from hawkwing.dataplane.plane import UNKNOWN, DataPlane, Health
 from hawkwing.desired import Desired, needs_of
 from hawkwing.labels import Labels
 from hawkwing.room import Room
+from hawkwing.sids import sids_in_srh
 from hawkwing.steering import GRACE, LONGEST_TTL, MOST_ADDRESSES, Steering
 
 SELECTION = limits()["HW_SELECTION"]
@@ -67,8 +68,7 @@ class Maps:
 
     def _list(self, slot: int) -> list[IPv6Address]:
         policy = self.plane.maps["policies"].get(struct.pack("=I", slot)) or b""
-        (length,) = struct.unpack_from("=I", policy)
-        return [IPv6Address(policy[40 + at : 56 + at]) for at in range(24, length, 16)][::-1]
+        return _sids(policy)
 
     def path(self, address: IPv6Address, port: int, protocol: int = 17) -> list[IPv6Address] | None:
         """The SIDs that a packet would take; None where it leaves plain."""
@@ -80,13 +80,16 @@ class Maps:
         policy = self.plane.maps["policies"].get(slot) if slot else None
         if policy is None:
             return None
-        (length,) = struct.unpack_from("=I", policy)
-        listed = [IPv6Address(policy[40 + at : 56 + at]) for at in range(24, length, 16)]
-        return list(reversed(listed)) or None
+        return _sids(policy) or None
 
     def entries(self) -> tuple[int, int, int]:
         """How many services, routes and names the maps hold."""
         return tuple(sum(1 for _ in self.plane.maps[n].each_key()) for n in ("services", "routes", "names"))  # type: ignore[return-value]
+
+
+def _sids(policy: bytes) -> list[IPv6Address]:
+    read = structures()["policy"].from_buffer_copy(policy)
+    return list(sids_in_srh(bytes(read.srh))) if read.srh_length else []
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from scapy.packet import Packet
 
 from hawkwing.dataplane.claim import runtime_folder
 from lab import netns
+from lab.hmac import IF_PRESENT, IGNORED, checking, supported
 from lab.network import Lab
 from lab.process import Process
 from lab.wait import patient, wait_until
@@ -25,7 +26,9 @@ from lab.wire import Capture, Filter, Tap
 from .conftest import HAWKWING, Agents, Endpoint, filters, on_vpp, sysctl
 from .onwire import R1, R2, R4, R6, A, B, C
 from .pair import Pair
+from .signed import KEY
 from .test_encap import A4, B4, checksums_for_vpp, gateway, route
+from .test_hmac import hmac
 
 PORT = 5000
 SID6, SID4, NEW6 = "fcbb:cc00:2::d6", "fcbb:cc00:2::d4", "fcbb:cc00:2::e6"
@@ -230,6 +233,23 @@ def test_sources_outside_the_sr_domain(
     assert server.reload(BOTH.replace("fcbb::/16", outside)) == "configuration reloaded"
     assert not arrives(here, there, (B, PORT))
     assert sum(one.startswith("490:") for one in entries(lab)) == 2, "one rule per SID"
+
+
+def test_signed_srhs(
+    lab: Lab, agents: Agents, server: Server, udp: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    """The kernel checks their HMAC: without the key it drops the packets, and counts them."""
+    if on_vpp(lab) or not supported():
+        pytest.skip("the kernel has no HMACs, or the routers are VPP's")
+    with checking(lab, ["vpp1", "vpp2", "vpp4"], policy=IGNORED):
+        server.start()
+        agents.client(to(B, SID6) + hmac(tmp_path / "keys", KEY))
+        here, there = udp("host-a").socket, udp("host-b", PORT).socket
+        assert not arrives(here, there, (B, PORT))
+        assert (server.sids()[SID6]["packets"], server.sids()[SID6]["errors"]) == (0, 1)
+        with checking(lab, ["host-b"], KEY, policy=IF_PRESENT):
+            assert arrives(here, there, (B, PORT))
+        assert (server.sids()[SID6]["packets"], server.sids()[SID6]["errors"]) == (1, 1)
 
 
 def send(lab: Lab, sid: str, inner: Packet) -> None:

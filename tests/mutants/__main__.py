@@ -24,10 +24,10 @@ PARTS = (
     "config_models", "config_schema", "config_types", "config_values", "config_warnings", "control",
     "controller/backoff", "controller/channel", "controller/credentials", "controller/messages",
     "controller/questions", "controller/stream", "csid", "dataplane/bytecode", "dataplane/layout",
-    "dataplane/memory", "dataplane/refusal", "dataplane/source", "desired", "explain", "files", "intents",
-    "labels", "locks", "logs", "measured", "metric_families", "metrics", "notify", "pem", "plan",
-    "policies", "queries", "resolver", "room", "route_table", "selections", "sids", "stamp", "status",
-    "steering", "target", "tasks", "usage", "watch", "yaml_lines", "yaml_mistakes",
+    "dataplane/memory", "dataplane/refusal", "dataplane/source", "desired", "explain", "files",
+    "hmac_keys", "intents", "labels", "locks", "logs", "measured", "metric_families", "metrics", "notify",
+    "pem", "plan", "policies", "queries", "resolver", "room", "route_table", "selections", "sids",
+    "stamp", "status", "steering", "target", "tasks", "usage", "watch", "yaml_lines", "yaml_mistakes",
 )  # fmt: skip
 """The parts of the agent that unit tests can cover: the others need the kernel's answers."""
 

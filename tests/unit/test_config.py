@@ -38,8 +38,8 @@ LEAST = """at least this is needed:
 APP = "services.web.applications[0]"
 INTENT = f"{APP}.intents"
 TOP_KEYS = (
-    "is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, labels, probes, "
-    "stamp_port, decap"
+    "is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, hmac, labels, "
+    "probes, stamp_port, decap"
 )
 NOTHING: Mapping[str, str] = {}
 

@@ -377,7 +377,7 @@ ERRORS = [
         lines("extra: {colour: red}", *sid("[fcbb::1]").splitlines()),
         [
             "1: extra: is not a known key, use one of client_ipv6_address, hawkeye, services, "
-            "sr_domain, csid, labels, probes, stamp_port, decap"
+            "sr_domain, csid, hmac, labels, probes, stamp_port, decap"
         ],
         sid("[fcbb::1]"),
     ),
@@ -392,7 +392,7 @@ ERRORS = [
         lines("x:", "  - &p 80") + port("*p"),
         [
             "1: x: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, "
-            "labels, probes, stamp_port, decap; keys for anchors begin with x-"
+            "hmac, labels, probes, stamp_port, decap; keys for anchors begin with x-"
         ],
         lines("x-ports:", "  - &p 80") + port("*p"),
     ),

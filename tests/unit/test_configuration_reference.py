@@ -18,6 +18,7 @@ from hawkwing.config_models import (
     CsidBlock,
     Decap,
     Hawkeye,
+    HmacKey,
     IntentEntry,
     Probes,
     Service,
@@ -39,6 +40,7 @@ BESIDE: dict[type[BaseModel], Keys] = {
     Application: PATH,
     IntentEntry: {"intent": "low-latency"},
     CsidBlock: {"block": "fcbb:bb00::/32"},
+    HmacKey: {"key_id": 7, "secret_file": "hmac-7"},
     Probes: {},
     Decap: {},
     CandidatePath: {"sid": ["fcbb:bb00:1::2"]},
@@ -47,7 +49,7 @@ INTENTS = {"functions": "sfc", "flex_algo_number": "flex-algo"}
 #: Breaks a rule: the mapping of its section.
 BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
     "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid`, "
-    "`labels`, `stamp_port` and `decap`.": (Config, {}),
+    "`hmac`, `labels`, `stamp_port` and `decap`.": (Config, {}),
     "`decap` needs `sr_domain` in the file. Its SIDs are inside one of the prefixes.": (
         Config,
         {"services": {"web": WEB}, "sr_domain": ["fcbb::/16"], "decap": {"ipv6": "fd00::d6"}},
@@ -55,6 +57,18 @@ BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
     "`decap` needs `ipv6` or `ipv4`.": (Decap, {"x-note": "later"}),
     "The two SIDs differ. Neither is an address of this host: a server reports that, `hawkwing check` "
     "does not.": (Decap, {"ipv6": "fcbb::d6", "ipv4": "fcbb::d6"}),
+    "No two keys have the same `key_id`. There are eight at most.": (
+        HmacKey,
+        {"key_id": 1, "secret_file": "hmac-7"},
+    ),
+    "With `hmac` a list has at most 12 SIDs in the packet: with `decap_sid`, and compressed SIDs in "
+    "containers.": (
+        Config,
+        {
+            "hmac": {"key_id": 1, "secret_file": "hmac-7"},
+            "services": {"web": {**WEB, "applications": [{"port": 80, "sid": ["fcbb:bb00:1::2"] * 13}]}},
+        },
+    ),
     "A SID has one label; several SIDs can have the same label. A container of several SIDs has none.": (
         Config,
         {"services": {"web": WEB}, "csid": {"block": "fcbb:bb00::/32"}, "labels": {"fcbb:bb00:1:2::": "r1"}},
@@ -126,6 +140,7 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
         CsidBlock: {"sr_domain": ["fcbb::/16"], "csid": keys},
         Probes: {"probes": keys},
         Decap: {"sr_domain": ["fcbb::/16"], "decap": keys},
+        HmacKey: {"hmac": [{"key_id": 1, "secret_file": "hmac-7"}, keys]},
         IntentEntry: {"services": {"web": {**WEB, "applications": [{"port": 80, "intents": [keys]}]}}},
         CandidatePath: {
             "services": {
@@ -141,6 +156,7 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
 
 def load(folder: Path, model: type[BaseModel], keys: Keys, require_services: bool = False) -> Config:
     file = folder / "hawkwing.yaml"
+    (folder / "hmac-7").write_text("secret")
     file.write_text(yaml.safe_dump(whole(model, keys)))
     return load_config(file, require_services=require_services)
 

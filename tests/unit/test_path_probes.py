@@ -30,6 +30,7 @@ class Plane:
     """What is told to the programs."""
 
     csid = (BLOCK,)
+    hmac = ()
 
     def __init__(self) -> None:
         self.told: list[tuple[int, int, int, int]] = []

@@ -18,7 +18,7 @@ from hawkwing.selections import (
     quotas,
     spread,
 )
-from hawkwing.sids import SidList
+from hawkwing.sids import Encapsulated, SidList
 
 A, B, C = ((IPv6Address(f"fcbb:bb00:{number}::2"),) for number in (1, 2, 3))
 BUCKETS = 128
@@ -123,6 +123,35 @@ class TestTable:
         made = plane.table.acquire(shares((A, 1), ((*B, *C), 3)))
         assert Counter(plane.shown(made)) == {A: 32, (*B, *C): 96}
         assert plane.written[made.number].longest == 8 + 16 * 3
+
+    def test_signed_packets_grow_by_more(self) -> None:
+        """From the first selection on, and in those that are there when it changes."""
+        plane = Plane()
+        gone, before = (plane.table.acquire(shares((A, 1), ((*B, *C), weight))) for weight in (1, 2))
+        buckets = plane.shown(before)
+        steps = plane.table.signing(True)
+        plane.table.release(gone)
+        for _ in steps:
+            pass
+        assert plane.written[before.number].longest == 8 + 16 * 3 + 40
+        assert plane.shown(before) == buckets
+        assert plane.written[before.number].active == 2
+        after = plane.table.acquire(shares((A, 1), (Encapsulated(B), 1)))
+        assert plane.written[after.number].longest == 40 + 8 + 16 + 40
+        plane.written.clear()
+        assert list(plane.table.signing(True)) == [] and not plane.written
+        assert len(list(plane.table.signing(False))) == 2
+        assert plane.written[before.number].longest == 8 + 16 * 3
+        assert plane.written[after.number].longest == 40
+
+    def test_a_selection_that_goes_meanwhile_is_not_written(self) -> None:
+        plane = Plane()
+        one, other = (plane.table.acquire(shares((A, 1), (B, weight))) for weight in (1, 2))
+        steps = plane.table.signing(True)
+        plane.written.clear()
+        next(steps)
+        plane.table.release(other)
+        assert list(steps) == [None] and list(plane.written) == [one.number]
 
     def test_the_same_shares_are_there_once(self) -> None:
         plane = Plane()

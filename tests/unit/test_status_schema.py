@@ -23,6 +23,7 @@ SUMMARY: dict[str, Any] = {
     "attachments": [],
     "sr_domain": [],
     "csid_blocks": [],
+    "hmac_keys": [],
     "trusted": "a sentence",
     "counters": COUNTERS,
     "troubles": [],

@@ -158,6 +158,22 @@ def test_what_is_not_taken_is_in_the_log_for_debugging(told: Told, caplog: pytes
     assert told.paths == []
 
 
+def test_a_path_that_no_application_can_use_is_like_a_malformed_one(
+    told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "hawkwing.controller")
+    told.stream._refusal = lambda query, sids: (
+        "too long" if (query, sids) == (LATENCY, (SID_1, SID_1)) else ""
+    )
+    told.ask(LATENCY)
+    caplog.clear()
+    told.answer(LATENCY, SID_1, SID_1)
+    assert caplog.messages == [f"ignored from {WHERE}: the path for web (low-latency): too long"]
+    told.answer(LATENCY, SID_1)
+    told.counts(connections=1, results=2, malformed=1, paths=1)
+    assert told.paths == [(LATENCY, (SID_1,))]
+
+
 def test_a_query_with_a_path_is_not_empty_any_more(told: Told) -> None:
     told.ask(LATENCY)
     question = told.stream.questions.get(LATENCY)
