@@ -88,7 +88,7 @@ Entry = Rule | Route
 
 @dataclass(frozen=True)
 class Host:
-    """What the host has: its addresses, indexes of interfaces by name, and the agent's interfaces."""
+    """What the host has: its addresses, indexes of interfaces that are up, and the agent's interfaces."""
 
     addresses: Sequence[HostAddress]
     ipv4: Collection[IPv4Address]
@@ -129,7 +129,7 @@ def wanted(asked: Asked, host: Host, tables: Slot) -> Wanted:
         if any(one.address == sid for one in host.addresses):
             problems[sid] = "it is an address of this host"
         if link is None:
-            problems[sid] = "no interface has an IPv6 address"
+            problems[sid] = "no interface that is up has an IPv6 address"
         elif version == "ipv6":
             entries.add(Route(tables.sids, sid, link, tables.own))
             entries.update(Route(tables.own, own, index, None) for own, index in host.own().items())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -161,14 +160,8 @@ class Decapsulator:
         )
 
     def _host(self) -> Host:
-        addresses = host_addresses()
-        indexes: dict[str, int] = {}
-        for name in {one.interface for one in addresses}:
-            # The interface may be gone in between.
-            with suppress(OSError):
-                indexes[name] = socket.if_nametoindex(name)
         ipv4 = [IPv4Address(one.packed[-4:]) for one in host_ipv4()]
-        return Host(addresses, ipv4, indexes, list(self._interfaces()))
+        return Host(host_addresses(), ipv4, self._kernel.links(), list(self._interfaces()))
 
     def _problem(
         self,

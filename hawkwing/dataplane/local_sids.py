@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import NamedTuple
 
-from hawkwing.dataplane import netlink
+from hawkwing.dataplane import netlink, tc
 from hawkwing.dataplane.netlink import RefusedError, attribute, attributes, nested, number_of
 from hawkwing.decap import Entry, Inner, Route, Rule, Slot, slot, slot_of
 
@@ -70,6 +70,10 @@ class LocalSids:
     def close(self) -> None:
         """Closes the socket."""
         self._ip.close()
+
+    def links(self) -> dict[str, int]:
+        """Index by name, of the interfaces that are up; the kernel refuses routes over others."""
+        return {link.name: link.index for link in tc.links(self._ip) if link.up}
 
     def found(self) -> Found:
         """The rules and routes of all agents, also of killed ones."""

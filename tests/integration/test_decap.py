@@ -429,7 +429,7 @@ def test_an_interface_that_goes_down(pair: Pair) -> None:
     pair.sh("ip link set eth0 up")
     wait_until(lambda: problem() == "", 5, "its routes")
     pair.sh("ip link del eth0")
-    wait_until(lambda: problem() == "no interface has an IPv6 address", 5, "the problem")
+    wait_until(lambda: problem() == "no interface that is up has an IPv6 address", 5, "the problem")
     pair.link()
     wait_until(lambda: problem() == "", 5, "its routes again")
 
@@ -458,6 +458,20 @@ def test_status_tells_what_is_in_the_way(lab: Lab, server: Server, obstacle: str
     wait_until(lambda: server.sids()[SID6]["installed"], 5, "no obstacle")
     sentence = f"decapsulates IPv6 packets to {SID6} "
     wait_until(lambda: server.process.output().count(sentence) == 2, 5, "a line in the log")
+
+
+def test_every_source_and_an_interface_that_is_down(lab: Lab, server: Server) -> None:
+    """`::/0` is for labs; addresses without a route do not count."""
+    link = "ip link add down0 type veth peer name down1; ip -6 addr add fcbb:cc00:2::9/128 dev down0 nodad"
+    lab.execute("host-b", ["sh", "-c", link])
+    try:
+        server.start(BOTH.replace("fcbb::/16", "'::/0'"))
+        assert server.sids()[SID6]["problem"] == ""
+        lab.execute("host-b", ["ip", "link", "set", "down0", "up"])
+        wait_until(lambda: any("local fcbb:cc00:2::9" in one for one in entries(lab)), 5, "its route")
+        assert server.sids()[SID6]["problem"] == ""
+    finally:
+        lab.execute("host-b", ["ip", "link", "del", "down0"])
 
 
 def test_ipv4_without_an_ipv4_address(lab: Lab, server: Server) -> None:

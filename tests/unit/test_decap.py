@@ -35,6 +35,8 @@ ADDRESSES = [
     HostAddress(IPv6Address("fcbb:cc00:2::c"), "eth1", True, TENTATIVE),
     HostAddress(IPv6Address("fe80::1"), "eth0", False),
     HostAddress(IPv6Address("fe80::2"), "eth1", False),
+    # That one is down.
+    HostAddress(IPv6Address("fcbb:cc00:2::d"), "eth2", True),
 ]
 HOST = Host(
     ADDRESSES,
@@ -78,6 +80,7 @@ def test_inner_addresses_are_global_and_never_in_the_table_of_the_sids() -> None
     [
         (["eth1", "eth0"], ADDRESSES, 3),
         (["eth0"], ADDRESSES[:4], 3),
+        (["eth2"], [*ADDRESSES, HostAddress(OTHER, "eth2", True)], 2),
         (["eth7"], ADDRESSES, 2),
         (["eth0"], ADDRESSES[:2], None),
         ([], [], None),
@@ -101,7 +104,7 @@ def test_the_interface_of_routes_needs_ipv6(
         ),
         (
             replace(HOST, addresses=ADDRESSES[:2]),
-            dict.fromkeys((SID6, SID4), "no interface has an IPv6 address"),
+            dict.fromkeys((SID6, SID4), "no interface that is up has an IPv6 address"),
             set(),
         ),
     ],
