@@ -30,6 +30,11 @@ class HostAddress(NamedTuple):
     is_global: bool
     flags: int = 0
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether duplicate address detection has found no other host with it."""
+        return not self.flags & (_TENTATIVE | _DAD_FAILED)
+
 
 def parse_table(text: str) -> list[HostAddress]:
     """Parses /proc/net/if_inet6."""
@@ -54,22 +59,24 @@ def mapped_ipv4(text: str) -> set[IPv6Address]:
     return {IPv6Address(f"::ffff:{address}") for address in _IPV4_LOCAL.findall(text)}
 
 
-def all_addresses() -> set[IPv6Address]:
-    """All addresses of this network namespace, those of IPv4 mapped."""
-    found = {entry.address for entry in host_addresses()}
+def host_ipv4() -> set[IPv6Address]:
+    """All IPv4 addresses of this network namespace, IPv4-mapped."""
     try:
-        return found | mapped_ipv4(_IPV4_ROUTES.read_text())
+        return mapped_ipv4(_IPV4_ROUTES.read_text())
     except OSError:
         # A kernel without IPv4.
-        return found
+        return set()
+
+
+def all_addresses() -> set[IPv6Address]:
+    """All addresses of this network namespace, those of IPv4 mapped."""
+    return {entry.address for entry in host_addresses()} | host_ipv4()
 
 
 def preferred_address(found: Iterable[HostAddress], interface: str) -> IPv6Address | None:
     """A global address of an interface; those that are permanent and not deprecated first."""
     usable = [
-        entry
-        for entry in found
-        if entry.interface == interface and entry.is_global and not entry.flags & (_TENTATIVE | _DAD_FAILED)
+        entry for entry in found if entry.interface == interface and entry.is_global and entry.is_usable
     ]
     order = sorted(usable, key=lambda e: (e.flags & _DEPRECATED, e.flags & _TEMPORARY, e.address))
     return order[0].address if order else None

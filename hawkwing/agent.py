@@ -27,6 +27,8 @@ from hawkwing.dataplane.loader import Loaded, Loading, memory_for
 from hawkwing.dataplane.memory import available, require_room_for_tables
 from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.plane import DataPlane, require_hmac_links_fit
+from hawkwing.decap import asked_of
+from hawkwing.decapsulator import Decapsulator
 from hawkwing.errors import DataplaneError, HawkwingError
 from hawkwing.next_hops import NextHops
 from hawkwing.plan import Options, Plan, make_plan
@@ -70,6 +72,8 @@ class Agent:
         self._hmac: list[str] = []
         self._reflector: Reflector | None = None
         self._reflecting: asyncio.Task[None] | None = None
+        self._decapsulator: Decapsulator | None = None
+        self._decapsulating: asyncio.Task[None] | None = None
 
     def run(self) -> None:
         """Runs until a signal; detaches everything, unless the filters are kept."""
@@ -92,6 +96,8 @@ class Agent:
         self._keeper = keeper = Keeper(
             role, options.asked, options.hook, plane.programs, claims, note.former, others, plane.seen
         )
+        if role == "server":
+            self._decapsulator = Decapsulator(first, keeper.links)
         self._next_hops = NextHops(
             lambda: list(keeper.links().values()), plane.next_hops, self._sources_changed
         )
@@ -113,6 +119,8 @@ class Agent:
                 keeper.start(options.wait)
                 started = True
                 note.confirm(plane.program_ids())
+                if self._decapsulator is not None:
+                    self._decapsulator.use(asked_of(self._plan.config))
                 if role == "server":
                     notify.store(loaded.maps)
                 self._warn()
@@ -132,9 +140,21 @@ class Agent:
                 where, left = keeper.release()
             else:
                 note.take_back()
+            self._stop_decapsulating(remove=started and not kept)
         if left:
             raise DataplaneError(f"stopped, but filters are still on {', '.join(left)}")
         return f", filters {'kept on' if kept else 'removed from'} {', '.join(where)}" if where else ""
+
+    def _stop_decapsulating(self, remove: bool) -> None:
+        if self._decapsulator is None:
+            return
+        if not remove:
+            self._decapsulator.leave()
+            return
+        try:
+            self._decapsulator.remove()
+        except (DataplaneError, OSError) as error:
+            log.error("stopped, but rules or routes for decapsulation are left: %s", error)
 
     def _loaded(self) -> Loaded:
         """The programs, with maps large enough for the plan."""
@@ -218,6 +238,7 @@ class Agent:
                 await self._client.live(stack)
             self._reflect(self._new_reflector(self._plan))
             stack.callback(self._reflect, None)
+            self._keep_decapsulating()
             control = ControlServer(
                 socket_path(self._options.role, self._options.interfaces[0]),
                 {
@@ -293,6 +314,15 @@ class Agent:
             self._reflecting = self._tasks.keep("STAMP reflector", reflector.run)
             log.info("answers STAMP packets on UDP port %d", reflector.port)
 
+    def _keep_decapsulating(self) -> None:
+        """Watches rules and routes from now on, if there are SIDs."""
+        used = self._decapsulator is not None and self._decapsulator.is_used
+        if self._decapsulator is not None and used and self._decapsulating is None:
+            self._decapsulating = self._tasks.keep("decapsulation", self._decapsulator.watch)
+        elif self._decapsulating is not None and not used:
+            self._decapsulating.cancel()
+            self._decapsulating = None
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_EPOCH)
@@ -335,6 +365,7 @@ class Agent:
         if self._client is not None:
             plan = await self._client.check(plan)
         reflector = self._new_reflector(plan)
+        await self._decapsulate(plan, reflector)
         before, self._plan = self._plan, plan
         try:
             self._apply_sr_domain(plan)
@@ -349,6 +380,18 @@ class Agent:
         self._reflect(reflector)
         self._refresh_hmac()
         self._warn()
+
+    async def _decapsulate(self, plan: Plan, reflector: Reflector | None) -> None:
+        if self._decapsulator is None:
+            return
+        decapsulator = self._decapsulator
+        try:
+            await in_thread(lambda: decapsulator.use(asked_of(plan.config)))
+        except (DataplaneError, OSError):
+            if reflector is not None and reflector is not self._reflector:
+                reflector.close()
+            raise
+        self._keep_decapsulating()
 
     def _apply_sr_domain(self, plan: Plan) -> None:
         domain = plan.config.sr_domain or None
@@ -396,6 +439,10 @@ class Agent:
             more = await status.of_learned_paths(self._plane, self._plan.labels)
             if self._reflector is not None:
                 more["stamp"] = self._reflector.status()
+            if self._decapsulator is not None:
+                decap = await asyncio.to_thread(self._decapsulator.status)
+                if decap is not None:
+                    more["decap"] = decap
         return {**self._summary(request), **work, **more}
 
     def _explain(self, request: Mapping[str, Any]) -> str:

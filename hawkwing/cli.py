@@ -149,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
         "reload", help="reload the configuration of the running agents (like SIGHUP)"
     )
     detach = commands.add_parser(
-        "detach", help="remove the filters of agents that were stopped with --keep, or killed"
+        "detach", help="remove filters and SIDs of agents that were stopped with --keep, or killed"
     )
     drops = commands.add_parser(
         "drops", help="count packets by reason: dropped, unchanged or steered, and why"
@@ -371,7 +371,7 @@ def _detach(arguments: argparse.Namespace) -> int:
 
     detached = detach_left(_roles(arguments), arguments.interface)
     for one in detached:
-        print(f"removed the filters of the {one}")
+        print(f"removed the {one}")
     if not detached:
         print("no filters of stopped agents")
     return 0

@@ -485,6 +485,43 @@ class Probes(Mapped):
     )
 
 
+class Decap(Mapped):
+    """The SIDs with which a server removes outer headers (End.DT6, End.DX4)."""
+
+    title = "decap"
+    shape = "for example `ipv6: fcbb:cc00:2::d6`"
+
+    ipv6: Sid | None = Field(
+        default=None,
+        description="SID for IPv6 packets in an outer header (End.DT6). They are only delivered to global "
+        "addresses of this host.",
+    )
+    ipv4: Sid | None = Field(
+        default=None,
+        description="SID for IPv4 packets in an outer header (End.DX4). They are never forwarded.",
+    )
+
+    @classmethod
+    def rules(cls, raw: Mapping[str, Any]) -> Rules:
+        if all(_absent(raw, key) for key in ("ipv6", "ipv4")):
+            yield (), "needs ipv6 or ipv4, each with a SID"
+        one, other = (_try(_sid, raw.get(key)) for key in ("ipv6", "ipv4"))
+        if one is not None and one == other:
+            yield ("ipv4",), f"{other} is already the SID of ipv6, use another one"
+
+
+def decap_faults(
+    sids: Mapping[str, Any], domain: Sequence[IPv6Network], unread: bool = False
+) -> Iterator[tuple[Place, str]]:
+    """SIDs outside the SR domain, or without one: key and error message of each; `unread`: parts of it."""
+    if not domain and not unread:
+        yield (), "needs sr_domain: only packets from inside the SR domain are decapsulated"
+    for key in ("ipv6", "ipv4") if domain and not unread else ():
+        sid = sids.get(key)
+        if sid is not None and not any(sid in prefix for prefix in domain):
+            yield (key,), f"{sid} is outside the SR domain"
+
+
 def csid_faults(
     blocks: Sequence[IPv6Network | None], domain: Sequence[IPv6Network]
 ) -> Iterator[tuple[int, str]]:
@@ -568,6 +605,12 @@ class Config(Mapped):
         "answer. Default: none.",
     )
 
+    decap: Decap | None = Field(
+        default=None,
+        description="SIDs with which a server removes the outer header of encapsulated packets whose source "
+        "is in `sr_domain`, by the kernel's SRv6. Default: none.",
+    )
+
     @classmethod
     def misplaced(cls, key: str, value: object) -> str | None:
         if isinstance(value, dict) and value.keys() & Service.model_fields.keys():
@@ -585,6 +628,10 @@ class Config(Mapped):
         domain = [prefix for prefix in prefixes if prefix is not None]
         for index, fault in csid_faults(blocks, domain):
             yield ("csid", index, "block"), fault
+        if not _absent(raw, "decap"):
+            sids = {key: _try(_sid, _get(raw["decap"], key)) for key in ("ipv6", "ipv4")}
+            for key, fault in decap_faults(sids, domain, len(domain) < len(_list(raw, "sr_domain"))):
+                yield ("decap", *key), fault
         yield from _key_ids_twice(_one_or_more(raw.get("hmac")))
         yield from label_faults(
             raw.get("labels"), [one for one in blocks if one is not None and one.prefixlen in BLOCK_LENGTHS]

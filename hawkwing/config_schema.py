@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from hawkwing.config_models import Application, Config, Hawkeye, IntentEntry, Service, Tls
+from hawkwing.config_models import Application, Config, Decap, Hawkeye, IntentEntry, Service, Tls
 from hawkwing.intents import IntentType
 
 Schema = dict[str, Any]
@@ -106,6 +106,8 @@ _SFC_FIRST: Schema = {
 }
 #: Rules between the keys of a model.
 _RULES: Mapping[type[BaseModel], Schema] = {
+    Config: {"if": _given("decap"), "then": _given("sr_domain")},
+    Decap: {"anyOf": [_given("ipv6"), _given("ipv4")]},
     Hawkeye: {
         "if": {"required": ["enabled"], "properties": {"enabled": {"const": True}}},
         "then": _given("address", "port"),

@@ -1,13 +1,15 @@
-"""`hawkwing detach`: removes the filters of agents that were stopped with --keep, or killed."""
+"""`hawkwing detach`: removes filters and SIDs of agents that were stopped with --keep, or killed."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from hawkwing import handover
+from hawkwing import decap_slot, handover
 from hawkwing.control import socket_path
 from hawkwing.dataplane import attach, tc
 from hawkwing.dataplane.claim import AgentRunsError, claimed, runtime_folder
-from hawkwing.dataplane.netlink import Netlink
+from hawkwing.dataplane.local_sids import LocalSids
+from hawkwing.dataplane.netlink import Netlink, RefusedError
 from hawkwing.errors import DataplaneError
 
 ROLES = ("client", "server")
@@ -15,10 +17,30 @@ _STATE = (".state", ".programs", ".sock")
 
 
 def detach_left(roles: Sequence[str] = ROLES, interfaces: Sequence[str] = ()) -> list[str]:
-    """Removes filters; returns them as `client on eth0`. Running agents keep theirs. No interfaces: all."""
+    """Removes them; returns what they were, as words. Running agents keep theirs. No interfaces: all."""
     with Netlink() as ip:
         links = [link for link in tc.links(ip) if not interfaces or link.name in interfaces]
-        return list(_detach(ip, roles, links))
+        detached = [f"filters of the {one}" for one in _detach(ip, roles, links)]
+    if "server" in roles:
+        detached += [f"SIDs of {one}" for one in _remove_sids(interfaces)]
+    return detached
+
+
+def _remove_sids(interfaces: Sequence[str]) -> Iterator[str]:
+    kernel = LocalSids()
+    try:
+        for name in decap_slot.recorded():
+            if not interfaces or name in interfaces:
+                with suppress(AgentRunsError), claimed("server", [name]):
+                    if decap_slot.clean_up(kernel, name):
+                        yield f"the server on {name}"
+        if not interfaces and decap_slot.tidy(kernel):
+            yield "a killed server"
+    except RefusedError as error:
+        why = "it needs CAP_NET_ADMIN" if error.errno == errno.EPERM else error.strerror
+        raise DataplaneError(f"can't remove the SIDs of a server: {why}") from None
+    finally:
+        kernel.close()
 
 
 def _detach(ip: Netlink, roles: Sequence[str], links: Sequence[tc.Link]) -> Iterator[str]:

@@ -191,6 +191,20 @@ METRICS = (
         ("result",),
         "server",
     ),
+    Described(
+        "hawkwing_decap_installed",
+        "gauge",
+        "1 if packets to a SID of `decap` are decapsulated, otherwise 0.",
+        ("sid",),
+        "server",
+    ),
+    Described(
+        "hawkwing_decap_packets",
+        "counter",
+        "Packets to a SID of `decap` by result: decapsulated, dropped; since its route was set.",
+        ("sid", "result"),
+        "server",
+    ),
 )
 
 Sample = tuple[str, tuple[str, ...], float]
@@ -246,6 +260,10 @@ def _samples(status: Mapping[str, Any]) -> Iterator[Sample]:
             yield f"hawkwing_{table}_capacity", (), status[table]["capacity"]
     for result in ("answered", "refused") if "stamp" in status else ():
         yield "hawkwing_stamp_packets", (result,), status["stamp"][result]
+    for one in status["decap"]["sids"] if "decap" in status else ():
+        yield "hawkwing_decap_installed", (one["sid"],), one["installed"]
+        yield "hawkwing_decap_packets", (one["sid"], "decapsulated"), one["packets"]
+        yield "hawkwing_decap_packets", (one["sid"], "dropped"), one["errors"]
 
 
 def _of_bindings(bindings: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Network
 from pathlib import Path
 
+from hawkwing.addresses import host_addresses
 from hawkwing.config import Config, Reading, read_config
 from hawkwing.config_labels import container_faults
-from hawkwing.config_models import CsidBlock, csid_faults
+from hawkwing.config_models import CsidBlock, csid_faults, decap_faults
 from hawkwing.dataplane.interfaces import Asked, requiring_hmac
 from hawkwing.dataplane.plane import require_hmac_links_fit
 from hawkwing.desired import Desired, excess, needs_of, too_long_to_sign
@@ -126,9 +127,25 @@ def make_plan(options: Options) -> Plan:
         csid=reading.config.csid,
         hmac=reading.config.hmac,
         stamp_port=reading.config.stamp_port,
+        decap=reading.config.decap,
     )
+    _require_no_own_sids(config, reading)
     plan = Plan.of(_with_options(config.model_copy(update={"labels": reading.config.labels}), options))
     return replace(plan, warnings=tuple(reading.key_warnings()))
+
+
+def _require_no_own_sids(config: Config, reading: Reading) -> None:
+    """Packets to an own address would be delivered to this host as they are."""
+    if config.decap is None:
+        return
+    own = {one.address for one in host_addresses()}
+    found = [
+        (("decap", key), f"{sid} is an address of this host, use a SID that no interface has")
+        for key, sid in (("ipv6", config.decap.ipv6), ("ipv4", config.decap.ipv4))
+        if sid in own
+    ]
+    if found:
+        raise ConfigError(reading.lines(found))
 
 
 def _with_options(config: Config, options: Options) -> Config:
@@ -145,6 +162,9 @@ def _with_options(config: Config, options: Options) -> Config:
     merged = config.model_copy(update=changes) if changes else config
     for _index, fault in csid_faults([one.block for one in merged.csid], merged.sr_domain):
         raise HawkwingError(f"csid: {fault}")
+    if merged.decap is not None:
+        for key, fault in decap_faults(dict(merged.decap), merged.sr_domain):
+            raise HawkwingError(f"{'.'.join(map(str, ('decap', *key)))}: {fault}")
     if options.csid:
         # The file may have other blocks, which are checked separately.
         for fault in container_faults(merged.labels, options.csid):

@@ -11,6 +11,7 @@ from hawkwing import usage
 from hawkwing.csid import pack, unpack
 from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, NO_TRAFFIC, Count, DataPlane, Health, LearnedPath
+from hawkwing.decap import NAMES
 from hawkwing.labels import Labels, path_of, path_text
 from hawkwing.queries import Binding
 from hawkwing.sids import Encapsulated, SidList
@@ -265,6 +266,8 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
     if "stamp" in status:
         stamp = status["stamp"]
         yield f"  STAMP on UDP port {stamp['port']}: {stamp['answered']} answered, {stamp['refused']} refused"
+    if "decap" in status:
+        yield from _decap_lines(status["decap"])
     for path in status.get("paths", ()):
         rate = _rate(rates, path_text(path["sids"]))
         yield f"  learned path {path_of(path)}: {path['packets']} packets{rate}"
@@ -366,6 +369,20 @@ def _attachment_lines(attachments: Sequence[Mapping[str, Any]]) -> Iterator[str]
         if one["restored"]:
             times = "once" if one["restored"] == 1 else f"{one['restored']} times"
             yield f"  {one['name']}: filters were removed by another program {times}, and attached again"
+
+
+def _decap_lines(decap: Mapping[str, Any]) -> Iterator[str]:
+    sources = " or ".join(decap["sources"])
+    for one in decap["sids"]:
+        what = f"{NAMES[one['carries']]} packets to {one['sid']} ({one['behavior']})"
+        if not one["installed"]:
+            yield f"  not decapsulated: {what}: {one['problem']}"
+            continue
+        errors = f", {one['errors']} dropped" if one["errors"] else ""
+        yield f"  decapsulates {what} from sources in {sources}: {one['packets']} packets{errors}"
+    if decap["restored"]:
+        times = "once" if decap["restored"] == 1 else f"{decap['restored']} times"
+        yield f"  rules or routes for decapsulation were missing {times}, and set again"
 
 
 def _controller_state(controller: Mapping[str, Any]) -> str:

@@ -270,12 +270,34 @@ class Reflecting(TypedDict):
     ]
 
 
+class DecapSid(TypedDict):
+    """A SID of a server that removes outer headers."""
+
+    sid: Annotated[str, "The SID."]
+    carries: Annotated[Literal["ipv6", "ipv4"], "Packets in the outer header."]
+    behavior: Annotated[str, "Behavior of the SID (RFC 8986): End.DT6 or End.DX4."]
+    installed: Annotated[bool, "Whether its rules and routes are in the kernel, and packets reach them."]
+    problem: Annotated[str, "Why packets to it are not decapsulated; empty if they are."]
+    packets: Annotated[int, "Packets decapsulated since its route was set, by the kernel's counter."]
+    errors: Annotated[int, "Packets that the kernel has dropped instead, by its counter."]
+
+
+class Decapsulation(TypedDict):
+    """A server that removes outer headers, by the kernel's SRv6."""
+
+    sources: Annotated[list[str], "Prefixes of the outer source; packets from others are dropped."]
+    table: Annotated[int, "Routing table of the SIDs; the next one has the host's addresses for End.DT6."]
+    restored: Annotated[int, "How often the agent restored rules or routes that were missing."]
+    sids: Annotated[list[DecapSid], "The SIDs."]
+
+
 class ServerPart(TypedDict):
     """Keys of a server only."""
 
     paths: Annotated[list[LearnedPath], "Learned reverse paths."]
     learned_paths: Annotated[Room, "Number of reverse paths."]
     stamp: NotRequired[Annotated[Reflecting, "With `stamp_port` only."]]
+    decap: NotRequired[Annotated[Decapsulation, "With `decap` only."]]
 
 
 class Client(Summary, Work, ClientPart):

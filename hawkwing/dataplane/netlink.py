@@ -24,7 +24,7 @@ REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
 _REQUEST, _ACK, _DUMP, _INTERRUPTED = 0x1, 0x4, 0x300, 0x10
 _ERROR, _DONE = 2, 3
 _CAPPED, _WITH_TEXT = 0x100, 0x200
-_SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
+_SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
 _ERROR_TEXT = 1
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -102,13 +102,16 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
 
 
 class Netlink:
-    """A socket for requests in the network namespace in which it is created; for one thread at a time."""
+    """A socket for requests in the network namespace in which it is created; for one thread at a time.
 
-    def __init__(self) -> None:
+    `strict`: the kernel filters dumps by the values in the request.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
-        for option in (_CAP_ACK, _EXT_ACK):
+        for option in (_CAP_ACK, _EXT_ACK, *((_STRICT,) if strict else ())):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.bind((0, 0))
         # Should never be needed: the answer is available when the request has been sent.

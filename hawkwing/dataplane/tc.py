@@ -23,6 +23,7 @@ XDP_NEW, XDP_GENERIC, XDP_DRIVER, XDP_REPLACE = 1, 2, 4, 16
 _LOWER, _MASTER, _LINK_INFO, _LINK_NAMESPACE, _INFO_KIND, _INFO_DATA = 5, 10, 18, 37, 1, 2
 _GRE, _GRE_REMOTE = ("gre", "ip6gre"), 7
 _LONGEST_NAME, _LONGEST_ALT_NAME = 15, 127
+_UP = 0x1
 _IFINFO = struct.Struct("=BxHiII")
 _TCMSG = struct.Struct("=BxxxiIII")
 _GONE = (errno.ENODEV, errno.ENOENT, errno.EINVAL, errno.ERANGE)
@@ -47,6 +48,7 @@ class Link:
     kind: str = ""
     has_remote: bool = True
     link_layer: bytes = b""
+    up: bool = False
 
 
 class Qdisc(NamedTuple):
@@ -99,7 +101,7 @@ def family_and_index(message: bytes) -> tuple[int, int]:
 
 def read_link(message: bytes) -> Link:
     """A link in a message."""
-    _family, kind, index, _flags, _change = _IFINFO.unpack_from(message)
+    _family, kind, index, flags, _change = _IFINFO.unpack_from(message)
     found = attributes(message[_IFINFO.size :])
     properties = found.get(_PROP_LIST, b"")
     others = tuple(text_of(value) for kind, value in netlink.each_attribute(properties) if kind == _ALT_NAME)
@@ -121,6 +123,7 @@ def read_link(message: bytes) -> Link:
         made_as,
         made_as not in _GRE or any(attributes(info.get(_INFO_DATA, b"")).get(_GRE_REMOTE, b"")),
         found.get(_ADDRESS, b""),
+        bool(flags & _UP),
     )
 
 

@@ -202,6 +202,18 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ((_rate("hawkwing_stamp_packets_total", "result"), "{{result}}"),),
             "pps",
         ),
+        Panel(
+            "Decapsulated packets",
+            ((_rate("hawkwing_decap_packets_total", "sid, result"), "{{sid}} {{result}}"),),
+            "pps",
+        ),
+        Panel(
+            "SIDs that decapsulate",
+            ((f"hawkwing_decap_installed{{{_WHERE}}}", "{{instance}} {{sid}}"),),
+            kind="state-timeline",
+            limit=1,
+            good=True,
+        ),
     ),
     "Agent": (
         Panel(

@@ -15,6 +15,7 @@ from hawkwing.config_models import (
     CandidatePath,
     Config,
     CsidBlock,
+    Decap,
     Hawkeye,
     HmacKey,
     IntentEntry,
@@ -38,6 +39,7 @@ TITLES: Mapping[type[BaseModel], str] = {
     CsidBlock: "csid",
     HmacKey: "hmac",
     Probes: "probes",
+    Decap: "decap",
 }
 #: An example of each key.
 EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
@@ -51,10 +53,12 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "probes": "{interval: 50}",
         "stamp_port": "862",
         "labels": '{fcbb:bb00:1::2: r1, "fcbb:bb00:3::": r3}',
+        "decap": '{ipv6: "fcbb:cc00:2::d6", ipv4: "fcbb:cc00:2::d4"}',
     },
     CsidBlock: {"block": "fcbb:bb00::/32", "length": "16", "local": "57344"},
     HmacKey: {"key_id": "7", "secret_file": "hmac-7"},
     Probes: {"interval": "50", "stamp_port": "862"},
+    Decap: {"ipv6": "fcbb:cc00:2::d6", "ipv4": "fcbb:cc00:2::d4"},
     Hawkeye: {
         "enabled": "true",
         "address": "fcbb:cc00:5::f",
@@ -96,13 +100,19 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
 RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
     Config: (
         "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid`, "
-        "`hmac` and `labels`.",
+        "`hmac`, `labels`, `stamp_port` and `decap`.",
+        "`decap` needs `sr_domain` in the file. Its SIDs are inside one of the prefixes.",
         "Two services with the same address or name can't have the same port.",
         "With `hmac` a list has at most 12 SIDs in the packet: with `decap_sid`, and compressed SIDs in "
         "containers.",
         "A SID has one label; several SIDs can have the same label. A container of several SIDs has none.",
     ),
     Probes: (),
+    Decap: (
+        "`decap` needs `ipv6` or `ipv4`.",
+        "The two SIDs differ. Neither is an address of this host: a server reports that, `hawkwing check` "
+        "does not.",
+    ),
     HmacKey: ("No two keys have the same `key_id`. There are eight at most.",),
     CsidBlock: (
         "Blocks don't overlap. There are four at most. With `sr_domain`, each is inside one of its prefixes.",

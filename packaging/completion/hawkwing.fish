@@ -8,7 +8,7 @@ complete -c hawkwing -n __fish_use_subcommand -a client -d 'steer this host\'s p
 complete -c hawkwing -n __fish_use_subcommand -a server -d 'learn the paths of received packets and send replies on the reverse paths'
 complete -c hawkwing -n __fish_use_subcommand -a status -d 'show the agents of this host with their paths and counters'
 complete -c hawkwing -n __fish_use_subcommand -a reload -d 'reload the configuration of the running agents (like SIGHUP)'
-complete -c hawkwing -n __fish_use_subcommand -a detach -d 'remove the filters of agents that were stopped with --keep, or killed'
+complete -c hawkwing -n __fish_use_subcommand -a detach -d 'remove filters and SIDs of agents that were stopped with --keep, or killed'
 complete -c hawkwing -n __fish_use_subcommand -a drops -d 'count packets by reason: dropped, unchanged or steered, and why'
 complete -c hawkwing -n __fish_use_subcommand -a capture -d 'capture packets with an SRH as pcapng, for `| wireshark -k -i -`, `| tshark -r -` or a file'
 complete -c hawkwing -n __fish_use_subcommand -a explain -d 'show which path a packet takes, and why'

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
@@ -125,3 +127,24 @@ def test_a_killed_agent_is_cleaned_up_after(lab: Lab, agents: Agents) -> None:
     finally:
         assert second.stop() == 0
     assert filters(lab, "host-b") == ""
+
+
+def test_a_server_decapsulates(lab: Lab, tmp_path: Path) -> None:
+    """CAP_NET_ADMIN is enough for its rules and routes, also for `detach`; without it a sentence says so."""
+    file = tmp_path / "server.yaml"
+    file.write_text("sr_domain: [fcbb::/16]\ndecap: {ipv6: 'fcbb:cc00:2::d6'}\n")
+    command = [*limited(*SMALLEST), *HAWKWING, "server", "-i", "eth0", "--config", str(file)]
+    process = lab.start("host-b", "limited-server", command)
+    process.wait_for("ready: ")
+    try:
+        answer = json.loads(lab.execute("host-b", [*limited(), *HAWKWING, "status", "--json"]).stdout)
+        assert answer[0]["decap"]["sids"][0]["installed"]
+        process.signal(signal.SIGKILL)
+        process.wait()
+        lab.execute("host-b", ["tc", "qdisc", "del", "dev", "eth0", "clsact"])
+        refused = lab.execute("host-b", [*limited(), *HAWKWING, "detach"], check=False)
+        assert refused.stderr == "hawkwing: can't remove the SIDs of a server: it needs CAP_NET_ADMIN\n"
+    finally:
+        removed = lab.execute("host-b", [*limited("net_admin"), *HAWKWING, "detach"]).stdout
+    assert removed == "removed the SIDs of the server on eth0\n"
+    assert "proto 169" not in lab.execute("host-b", ["ip", "-6", "rule"]).stdout

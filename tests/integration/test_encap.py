@@ -60,13 +60,20 @@ def ends(lab: Lab) -> Iterator[Lab]:
 
 
 @contextmanager
+def checksums_for_vpp(lab: Lab) -> Iterator[None]:
+    """VPP loses that a checksum behind an outer header is left to the device."""
+    with ExitStack() as stack:
+        for host in ("host-a", "host-b"):
+            lab.execute(host, ["ethtool", "-K", "eth0", "tx", "off"])
+            stack.callback(lab.execute, host, ["ethtool", "-K", "eth0", "tx", "on"])
+        yield
+
+
+@contextmanager
 def _decap_of_vpp(lab: Lab) -> Iterator[None]:
     kind = lab.kind("vpp6")
     with ExitStack() as stack:
-        for host in ("host-a", "host-b"):
-            # VPP loses that a checksum behind an outer header is left to the device.
-            lab.execute(host, ["ethtool", "-K", "eth0", "tx", "off"])
-            stack.callback(lab.execute, host, ["ethtool", "-K", "eth0", "tx", "on"])
+        stack.enter_context(checksums_for_vpp(lab))
         assert kind.execute(f"sr localsid address {DECAP6} behavior end.dt6 0") == (0, "")
         stack.callback(kind.execute, f"sr localsid del address {DECAP6}")
         yield

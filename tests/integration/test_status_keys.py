@@ -50,6 +50,13 @@ def test_a_server_and_a_client(pair: Pair) -> None:
     assert told["server"]["flows"]["capacity"] > 0
 
 
+def test_a_server_that_decapsulates(pair: Pair) -> None:
+    pair.config.write_text("sr_domain: [fcbb::/16]\ndecap: {ipv6: 'fcbb::d6', ipv4: 'fcbb::d4'}\n")
+    pair.agent("server", "--config", str(pair.config)).ready()
+    (told,) = status(pair)
+    assert [one["installed"] for one in told["decap"]["sids"]] == [True, False]
+
+
 def test_an_agent_whose_interface_is_gone(pair: Pair) -> None:
     pair.agent().ready()
     pair.sh("ip link del eth0")

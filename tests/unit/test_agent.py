@@ -106,7 +106,7 @@ def test_the_status_has_all_that_the_metrics_need(agent: Agent) -> None:
     # Figures of paths are those of applications with several.
     figures = {one.family for one in METRICS if one.labels == ("path",)}
     figures -= {"hawkwing_path_packets", "hawkwing_path_bytes"}
-    figures.add("hawkwing_stamp_packets")
+    figures |= {"hawkwing_stamp_packets", "hawkwing_decap_installed", "hawkwing_decap_packets"}
     assert found == {one.family for one in METRICS if one.of in ("both", status["role"])} - figures
     if status["role"] == "server":
         assert status["learned_paths"] == {"count": 1, "capacity": 4095}

@@ -39,7 +39,7 @@ APP = "services.web.applications[0]"
 INTENT = f"{APP}.intents"
 TOP_KEYS = (
     "is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, hmac, labels, "
-    "probes, stamp_port"
+    "probes, stamp_port, decap"
 )
 NOTHING: Mapping[str, str] = {}
 

@@ -377,7 +377,7 @@ ERRORS = [
         lines("extra: {colour: red}", *sid("[fcbb::1]").splitlines()),
         [
             "1: extra: is not a known key, use one of client_ipv6_address, hawkeye, services, "
-            "sr_domain, csid, hmac, labels, probes, stamp_port"
+            "sr_domain, csid, hmac, labels, probes, stamp_port, decap"
         ],
         sid("[fcbb::1]"),
     ),
@@ -392,9 +392,42 @@ ERRORS = [
         lines("x:", "  - &p 80") + port("*p"),
         [
             "1: x: is not a known key, use one of client_ipv6_address, hawkeye, services, sr_domain, csid, "
-            "hmac, labels, probes, stamp_port; keys for anchors begin with x-"
+            "hmac, labels, probes, stamp_port, decap; keys for anchors begin with x-"
         ],
         lines("x-ports:", "  - &p 80") + port("*p"),
+    ),
+    Row(
+        "decap without a domain",
+        sid("[fcbb::1]") + "decap: {ipv6: fcbb::d6}\n",
+        ["7: decap: needs sr_domain: only packets from inside the SR domain are decapsulated"],
+        sid("[fcbb::1]") + "sr_domain: [fcbb::/16]\ndecap: {ipv6: fcbb::d6}\n",
+    ),
+    Row(
+        "decap with a service's key",
+        sid("[fcbb::1]") + "sr_domain: [fcbb::/16]\ndecap: {decap_sid: fcbb::d6}\n",
+        [
+            "8: decap.decap_sid: belongs to a service or an application, check the indentation",
+            "8: decap: needs ipv6 or ipv4, each with a SID",
+        ],
+        sid("[fcbb::1]") + "sr_domain: [fcbb::/16]\ndecap: {ipv6: fcbb::d6}\n",
+    ),
+    Row(
+        "decap with an IPv4 address",
+        sid("[fcbb::1]") + "sr_domain: [fcbb::/16]\ndecap: {ipv4: 192.0.2.1}\n",
+        ["8: decap.ipv4: 192.0.2.1 is an IPv4 address, only IPv6 can be used"],
+        sid("[fcbb::1]") + "sr_domain: [fcbb::/16]\ndecap: {ipv4: fcbb::d4}\n",
+    ),
+    Row(
+        "decap with nothing in it",
+        sid("[fcbb::1]") + "sr_domain: [fcbb::/16]\ndecap: {x-note: later}\n",
+        ["8: decap: needs ipv6 or ipv4, each with a SID"],
+        sid("[fcbb::1]") + "sr_domain: [fcbb::/16]\n",
+    ),
+    Row(
+        "decap as a SID",
+        sid("[fcbb::1]") + "sr_domain: [fcbb::/16]\ndecap: fcbb::d6\n",
+        ["8: decap: must be a mapping, for example `ipv6: fcbb:cc00:2::d6`"],
+        sid("[fcbb::1]") + "sr_domain: [fcbb::/16]\ndecap: {ipv6: fcbb::d6}\n",
     ),
     Row("empty file", "", [f"1: is empty, {LEAST}"], port("80")),
     Row("comments only", "# nothing yet\n", [f"1: is empty, {LEAST}"], port("80")),

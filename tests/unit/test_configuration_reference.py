@@ -16,6 +16,7 @@ from hawkwing.config_models import (
     CandidatePath,
     Config,
     CsidBlock,
+    Decap,
     Hawkeye,
     HmacKey,
     IntentEntry,
@@ -41,13 +42,21 @@ BESIDE: dict[type[BaseModel], Keys] = {
     CsidBlock: {"block": "fcbb:bb00::/32"},
     HmacKey: {"key_id": 7, "secret_file": "hmac-7"},
     Probes: {},
+    Decap: {},
     CandidatePath: {"sid": ["fcbb:bb00:1::2"]},
 }
 INTENTS = {"functions": "sfc", "flex_algo_number": "flex-algo"}
 #: Breaks a rule: the mapping of its section.
 BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
     "A client needs at least one service. A server needs no key, and uses only `sr_domain`, `csid`, "
-    "`hmac` and `labels`.": (Config, {}),
+    "`hmac`, `labels`, `stamp_port` and `decap`.": (Config, {}),
+    "`decap` needs `sr_domain` in the file. Its SIDs are inside one of the prefixes.": (
+        Config,
+        {"services": {"web": WEB}, "sr_domain": ["fcbb::/16"], "decap": {"ipv6": "fd00::d6"}},
+    ),
+    "`decap` needs `ipv6` or `ipv4`.": (Decap, {"x-note": "later"}),
+    "The two SIDs differ. Neither is an address of this host: a server reports that, `hawkwing check` "
+    "does not.": (Decap, {"ipv6": "fcbb::d6", "ipv4": "fcbb::d6"}),
     "No two keys have the same `key_id`. There are eight at most.": (
         HmacKey,
         {"key_id": 1, "secret_file": "hmac-7"},
@@ -130,6 +139,7 @@ def whole(model: type[BaseModel], keys: Keys) -> Keys:
         Application: {"services": {"web": {**WEB, "applications": [keys]}}},
         CsidBlock: {"sr_domain": ["fcbb::/16"], "csid": keys},
         Probes: {"probes": keys},
+        Decap: {"sr_domain": ["fcbb::/16"], "decap": keys},
         HmacKey: {"hmac": [{"key_id": 1, "secret_file": "hmac-7"}, keys]},
         IntentEntry: {"services": {"web": {**WEB, "applications": [{"port": 80, "intents": [keys]}]}}},
         CandidatePath: {
@@ -171,6 +181,8 @@ def test_examples_are_accepted(tmp_path: Path, model: type[BaseModel], key: str)
         del beside["sid"]
     if key in ("ipv4_addresses", "decap_sid"):
         beside["mode"] = "encap"
+    if key == "decap":
+        beside["sr_domain"] = ["fcbb::/16"]
     load(tmp_path, model, {**beside, key: example})
 
 

@@ -76,6 +76,7 @@ SERVER: dict[str, Any] = {
     "learned_paths": {"count": 1, "capacity": 4095},
     "paths": [{"sids": ["fcbb::1"], "packets": 1, "bytes": 2}],
     "stamp": {"port": 862, "answered": 5, "refused": 2},
+    "decap": {"sids": [{"sid": "fcbb::d6", "installed": False, "packets": 8, "errors": 1}]},
 }
 
 
@@ -164,6 +165,10 @@ def test_a_servers_metrics() -> None:
         for result in ("answered", "refused")
     }
     assert results == {"answered": 5, "refused": 2}
+    assert found["hawkwing_decap_installed", (("sid", "fcbb::d6"),)] == 0
+    for result, number in (("decapsulated", 8), ("dropped", 1)):
+        labels = (("result", result), ("sid", "fcbb::d6"))
+        assert found["hawkwing_decap_packets_total", labels] == number
     assert not any(name.startswith("hawkwing_path") for name, _labels in found), "senders decide about them"
 
 
