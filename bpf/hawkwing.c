@@ -41,6 +41,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "flow_cache.h"
 #include "flow_table.h"
 #include "learn.h"
+#include "decap.h"
 #endif
 #ifdef HW_CLIENT
 #include "route_cache.h"

@@ -44,6 +44,7 @@ static __always_inline void prepare_signature(const struct ipv6_header *ip6, con
 	struct hmac_work *h = &s->hmac;
 
 	h->verifies = 0;
+	h->drops = 0;
 	h->number = p->key_number;
 	copy16(h->source, ip6->source);
 	__builtin_memcpy(__builtin_assume_aligned(s->srh, 8), __builtin_assume_aligned(p->srh, 8), HW_SRH_MAX);
@@ -77,6 +78,7 @@ static __always_inline int look_up_hmac(struct __sk_buff *skb, const struct ipv6
 	key->number = s->hmac.number;
 	key->code = *(struct hmac_code *)(s->chunk + 8);
 	s->hmac.verifies = 1;
+	s->hmac.drops = 0;
 	/* These are not covered. */
 	srh->next_header = 0;
 	srh->ext_length = 0;
@@ -172,6 +174,13 @@ static __always_inline bool same_code(const struct hmac_code *a, const struct hm
 		 (a->words[3] ^ b->words[3]));
 }
 
+/* A packet without a valid HMAC is left to the kernel, unless that would remove its outer header. */
+static __always_inline int refuse(struct __sk_buff *skb, const struct hmac_work *h, __u32 reason)
+{
+	count(HW_INGRESS, h->drops ? HW_DECAP_UNSIGNED : reason, skb->len);
+	return h->drops ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
 /*
  * Signs packets like this one, or verifies its HMAC, and has its program look at it once more. Its key may have gone in
  * between.
@@ -193,15 +202,13 @@ static __always_inline int authenticate_packet(struct __sk_buff *skb)
 		} else if (same_code(&h->code, &h->verified.code)) {
 			verified.update(&h->verified, (struct verified *)s->srh);
 		} else {
-			count(HW_INGRESS, HW_HMAC_WRONG, skb->len);
-			return TC_ACT_UNSPEC;
+			return refuse(skb, h, HW_HMAC_WRONG);
 		}
 		programs.call(skb, h->back);
 	}
 	if (h->verifies)
-		count(HW_INGRESS, HW_HMAC_MISSING, skb->len);
-	else
-		count(HW_EGRESS, HW_NOT_SIGNED, skb->len);
+		return refuse(skb, h, HW_HMAC_MISSING);
+	count(HW_EGRESS, HW_NOT_SIGNED, skb->len);
 	return TC_ACT_UNSPEC;
 }
 

@@ -74,7 +74,6 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	struct scratch *s = scratch_room();
 	struct ipv6_header *ip6;
 	struct srh_header *srh;
-	__u64 kept;
 	__u32 *jumbo;
 	__u16 payload;
 	__u8 next, *list;
@@ -97,11 +96,7 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	next = srh->next_header;
 	if ((last_entry + 1) * 16 + HW_SRH_FIXED > length || at + length > skb->len)
 		return HW_SRH_MALFORMED;
-	kept = HW_SRH_FIXED + 16 * (last_entry + 1);
-	if (kept > sizeof(s->srh))
-		kept = sizeof(s->srh);
-	__builtin_memset(__builtin_assume_aligned(s->srh, 8), 0, HW_SRH_MAX + 16);
-	if (OUTSIDE(kept, HW_SRH_FIXED + 16, sizeof(s->srh)) || bpf_skb_load_bytes(skb, at, s->srh, kept))
+	if (!load_list(skb, at, last_entry, s))
 		return HW_TRUNCATED;
 	list = s->srh + HW_SRH_FIXED;
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
@@ -205,9 +200,7 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 	__u32 bytes = skb->len, reason = HW_NO_ROUTING_HEADER, removed = 0, hop_by_hop = 0, at = l3 + IPV6_HEADER;
 	struct ipv6_header *ip6;
 	__u8 next, ip6_next, *header;
-#ifdef HW_CLIENT
 	struct settings *set;
-#endif
 
 	if (skb->protocol != bpf_htons(ETH_P_IPV6)) {
 #ifdef HW_CLIENT
@@ -222,6 +215,20 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 		count(HW_INGRESS, HW_TRUNCATED, bytes);
 		return TC_ACT_UNSPEC;
 	}
+#ifdef HW_SERVER
+	set = get_settings();
+	if (set && unlikely(is_decap_sid(set, ip6->destination))) {
+		*(volatile __u32 *)&s->position = judge_decapsulated(skb, ip6, l3, set, s);
+		reason = *(volatile __u32 *)&s->position;
+		if (reason == HW_REASON_COUNT) {
+			s->hmac.back = l3 ? HW_INGRESS_ETHERNET : HW_INGRESS_RAW;
+			programs.call(skb, HW_AUTHENTICATE);
+			reason = HW_DECAP_UNSIGNED;
+		}
+		count(HW_INGRESS, reason, bytes);
+		return reason == HW_ENCAPSULATED ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+	}
+#endif
 	ip6_next = next = ip6->next_header;
 	if (next == NEXT_HOP_BY_HOP || next == NEXT_DESTINATION) {
 		header = packet_pull(skb, at, 8);
@@ -269,8 +276,6 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 
 #ifdef HW_SERVER
 	if (reason == HW_NO_ROUTING_HEADER && (next == NEXT_TCP || next == NEXT_UDP)) {
-		struct settings *set = get_settings();
-
 		ip6 = packet_at(skb, l3, IPV6_HEADER + 4);
 		/* What the XDP program has stripped looks plain here: it ends flows itself. */
 		if (ip6 && set && !set->xdp)

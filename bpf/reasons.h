@@ -50,4 +50,6 @@
 	X(TOO_BIG_PLAIN, unchanged, "does not fit the MTU with its SRH, and is too small for a Packet Too Big") \
 	X(TOO_BIG, drop, "does not fit the MTU with its SRH: Packet Too Big sent to the local sender") \
 	X(TOO_BIG_SILENT, drop, "does not fit the MTU with its SRH, and neither fragments nor a Packet Too Big could be sent") \
+	X(DECAP_UNSIGNED, drop, "packet to a SID of `decap` without a valid HMAC") \
+	X(DECAP_FOREIGN, drop, "packet to a SID of `decap` with nothing for this host inside") \
 	X(NO_ROOM, drop, "the kernel had no room for the SRH, or a write failed")

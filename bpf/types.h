@@ -344,6 +344,8 @@ struct settings {
 	__u32 zero;
 	struct prefix sr_domain[8];
 	struct csid_block csid[4];
+	/* The kernel's SIDs that remove outer headers around IPv6 and IPv4; zeros: none. */
+	struct address decap[2];
 };
 
 /* What the program `sweep` is asked, behind an Ethernet header. */

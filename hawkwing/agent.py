@@ -91,6 +91,7 @@ class Agent:
         self._plane = plane = DataPlane(role, loaded, self._plan.config.sr_domain or None)
         plane.set_csid(self._plan.desired.blocks)
         plane.set_hmac(self._plan.hmac)
+        plane.set_decap(_decap_sids(self._plan))
         note = handover.Note(role, first)
         others = handover.programs_of_others(role)
         self._keeper = keeper = Keeper(
@@ -398,6 +399,7 @@ class Agent:
         if domain != self._plane.sr_domain:
             self._plane.set_sr_domain(domain)
         self._plane.set_csid(plan.desired.blocks)
+        self._plane.set_decap(_decap_sids(plan))
         had_keys = bool(self._plane.hmac)
         self._plane.set_hmac(plan.hmac)
         if self._plane.hmac and not had_keys and self._plane.maps["signatures"].info.max_entries < 1000:
@@ -474,3 +476,8 @@ class Agent:
 
     def _labels(self, request: Mapping[str, Any]) -> dict[str, str]:
         return self._plan.labels.of_texts(request.get("sids"))
+
+
+def _decap_sids(plan: Plan) -> list[IPv6Address]:
+    asked = asked_of(plan.config)
+    return list(asked.sids.values()) if asked is not None else []

@@ -135,8 +135,10 @@ struct hmac_work {
 	struct hmac_code code;
 	__u32 number;			/* of the key */
 	__u32 verifies;			/* 0: it signs */
+	__u32 drops;			/* a packet whose HMAC is wrong must not reach the kernel */
 	__u32 inner;			/* blocks of the inner hash */
 	__u32 back;			/* the program that looks at the packet then */
+	__u32 zero;
 };
 
 /*

@@ -39,6 +39,17 @@ static __always_inline void srh_reverse(const __u8 *list, __u32 last_entry, stru
 	}
 }
 
+/* Loads the fixed part and the segments of the SRH at `at` into `s->srh`, zeros behind them; false: the packet ends before. */
+static __always_inline bool load_list(struct __sk_buff *skb, __u32 at, __u32 last_entry, struct scratch *s)
+{
+	__u64 kept = HW_SRH_FIXED + 16 * (last_entry + 1);
+
+	if (kept > sizeof(s->srh))
+		kept = sizeof(s->srh);
+	__builtin_memset(__builtin_assume_aligned(s->srh, 8), 0, HW_SRH_MAX + 16);
+	return !OUTSIDE(kept, HW_SRH_FIXED + 16, sizeof(s->srh)) && !bpf_skb_load_bytes(skb, at, s->srh, kept);
+}
+
 /* Writes the HMAC of a signed path's packet, from `s->hmac`, into its SRH, which ends at `end`. Not 0: it failed. */
 static __always_inline int write_hmac(struct __sk_buff *skb, __u32 end, const struct policy *p, struct scratch *s)
 {

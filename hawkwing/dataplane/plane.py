@@ -100,6 +100,7 @@ class DataPlane:
         self._xdp = self._shared = False
         self._socket_fields: SocketFields | None = None
         self.csid: tuple[Block, ...] = ()
+        self.decap: tuple[IPv6Address, ...] = ()
         self.stamp_port = 0
         self.ipv4_services = False
         self._ticks = 0
@@ -165,6 +166,8 @@ class DataPlane:
         settings.stamp_port = socket.htons(self.stamp_port)
         settings.ipv4_services = self.ipv4_services
         settings.hmac_key = self.hmac[0].number if self.hmac else 0
+        for place, sid in zip(settings.decap, self.decap, strict=False):
+            place.bytes[:] = sid.packed
         for entry in settings.sr_domain:
             # Matches no address: it has bits outside the mask.
             entry.network[:] = (2**64 - 1, 2**64 - 1)
@@ -230,6 +233,13 @@ class DataPlane:
         require_hmac_links_fit(len(indexes))
         if tuple(indexes) != self.hmac_links:
             self.hmac_links = tuple(indexes)
+            self.set_sr_domain(self.sr_domain)
+
+    def set_decap(self, sids: Iterable[IPv6Address]) -> None:
+        """The SIDs at which the kernel removes outer headers: packets to them are checked before."""
+        wanted = tuple(sorted(sids))
+        if wanted != self.decap:
+            self.decap = wanted
             self.set_sr_domain(self.sr_domain)
 
     def set_hmac(self, keys: Sequence[Key]) -> None:

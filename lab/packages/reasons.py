@@ -186,6 +186,15 @@ ADVICE: Mapping[str, Advice] = {
     "TOO_BIG_SILENT": Advice(
         EGRESS, "Raise the MTU of the link; " + _SEE.format("large-packets-are-lost") + "."
     ),
+    "DECAP_FOREIGN": Advice(
+        INGRESS,
+        "The packet has no inner packet for an address of this host: compare the client's `decap_sid` with "
+        "`decap` of the server, and the inner destination with the server's addresses.",
+    ),
+    "DECAP_UNSIGNED": Advice(
+        INGRESS,
+        "Give the client and this host the same key (`hmac`).",
+    ),
     "NO_ROOM": Advice(
         BOTH,
         "Check for other signs of low memory (`dmesg`). Otherwise report it with the kernel version and the "

@@ -324,6 +324,7 @@ class Bench:
         maps = self.plane.maps
         self.plane.set_local_addresses(())
         self.plane.set_hmac(())
+        self.plane.set_decap(())
         self.plane.set_sr_domain([IPv6Network(prefix) for prefix in sr_domain or ["::/0"]])
         if "paths" in maps:
             for key in list(maps["paths"].each_key()):

@@ -17,6 +17,8 @@ RARE = {
     "FLOW_REPLACED",
     "PROBE",
     "NOT_SIGNED",
+    "DECAP_FOREIGN",
+    "DECAP_UNSIGNED",
 }
 """Reasons that no packet alone brings about; other tests do."""
 OVER_IPV4 = {

@@ -45,6 +45,8 @@ INGRESS = {
             "PATHS_FULL",
             "FLOWS_FULL",
             "FLOW_REPLACED",
+            "DECAP_FOREIGN",
+            "DECAP_UNSIGNED",
         ),
         "FLOW_ENDED",
     ],
