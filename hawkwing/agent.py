@@ -20,7 +20,7 @@ from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane import tc
 from hawkwing.dataplane.btf import socket_fields
 from hawkwing.dataplane.claim import Claims, claimed
-from hawkwing.dataplane.interfaces import requiring_hmac
+from hawkwing.dataplane.interfaces import checking_hmac, requiring_hmac
 from hawkwing.dataplane.keeper import Keeper
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.loader import Loaded, Loading, memory_for
@@ -70,6 +70,7 @@ class Agent:
         self._keeper: Keeper | None = None
         self._client: Client | None = None
         self._hmac: list[str] = []
+        self._checking_hmac: list[str] = []
         self._reflector: Reflector | None = None
         self._reflecting: asyncio.Task[None] | None = None
         self._decapsulator: Decapsulator | None = None
@@ -175,12 +176,24 @@ class Agent:
             self._hmac = names
             if names and not self._plane.hmac:
                 log.warning("%s: seg6_require_hmac is set, the kernel handles all SRHs", ", ".join(names))
+        self._warn_of_kernel_hmac(list(links))
         try:
             require_hmac_links_fit(len(names))
         except DataplaneError as error:
             # It was set after the start: only a start and a reload are refused.
             self._tasks.note("seg6_require_hmac", error)
         self._plane.set_hmac_links([links[name] for name in names][: limits()["HW_MAX_HMAC_LINKS"]])
+
+    def _warn_of_kernel_hmac(self, links: list[str]) -> None:
+        """Outer headers are removed by the kernel, which may not have the keys."""
+        names = checking_hmac(links) if self._plane.hmac and self._plane.decap else []
+        if names != self._checking_hmac and names:
+            log.warning(
+                "%s: the kernel drops signed packets to the SIDs of decap unless it has the key, too: set "
+                "seg6_require_hmac to -1, the agent verifies them",
+                ", ".join(names),
+            )
+        self._checking_hmac = names
 
     def _find_socket_fields(self) -> None:
         fields = socket_fields()

@@ -96,12 +96,17 @@ def ethernet_links(indexes: Sequence[int]) -> list[int]:
 
 def requiring_hmac(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv6/conf")) -> list[str]:
     """The interfaces on which the kernel accepts only SRHs with a valid HMAC (seg6_require_hmac = 1)."""
-    found = []
-    for name in names:
-        try:
-            if int((sysctls / name / "seg6_require_hmac").read_text()) > 0:
-                found.append(name)
-        except (OSError, ValueError):
-            # The interface is gone, or the kernel has no SRv6: it accepts no SRH at all.
-            continue
-    return found
+    return [name for name in names if (_require_hmac(name, sysctls) or 0) > 0]
+
+
+def checking_hmac(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv6/conf")) -> list[str]:
+    """The interfaces on which the kernel drops SRHs with an HMAC if it does not have the key."""
+    return [name for name in names if _require_hmac(name, sysctls) in (0, 1)]
+
+
+def _require_hmac(name: str, sysctls: Path) -> int | None:
+    """seg6_require_hmac; None: the interface is gone, or the kernel has no SRv6 and accepts no SRH at all."""
+    try:
+        return int((sysctls / name / "seg6_require_hmac").read_text())
+    except (OSError, ValueError):
+        return None

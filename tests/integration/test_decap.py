@@ -16,6 +16,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from hawkwing.dataplane.claim import runtime_folder
+from hawkwing.srh_hmac import Key
 from lab import netns
 from lab.hmac import IF_PRESENT, IGNORED, checking, supported
 from lab.network import Lab
@@ -26,7 +27,7 @@ from lab.wire import Capture, Filter, Tap
 from .conftest import HAWKWING, Agents, Endpoint, filters, on_vpp, sysctl
 from .onwire import R1, R2, R4, R6, A, B, C
 from .pair import Pair
-from .signed import KEY
+from .signed import KEY, WRONG
 from .test_encap import A4, B4, checksums_for_vpp, gateway, route
 from .test_hmac import hmac
 
@@ -252,6 +253,41 @@ def test_signed_srhs(
         assert (server.sids()[SID6]["packets"], server.sids()[SID6]["errors"]) == (1, 1)
 
 
+@pytest.mark.parametrize("other", [WRONG, None], ids=["wrong secret", "unsigned"])
+def test_the_server_verifies(
+    lab: Lab,
+    agents: Agents,
+    server: Server,
+    udp: Callable[..., Endpoint],
+    tmp_path: Path,
+    other: Key | None,
+) -> None:
+    """The kernel, which has no key, ignores HMACs."""
+    if on_vpp(lab) or not supported():
+        pytest.skip("the kernel has no HMACs, or the routers are VPP's")
+    with checking(lab, ["vpp1", "vpp2", "vpp4", "host-b"], policy=IGNORED):
+        server.start(BOTH + hmac(tmp_path / "of-server", KEY))
+        client = agents.client(to(B, SID6) + hmac(tmp_path / "keys", KEY))
+        here, there = udp("host-a").socket, udp("host-b", PORT).socket
+        assert arrives(here, there, (B, PORT))
+        assert "seg6_require_hmac to -1" not in server.process.output()
+        client.stop()
+        agents.client(to(B, SID6) + (hmac(tmp_path / "others", other) if other is not None else ""))
+        assert not arrives(here, there, (B, PORT))
+        told_by = json.loads(told(lab, "host-b", "status", "--json"))[0]["counters"]["ingress"]
+        assert told_by["DECAP_UNSIGNED"]["packets"] == 1
+        assert (server.sids()[SID6]["packets"], server.sids()[SID6]["errors"]) == (1, 0)
+
+
+def test_a_kernel_that_checks_hmacs_is_told_of(
+    lab: Lab, agents: Agents, server: Server, tmp_path: Path
+) -> None:
+    server.start(BOTH + hmac(tmp_path / "of-server", KEY))
+    server.process.wait_for(
+        "eth0: the kernel drops signed packets to the SIDs of decap unless it has the key"
+    )
+
+
 def send(lab: Lab, sid: str, inner: Packet) -> None:
     """A packet from host-a in an outer header, as any host of the domain can send it."""
     neighbour = ["ip", "-6", "neigh", "show", gateway(lab, "host-a"), "dev", "eth0"]
@@ -279,7 +315,13 @@ def test_only_this_host_gets_inner_packets(lab: Lab, server: Server, udp: Callab
         data = UDP(sport=9, dport=PORT) / b"hello"
         tap = Tap("eth0", lab.namespace("host-b"), LAST_LINK, ("host-b", "site-b"))
         stack.callback(tap.close)
+        own = stack.enter_context(
+            lab.inside("host-b", partial(socket.socket, socket.AF_INET, socket.SOCK_DGRAM))
+        )
+        own.bind(("127.0.0.1", PORT))
+        own.settimeout(patient(1))
         for sid, inner in (
+            (SID4, IP(src=A4, dst="127.0.0.1") / data),
             (SID6, IPv6(src=A, dst=C) / data),
             (SID4, IP(src=A4, dst=A4) / data),
             (SID6, IPv6(src=A, dst="::1") / data),
@@ -287,7 +329,7 @@ def test_only_this_host_gets_inner_packets(lab: Lab, server: Server, udp: Callab
         ):
             send(lab, sid, inner)
         there.settimeout(patient(1))
-        for one in (there, loopback):
+        for one in (there, loopback, own):
             with pytest.raises(TimeoutError):
                 one.recv(100)
         there.settimeout(patient(5))
