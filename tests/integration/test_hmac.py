@@ -448,6 +448,32 @@ def test_probes_return_over_routers_that_require_hmacs(requiring: Lab, ends: End
     assert states(requiring) == {"upper": "alive", "lower": "alive"}
 
 
+ASKING = {
+    "ping": ["ping", B, str(PORT), "-c", "2", "-i", "0.2"],
+    "ping --sid": ["ping", "--sid", ",".join(UPPER), "-c", "2", "-i", "0.2"],
+    "trace": ["trace", B, str(PORT), "-c", "2", "-i", "0.2"],
+    "paths": ["paths", B, str(PORT), "--measure"],
+}
+
+
+@pytest.mark.parametrize("command", ASKING.values(), ids=ASKING.keys())
+def test_what_ping_trace_and_paths_send_is_signed(
+    requiring: Lab, ends: Ends, capture: Capture, command: list[str]
+) -> None:
+    client = ends.client(KEY, text=PATHS)
+    capture.forget()
+    done = requiring.execute("host-a", [*HAWKWING, *command], check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_signed(
+        [one for one in capture.settled(Filter(17, link="host-a-site-a")) if one.sender == "host-a"]
+    )
+    # The control: nobody has the key then.
+    client.stop()
+    before = refused(requiring, "vpp1")
+    done = requiring.execute("host-a", [*HAWKWING, *ASKING["ping --sid"]], check=False)
+    assert done.returncode == 1 and refused(requiring, "vpp1") == before + 2
+
+
 def test_probes_of_stamp_are_signed(requiring: Lab, ends: Ends, agents: Agents, tmp_path: Path) -> None:
     """And their answers, which take the reverse path."""
     reflect(agents, tmp_path, ends.server_hmac(KEY))
