@@ -79,7 +79,7 @@ static __always_inline int look_up_hmac(struct __sk_buff *skb, const struct ipv6
 	key->code = *(struct hmac_code *)(s->chunk + 8);
 	s->hmac.verifies = 1;
 	s->hmac.drops = 0;
-	/* These are not covered. */
+	/* These are not covered. Nor must the length be that of a list without a TLV: the flow cache has those only. */
 	srh->next_header = 0;
 	srh->ext_length = 0;
 	srh->tag = 0;
@@ -117,7 +117,7 @@ static __always_inline void hmac_blocks(struct hmac_work *h, const struct hmac_k
 	for (i = 0; i < HW_HMAC_WORDS - KEY_WORDS - 5; i++) {
 		at = i;
 		BARRIER(count);
-		/* Without a branch. */
+		/* Without a branch. What is behind the list, in the rest of the scratch room, counts for nothing. */
 		word = bpf_ntohl(*(volatile __u32 *)&list[i]) & ((__s64)(at - count) >> 63);
 		word |= is_zero(at ^ count) << 31;
 		words[KEY_WORDS + 5 + i] = before << 16 | word >> 16;

@@ -134,11 +134,13 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 		return HW_NOT_LOCAL;
 	if (next == NEXT_IPV6 || next == NEXT_IPV4 || next == NEXT_ETHERNET)
 		return HW_ENCAPSULATED;
-	if (!set->hmac_key && requires_hmac(set, skb->ifindex))
+	/* Read once: it may change at any time. */
+	*(volatile __u32 *)&s->hmac.signer = set->hmac_key;
+	if (!READ_BACK(s->hmac.signer) && requires_hmac(set, skb->ifindex))
 		return HW_HMAC_REQUIRED;
 	if (!trusted_list(set, ip6->source, list, last_entry, &s->last_entry))
 		return HW_UNTRUSTED;
-	if (set->hmac_key) {
+	if (READ_BACK(s->hmac.signer)) {
 		int found = look_up_hmac(skb, ip6, at, length, last_entry, s);
 
 		if (found != HW_STRIPPED)

@@ -48,19 +48,22 @@ static __always_inline void cache_packed_list(const struct ipv6_header *ip6, con
 		cache_srh(r, (void *)s->srh, length, s->srh + sizeof(s->srh));
 }
 
-/* With a key, the way back has an HMAC TLV. Without branches, each of which would double what follows to the verifier. */
-static __always_inline void announce_hmac(const struct settings *set, struct policy *p)
+/*
+ * With a key of this number, the way back has an HMAC TLV; 0: there is none. Without branches, each of which would
+ * double what follows to the verifier.
+ */
+static __always_inline void announce_hmac(__u32 number, struct policy *p)
 {
-	__u64 used = is_zero(set->hmac_key) - 1, at = p->srh_length / 8;
+	__u64 used = is_zero(number) - 1, at = p->srh_length / 8;
 	struct srh_header *srh = (void *)p->srh;
 	__u64 *words = (void *)p->srh;
 
 	BARRIER(at);
-	words[at & 31] |= hmac_header(set->hmac_key) & used;
+	words[at & 31] |= hmac_header(number) & used;
 	srh->ext_length += HW_HMAC_TLV / 8 & used;
 	srh->flags |= SRH_FLAG_HMAC & used;
 	p->srh_length += HW_HMAC_TLV & used;
-	p->key_number = set->hmac_key;
+	p->key_number = number;
 	/* Another one each time: HMACs are kept by it. */
 	p->signed_as = ((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32() | 1) & used;
 }
@@ -75,7 +78,7 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 	__u64 *word;
 	__u32 slot;
 
-	if (last_entry >= (set->hmac_key ? HW_MAX_SIGNED + 1 : HW_MAX_SEGMENTS)) {
+	if (last_entry >= (READ_BACK(s->hmac.signer) ? HW_MAX_SIGNED + 1 : HW_MAX_SEGMENTS)) {
 		count(HW_INGRESS, HW_LIST_TOO_LONG, skb->len);
 		return;
 	}
@@ -84,7 +87,7 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 		count(HW_INGRESS, HW_ONE_WAY_SID, skb->len);
 		return;
 	}
-	announce_hmac(set, &s->policy);
+	announce_hmac(READ_BACK(s->hmac.signer), &s->policy);
 	if (l3)
 		next_hop = next_hop_at(skb, 6);
 	if (next_hop)

@@ -11,7 +11,8 @@ BPF_F_TABLE("array", u32, struct policy, policies, HW_SIZED, BPF_F_MMAPABLE);
 BPF_F_TABLE("hash", struct address, u32, local_addresses, 4096, BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct fragment_key, u32, fragments, 16384);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
-BPF_F_TABLE("hash", u32, struct hmac_key, hmac_keys, HW_MAX_HMAC_KEYS, BPF_F_NO_PREALLOC);
+/* Old and new ones while paths are written once more. */
+BPF_F_TABLE("hash", u32, struct hmac_key, hmac_keys, 2 * HW_MAX_HMAC_KEYS, BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct signed_key, struct hmac_code, signatures, HW_SIZED);
 BPF_TABLE("lru_hash", struct verified_key, struct verified, verified, HW_SIZED);
 BPF_PROG_ARRAY(programs, HW_PROGRAMS);

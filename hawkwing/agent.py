@@ -20,7 +20,7 @@ from hawkwing.control import ControlServer, socket_path
 from hawkwing.dataplane import tc
 from hawkwing.dataplane.btf import socket_fields
 from hawkwing.dataplane.claim import Claims, claimed
-from hawkwing.dataplane.interfaces import checking_hmac, requiring_hmac
+from hawkwing.dataplane.interfaces import accepting_srh, checking_hmac, requiring_hmac
 from hawkwing.dataplane.keeper import Keeper
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.loader import Loaded, Loading, memory_for
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _EPOCH = 30.0
+_KERNEL_HMAC = "HMACs by the agent alone"
 
 
 def _return_memory() -> None:
@@ -70,7 +71,6 @@ class Agent:
         self._keeper: Keeper | None = None
         self._client: Client | None = None
         self._hmac: list[str] = []
-        self._checking_hmac: list[str] = []
         self._reflector: Reflector | None = None
         self._reflecting: asyncio.Task[None] | None = None
         self._decapsulator: Decapsulator | None = None
@@ -89,9 +89,13 @@ class Agent:
         role, first = options.role, options.interfaces[0]
         handover.tidy(role, first)
         loaded = self._loaded()
-        self._plane = plane = DataPlane(role, loaded, self._plan.config.sr_domain or None)
-        plane.set_csid(self._plan.desired.blocks)
-        plane.set_hmac(self._plan.hmac)
+        self._plane = plane = DataPlane(
+            role,
+            loaded,
+            self._plan.config.sr_domain or None,
+            self._plan.desired.blocks,
+            self._plan.hmac,
+        )
         plane.set_decap(_decap_sids(self._plan))
         note = handover.Note(role, first)
         others = handover.programs_of_others(role)
@@ -176,7 +180,7 @@ class Agent:
             self._hmac = names
             if names and not self._plane.hmac:
                 log.warning("%s: seg6_require_hmac is set, the kernel handles all SRHs", ", ".join(names))
-        self._warn_of_kernel_hmac(list(links))
+        self._compare_with_kernel(list(links))
         try:
             require_hmac_links_fit(len(names))
         except DataplaneError as error:
@@ -184,16 +188,23 @@ class Agent:
             self._tasks.note("seg6_require_hmac", error)
         self._plane.set_hmac_links([links[name] for name in names][: limits()["HW_MAX_HMAC_LINKS"]])
 
-    def _warn_of_kernel_hmac(self, links: list[str]) -> None:
-        """Outer headers are removed by the kernel, which may not have the keys."""
-        names = checking_hmac(links) if self._plane.hmac and self._plane.decap else []
-        if names != self._checking_hmac and names:
-            log.warning(
-                "%s: the kernel drops signed packets to the SIDs of decap unless it has the key, too: set "
-                "seg6_require_hmac to -1, the agent verifies them",
-                ", ".join(names),
+    def _compare_with_kernel(self, links: list[str]) -> None:
+        """With keys, the kernel's own SRv6 should not do what the agent says nobody does."""
+        problems = []
+        if self._plane.hmac and (names := accepting_srh(links)):
+            problems.append(
+                f"{', '.join(names)}: the kernel accepts SRHs without a valid HMAC, too: set seg6_enabled to 0, "
+                "or seg6_require_hmac to 1"
             )
-        self._checking_hmac = names
+        if self._plane.hmac and self._plane.decap and (names := checking_hmac(links)):
+            problems.append(
+                f"{', '.join(names)}: the kernel drops signed packets to the SIDs of decap unless it has the "
+                "key, too: set seg6_require_hmac to -1, the agent verifies them"
+            )
+        if problems:
+            self._tasks.note(_KERNEL_HMAC, HawkwingError("; ".join(problems)))
+        else:
+            self._tasks.troubles.pop(_KERNEL_HMAC, None)
 
     def _find_socket_fields(self) -> None:
         fields = socket_fields()

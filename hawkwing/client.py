@@ -224,9 +224,9 @@ class Client:
         if (interval, port) == (self._interval, self._stamp_port):
             return
         self._interval, self._stamp_port = interval, port
-        if self._probing is not None:
-            self._probing.cancel()
-            self._probing = None
+        former, self._probing = self._probing, None
+        if former is not None:
+            former.cancel()
         if interval is not None:
             from hawkwing.path_probes import PathProber
 
@@ -234,7 +234,7 @@ class Client:
                 self._plane, self.steering, self._sources.of, port, self._next_hops
             )
             self.steering.why_not_probed = prober.why_not
-            self._probing = self._tasks.keep("probes along paths", lambda: prober.run(interval))
+            self._probing = self._tasks.keep("probes along paths", lambda: prober.run(interval, former))
 
     def _follow_measured(self) -> None:
         """Starts or stops the comparison of paths: it needs several paths and a measurable intent."""

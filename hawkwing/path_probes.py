@@ -30,7 +30,7 @@ from hawkwing.pace import at_interval
 from hawkwing.probe_sending import KnownNextHops, ProbedPath, Rounds, Target
 from hawkwing.probing import lists
 from hawkwing.sids import Encapsulated, SidList, ready_srh
-from hawkwing.srh_hmac import signed_to
+from hawkwing.srh_hmac import Key, signed_to
 from hawkwing.steering import Steering
 
 log = logging.getLogger("hawkwing")
@@ -78,6 +78,7 @@ class PathProber:
         #: Held while a round is sent, and while what it sends is changed.
         self._sending = threading.Lock()
         self._refused: list[ProbedPath] = []
+        self._signed_with: tuple[Key, ...] = ()
         self._rounds = Rounds(plane.probe_sender() if next_hops is not None else None, next_hops)
 
     def look_again(self) -> None:
@@ -94,8 +95,13 @@ class PathProber:
         """Why a list, as in packets, is not probed; empty if it is."""
         return next((why for (left, _slot), why in self._left_out.items() if left == sids), "")
 
-    async def run(self, interval: int) -> None:
-        """Sends probes at this interval (milliseconds) until cancelled; then no path counts as dead."""
+    async def run(self, interval: int, former: asyncio.Task[None] | None = None) -> None:
+        """Sends probes at this interval (milliseconds) until cancelled; then no path counts as dead.
+
+        A `former` prober has to end before: it switches off what both use.
+        """
+        if former is not None:
+            await asyncio.wait([former])
         loop = asyncio.get_running_loop()
         wake = asyncio.Event()
         sending = asyncio.ensure_future(
@@ -136,6 +142,7 @@ class PathProber:
             self._seen != self._steering.selection_changes
             or time.monotonic() - self._looked >= _LOOK
             or self._rounds.is_outdated
+            or self._signed_with != self._plane.hmac[:1]
         )
 
     def close(self) -> None:
@@ -154,11 +161,13 @@ class PathProber:
         for one in self._refused:
             self._without_reflector(one)
         self._refused.clear()
-        if self._seen == self._steering.selection_changes and time.monotonic() - self._looked < _LOOK:
+        now = (self._steering.selection_changes, self._plane.hmac[:1])
+        if (self._seen, self._signed_with) == now and time.monotonic() - self._looked < _LOOK:
             if self._rounds.is_outdated:
                 self._rounds.arrange(self._probed.values())
             return
         self._seen, self._looked = self._steering.selection_changes, time.monotonic()
+        self._signed_with = self._plane.hmac[:1]
         if self._looked - self._asked > _SOURCES_FOR:
             self._sources.clear()
             self._asked = self._looked

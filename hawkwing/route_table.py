@@ -45,7 +45,7 @@ class RouteTable:
         yield from self._selections.signing(signed)
         if self._plane.is_key_new:
             yield from self._policies.rewriting(self._plane.sign_policy)
-            self._plane.is_key_new = False
+            self._plane.remove_old_keys()
 
     def set(self, group: Group, port: int, wanted: Wanted) -> None:
         """Sets the new paths before it releases the old ones, so that no packet is without a path.

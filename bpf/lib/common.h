@@ -138,7 +138,7 @@ struct hmac_work {
 	__u32 drops;			/* a packet whose HMAC is wrong must not reach the kernel */
 	__u32 inner;			/* blocks of the inner hash */
 	__u32 back;			/* the program that looks at the packet then */
-	__u32 zero;
+	__u32 signer;			/* settings.hmac_key, when the packet that arrives was looked at */
 };
 
 /*

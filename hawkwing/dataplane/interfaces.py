@@ -104,9 +104,28 @@ def checking_hmac(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv6
     return [name for name in names if _require_hmac(name, sysctls) in (0, 1)]
 
 
+def accepting_srh(names: Sequence[str], sysctls: Path = Path("/proc/sys/net/ipv6/conf")) -> list[str]:
+    """The interfaces on which the kernel itself accepts SRHs, also those without a valid HMAC.
+
+    seg6_enabled counts if it is set for all interfaces and for this one.
+    """
+    if not _sysctl("all", "seg6_enabled", sysctls):
+        return []
+    return [
+        name
+        for name in names
+        if _sysctl(name, "seg6_enabled", sysctls) and _sysctl(name, "seg6_require_hmac", sysctls) != 1
+    ]
+
+
 def _require_hmac(name: str, sysctls: Path) -> int | None:
-    """seg6_require_hmac; None: the interface is gone, or the kernel has no SRv6 and accepts no SRH at all."""
+    """None: the kernel accepts no SRH at all."""
+    return _sysctl(name, "seg6_require_hmac", sysctls)
+
+
+def _sysctl(name: str, key: str, sysctls: Path) -> int | None:
+    """None: the interface is gone, or the kernel has no SRv6."""
     try:
-        return int((sysctls / name / "seg6_require_hmac").read_text())
+        return int((sysctls / name / key).read_text())
     except (OSError, ValueError):
         return None

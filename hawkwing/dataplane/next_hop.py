@@ -11,7 +11,7 @@ from hawkwing.dataplane.layout import limits, structures
 
 ASK = b"\xff" * 6
 """Instead of a link-layer address: the kernel does a look-up for each packet."""
-_U64 = struct.Struct("=Q")
+_U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 CAME_FROM_THERE = 1 << 63
 """Set by the data plane in the value of a learned path: the agent has not looked for a route yet."""
 
@@ -99,10 +99,15 @@ class PolicyNextHops:
                 if value:
                     words[slot * step + at] = 0
 
-    def empty(self, slot: int) -> None:
-        """Takes the path away before it is written again: packets are sent without an SRH meanwhile."""
+    def length(self, slot: int) -> bytes:
+        """The length of the path's SRH, as in the policy."""
+        at = slot * self._stride + self._length
+        return self._memory[at : at + 4]
+
+    def set_length(self, slot: int, length: bytes) -> None:
+        """Sets it; with 0, packets are sent without an SRH."""
         with memoryview(self._memory) as octets, octets.cast("I") as words:
-            words[(slot * self._stride + self._length) // 4] = 0
+            (words[(slot * self._stride + self._length) // 4],) = _U32.unpack(length)
 
     def close(self) -> None:
         """Unmaps it."""

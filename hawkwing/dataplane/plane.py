@@ -3,6 +3,7 @@
 import errno
 import logging
 import mmap
+import os
 import secrets
 import socket
 import struct
@@ -31,6 +32,7 @@ DIRECTIONS = ("egress", "ingress")
 _PROBER = struct.Struct("=4Q")
 _FAR_FUTURE = (1 << 63) - 1
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
+_NOBODY = IPv6Address(0)
 _PACKET = 0.0005
 """Seconds; longer than a program works on a packet."""
 _MTU_TICKS = 16
@@ -93,14 +95,22 @@ def require_hmac_links_fit(count: int) -> None:
 class DataPlane:
     """Programs and maps of one role; a Keeper attaches the programs to interfaces."""
 
-    def __init__(self, role: str, loaded: Loaded, sr_domain: Sequence[IPv6Network] | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        loaded: Loaded,
+        sr_domain: Sequence[IPv6Network] | None = None,
+        csid: Sequence[Block] = (),
+        hmac: Sequence[Key] = (),
+    ) -> None:
+        """The programs of a previous agent use an inherited map of settings: its first content has all of it.
+
+        DataplaneError if the kernel refuses what keys need.
+        """
         self.role = role
         self.sr_domain: tuple[IPv6Network, ...] | None = None
-        self.hmac_links: tuple[int, ...] = ()
-        self._xdp = self._shared = False
         self._socket_fields: SocketFields | None = None
-        self.csid: tuple[Block, ...] = ()
-        self.decap: tuple[IPv6Address, ...] = ()
+        self.csid = tuple(csid)
         self.stamp_port = 0
         self.ipv4_services = False
         self._ticks = 0
@@ -109,9 +119,14 @@ class DataPlane:
         #: The keys of HMACs; the first one signs.
         self.hmac: tuple[Key, ...] = ()
         self.is_key_new = self._are_codes_old = False
+        self._old_keys: set[int] = set()
         self.maps = {name: Map(fd) for name, fd in loaded.maps.items()}
         before = structures()["settings"].from_buffer_copy(self.maps["settings"].get(_U32.pack(0)) or b"")
         inherited = "settings" in loaded.inherited
+        # The agent finds out what of these has changed.
+        self.hmac_links = tuple(index for index in before.hmac_links if index)
+        self.decap = tuple(sid for one in before.decap if (sid := IPv6Address(bytes(one.bytes))) != _NOBODY)
+        self._xdp, self._shared = bool(before.xdp), bool(before.shared)
         keys = list(before.flow_keys)
         self.flow_keys = keys if inherited else [secrets.randbits(64) for _ in keys]
         self._epoch: int = before.epoch if inherited else 0
@@ -120,6 +135,9 @@ class DataPlane:
         self._prober: memoryview | None = None
         self.local_left_out = 0
         self._local = {IPv6Address(key) for key in self.maps["local_addresses"].each_key()}
+        if hmac:
+            self._load_authenticate()
+            self._write_keys(hmac)
         self.set_sr_domain(sr_domain)
         #: Called when a path is written, with its first segment and whether it encapsulates.
         self.next_hop_of: Callable[[IPv6Address, bool], NextHop | None] = lambda _segment, _encapsulated: None
@@ -135,6 +153,8 @@ class DataPlane:
             )
             if inherited:
                 self.sweeper.adopt(self.next_hops.learned_slots())
+                if self.hmac and not before.hmac_key:
+                    self._forget_flows()
             else:
                 for slot in reversed(range(1, free.info.max_entries)):
                     free.push(_U32.pack(slot))
@@ -252,16 +272,36 @@ class DataPlane:
             return
         if keys and AUTHENTICATE not in self.programs:
             self._load_authenticate()
-        table = self.maps["hmac_keys"]
-        for gone in {key.number for key in before} - {key.number for key in keys}:
-            table.delete(_U32.pack(gone))
-        for key in keys:
-            table.set(_U32.pack(key.number), hmac_key(key))
-        self.hmac = tuple(keys)
+        self._write_keys(keys)
+        self._old_keys |= {key.number for key in before}
         self._forget_codes()
         self.set_sr_domain(self.sr_domain)
-        self.is_key_new |= keys[:1] != before[:1]
         self._are_codes_old = True
+        self.is_key_new |= self.role == "client" and keys[:1] != before[:1]
+        if self.role == "server" and not before:
+            # They were learned from whoever sent them.
+            self._forget_flows()
+        if not self.is_key_new:
+            self.remove_old_keys()
+
+    def remove_old_keys(self) -> None:
+        """Removes keys that are no longer configured, once no path is signed with them."""
+        self.is_key_new = False
+        for gone in self._old_keys - {key.number for key in self.hmac}:
+            self.maps["hmac_keys"].delete(_U32.pack(gone))
+        self._old_keys.clear()
+
+    def _write_keys(self, keys: Sequence[Key]) -> None:
+        try:
+            for key in keys:
+                self.maps["hmac_keys"].set(_U32.pack(key.number), hmac_key(key))
+        except OSError as error:
+            raise DataplaneError(f"the kernel takes no more HMAC keys: {error.strerror}") from None
+        self.hmac = tuple(keys)
+
+    def _forget_flows(self) -> None:
+        self.sweeper.forget_all()
+        self.forget()
 
     def _forget_codes(self) -> None:
         """Has all HMACs computed again."""
@@ -271,8 +311,15 @@ class DataPlane:
 
     def _load_authenticate(self) -> None:
         assert self._load_more is not None
-        self.programs[AUTHENTICATE] = self._load_more(AUTHENTICATE)
-        connect(self.programs, self.maps["programs"])
+        made = self._load_more(AUTHENTICATE)
+        try:
+            connect({**self.programs, AUTHENTICATE: made}, self.maps["programs"])
+        except OSError as error:
+            os.close(made)
+            raise DataplaneError(
+                f"the kernel does not let the programs call one another: {error.strerror}"
+            ) from None
+        self.programs[AUTHENTICATE] = made
 
     def hold(self) -> None:
         """Keeps the programs' caches valid until `release`, for many changes in a row."""
@@ -366,11 +413,20 @@ class DataPlane:
         self.maps["policies"].set(_U32.pack(slot), policy)
 
     def sign_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
-        """Writes a path that is in use once more, because another key signs."""
-        self.next_hops.empty(slot)
+        """Writes a path that is in use once more, because another key signs.
+
+        If its SRH gets another length, packets are sent without one for a moment.
+        """
+        key, made = _U32.pack(slot), self._policy(sids)
+        length = made[: _U32.size]
+        if self.next_hops.length(slot) == length:
+            self.maps["policies"].set(key, made)
+            return
+        self.next_hops.set_length(slot, bytes(_U32.size))
         # Programs that have read its length are at their end then.
         time.sleep(_PACKET)
-        self.maps["policies"].set(_U32.pack(slot), self._policy(sids))
+        self.maps["policies"].set(key, bytes(_U32.size) + made[_U32.size :])
+        self.next_hops.set_length(slot, length)
 
     def renew_source(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path that encapsulates once more, because the host's addresses have changed."""

@@ -1,11 +1,16 @@
 """Signed SRHs: the HMAC TLV that egress writes, and that ingress wants to see."""
 
+import errno
+import os
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 
 import pytest
 
 from hawkwing.dataplane.layout import limits
+from hawkwing.dataplane.loader import Capacities, Loading
+from hawkwing.dataplane.plane import DataPlane
+from hawkwing.errors import DataplaneError
 from hawkwing.sids import Encapsulated
 from hawkwing.srh_hmac import LENGTH, MAX_SECRET, MAX_SIGNED, Key
 from tests.dataplane import packets as p
@@ -164,14 +169,64 @@ def test_after_a_quarter_of_an_hour_as_at_first(signing: Host) -> None:
     signing.bench.expect("egress", packet, "STEERED", out=wanted)
 
 
+def test_until_a_path_is_written_again_it_has_the_old_key(signing: Host) -> None:
+    plane = signing.bench.plane
+    path(signing, SIDS[:2])
+    packet = signing.out(p.UDP, signing.udp(PORT))
+    plane.set_hmac([OTHER])
+    old, new = (signed(steered(packet, SIDS[:2]), one.number, one.secret) for one in (KEY, OTHER))
+    assert plane.is_key_new
+    signing.bench.expect("egress", packet, "STEERED", out=old)
+    plane.sign_policy(300, SIDS[:2])
+    signing.bench.expect("egress", packet, "STEERED", out=new)
+    plane.remove_old_keys()
+    assert not plane.is_key_new and signing.bench.entries("hmac_keys") == 1
+
+
 def test_a_path_whose_key_is_gone(signing: Host) -> None:
     path(signing, SIDS[:2])
     signing.bench.plane.set_hmac([OTHER])
+    signing.bench.plane.remove_old_keys()
     packet = signing.out(p.UDP, signing.udp(PORT))
     signing.bench.expect("egress", packet, "NOT_SIGNED")
-    signing.bench.plane.sign_policy(300, SIDS[:2])
-    wanted = signed(steered(packet, SIDS[:2]), OTHER.number, OTHER.secret)
-    signing.bench.expect("egress", packet, "STEERED", out=wanted)
+
+
+@pytest.mark.parametrize("before, after", [([], [KEY]), ([KEY], []), ([KEY], [OTHER]), ([], [])])
+def test_a_path_written_again(client: Host, before: list[Key], after: list[Key]) -> None:
+    """Of two paths, the one that is written again is changed, as a whole."""
+    plane = client.bench.plane
+    plane.set_hmac(before)
+    path(client, SIDS[:2])
+    plane.set_hmac(after)
+    plane.sign_policy(300, SIDS[:2])
+    packet = client.out(p.UDP, client.udp(PORT))
+    wanted = steered(packet, SIDS[:2])
+    if after:
+        wanted = signed(wanted, after[0].number, after[0].secret)
+    client.bench.expect("egress", packet, "STEERED", out=wanted)
+
+
+def test_a_key_that_the_kernel_refuses(client: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has changed then, and the next attempt is complete."""
+    plane = client.bench.plane
+    path(client, SIDS[:2])
+    program = plane.programs.pop("authenticate", None)
+
+    def refused(*_args: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hawkwing.dataplane.plane.connect", refused)
+        with pytest.raises(DataplaneError, match="programs call one another: Cannot allocate memory"):
+            plane.set_hmac([KEY])
+    assert plane.hmac == () and "authenticate" not in plane.programs
+    if program is not None:
+        os.close(program)
+    plane.set_hmac([KEY])
+    plane.sign_policy(300, SIDS[:2])
+    packet = client.out(p.UDP, client.udp(PORT))
+    wanted = signed(steered(packet, SIDS[:2]), KEY.number, KEY.secret)
+    client.bench.expect("egress", packet, "STEERED", out=wanted)
 
 
 # --- what arrives
@@ -293,4 +348,48 @@ def test_another_secret_of_the_same_key(verifying: Host) -> None:
     verifying.bench.expect("ingress", packet, "HMAC_WRONG")
     answer = reply()
     wanted = signed(steered(answer, SIDS[:3][::-1]), changed.number, changed.secret)
+    verifying.bench.expect("egress", answer, "STEERED", out=wanted)
+
+
+# --- who comes next
+
+
+def successor(server: Host, keys: list[Key]) -> DataPlane:
+    """The next agent's data plane, with the maps of this one, whose programs still run."""
+    inherited = {name[:15]: os.dup(table.fd) for name, table in server.bench.plane.maps.items()}
+    loading = Loading("server", Capacities())
+    loaded = loading.result(inherited)
+    loading.abandon()
+    assert "settings" in loaded.inherited
+    return DataPlane("server", loaded, server.bench.plane.sr_domain, hmac=keys)
+
+
+def test_the_next_agent_leaves_no_gap(verifying: Host) -> None:
+    """What it has not set yet is as the previous one left it."""
+    verifying.bench.plane.set_decap([HOST_C])
+    verifying.bench.plane.set_hmac_links([verifying.bench.namespace.port])
+    made = successor(verifying, [KEY])
+    verifying.bench.expect("ingress", request(SIDS[:3]), "HMAC_MISSING")
+    assert made.decap == (HOST_C,) and made.hmac_links == (verifying.bench.namespace.port,)
+    verifying.bench.plane.set_hmac_links([])
+
+
+@pytest.mark.parametrize("by_reload", [True, False], ids=["reload", "next agent"])
+def test_with_the_first_key_unsigned_paths_are_forgotten(server: Host, by_reload: bool) -> None:
+    server.bench.run("ingress", request(SIDS[:3]))
+    assert server.bench.run("egress", reply()).counted == {"STEERED": 1}
+    if by_reload:
+        server.bench.plane.set_hmac([KEY])
+        server.bench.expect("egress", reply(), "NO_FLOW")
+    else:
+        # Its own programs run from then on; each CPU of these may have the flow in its cache.
+        successor(server, [KEY])
+    assert server.bench.flows() == 0
+
+
+def test_with_the_next_key_signed_paths_stay(verifying: Host) -> None:
+    verifying.bench.run("ingress", signed(request(SIDS[:3]), KEY.number, KEY.secret))
+    verifying.bench.plane.set_hmac([OTHER, KEY])
+    answer = reply()
+    wanted = signed(steered(answer, SIDS[:3][::-1]), KEY.number, KEY.secret)
     verifying.bench.expect("egress", answer, "STEERED", out=wanted)

@@ -24,7 +24,7 @@ from lab.process import Process
 from lab.wait import patient, wait_until
 from lab.wire import Capture, Filter, tcp_port, udp_port
 
-from .conftest import HAWKWING, Agents, Endpoint
+from .conftest import HAWKWING, Agents, Endpoint, sysctl
 from .onwire import R1, R2, R3, R4, R5, R6, UPPER_WAY, UPPER_WAY_BACK, A, B, C, on_links
 from .signed import (
     KEY,
@@ -572,6 +572,27 @@ def test_killed_agents_leave_connections_signed(requiring: Lab, ends: Ends, capt
     finally:
         for host in ("host-a", "host-b"):
             requiring.execute(host, [*HAWKWING, "detach"])
+
+
+# --- what the kernel does
+
+
+def test_a_kernel_that_accepts_srhs_is_told_of(kernels: Lab, ends: Ends) -> None:
+    names = [f"net/ipv6/conf/{name}/seg6_enabled" for name in ("all", "eth0")]
+    for name in names:
+        sysctl(kernels, "host-b", name, 1)
+    try:
+        server = ends.server(KEY)
+        text = "eth0: the kernel accepts SRHs without a valid HMAC, too"
+        server.wait_for(text)
+        assert text in kernels.execute("host-b", [*HAWKWING, "status"]).stdout
+        sysctl(kernels, "host-b", "net/ipv6/conf/eth0/seg6_require_hmac", REQUIRED)
+        kernels.execute("host-b", [*HAWKWING, "reload", "server"])
+        assert text not in kernels.execute("host-b", [*HAWKWING, "status"]).stdout
+    finally:
+        sysctl(kernels, "host-b", "net/ipv6/conf/eth0/seg6_require_hmac", 0)
+        for name in names:
+            sysctl(kernels, "host-b", name, 0)
 
 
 # --- what others send

@@ -17,6 +17,7 @@ from hawkwing.dataplane.plane import DataPlane
 from hawkwing.path_probes import PathProber
 from hawkwing.probe_sending import ProbedPath
 from hawkwing.sids import SidList
+from hawkwing.srh_hmac import Key
 from hawkwing.steering import Steering
 from lab.wait import PATIENCE
 
@@ -30,7 +31,7 @@ class Plane:
     """What is told to the programs."""
 
     csid = (BLOCK,)
-    hmac = ()
+    hmac: tuple[Key, ...] = ()
 
     def __init__(self) -> None:
         self.told: list[tuple[int, int, int, int]] = []
@@ -148,6 +149,45 @@ def test_an_exception_in_a_round_ends_the_task() -> None:
     with pytest.raises(OSError, match="no such map"):
         asyncio.run(prober(plane, paths).run(10))
     assert plane.told[-1] == (0, 0, 0, 0) and not probe_threads()
+
+
+def test_another_prober_begins_when_the_former_has_ended() -> None:
+    plane, paths = Plane(), Paths()
+    one, two = (
+        PathProber(cast(DataPlane, plane), cast(Steering, paths), lambda _sid: LOOPBACK, port)
+        for port in (862, 863)
+    )
+
+    async def main() -> None:
+        former = asyncio.create_task(one.run(10))
+        async with asyncio.timeout(PATIENCE):
+            while not plane.told:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            former.cancel()
+            following = asyncio.create_task(two.run(10, former))
+            while plane.ports[-1] != 863 or not any(plane.told[-1]):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            assert plane.ports == [862, 0, 863]
+            following.cancel()
+            await asyncio.wait([following])
+
+    asyncio.run(main())
+
+
+def test_another_key_is_used_at_once() -> None:
+    plane, paths = Plane(), Paths()
+    paths.set({A: 1})
+    made = prober(plane, paths)
+    seen: list[tuple[Key, ...]] = []
+
+    def renewed() -> bool:
+        seen.extend(probed.signed for probed in made._probed.values())
+        if len(plane.told) == 2:
+            plane.hmac = (Key(7, b"x"),)
+        return seen[-1:] == [(Key(7, b"x"),)]
+
+    run(made, renewed)
+    assert seen[0] == ()
 
 
 def probe_threads() -> list[str]:
