@@ -193,8 +193,8 @@ class Agent:
         problems = []
         if self._plane.hmac and (names := accepting_srh(links)):
             problems.append(
-                f"{', '.join(names)}: the kernel accepts SRHs without a valid HMAC, too: set seg6_enabled to 0, "
-                "or seg6_require_hmac to 1"
+                f"{', '.join(names)}: the kernel accepts SRHs without a valid HMAC, too: set seg6_enabled "
+                "to 0, or seg6_require_hmac to 1"
             )
         if self._plane.hmac and self._plane.decap and (names := checking_hmac(links)):
             problems.append(

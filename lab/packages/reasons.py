@@ -190,10 +190,12 @@ ADVICE: Mapping[str, Advice] = {
         INGRESS,
         "The packet has no inner packet for an address of this host: compare the client's `decap_sid` with "
         "`decap` of the server, and the inner destination with the server's addresses.",
+        "server",
     ),
     "DECAP_UNSIGNED": Advice(
         INGRESS,
         "Give the client and this host the same key (`hmac`).",
+        "server",
     ),
     "NO_ROOM": Advice(
         BOTH,

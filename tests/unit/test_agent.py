@@ -50,7 +50,7 @@ class Plane:
     def __init__(self, role: str) -> None:
         self.role = role
         self.sr_domain = None
-        self.csid = ()
+        self.csid = self.hmac = self.decap = ()
         self.maps = dict.fromkeys(("policies", "selections", "names", "flows", "free_slots"), Table())
         self.flows: FlowTable | None = None
 
