@@ -72,6 +72,10 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 		if (!s || !load_signature(ip6, p, s))
 			return HW_REASON_COUNT;
 	}
+#ifdef HW_CLIENT
+	if (unlikely(p->tells) && is_telling_due(telling_key(ip6, ports[0], ports[1], next), bpf_ktime_get_ns()))
+		return HW_REASON_COUNT;
+#endif
 	length = p->srh_length;
 	grown = skb->len - l3 + length;
 	/* Every link carries 1280 bytes: most packets need no question about the MTU. */
@@ -93,6 +97,12 @@ static __always_inline int do_insert(struct __sk_buff *skb, __u32 l3, struct pol
 	struct decision *d = &s->decision;
 	__u32 bytes = skb->len, slot = d->slot, link;
 
+#ifdef HW_CLIENT
+	if (unlikely(p->tells) && tell(skb, l3, slot, p, s)) {
+		count(HW_EGRESS, HW_NO_ROOM, bytes);
+		return TC_ACT_SHOT;
+	}
+#endif
 	if (insert_srh(skb, l3, p, s->walk.hop_by_hop, d->resize ? 0 : BPF_F_ADJ_ROOM_FIXED_GSO)) {
 		count(HW_EGRESS, HW_NO_ROOM, bytes);
 		return TC_ACT_SHOT;

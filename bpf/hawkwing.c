@@ -38,6 +38,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "next_hop.h"
 #include "insert.h"
 #ifdef HW_SERVER
+#include "way_back.h"
 #include "flow_cache.h"
 #include "flow_table.h"
 #include "learn.h"
@@ -48,6 +49,7 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "health.h"
 #include "send_probes.h"
 #include "select.h"
+#include "way_back.h"
 #include "traffic.h"
 #include "names.h"
 #endif

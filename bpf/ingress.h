@@ -138,7 +138,7 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	*(volatile __u32 *)&s->hmac.signer = set->hmac_key;
 	if (!READ_BACK(s->hmac.signer) && requires_hmac(set, skb->ifindex))
 		return HW_HMAC_REQUIRED;
-	if (!trusted_list(set, ip6->source, list, last_entry, &s->last_entry))
+	if (!trusted_list(set, ip6->source, list, last_entry, &s->last_entry, HW_MAX_LIST))
 		return HW_UNTRUSTED;
 	if (READ_BACK(s->hmac.signer)) {
 		int found = look_up_hmac(skb, ip6, at, length, last_entry, s);
@@ -148,7 +148,15 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 	}
 
 #ifdef HW_SERVER
+	*(volatile __u32 *)&s->told.count = 0;
+	*(volatile __u32 *)&s->told.bytes = 0;
+	if (next == NEXT_DESTINATION)
+		read_way_back(skb, at + length, ip6, set, s);
 	learn_from(skb, set, s, l3, at + length, next, list, last_entry);
+	if (READ_BACK(s->told.bytes))
+		next = READ_BACK(s->told.next);
+	*(volatile __u32 *)&s->position = length + READ_BACK(s->told.bytes);
+	length = READ_BACK(s->position);
 #endif
 	if (hop_by_hop) {
 		if (OUTSIDE(hop_by_hop, 8, HW_MAX_HOP_BY_HOP) ||

@@ -68,6 +68,25 @@ static __always_inline void announce_hmac(__u32 number, struct policy *p)
 	p->signed_as = ((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32() | 1) & used;
 }
 
+/* Has the flow a way back of its own that was told a short time ago? It stays, and the flow is known in this epoch. */
+static __always_inline bool keeps_told(const struct flow_id *id, const struct settings *set,
+				       volatile struct flow_place *place)
+{
+	__u64 known = flow_known(id), *word;
+	__u32 slot = known & HW_SLOT_MASK;
+	struct policy *p;
+
+	if (!known)
+		return false;
+	p = get_policy(slot);
+	if (!p || !p->told || bpf_ktime_get_ns() - p->told > TOLD_FOR)
+		return false;
+	word = flow_find(id, place);
+	if (word)
+		*word = flow_word(id->rest, slot, set->epoch);
+	return true;
+}
+
 /* Remembers the way back for this flow, which may be known with another one. */
 static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct settings *set, const struct flow_id *id,
 				  struct scratch *s, const __u8 *list, __u32 last_entry)
@@ -82,11 +101,14 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 		count(HW_INGRESS, HW_LIST_TOO_LONG, skb->len);
 		return;
 	}
+	if (!READ_BACK(s->told.count) && keeps_told(id, set, &s->place))
+		return;
 	srh_reverse(list, last_entry, &s->policy);
-	if (reverse_containers(set, &s->policy, &s->last_entry)) {
+	if (reverse_containers(set, &s->policy, &s->last_entry) && !READ_BACK(s->told.count)) {
 		count(HW_INGRESS, HW_ONE_WAY_SID, skb->len);
 		return;
 	}
+	take_way_back(s, &s->policy);
 	announce_hmac(READ_BACK(s->hmac.signer), &s->policy);
 	if (l3)
 		next_hop = next_hop_at(skb, 6);
@@ -96,6 +118,11 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 	if (slot == HW_NO_SLOT) {
 		count(HW_INGRESS, HW_PATHS_FULL, skb->len);
 		return;
+	}
+	if (READ_BACK(s->told.count)) {
+		p = get_policy(slot);
+		if (p)
+			*(volatile __u64 *)&p->told = bpf_ktime_get_ns();
 	}
 	word = flow_find(id, &s->place);
 	if (word) {

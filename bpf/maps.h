@@ -28,6 +28,8 @@ BPF_F_TABLE("array", u32, struct path_traffic, traffic, HW_SIZED, BPF_F_MMAPABLE
 BPF_ARRAY(ready_probes, struct ready_probe, HW_READY_PROBES);
 BPF_ARRAY(unsent_probes, u64, 1);
 BPF_TABLE("lru_hash", u64, struct connection, connections, 8192);
+BPF_F_TABLE("hash", u32, struct way_back, ways_back, HW_SIZED, BPF_F_NO_PREALLOC);
+BPF_TABLE("lru_hash", u64, struct telling, tellings, HW_SIZED);
 BPF_F_TABLE("hash", struct name_key, u32, names, HW_SIZED, BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct question_key, struct question, questions, 1024);
 BPF_RINGBUF_OUTPUT(learned_names, 16);

@@ -71,9 +71,9 @@ static __always_inline bool trusted_packet(const struct settings *set, const voi
 	return i > *last;
 }
 
-/* The same of a list in memory with room for HW_MAX_LIST segments. */
+/* The same of a list in memory with room for `most` segments. */
 static __always_inline bool trusted_list(const struct settings *set, const void *source, const void *list,
-					 __u32 last_entry, volatile __u32 *last)
+					 __u32 last_entry, volatile __u32 *last, int most)
 {
 	int i;
 
@@ -82,7 +82,7 @@ static __always_inline bool trusted_list(const struct settings *set, const void 
 	if (!set->sids_only && !trusted_slowly(set, source))
 		return false;
 	*last = last_entry;
-	for (i = 0; i < HW_MAX_LIST; i++) {
+	for (i = 0; i < most; i++) {
 		if (i > *last)
 			return true;
 		if (!(i == 0 && set->sids_only) && !trusted_slowly(set, list + i * 16))

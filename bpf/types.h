@@ -29,6 +29,12 @@
 #define HW_MAX_SIGNED 12
 #define HW_MAX_HMAC_KEYS 8
 #define HW_HMAC_TLV 40
+#define HW_MAX_WAY_BACK 12
+#define HW_WAY_BACK_FIXED 8
+#define HW_WAY_BACK_MAX 200
+#define HW_WAY_BACK_OPTION 0x1e
+#define HW_WAY_BACK_MAGIC 0x48570100
+#define HW_TOLD_AT_ONCE 3
 #define HW_HMAC_WORDS 128
 #define HW_MAX_CSID_BLOCKS 4
 #define HW_MAX_DNS 2047
@@ -80,7 +86,8 @@ struct policy {
 	__u32 key_number;		/* of the key of the HMAC TLV in `srh` */
 	__u32 path_mtu;			/* bytes, if a router has said less than 1280 and the SRH; else 0 */
 	__u32 encapsulates;		/* 0: the SRH is inserted */
-	__u32 zero;
+	__u32 tells;			/* a client's: its packets tell the way back now and then (`ways_back`) */
+	__u64 told;			/* a server's: when a packet last told this way back, in ns; 0: it is the reverse list */
 	__u8 srh[264];
 };
 
@@ -111,6 +118,24 @@ struct verified_key {
 
 struct verified {
 	__u64 srh[33];
+};
+
+/*
+ * The Destination Options header behind the SRH that tells a server the way back (RFC 8200, section 4.6). Its option is
+ * experimental (0x1e, RFC 4727), and who does not know it ignores it:
+ *   next header, length, 0x1e, length, "HW", 1, count, segments as in the SRH of the reply behind segment[0]
+ * The next header is blank.
+ */
+struct way_back {
+	__u32 length;			/* bytes */
+	__u32 zero;
+	__u8 header[200];
+};
+
+/* When packets of a flow last told it, in ns, and how many have. */
+struct telling {
+	__u64 last;
+	__u64 count;
 };
 
 /* A learned path's key: its SRH as in `policy`, zeros behind it. */

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
-from hawkwing.sids import SidList, alike
+from hawkwing.sids import Returning, SidList, alike
 
 LENGTH = 16
 """Bits of a C-SID."""
@@ -76,7 +76,8 @@ def pack(sids: SidList, blocks: Sequence[Block]) -> SidList:
         else:
             open_block, carried = block, list(csids)
             packed.append(sid)
-    return alike(sids, packed)
+    made = alike(sids, packed)
+    return Returning(made, pack(made.back, blocks)) if isinstance(made, Returning) else made
 
 
 def unpack(sids: Iterable[IPv6Address], blocks: Sequence[Block]) -> SidList:

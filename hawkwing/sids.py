@@ -28,6 +28,35 @@ class Encapsulated(tuple[IPv6Address, ...]):
         return hash((Encapsulated, tuple(self)))
 
 
+class Returning(tuple[IPv6Address, ...]):
+    """A segment list whose packets tell the server another way back than the reverse list.
+
+    It is equal only to others with the same SIDs there and back.
+    """
+
+    back: SidList
+
+    def __new__(cls, sids: Iterable[IPv6Address], back: Iterable[IPv6Address]) -> "Returning":
+        """`back` is in travel order, from the server to this host."""
+        made = super().__new__(cls, sids)
+        made.back = tuple(back)
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Returning) and self.back == other.back and tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((Returning, tuple(self), self.back))
+
+
+def back_of(sids: Sequence[IPv6Address]) -> SidList:
+    """The way back that packets with this list tell; empty if they tell none."""
+    return sids.back if isinstance(sids, Returning) else ()
+
+
 MAX_SIDS = 15
 """Limit of SIDs in a list: the SRH has up to 16 segments, one of which is the packet's destination."""
 
@@ -67,6 +96,8 @@ def srh_length(sids: Sequence[IPv6Address], signed: bool = False) -> int:
 
 def alike(sids: SidList, changed: Iterable[IPv6Address]) -> SidList:
     """`changed` as a list of the same kind as `sids`."""
+    if isinstance(sids, Returning):
+        return Returning(changed, sids.back)
     return Encapsulated(changed) if isinstance(sids, Encapsulated) else tuple(changed)
 
 

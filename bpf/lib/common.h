@@ -141,6 +141,15 @@ struct hmac_work {
 	__u32 signer;			/* settings.hmac_key, when the packet that arrives was looked at */
 };
 
+/* The way back that a packet tells. */
+struct told {
+	struct address segments[16];
+	__u32 count;			/* of those behind the first one; 0: none is believed */
+	__u32 next;			/* what follows the header */
+	__u32 bytes;			/* of the header */
+	__u32 zero;
+};
+
 /*
  * Room that does not fit the stack; one per CPU. What a parser found is kept here
  * too: read back from memory, all ways through it look alike to the verifier.
@@ -150,6 +159,7 @@ struct scratch {
 	__u8 srh[HW_SRH_FIXED + 16 * HW_MAX_LIST] __attribute__((aligned(8)));	/* that arrived */
 	__u8 chunk[512 + 8];
 	__u8 quote[192];
+	struct told told __attribute__((aligned(8)));
 	__u8 rest[HW_MAX_SPLIT];	/* of a datagram whose first fragment is being sent */
 	/* Its name, behind a header of 12 bytes, is then aligned to 8. */
 	__u8 dns_padding[4] __attribute__((aligned(8)));

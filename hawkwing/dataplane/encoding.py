@@ -6,14 +6,28 @@ import struct
 from collections.abc import Sequence
 from ipaddress import IPv6Address
 
-from hawkwing.dataplane.layout import structures
+from hawkwing.dataplane.layout import limits, structures
 from hawkwing.dataplane.next_hop import NextHop, pack
-from hawkwing.sids import IPV6_HEADER, Encapsulated, ready_outer, ready_srh
+from hawkwing.sids import IPV6_HEADER, Encapsulated, back_of, ready_outer, ready_srh, wire_order
 from hawkwing.srh_hmac import Key, signed, with_tlv
 
 _ROUTE = struct.Struct("=IHBx")
 _SERVICE = struct.Struct("=II")
 BY_AGENT = 1
+
+
+def way_back(back: Sequence[IPv6Address]) -> bytes:
+    """`struct way_back` for a list in travel order; ValueError if it is empty or has too many SIDs."""
+    made, limit = structures()["way_back"](), limits()
+    if not 1 <= len(back) <= limit["HW_MAX_WAY_BACK"]:
+        raise ValueError(f"a way back has 1 to {limit['HW_MAX_WAY_BACK']} SIDs, not {len(back)}")
+    listed = b"".join(sid.packed for sid in wire_order(back))
+    magic = limit["HW_WAY_BACK_MAGIC"] | len(back)
+    option = limit["HW_WAY_BACK_OPTION"]
+    header = struct.pack("!BBBBI", 0, len(listed) // 8, option, 4 + len(listed), magic) + listed
+    made.length = len(header)
+    ctypes.memmove(ctypes.addressof(made) + type(made).header.offset, header, len(header))
+    return bytes(made)
 
 
 def hmac_key(key: Key) -> bytes:
@@ -49,6 +63,7 @@ def policy_bytes(
         raise ValueError(f"an SRH of {len(srh)} bytes is too long")
     if srh:
         policy.srh_length = len(srh)
+        policy.tells = bool(back_of(sids))
         policy.first_segment[:] = sids[0].packed
         policy.next_hop = pack(next_hop)
         ctypes.memmove(ctypes.addressof(policy) + type(policy).srh.offset, srh, len(srh))

@@ -16,7 +16,7 @@ from hawkwing.csid import Block
 from hawkwing.dataplane.bpf import Map, program_info
 from hawkwing.dataplane.btf import SocketFields
 from hawkwing.dataplane.bytecode import AUTHENTICATE, SEND_PROBES, SWEEP, UNATTACHED
-from hawkwing.dataplane.encoding import hmac_key, policy_bytes, route_key, service_value
+from hawkwing.dataplane.encoding import hmac_key, policy_bytes, route_key, service_value, way_back
 from hawkwing.dataplane.flows import FlowTable, Sweeper, clear_tally
 from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Loaded, connect
@@ -24,7 +24,7 @@ from hawkwing.dataplane.next_hop import NextHop, PolicyNextHops
 from hawkwing.dataplane.probe_sender import ProbeSender
 from hawkwing.errors import DataplaneError
 from hawkwing.selections import Contents
-from hawkwing.sids import Encapsulated, sids_in_srh
+from hawkwing.sids import Encapsulated, back_of, sids_in_srh
 from hawkwing.srh_hmac import Key
 
 log = logging.getLogger("hawkwing")
@@ -410,7 +410,16 @@ class DataPlane:
             if "health" in self.maps:
                 self.set_probed(slot, True)
                 self.maps["traffic"].set(_U32.pack(slot), bytes(structures()["path_traffic"]()))
+        self._write_way_back(slot, sids)
         self.maps["policies"].set(_U32.pack(slot), policy)
+
+    def _write_way_back(self, slot: int, sids: Sequence[IPv6Address]) -> None:
+        if "ways_back" in self.maps:
+            key, back = _U32.pack(slot), back_of(sids)
+            if back:
+                self.maps["ways_back"].set(key, way_back(back))
+            else:
+                self.maps["ways_back"].delete(key)
 
     def sign_policy(self, slot: int, sids: Sequence[IPv6Address]) -> None:
         """Writes a path that is in use once more, because another key signs.

@@ -331,7 +331,16 @@ class Bench:
                 self.plane.sweeper.give_back(int.from_bytes(maps["paths"].get(key) or b"", "little"))
         for name in self._zero:
             self.empty(name)
-        for table in ("fragments", "services", "routes", "names", "questions", "paths"):
+        for table in (
+            "tellings",
+            "ways_back",
+            "fragments",
+            "services",
+            "routes",
+            "names",
+            "questions",
+            "paths",
+        ):
             if table in maps:
                 for key in list(maps[table].each_key()):
                     maps[table].delete(key)

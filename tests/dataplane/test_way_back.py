@@ -1,0 +1,209 @@
+"""A way back of its own: a client's packets tell it, a server uses it instead of the reverse list."""
+
+import struct
+from ipaddress import IPv6Address, IPv6Network
+
+import pytest
+
+from hawkwing.dataplane.layout import limits, structures
+from hawkwing.sids import Returning
+from hawkwing.srh_hmac import Key
+from tests.dataplane import packets as p
+from tests.dataplane.packets import signed, steered
+from tests.dataplane.scene import GROUP, HOST_A, HOST_B, SIDS, Host
+from tests.dataplane.test_learning import OWN, PEER, body, reply
+
+PORT, SLOT = 8300, 400
+THERE, BACK = SIDS[:2], [SIDS[7], SIDS[4], SIDS[9]]
+KEY = Key(7, b"correct horse")
+AT_ONCE = limits()["HW_TOLD_AT_ONCE"]
+
+
+def header(back: list[IPv6Address], next_header: int) -> bytes:
+    """The Destination Options header; segments as in the reply's SRH behind segment[0]."""
+    listed = b"".join(sid.packed for sid in reversed(back))
+    fixed = bytes([next_header, len(listed) // 8, 0x1E, 4 + len(listed)]) + b"HW" + bytes([1, len(back)])
+    return fixed + listed
+
+
+def telling(frame: bytes, back: list[IPv6Address]) -> bytes:
+    """The frame with the header behind IPv6, before it is steered."""
+    made = header(back, frame[20])
+    (length,) = struct.unpack_from("!H", frame, 18)
+    head = frame[:18] + struct.pack("!H", length + len(made)) + bytes([p.DESTINATION]) + frame[21:54]
+    return head + made + frame[54:]
+
+
+# --- the client
+
+
+@pytest.fixture
+def tells(client: Host) -> Host:
+    for protocol in (p.TCP, p.UDP):
+        client.bench.route(GROUP, protocol, PORT, SLOT, Returning(THERE, BACK))
+    return client
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_the_first_packets_tell_it(client: Host, count: int) -> None:
+    back = SIDS[-count:]
+    client.bench.route(GROUP, p.UDP, PORT, SLOT, Returning(THERE, back))
+    packet = client.out(p.UDP, client.udp(PORT))
+    for _ in range(AT_ONCE):
+        client.bench.expect(
+            "egress", packet, "STEERED", "WAY_BACK_TOLD", out=steered(telling(packet, back), THERE)
+        )
+    for _ in range(5):
+        client.bench.expect("egress", packet, "STEERED", out=steered(packet, THERE))
+
+
+def test_each_flow_tells_it(tells: Host) -> None:
+    for port in range(6000, 6010):
+        packet = tells.out(p.UDP, p.udp(HOST_A, HOST_B, port, PORT, b"hello"))
+        wanted = steered(telling(packet, BACK), THERE)
+        tells.bench.expect("egress", packet, "STEERED", "WAY_BACK_TOLD", out=wanted)
+
+
+def test_after_a_second_it_is_told_again(tells: Host) -> None:
+    packet = tells.out(p.UDP, tells.udp(PORT))
+    for _ in range(AT_ONCE + 1):
+        outcome = tells.bench.run("egress", packet)
+    assert outcome.counted == {"STEERED": 1}
+    table = tells.bench.plane.maps["tellings"]
+    (key,) = table.each_key()
+    told = structures()["telling"].from_buffer_copy(table.get(key) or b"")
+    assert told.count == AT_ONCE
+    told.last -= 1_100_000_000
+    table.set(key, bytes(told))
+    assert tells.bench.run("egress", packet).counted == {"STEERED": 1, "WAY_BACK_TOLD": 1}
+    assert tells.bench.run("egress", packet).counted == {"STEERED": 1}
+
+
+def test_each_syn_tells_it(tells: Host) -> None:
+    syn = tells.out(p.TCP, tells.tcp(PORT, flags=p.SYN))
+    for _ in range(AT_ONCE + 3):
+        tells.bench.expect(
+            "egress", syn, "STEERED", "WAY_BACK_TOLD", out=steered(telling(syn, BACK), THERE), on_port=True
+        )
+
+
+def test_what_would_not_fit_does_not_tell(tells: Host) -> None:
+    packet = tells.out(p.UDP, tells.udp(PORT, bytes(1500 - 40 - 8 - 56)))
+    tells.bench.expect("egress", packet, "STEERED", out=steered(packet, THERE), on_port=True)
+
+
+def test_other_lists_tell_nothing(tells: Host) -> None:
+    tells.bench.route(GROUP, p.UDP, PORT + 1, SLOT + 1, THERE)
+    packet = tells.out(p.UDP, tells.udp(PORT + 1))
+    tells.bench.expect("egress", packet, "STEERED", out=steered(packet, THERE))
+    # The slot has another list now.
+    tells.bench.route(GROUP, p.UDP, PORT, SLOT, THERE)
+    packet = tells.out(p.UDP, tells.udp(PORT))
+    tells.bench.expect("egress", packet, "STEERED", out=steered(packet, THERE))
+
+
+def test_with_an_hmac(tells: Host) -> None:
+    tells.bench.plane.set_hmac([KEY])
+    tells.bench.route(GROUP, p.UDP, PORT, SLOT, Returning(THERE, BACK))
+    packet = tells.out(p.UDP, tells.udp(PORT))
+    wanted = signed(steered(telling(packet, BACK), THERE), KEY.number, KEY.secret)
+    tells.bench.expect("egress", packet, "STEERED", "WAY_BACK_TOLD", out=wanted)
+
+
+# --- the server
+
+
+def told(
+    back: list[IPv6Address], protocol: int = p.UDP, there: list[IPv6Address] = THERE, extra: bytes = b""
+) -> bytes:
+    """A request whose packet tells a way back."""
+    inner = body(protocol, HOST_A)
+    path = [*there, HOST_B]
+    made = extra or header(back, protocol)
+    return p.ipv6(HOST_A, HOST_B, p.ROUTING, p.srh(p.DESTINATION, path, made + inner, left=0))
+
+
+def plain(there: list[IPv6Address] = THERE, protocol: int = p.UDP) -> bytes:
+    """A later packet of the flow."""
+    return p.ipv6(
+        HOST_A, HOST_B, p.ROUTING, p.srh(protocol, [*there, HOST_B], body(protocol, HOST_A), left=0)
+    )
+
+
+def answered(server: Host, way: list[IPv6Address], protocol: int = p.UDP) -> None:
+    answer = reply(protocol)
+    server.bench.expect("egress", answer, "STEERED", out=steered(answer, way))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+@pytest.mark.parametrize("protocol", [p.UDP, p.TCP])
+def test_the_server_uses_it(server: Host, protocol: int, count: int) -> None:
+    back = SIDS[-count:]
+    stripped = p.ipv6(HOST_A, HOST_B, protocol, body(protocol, HOST_A))
+    server.bench.expect("ingress", told(back, protocol), "STRIPPED", "LEARNED", "WAY_BACK_TOLD", out=stripped)
+    answered(server, back, protocol)
+    # Packets that do not tell it change nothing.
+    for _ in range(3):
+        server.bench.expect("ingress", plain(protocol=protocol), "STRIPPED", out=stripped)
+        answered(server, back, protocol)
+
+
+def test_another_one_is_used_at_once(server: Host) -> None:
+    server.bench.run("ingress", told(BACK))
+    server.bench.expect(
+        "ingress",
+        told(BACK[:1]),
+        *("STRIPPED", "LEARNED", "WAY_BACK_TOLD"),
+        out=p.ipv6(HOST_A, HOST_B, p.UDP, body(p.UDP, HOST_A)),
+    )
+    answered(server, BACK[:1])
+
+
+def test_what_is_not_told_any_more_is_not_used_any_more(server: Host) -> None:
+    server.bench.run("ingress", told(BACK))
+    policies = server.bench.plane.maps["policies"]
+    slot = struct.pack("=I", server.bench.slot(BACK))
+    policy = structures()["policy"].from_buffer_copy(policies.get(slot) or b"")
+    assert policy.told
+    policy.told -= 6_000_000_000
+    policies.set(slot, bytes(policy))
+    outcome = server.bench.run("ingress", plain())
+    assert outcome.counted == {"STRIPPED": 1, "LEARNED": 1}
+    answered(server, THERE[::-1])
+
+
+def test_it_is_believed_inside_the_sr_domain_only(server: Host) -> None:
+    server.bench.plane.set_sr_domain([IPv6Network(one) for one in ("fcbb:bb00::/32", "fcbb:cc00::/32")])
+    outcome = server.bench.run("ingress", told([*BACK, IPv6Address("2001:db8::1")]))
+    assert outcome.counted == {"STRIPPED": 1, "LEARNED": 1, "WAY_BACK_REFUSED": 1}
+    answered(server, THERE[::-1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [(2, 0x1F), (3, 5), (4, 0), (6, 2), (7, 2), (7, 0), (1, 200)],
+    ids=["option", "its length", "magic", "version", "count", "none", "length"],
+)
+def test_other_options_are_left_alone(server: Host, change: tuple[int, int]) -> None:
+    made = bytearray(header(BACK, p.UDP))
+    made[change[0]] = change[1]
+    outcome = server.bench.run("ingress", told(BACK, extra=bytes(made)))
+    assert "WAY_BACK_TOLD" not in outcome.counted
+    assert outcome.packet[20] == p.DESTINATION or outcome.counted == {"STRIPPED": 1, "NOTHING_TO_LEARN": 1}
+
+
+def test_its_reply_is_signed(server: Host) -> None:
+    server.bench.plane.set_hmac([KEY])
+    server.bench.run("ingress", signed(told(BACK), KEY.number, KEY.secret))
+    answer = reply()
+    wanted = signed(steered(answer, BACK), KEY.number, KEY.secret)
+    server.bench.expect("egress", answer, "STEERED", out=wanted)
+
+
+def test_the_syn_is_clamped(server: Host) -> None:
+    """By its SRH, although a header was in front of it."""
+    syn = p.tcp(HOST_A, HOST_B, PEER, OWN, flags=p.SYN, option_bytes=p.mss(1440))
+    made = header(BACK, p.TCP) + syn
+    frame = p.ipv6(HOST_A, HOST_B, p.ROUTING, p.srh(p.DESTINATION, [*THERE, HOST_B], made, left=0))
+    outcome = server.bench.run("ingress", frame, on_port=True)
+    assert outcome.counted == {"STRIPPED": 1, "LEARNED": 1, "WAY_BACK_TOLD": 1, "MSS_CLAMPED": 1}
