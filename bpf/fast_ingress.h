@@ -10,6 +10,7 @@ struct fast_strip {
 	__u64 length;			/* bytes of the SRH */
 	__u16 payload;			/* of the packet without it; host order */
 	__u8 next;			/* behind it */
+	bool told_back;			/* it came over the way back that this host has told */
 };
 
 /* SYNs, whose MSS is clamped, and DNS answers, which are read, take the slow path. */
@@ -157,6 +158,7 @@ static __always_inline bool takes_fast_path(struct ipv6_header *ip6, void *end, 
 	return last_entry &&
 	       is_known_flow(ip6, *(__u32 *)transport, a->next, list, a->length, end, last_entry, set);
 #else
+	a->told_back = srh->tag == bpf_htons(HW_WAY_BACK_TAG);
 	/* Our own probes are not for the stack (health.h). */
 	if (unlikely(srh->tag == bpf_htons(HW_PROBE_TAG) ||
 		     (set->stamp_port && *(__u16 *)transport == (__u16)set->stamp_port && a->next == NEXT_UDP)))

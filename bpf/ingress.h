@@ -60,6 +60,10 @@ static __always_inline int strip_fast(struct __sk_buff *skb, __u32 l3)
 	if (!ip6)
 		return HW_NO_ROOM;
 	correct_header(skb, ip6, a.payload, a.next);
+#ifdef HW_CLIENT
+	if (unlikely(a.told_back))
+		count(HW_INGRESS, HW_WAY_BACK_USED, skb->len);
+#endif
 	return HW_STRIPPED;
 }
 
@@ -267,6 +271,13 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 		return TC_ACT_SHOT;
 	}
 #endif
+#ifdef HW_CLIENT
+	if (next == NEXT_ROUTING) {
+		*(volatile __u32 *)&s->told.next = 0;
+		/* Its tag. Where the packet ends before, it is not stripped anyway. */
+		bpf_skb_load_bytes(skb, at + hop_by_hop + 6, &s->told.next, 2);
+	}
+#endif
 	if (next == NEXT_ROUTING) {
 		reason = strip_srh(skb, l3, hop_by_hop, &removed);
 		if (reason == HW_REASON_COUNT) {
@@ -278,6 +289,10 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 			count(HW_INGRESS, reason, bytes);
 			return reason == HW_NO_ROOM ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 		}
+#ifdef HW_CLIENT
+		if (READ_BACK(*(__u16 *)&s->told.next) == bpf_htons(HW_WAY_BACK_TAG))
+			count(HW_INGRESS, HW_WAY_BACK_USED, bytes);
+#endif
 		ip6 = packet_at(skb, l3, IPV6_HEADER);
 		if (!ip6)
 			return TC_ACT_UNSPEC;

@@ -126,7 +126,7 @@ static __always_inline void read_way_back(struct __sk_buff *skb, __u32 at, const
 	s->told.bytes = HW_WAY_BACK_FIXED + bytes;
 }
 
-/* Where one is told: SRH(-, told segments; SL=count), first segment the last one. Else the policy stays. */
+/* Where one is told: SRH(-, told segments; SL=count, tag), first segment the last one. Else the policy stays. */
 static __always_inline void take_way_back(struct scratch *s, struct policy *p)
 {
 	struct srh_header *srh = (void *)p->srh;
@@ -141,6 +141,7 @@ static __always_inline void take_way_back(struct scratch *s, struct policy *p)
 	srh->type = 4;
 	srh->segments_left = count;
 	srh->last_entry = count;
+	srh->tag = bpf_htons(HW_WAY_BACK_TAG);
 	__builtin_memcpy(p->srh + HW_SRH_FIXED + 16, s->told.segments[1].bytes, 16 * HW_MAX_WAY_BACK);
 	copy16(p->first_segment, s->told.segments[count & 15].bytes);
 }

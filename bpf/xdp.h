@@ -46,6 +46,10 @@ static __always_inline int xdp_strip(struct xdp_md *ctx)
 		return XDP_DROP;
 	__builtin_memcpy(h, &kept, sizeof(kept));
 	count(HW_INGRESS, HW_STRIPPED, bytes);
+#ifdef HW_CLIENT
+	if (unlikely(a.told_back))
+		count(HW_INGRESS, HW_WAY_BACK_USED, bytes);
+#endif
 	return XDP_PASS;
 }
 

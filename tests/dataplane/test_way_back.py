@@ -16,6 +16,7 @@ from tests.dataplane.test_learning import OWN, PEER, body, reply
 PORT, SLOT = 8300, 400
 THERE, BACK = SIDS[:2], [SIDS[7], SIDS[4], SIDS[9]]
 KEY = Key(7, b"correct horse")
+TAG = limits()["HW_WAY_BACK_TAG"]
 AT_ONCE = limits()["HW_TOLD_AT_ONCE"]
 
 
@@ -110,6 +111,16 @@ def test_with_an_hmac(tells: Host) -> None:
     tells.bench.expect("egress", packet, "STEERED", "WAY_BACK_TOLD", out=wanted)
 
 
+@pytest.mark.parametrize("hooked", [False, True], ids=["tc", "slowly"])
+@pytest.mark.parametrize("tag", [0, TAG, TAG + 1])
+def test_a_reply_over_it_is_counted(client: Host, tag: int, hooked: bool) -> None:
+    """A DNS answer takes the slow path."""
+    data = p.udp(client.there, client.here, 53 if hooked else 9000, 9001, b"data")
+    packet = client.arrived(p.ROUTING, p.srh(p.UDP, [*BACK, client.here], data, left=0, tag=tag))
+    used = ["WAY_BACK_USED"] if tag == TAG else []
+    client.bench.expect("ingress", packet, "STRIPPED", *used, out=client.arrived(p.UDP, data))
+
+
 # --- the server
 
 
@@ -130,9 +141,19 @@ def plain(there: list[IPv6Address] = THERE, protocol: int = p.UDP) -> bytes:
     )
 
 
+def tagged(frame: bytes) -> bytes:
+    """The steered frame with the tag that says that it takes the way back which was told."""
+    return frame[:60] + struct.pack("!H", TAG) + frame[62:]
+
+
 def answered(server: Host, way: list[IPv6Address], protocol: int = p.UDP) -> None:
     answer = reply(protocol)
-    server.bench.expect("egress", answer, "STEERED", out=steered(answer, way))
+    server.bench.expect("egress", answer, "STEERED", out=tagged(steered(answer, way)))
+
+
+def answered_by_reverse_list(server: Host) -> None:
+    answer = reply()
+    server.bench.expect("egress", answer, "STEERED", out=steered(answer, THERE[::-1]))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12])
@@ -169,14 +190,14 @@ def test_what_is_not_told_any_more_is_not_used_any_more(server: Host) -> None:
     policies.set(slot, bytes(policy))
     outcome = server.bench.run("ingress", plain())
     assert outcome.counted == {"STRIPPED": 1, "LEARNED": 1}
-    answered(server, THERE[::-1])
+    answered_by_reverse_list(server)
 
 
 def test_it_is_believed_inside_the_sr_domain_only(server: Host) -> None:
     server.bench.plane.set_sr_domain([IPv6Network(one) for one in ("fcbb:bb00::/32", "fcbb:cc00::/32")])
     outcome = server.bench.run("ingress", told([*BACK, IPv6Address("2001:db8::1")]))
     assert outcome.counted == {"STRIPPED": 1, "LEARNED": 1, "WAY_BACK_REFUSED": 1}
-    answered(server, THERE[::-1])
+    answered_by_reverse_list(server)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +217,7 @@ def test_its_reply_is_signed(server: Host) -> None:
     server.bench.plane.set_hmac([KEY])
     server.bench.run("ingress", signed(told(BACK), KEY.number, KEY.secret))
     answer = reply()
-    wanted = signed(steered(answer, BACK), KEY.number, KEY.secret)
+    wanted = signed(tagged(steered(answer, BACK)), KEY.number, KEY.secret)
     server.bench.expect("egress", answer, "STEERED", out=wanted)
 
 
