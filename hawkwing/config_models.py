@@ -44,7 +44,15 @@ from hawkwing.csid import BLOCK_LENGTHS, FIRST_LOCAL, LENGTH, MAX_BLOCKS, Block
 from hawkwing.hmac_keys import MAX_KEYS
 from hawkwing.intents import Intent, IntentType, order_problem
 from hawkwing.selections import MAX_CANDIDATES, PREFERENCE, WEIGHT, Candidate
-from hawkwing.sids import MAX_ENCAPSULATED, MAX_PREFIXES, MAX_SIDS, Encapsulated, SidList
+from hawkwing.sids import (
+    MAX_ENCAPSULATED,
+    MAX_PREFIXES,
+    MAX_SIDS,
+    MAX_WAY_BACK,
+    Encapsulated,
+    Returning,
+    SidList,
+)
 from hawkwing.srh_hmac import MAX_SECRET
 from hawkwing.target import address_of
 from hawkwing.yaml_lines import Place
@@ -162,6 +170,11 @@ class CandidatePath(Mapped):
         max_length=MAX_SIDS,
         description=f"Segment list: SIDs in travel order, without the destination; {MAX_SIDS} at most.",
     )
+    return_sid: tuple[Sid, ...] = Field(
+        default=(),
+        max_length=MAX_WAY_BACK,
+        description="The way back of this path, instead of the application's return_sid.",
+    )
     preference: Preference = Field(
         default=PREFERENCE,
         description="The agent uses the usable paths with the highest preference. A path is usable if there "
@@ -200,6 +213,20 @@ class Application(Mapped):
         "another one after each retransmission time-out. A path from the controller has priority over all "
         "of them.",
     )
+    return_sid: tuple[Sid, ...] = Field(
+        default=(),
+        max_length=MAX_WAY_BACK,
+        description="Segment list of the replies: SIDs in travel order from the server to this host, "
+        f"{MAX_WAY_BACK} at most. Packets tell it to `hawkwing server`, which uses it if all SIDs are in its "
+        "SR domain. Default: the reverse list.",
+    )
+    return_intents: tuple[
+        Annotated[Intent, PlainValidator(_read_intent, json_schema_input_type=IntentEntry)], ...
+    ] = Field(
+        default=(),
+        description="Requirements for the way back: the controller is asked for a path from the destination "
+        "to this host, and packets with the controller's path tell it, instead of return_sid.",
+    )
     mode: Mode | None = Field(
         default=None,
         description="How packets get the segment list. insert (default): the SRH is inserted. encap: the "
@@ -228,10 +255,16 @@ class Application(Mapped):
         if not _absent(raw, "sid") and not _absent(raw, "paths"):
             yield ("paths",), "can't be given together with sid: write sid as one of the paths"
         yield from _twice(_list(raw, "paths"))
-        types = [_type_of(intent) for intent in _list(raw, "intents")]
-        if problem := order_problem(types):
-            culprit = next(index for index in range(len(types)) if order_problem(types[: index + 1]))
-            yield ("intents", culprit), problem
+        for key in ("intents", "return_intents"):
+            types = [_type_of(intent) for intent in _list(raw, key)]
+            if problem := order_problem(types):
+                culprit = next(index for index in range(len(types)) if order_problem(types[: index + 1]))
+                yield (key, culprit), problem
+        if not _absent(raw, "return_intents") and _absent(raw, "intents"):
+            yield (
+                ("return_intents",),
+                "need intents, packets with the controller's path tell its way back",
+            )
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -239,14 +272,18 @@ class Application(Mapped):
         if self.sid:
             return (Candidate(self.as_sent(self.sid)),)
         return tuple(
-            Candidate(self.as_sent(path.sid), path.name or "", path.preference, path.weight)
+            Candidate(self.as_sent(path.sid, path.return_sid), path.name or "", path.preference, path.weight)
             for path in self.paths
         )
 
-    def as_sent(self, sids: SidList) -> SidList:
-        """A list as packets of this application get it: for encapsulation with the SID that ends it."""
+    def as_sent(self, sids: SidList, back: SidList = ()) -> SidList:
+        """A list as packets of this application get it: for encapsulation with the SID that ends it.
+
+        Otherwise with the way `back` that they tell, by default `return_sid`.
+        """
         if self.mode != "encap" or not sids:
-            return sids
+            told = back or self.return_sid
+            return Returning(sids, told) if sids and told else sids
         return Encapsulated(sids if self.decap_sid is None else (*sids, self.decap_sid))
 
 
@@ -344,6 +381,8 @@ def _modes(service: Mapping[str, Any]) -> Rules:
     lacking = False
     for index, (application, mode) in enumerate(zip(listed, modes, strict=True)):
         place = ("applications", index)
+        if mode == "encap":
+            yield from _told_in_vain(application, place)
         if mode != "encap":
             if not _absent(application, "decap_sid"):
                 yield (*place, "decap_sid"), "is valid with mode: encap only"
@@ -364,6 +403,16 @@ def _modes(service: Mapping[str, Any]) -> Rules:
                 yield (*place, *key), f"has {with_it}, at most {MAX_ENCAPSULATED} SIDs fit with mode: encap"
         if not ends and not _absent(application, "intents") and not any(sids for _key, sids in lists):
             yield (*place, "intents"), "with mode: encap need a decap_sid, the controller's paths have none"
+
+
+def _told_in_vain(application: Any, place: Place) -> Rules:
+    """Keys for a way back of packets that are encapsulated: nobody learns from those."""
+    for key in ("return_sid", "return_intents"):
+        if not _absent(application, key):
+            yield (*place, key), "is valid with mode: insert only"
+    for number, path in enumerate(_list(application, "paths")):
+        if not _absent(path, "return_sid"):
+            yield (*place, "paths", number, "return_sid"), "is valid with mode: insert only"
 
 
 class Tls(Mapped):

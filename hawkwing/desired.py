@@ -73,8 +73,10 @@ def _parts(config: Config) -> Iterator[Part]:
             if several and application.candidates not in selections:
                 selections.add(application.candidates)
                 yield Part("selections", 1, (*place, "applications", index, "paths"))
-            if application.intents and config.hawkeye.enabled:
-                yield Part("queries", targets, (*place, "applications", index, "intents"))
+            asked = {"intents": application.intents, "return_intents": application.return_intents}
+            for name_of_key, intents in asked.items():
+                if intents and config.hawkeye.enabled:
+                    yield Part("queries", targets, (*place, "applications", index, name_of_key))
 
 
 def needs_of(config: Config) -> Room:

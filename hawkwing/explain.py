@@ -8,7 +8,7 @@ from hawkwing import usage
 from hawkwing.intents import PathQuery
 from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.queries import Binding
-from hawkwing.sids import Encapsulated
+from hawkwing.sids import Encapsulated, back_of
 from hawkwing.steering import Steering
 from hawkwing.target import address_of, address_text, place_text
 
@@ -80,6 +80,8 @@ def _one(
     how = f"use {_used(steering, binding, labels)}" if binding.path else "are sent without an SRH"
     if isinstance(binding.path, Encapsulated):
         how += ", encapsulated"
+    if back := back_of(binding.path):
+        how += f", and tell the server the way back {labels.path(back)}"
     if binding.path:
         how += _signed(steering.key_id)
     because = why(binding, stream, steering.reason(binding))

@@ -26,6 +26,8 @@ class Binding:
     application: Application
     address: IPv6Address
     query: PathQuery | None = None
+    #: For the way back, from the destination to this host.
+    back_query: PathQuery | None = None
     controller_path: SidList = ()
     since: float = field(default_factory=time.time)
     #: The configured paths that are active without a path from the controller.
@@ -77,13 +79,22 @@ class _Asked:
     path: SidList = ()
 
 
+def _queries(binding: Binding) -> Iterator[PathQuery]:
+    """The queries of a binding, there and back."""
+    for query in (binding.query, binding.back_query):
+        if query is not None:
+            yield query
+
+
 class Queries:
     """The queries of all bindings; `changes` returns added and removed queries once."""
 
     def __init__(
-        self, now: Callable[[], float], sent: Callable[[Application, SidList], SidList] = Application.as_sent
+        self,
+        now: Callable[[], float],
+        sent: Callable[[Application, SidList, SidList], SidList] = Application.as_sent,
     ) -> None:
-        """`sent` returns a path as packets of an application get it; empty if they can't."""
+        """`sent` returns a path, with its way back, as packets of an application get it; empty if none."""
         self._now = now
         self._sent = sent
         self._asked: dict[PathQuery, _Asked] = {}
@@ -98,42 +109,49 @@ class Queries:
         return iter(self._asked)
 
     def add(self, binding: Binding) -> None:
-        """Requests a path; a recently answered query has it at once."""
-        if binding.query is None:
-            return
-        asked = self._asked.get(binding.query)
-        if asked is None:
-            asked = self._asked[binding.query] = _Asked()
-            self._note(binding.query, asked=True)
-            end, path = self.former.pop(binding.query, (0.0, ()))
-            if end > self._now():
-                asked.path = path
-        asked.bindings.append(binding)
-        binding.controller_path = self._sent(binding.application, asked.path)
+        """Requests its paths; recently answered queries have them at once."""
+        for query in _queries(binding):
+            asked = self._asked.get(query)
+            if asked is None:
+                asked = self._asked[query] = _Asked()
+                self._note(query, asked=True)
+                end, path = self.former.pop(query, (0.0, ()))
+                if end > self._now():
+                    asked.path = path
+            asked.bindings.append(binding)
+        binding.controller_path = self.path_for(binding)
 
     def remove(self, binding: Binding) -> None:
-        """Stops the request, unless other bindings need the same path."""
-        if binding.query is None:
-            return
-        asked = self._asked[binding.query]
-        asked.bindings = [other for other in asked.bindings if other is not binding]
-        if asked.bindings:
-            return
-        del self._asked[binding.query]
-        self._note(binding.query, asked=False)
-        self.forget_former()
-        if asked.path:
-            self.former[binding.query] = self._now() + FORMER_ANSWERS, asked.path
+        """Stops the requests, unless other bindings need the same paths."""
+        for query in _queries(binding):
+            asked = self._asked[query]
+            asked.bindings = [other for other in asked.bindings if other is not binding]
+            if asked.bindings:
+                continue
+            del self._asked[query]
+            self._note(query, asked=False)
+            self.forget_former()
+            if asked.path:
+                self.former[query] = self._now() + FORMER_ANSWERS, asked.path
+
+    def path_for(self, binding: Binding) -> SidList:
+        """The controller's path of a binding, as its packets get it; empty if there is none."""
+        path = self._path(binding.query)
+        return self._sent(binding.application, path, self._path(binding.back_query)) if path else ()
+
+    def _path(self, query: PathQuery | None) -> SidList:
+        asked = self._asked.get(query) if query is not None else None
+        return asked.path if asked is not None else ()
 
     def answer(self, query: PathQuery, path: SidList) -> list[Binding]:
         """Stores a path that a binding can use; returns the bindings that have another one."""
         asked = self._asked.get(query)
         if asked is None:
             return []
-        usable = [(one, sent) for one in asked.bindings if (sent := self._sent(one.application, path))]
-        if usable:
+        if any(query == one.back_query or self._sent(one.application, path, ()) for one in asked.bindings):
             asked.path = path
-        return [one for one, sent in usable if one.controller_path != sent]
+        found = ((one, self.path_for(one)) for one in asked.bindings)
+        return [one for one, sent in found if sent and one.controller_path != sent]
 
     def bindings(self, query: PathQuery) -> list[Binding]:
         """The bindings that need the path for this query."""

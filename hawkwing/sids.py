@@ -60,6 +60,9 @@ def back_of(sids: Sequence[IPv6Address]) -> SidList:
 MAX_SIDS = 15
 """Limit of SIDs in a list: the SRH has up to 16 segments, one of which is the packet's destination."""
 
+MAX_WAY_BACK = 12
+"""Limit of SIDs in a way back that packets tell."""
+
 MAX_ENCAPSULATED = 14
 """Limit of SIDs in a list for encapsulation, with the one that removes the outer header."""
 

@@ -14,7 +14,7 @@ from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, NO_TRAFFIC, Count, DataP
 from hawkwing.decap import NAMES
 from hawkwing.labels import Labels, path_of, path_text
 from hawkwing.queries import Binding
-from hawkwing.sids import Encapsulated, SidList
+from hawkwing.sids import Encapsulated, SidList, back_of
 from hawkwing.srh_hmac import Key
 from hawkwing.steering import Steering
 from hawkwing.target import address_text, place_text
@@ -103,6 +103,8 @@ def of_binding(
     }
     if isinstance(path, Encapsulated):
         told["mode"] = "encap"
+    if back := back_of(path):
+        told["return_sids"] = [str(sid) for sid in back]
     if labels:
         told["nodes"] = labels.nodes(path)
     return told
@@ -145,6 +147,8 @@ def _path(
         "tcp": connections_of(plane, use.slot),
         "state": use.state,
     }
+    if back := back_of(use.candidate.sids):
+        told["return_sids"] = [str(sid) for sid in back]
     if use.candidate.name:
         told["name"] = use.candidate.name
     if labels:
@@ -288,7 +292,7 @@ def _binding_lines(binding: Mapping[str, Any], rates: Mapping[str, float] | None
     if "active" not in binding:
         rate = _rate(rates, path_text(binding["sids"]))
         sent = f"{binding['path_sent']['packets']} packets over this path{rate}"
-        yield f"{head}{path_of(binding) or 'no path'}  ({sent}, {age})"
+        yield f"{head}{path_of(binding) or 'no path'}{_way_back(binding)}  ({sent}, {age})"
         return
     count = len(binding["active"])
     reason = f"; {binding['reason']}" if binding["reason"] else ""
@@ -296,12 +300,17 @@ def _binding_lines(binding: Mapping[str, Any], rates: Mapping[str, float] | None
     for one in binding["active"]:
         rate = _rate(rates, path_text(one["sids"]))
         yield (
-            f"    {one['share_percent']:3.0f} %  {path_of(one)}  "
+            f"    {one['share_percent']:3.0f} %  {path_of(one)}{_way_back(one)}  "
             f"({one['sent']['packets']} packets over this path{rate}{health_behind(one['health'])}"
             f"{not_probed(one['state'])}{tcp_behind(one['tcp'])})"
         )
     for one in binding["standby"]:
         yield f"      0 %  {path_of(one)}  ({state_and_health(one)})"
+
+
+def _way_back(told: Mapping[str, Any]) -> str:
+    """The way back that packets tell, to append to the path; empty if they tell none."""
+    return f", back over {path_text(told['return_sids'])}" if told.get("return_sids") else ""
 
 
 def health_behind(health: Mapping[str, Any]) -> str:

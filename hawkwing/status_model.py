@@ -63,6 +63,11 @@ class LearnedPath(TypedDict):
     bytes: Annotated[int, "Their bytes."]
 
 
+_ReturnSids = Annotated[
+    list[str], "The way back that packets tell the server, in travel order; absent: the reverse list."
+]
+
+
 class Steered(TypedDict):
     """An application at one address of its service, and the path of its packets."""
 
@@ -89,6 +94,7 @@ class Steered(TypedDict):
     mode: NotRequired[
         Annotated[Literal["encap"], "Packets are encapsulated; without this key the SRH is inserted."]
     ]
+    return_sids: NotRequired[_ReturnSids]
 
 
 class Health(TypedDict):
@@ -134,6 +140,7 @@ class ActivePath(TypedDict):
     tcp: Annotated[Connections, "Its figures from TCP connections."]
     state: Annotated[str, "Whether it is in use; if not, why. A sentence."]
     name: NotRequired[Annotated[str, "Its name in the configuration."]]
+    return_sids: NotRequired[_ReturnSids]
 
 
 class Binding(Steered):

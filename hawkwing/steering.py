@@ -28,7 +28,7 @@ from hawkwing.queries import Binding, Queries
 from hawkwing.room import Room
 from hawkwing.route_table import Group, RouteTable
 from hawkwing.selections import Candidate, Wanted, active
-from hawkwing.sids import Encapsulated, SidList, most_sids
+from hawkwing.sids import MAX_WAY_BACK, Encapsulated, SidList, most_sids
 from hawkwing.srh_hmac import MAX_SIGNED
 
 log = logging.getLogger(__name__)
@@ -167,9 +167,9 @@ class Steering:
         """
         controllers: set[tuple[Choosing, SidList]] = set()
         if controller_is_silent:
-            for query, sids in self._asked.answers():
+            for query, _sids in self._asked.answers():
                 for binding in self._asked.bindings(query):
-                    key, path = choosing(binding.application), self._sent(binding.application, sids)
+                    key, path = choosing(binding.application), self._asked.path_for(binding)
                     if key is not None and path:
                         controllers.add((key, path))
         return self.measured.look(self._desired, controllers, sent, self.reachable)
@@ -296,13 +296,24 @@ class Steering:
     def refusal(self, query: PathQuery, sids: SidList) -> str:
         """Why no application can use this path for this query; empty if one can."""
         listed = self._asked.bindings(query)
-        problems = [self._too_long(one.application.as_sent(sids)) for one in listed]
+        problems = [
+            self._too_long_back(sids)
+            if one.back_query == query
+            else self._too_long(one.application.as_sent(sids))
+            for one in listed
+        ]
         return problems[0] if problems and all(problems) else ""
 
-    def _sent(self, application: Application, sids: SidList) -> SidList:
+    def _sent(self, application: Application, sids: SidList, back: SidList = ()) -> SidList:
         """The controller's path as packets of the application get it; empty if it is too long."""
-        sent = application.as_sent(sids)
+        sent = application.as_sent(sids, back)
         return () if self._too_long(sent) else sent
+
+    def _too_long_back(self, sids: SidList) -> str:
+        packed = self.packed(sids)
+        if len(packed) <= MAX_WAY_BACK:
+            return ""
+        return f"the way back has {len(packed)} SIDs, at most {MAX_WAY_BACK} are possible"
 
     def _too_long(self, sids: SidList) -> str:
         """A sentence if packets can't have so many SIDs; empty if they can."""
@@ -321,7 +332,7 @@ class Steering:
         Applications for which it is too long keep the path that they have.
         """
         for binding in self._asked.answer(query, sids):
-            before, binding.controller_path = binding.controller_path, binding.application.as_sent(sids)
+            before, binding.controller_path = binding.controller_path, self._asked.path_for(binding)
             binding.left = False
             try:
                 self._set_paths(self._destinations[binding.address].group, binding)
@@ -332,7 +343,8 @@ class Steering:
                     log.warning("a path from the controller is not used, restart to make room: %s", error)
                 continue
             binding.since = time.time()
-            _log(binding, f"path from the controller: {', '.join(map(str, sids))}")
+            what = "way back" if query == binding.back_query else "path"
+            _log(binding, f"{what} from the controller: {', '.join(map(str, sids))}")
 
     def queries(self) -> list[PathQuery]:
         """The queries for the controller."""
@@ -503,13 +515,16 @@ class Steering:
         query = None
         if place.source is not None and application.intents:
             query = PathQuery(place.source, address, application.intents)
+        back_query = None
+        if query is not None and application.return_intents:
+            back_query = PathQuery(address, query.source, application.return_intents)
         configured = self._active(application)
         if (
             old is None
-            or (old.service, old.query) != (service, query)
+            or (old.service, old.query, old.back_query) != (service, query, back_query)
             or (old.application is not application and old.application != application)
         ):
-            binding = Binding(service, application, address, query, configured=configured)
+            binding = Binding(service, application, address, query, back_query, configured=configured)
             place.bindings[port] = self._new_binding(binding, old)
         else:
             self._take(old, configured)

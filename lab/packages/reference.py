@@ -78,6 +78,8 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
         "port": "80",
         "sid": "[fcbb:bb00:1::2, fcbb:bb00:6::2]",
         "paths": "[{sid: [fcbb:bb00:1::2], weight: 2}, {sid: [fcbb:bb00:6::2]}]",
+        "return_sid": "[fcbb:bb00:5::2, fcbb:bb00:3::2]",
+        "return_intents": "[{intent: high-bandwidth}]",
         "mode": "encap",
         "decap_sid": "fcbb:bb00:6::d6",
         "intents": "[{intent: low-latency}]",
@@ -85,6 +87,7 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, str]] = {
     CandidatePath: {
         "name": "upper",
         "sid": "[fcbb:bb00:1::2, fcbb:bb00:6::2]",
+        "return_sid": "[fcbb:bb00:5::2, fcbb:bb00:3::2]",
         "preference": "200",
         "weight": "3",
     },
