@@ -132,6 +132,8 @@ RULES: Mapping[type[BaseModel], tuple[str, ...]] = {
         "An application needs `sid`, `paths` or `intents`.",
         "`sid` and `paths` exclude each other.",
         "`decap_sid` needs `mode: encap`.",
+        "`return_sid` and `return_intents` are valid with `mode: insert` only.",
+        "`return_intents` need `intents`.",
         "With `mode: encap` a list has at most 14 SIDs, with `decap_sid`. If only the controller has lists, "
         "`decap_sid` is needed.",
         "`sfc` is the first intent. `flex-algo` is the first, or the second after `sfc`.",

@@ -95,6 +95,14 @@ BROKEN: dict[str, tuple[type[BaseModel], Keys]] = {
     "Each port is used once in a service.": (Service, {**WEB, "applications": [PATH, PATH]}),
     "An application needs `sid`, `paths` or `intents`.": (Application, {"port": 80}),
     "`decap_sid` needs `mode: encap`.": (Application, {**PATH, "decap_sid": "fcbb:bb00:6::d6"}),
+    "`return_sid` and `return_intents` are valid with `mode: insert` only.": (
+        Application,
+        {**PATH, "mode": "encap", "return_sid": ["fcbb:bb00:6::2"]},
+    ),
+    "`return_intents` need `intents`.": (
+        Application,
+        {**PATH, "return_intents": [{"intent": "low-latency"}]},
+    ),
     "With `mode: encap` a list has at most 14 SIDs, with `decap_sid`. If only the controller has lists, "
     "`decap_sid` is needed.": (
         Application,
@@ -181,6 +189,8 @@ def test_examples_are_accepted(tmp_path: Path, model: type[BaseModel], key: str)
         del beside["sid"]
     if key in ("ipv4_addresses", "decap_sid"):
         beside["mode"] = "encap"
+    if key == "return_intents":
+        beside["intents"] = [{"intent": "low-latency"}]
     if key == "decap":
         beside["sr_domain"] = ["fcbb::/16"]
     load(tmp_path, model, {**beside, key: example})
