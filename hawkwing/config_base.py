@@ -205,8 +205,10 @@ def _no_mapping(value: object, model: type[Mapped]) -> str:
 _ENTRIES = {
     "applications": "port: 80",
     "intents": "intent: low-latency",
+    "return_intents": "intent: low-latency",
     "paths": "sid: [fcbb:bb00:1::2]",
     "sid": "fcbb:bb00:1::2",
+    "return_sid": "fcbb:bb00:6::2",
     "ipv6_addresses": "fcbb:cc00:2::a",
     "ipv4_addresses": "192.0.2.10",
     "sr_domain": "fcbb::/16",
@@ -217,6 +219,7 @@ _ENTRIES = {
 #: Sentences for lists with too many entries.
 _TOO_MANY = {
     "sid": "SIDs, at most {} fit in a packet's segment list",
+    "return_sid": "SIDs, at most {} fit in what packets tell of the way back",
     "paths": "paths, at most {} are possible",
     "sr_domain": "prefixes, at most {} are possible",
     "csid": "blocks, at most {} are possible",
