@@ -54,7 +54,7 @@ static __always_inline int tell_way_back(struct __sk_buff *skb, __u32 l3, __u32 
 	__u8 next;
 
 	if (OUTSIDE(told, HW_WAY_BACK_FIXED + 16, HW_WAY_BACK_MAX) ||
-	    (grown > IPV6_MIN_MTU && grown > mtu_of(skb, link)) ||
+	    (grown > IPV6_MIN_MTU && (p->path_mtu || grown > mtu_of(skb, link))) ||
 	    bpf_skb_adjust_room(skb, told, BPF_ADJ_ROOM_NET, 0))
 		return 0;
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
