@@ -17,7 +17,7 @@
 	X(LEARNED, info, "path of a flow learned or changed") \
 	X(WAY_BACK_TOLD, info, "packet that tells the server the way back (client), or from which it was taken (server)") \
 	X(WAY_BACK_USED, info, "reply over the way back that this host has told: its SRH has a tag that says so") \
-	X(WAY_BACK_REFUSED, info, "way back that a packet tells is outside the SR domain, or malformed: the reverse list is used") \
+	X(WAY_BACK_REFUSED, info, "way back that a packet tells is outside the SR domain: it is not used") \
 	X(FLOW_REPLACED, info, "an idle flow, or one of the source with the most flows, was replaced by a new one") \
 	X(FLOW_ENDED, info, "packet of a known flow without an SRH: its replies are sent without one, too") \
 	X(NAME_LEARNED, info, "address learned from a DNS answer") \

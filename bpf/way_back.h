@@ -54,7 +54,7 @@ static __always_inline int tell_way_back(struct __sk_buff *skb, __u32 l3, __u32 
 	__u8 next;
 
 	if (OUTSIDE(told, HW_WAY_BACK_FIXED + 16, HW_WAY_BACK_MAX) ||
-	    (grown > IPV6_MIN_MTU && (p->path_mtu || grown > mtu_of(skb, link))) ||
+	    (grown > IPV6_MIN_MTU && ((p->path_mtu && grown > p->path_mtu) || grown > mtu_of(skb, link))) ||
 	    bpf_skb_adjust_room(skb, told, BPF_ADJ_ROOM_NET, 0))
 		return 0;
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
@@ -98,10 +98,10 @@ static __always_inline int tell(struct __sk_buff *skb, __u32 l3, __u32 slot, con
 
 /*
  * Reads what a Destination Options header at `at` tells into `s->told`, whose first segment is the packet's destination,
- * with zeros behind the last one. `s->told.bytes` is 0 where it is none of ours.
+ * with zeros behind the last one. `s->told.bytes` is 0 where it is none of ours, or longer than the `room` in the IPv6 packet.
  */
-static __always_inline void read_way_back(struct __sk_buff *skb, __u32 at, const struct ipv6_header *ip6,
-					   const struct settings *set, struct scratch *s)
+static __always_inline void read_way_back(struct __sk_buff *skb, __u32 at, const struct ipv6_header *ip6, __u32 room,
+					  const struct settings *set, struct scratch *s)
 {
 	__u32 *magic = (void *)(s->chunk + 4);
 	__u64 bytes, segments;
@@ -113,6 +113,7 @@ static __always_inline void read_way_back(struct __sk_buff *skb, __u32 at, const
 	bytes = s->chunk[1] * 8;
 	segments = bytes / 16;
 	if ((bpf_ntohl(*magic) ^ (HW_WAY_BACK_MAGIC | segments)) || s->chunk[3] != 4 + bytes ||
+	    bytes != segments * 16 || HW_WAY_BACK_FIXED + bytes > room ||
 	    OUTSIDE(bytes, 16, HW_WAY_BACK_MAX - HW_WAY_BACK_FIXED) ||
 	    bpf_skb_load_bytes(skb, at + HW_WAY_BACK_FIXED, s->told.segments[1].bytes, bytes))
 		return;
