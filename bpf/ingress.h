@@ -154,9 +154,9 @@ static __always_inline int strip_srh(struct __sk_buff *skb, __u32 l3, __u64 hop_
 #ifdef HW_SERVER
 	*(volatile __u32 *)&s->told.count = 0;
 	*(volatile __u32 *)&s->told.bytes = 0;
-	/* A jumbogram tells none. */
-	if (next == NEXT_DESTINATION && payload)
-		read_way_back(skb, at + length, ip6, payload - hop_by_hop - length, set, s);
+	/* There is no room in a jumbogram, whose length is elsewhere. */
+	if (next == NEXT_DESTINATION)
+		read_way_back(skb, at + length, ip6, (__s32)payload - (__s32)(hop_by_hop + length), set, s);
 	learn_from(skb, set, s, l3, at + length, next, list, last_entry);
 	if (READ_BACK(s->told.bytes))
 		next = READ_BACK(s->told.next);

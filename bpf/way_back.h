@@ -100,11 +100,11 @@ static __always_inline int tell(struct __sk_buff *skb, __u32 l3, __u32 slot, con
  * Reads what a Destination Options header at `at` tells into `s->told`, whose first segment is the packet's destination,
  * with zeros behind the last one. `s->told.bytes` is 0 where it is none of ours, or longer than the `room` in the IPv6 packet.
  */
-static __always_inline void read_way_back(struct __sk_buff *skb, __u32 at, const struct ipv6_header *ip6, __u32 room,
+static __always_inline void read_way_back(struct __sk_buff *skb, __u32 at, const struct ipv6_header *ip6, __s32 room,
 					  const struct settings *set, struct scratch *s)
 {
 	__u32 *magic = (void *)(s->chunk + 4);
-	__u64 bytes, segments;
+	__u64 bytes, segments, wrong;
 
 	__builtin_memset(&s->told, 0, sizeof(s->told));
 	copy16(s->told.segments[0].bytes, ip6->destination);
@@ -112,9 +112,11 @@ static __always_inline void read_way_back(struct __sk_buff *skb, __u32 at, const
 		return;
 	bytes = s->chunk[1] * 8;
 	segments = bytes / 16;
-	if ((bpf_ntohl(*magic) ^ (HW_WAY_BACK_MAGIC | segments)) || s->chunk[3] != 4 + bytes ||
-	    bytes != segments * 16 || HW_WAY_BACK_FIXED + bytes > room ||
-	    OUTSIDE(bytes, 16, HW_WAY_BACK_MAX - HW_WAY_BACK_FIXED) ||
+	/* One branch. */
+	wrong = (bpf_ntohl(*magic) ^ (HW_WAY_BACK_MAGIC | segments)) | (s->chunk[3] ^ (4 + bytes)) |
+		(bytes ^ segments * 16) | (__u64)((__s64)room - HW_WAY_BACK_FIXED - (__s64)bytes) >> 63;
+	BARRIER(wrong);
+	if (wrong || OUTSIDE(bytes, 16, HW_WAY_BACK_MAX - HW_WAY_BACK_FIXED) ||
 	    bpf_skb_load_bytes(skb, at + HW_WAY_BACK_FIXED, s->told.segments[1].bytes, bytes))
 		return;
 	s->told.next = s->chunk[0];

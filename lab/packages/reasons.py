@@ -23,7 +23,10 @@ EGRESS, INGRESS, BOTH = "egress", "ingress", "egress, ingress"
 
 
 class Advice(NamedTuple):
-    """Where a reason is counted, and the advice; `role` is empty for both roles."""
+    """Where a reason is counted, and the advice; `role` is empty for both roles.
+
+    Where a role has a place of its own, it stands behind that.
+    """
 
     where: str
     text: str
@@ -49,6 +52,14 @@ ADVICE: Mapping[str, Advice] = {
         "`ip -6 route get` of both.",
     ),
     "LEARNED": Advice(INGRESS, "Nothing.", "server"),
+    "WAY_BACK_TOLD": Advice(f"{EGRESS} (client), {INGRESS} (server)", "Nothing."),
+    "WAY_BACK_USED": Advice(INGRESS, "Nothing.", "client"),
+    "WAY_BACK_REFUSED": Advice(
+        INGRESS,
+        "Add the SIDs of the way back to `sr_domain` of this host, or correct the way back in the client's "
+        "configuration.",
+        "server",
+    ),
     "FLOW_REPLACED": Advice(
         INGRESS,
         "If it keeps growing, the flow table is too small: restart with a larger `--flows`.",

@@ -17,12 +17,12 @@ from random import Random
 
 from hawkwing.csid import Block
 from hawkwing.dataplane import bpf
-from hawkwing.dataplane.layout import limits, reasons
+from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.next_hop import NextHop
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
 from hawkwing.selections import Contents
-from hawkwing.sids import MAX_ENCAPSULATED, Encapsulated, SidList
+from hawkwing.sids import MAX_ENCAPSULATED, Encapsulated, Returning, SidList
 from hawkwing.srh_hmac import MAX_SIGNED, Key
 from tests.dataplane import plain as p
 from tests.dataplane.bench import MTU, REDIRECT, Bench, Namespace
@@ -37,6 +37,8 @@ ROUND = 250
 CAPACITIES = Capacities(policies=11, flows=8192)
 ROLES = ("client", "server")
 XDP_PASS = 2
+FRESH = 0.3
+"""So many seconds are nothing to what programs remember with a time."""
 DOMAINS: list[list[str] | None] = [
     ["::/0"],
     None,
@@ -51,6 +53,7 @@ CSID_BLOCKS = [
     Block(IPv6Network("5f00::/16"), 0x8000),
 ]
 KEYS = [Key(1, b"x"), Key(7, b"correct horse"), Key(0xFEDCBA98, bytes(range(64)))]
+TAG = struct.pack("!H", limits()["HW_WAY_BACK_TAG"])
 SLOT_BITS, EPOCH_BITS = limits()["HW_SLOT_BITS"], limits()["HW_EPOCH_BITS"]
 FINAL = frozenset(reason.name for reason in reasons() if reason.kind != "info")
 
@@ -81,6 +84,7 @@ class Round:
         self.port = self.bench.namespace.port if self.random.random() < 0.6 else 0
         self.tables = Tables(self.role, MTU if self.port else 65536)
         self._fill(here)
+        self.fresh = time.monotonic()
 
     def _fill(self, here: IPv6Address) -> None:
         bench, tables = self.bench, self.tables
@@ -123,10 +127,15 @@ class Round:
         self._set_next_hops()
 
     def _kind(self, sids: Sids) -> Callable[[Iterable[IPv6Address]], SidList]:
-        """Some paths encapsulate; ports with the same list share it."""
+        """Some paths encapsulate, and some tell a way back; ports with the same list share it."""
         alone = list(self.slots.values()).count(sids) == 1
         if alone and 0 < len(sids) <= MAX_ENCAPSULATED and self.random.random() < 0.5:
             self.tables.encapsulated.add(sids)
+        elif alone and sids and self.random.random() < 0.6:
+            self.tables.ways_back[sids] = tuple(sid.packed for sid in self.maker.back())
+        back = [IPv6Address(sid) for sid in self.tables.ways_back.get(sids, ())]
+        if back:
+            return lambda listed: Returning(listed, back)
         return Encapsulated if sids in self.tables.encapsulated else tuple
 
     def _select(self, port: int) -> None:
@@ -219,10 +228,26 @@ class Round:
                 plane.set_route(group, port, [protocol], self._slot(other))
                 tables.routes[group, port, protocol] = self.slots[other]
 
+    def _refresh(self) -> None:
+        """However long a round takes: nothing is told again because of time, and what was told is kept."""
+        now = time.monotonic()
+        if now - self.fresh < FRESH:
+            return
+        self.fresh = now
+        client = self.role == "client"
+        table = self.bench.plane.maps["tellings" if client else "policies"]
+        kind, name = structures()["telling" if client else "policy"], "last" if client else "told"
+        for key in list(table.each_key()):
+            entry = kind.from_buffer_copy(table.get(key) or bytes(kind()))
+            if getattr(entry, name):
+                setattr(entry, name, time.monotonic_ns())
+                table.set(key, bytes(entry))
+
     def run(self, report: Report, last: int = ROUND) -> None:
         """The cases up to `last`; ends at the first that differs."""
         before = self.bench.tallies()
         for case in range(last):
+            self._refresh()
             if self.random.random() < 0.02:
                 self._change()
             direction, frame = self.maker.packet()
@@ -260,6 +285,8 @@ class Round:
                 return _differ("XDP", (XDP_PASS, quick_expected or frame), (result.verdict, quick)), before
             counted = bench.counted(before, direction)
             wanted = {"FLOW_ENDED": 1} if ended else {"STRIPPED": 1} if quick_expected else {}
+            if quick_expected and self.role == "client" and frame[60:62] == TAG:
+                wanted["WAY_BACK_USED"] = 1
             if counted != wanted:
                 return _differ("XDP counts", wanted, counted), before
             before = bench.tallies() if counted else before
@@ -326,7 +353,7 @@ class Round:
             (mark, word >> SLOT_BITS + EPOCH_BITS): paths.get(word % (1 << SLOT_BITS))
             for mark, word in plane.flows.entries()
         }
-        wanted = {flow.marked(plane.flow_keys): path for flow, path in tables.flows.items()}
+        wanted = {flow.marked(plane.flow_keys): tuple(path) for flow, path in tables.flows.items()}
         return None if flows == wanted else _differ("flows", wanted, flows)
 
 

@@ -220,11 +220,51 @@ class Maker:
         """What a Jumbo Payload option says, where there is one."""
         return self.random.choice([length, length, 0, 2**32 - 1]) if self.chance(0.3) else None
 
+    def back(self) -> list[IPv6Address]:
+        """A way back of its own: few different ones mostly, as there is little room for paths."""
+        kind = self.random.randrange(8)
+        if kind < 4:
+            return [SIDS[2:3], SIDS[3:0:-1], SIDS[9:11], SIDS[:12]][kind]
+        if kind == 4:
+            return [*SIDS[1:2], self.random.choice([ROUTER, HOST_C, IPv6Address("3fff::1")])]
+        chosen = self.random.choices(SIDS, k=self.random.randint(1, 12))
+        if kind == 5:
+            chosen[-1] = self.container()
+        return chosen
+
+    def telling(self, kind: int, body: bytes) -> tuple[int, bytes]:
+        """Behind a header that tells a way back, or one that is not quite that."""
+        listed = b"".join(sid.packed for sid in reversed(self.back()))
+        size, count = len(listed), len(listed) // 16
+        fields = [kind, size // 8, 0x1E, 4 + size, *b"HW\1", count]
+        if self.chance(0.25):
+            fault = self.random.randrange(5)
+            if fault == 0:
+                # As long as it says, but not whole segments, none, or too many of them.
+                size = self.random.choice([0, 8, size + 8, 13 * 16, 14 * 16])
+                listed, count = listed.ljust(size, b"\7")[:size], size // 16
+                fields[1], fields[3], fields[7] = size // 8, 4 + size, count
+            elif fault == 1:
+                place = self.random.randrange(1, 8)
+                fields[place] ^= 1 << self.random.randrange(8)
+            elif fault == 2:
+                fields[self.random.randrange(1, 8)] = self.random.randrange(256)
+            elif fault == 3:
+                fields[1] = self.random.choice([0, 1, 2, fields[1] + 1, fields[1] + 2])
+            else:
+                return p.DESTINATION, (bytes(fields) + listed)[: self.random.randrange(8 + size)]
+        return p.DESTINATION, bytes(fields) + listed + body
+
+    def usual(self) -> tuple[int, int, int]:
+        """One of few flows, so that there are many packets of it."""
+        protocol = self.random.choice([p.TCP, p.UDP, p.UDP, p.SCTP])
+        return protocol, self.random.choice([0, 40000, 40000]), self.random.choice([443, 5003, 5015])
+
     def leaving(self) -> bytes:
         """A packet of our own, without SRH mostly."""
         source = self.here if self.chance(0.9) else self.random.choice(PEERS)
         target = self.there if self.chance(0.7) else self.random.choice([*PEERS, *LEARNABLE])
-        kind, body = self.transport(source, target)
+        kind, body = self.transport(source, target, self.usual() if self.chance(0.4) else None)
         if self.chance(0.04):
             kind, body = p.ROUTING, p.srh(kind, [SIDS[0], target], body)
         kind, body = self.extended(kind, body, 0.35)
@@ -334,13 +374,18 @@ class Maker:
         return self.there if self.chance(0.75) else self.random.choice([*PEERS, *LEARNABLE])
 
     def with_srh(self) -> bytes:
-        """An ordinary packet that came over a path."""
-        source = self.peer()
-        kind, body = self.transport(source, self.here)
+        """An ordinary packet that came over a path, often of a known flow; it may tell a way back."""
+        source, flow = self.peer(), None
+        if self.heard and self.chance(0.4):
+            source, *ends = self.random.choice(self.heard)
+            flow = ends[0], ends[1], ends[2]
+        kind, body = self.transport(source, self.here, flow)
         if kind in (p.TCP, p.UDP, p.SCTP):
             ports = struct.unpack_from("!HH", body)
             self.heard = [*self.heard[-9:], (source, kind, *ports)]
         kind, body = self.extended(kind, body, 0.15)
+        if self.chance(0.35):
+            kind, body = self.telling(kind, body)
         return self.routed(source, kind, body)
 
     def plain(self) -> bytes:
@@ -355,8 +400,11 @@ class Maker:
 
     def error(self) -> bytes:
         """An ICMPv6 error about a packet of ours."""
-        packet = p.ipv6(self.here, self.there, *self.extended(*self.transport(self.here, self.there), 0.1))
-        count = self.random.choice([1, 2, 3, 15])
+        flow = self.usual() if self.chance(0.3) else None
+        kind, body = self.extended(*self.transport(self.here, self.there, flow), 0.1)
+        kind, body = self.telling(kind, body) if self.chance(0.1) else (kind, body)
+        packet = p.ipv6(self.here, self.there, kind, body)
+        count = {5003: 3, 5015: 15}.get(flow[2], 1) if flow else self.random.choice([1, 2, 3, 15])
         if not self.chance(0.08):
             ahead = 8 * (packet[55] + 1) if packet[20] == p.HOP_BY_HOP else 0
             if self.chance(0.3):

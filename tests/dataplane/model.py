@@ -5,6 +5,7 @@ what a role knows and is changed by what packets teach.
 """
 
 import struct
+from collections import Counter
 
 from tests.dataplane import plain as p
 from tests.dataplane.model_hmac import judge as judge_hmac
@@ -32,6 +33,7 @@ from tests.dataplane.model_tables import (
     room_for,
     size_of,
 )
+from tests.dataplane.model_way_back import Told, ToldPath, due, read, tell
 from tests.dataplane.model_wire import (
     IPV6_HEADER,
     LIMITS,
@@ -80,6 +82,8 @@ def insert(tables: Tables, packet: bytes, sids: Sids, ahead: int) -> bytes:
     place, at = (IPV6_HEADER, IPV6_HEADER + ahead) if ahead else (6, IPV6_HEADER)
     count = len(sids)
     header = bytes([packet[place], 2 * (count + 1), 4, count, count, 0, 0, 0])
+    if isinstance(sids, ToldPath):
+        header = header[:6] + struct.pack("!H", LIMITS["HW_WAY_BACK_TAG"])
     header += packet[24:40] + b"".join(reversed(sids))
     if tables.signer:
         header = signed(header, tables.keys[tables.signer], packet[8:24], tables.signer)
@@ -122,7 +126,8 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
     if not found:
         return out.count("NO_PATH")
     size = size_of(tables, found)
-    if chain.protocol == p.TCP and not chain.later and is_syn(packet, chain.transport):
+    syn = chain.protocol == p.TCP and not chain.later and is_syn(packet, chain.transport)
+    if syn:
         room = size
         if tables.role == "client":
             key = tables.services[packet[24:40]], chain.destination_port, chain.protocol
@@ -140,6 +145,10 @@ def egress(tables: Tables, frame: bytes) -> Outcome:
     if found in tables.encapsulated:
         out.packet = ether + encapsulate(tables, packet, found)
     else:
+        telling = due(tables, packet, found, chain, mtu, syn)
+        if telling:
+            packet = with_length(tell(packet, telling), len(telling))
+            out.count("WAY_BACK_TOLD")
         out.packet = ether + insert(tables, packet, found, chain.ahead)
     if address != frame[:6]:
         out.count("NEXT_HOP")
@@ -284,12 +293,19 @@ def ingress(tables: Tables, frame: bytes) -> Outcome:
             place, ahead = IPV6_HEADER, size
     removed = 0
     if packet[place] == p.ROUTING:
-        reason, srh = judge(tables, packet, ahead, out)
+        reason, srh = judge(tables, packet, ahead)
         if srh is None:
             return out.count(reason)
-        removed, at = srh.size, IPV6_HEADER + ahead
+        removed, at, kind = srh.size, IPV6_HEADER + ahead, srh.next_header
+        if tables.role == "server":
+            told_to_us = way_back_told(tables, packet, at, srh)
+            learn(tables, packet, at, srh, believed(tables, told_to_us, out), out)
+            if told_to_us:
+                removed, kind = removed + told_to_us.size, told_to_us.next_header
+        elif packet[at + 6 : at + 8] == struct.pack("!H", LIMITS["HW_WAY_BACK_TAG"]):
+            out.count("WAY_BACK_USED")
         packet = with_length(packet, -removed)
-        packet = packet[:place] + bytes([srh.next_header]) + packet[place + 1 : at] + packet[at + removed :]
+        packet = packet[:place] + bytes([kind]) + packet[place + 1 : at] + packet[at + removed :]
         out.count("STRIPPED")
     else:
         out.count("NO_ROUTING_HEADER")
@@ -301,8 +317,8 @@ def ingress(tables: Tables, frame: bytes) -> Outcome:
     return out
 
 
-def judge(tables: Tables, packet: bytes, ahead: int, out: Outcome) -> tuple[str, Srh | None]:
-    """The SRH to be removed, or the reason why not (RFC 8754, sections 4.3 and 5); a server learns."""
+def judge(tables: Tables, packet: bytes, ahead: int) -> tuple[str, Srh | None]:
+    """The SRH to be removed, or the reason why not (RFC 8754, sections 4.3 and 5)."""
     at = IPV6_HEADER + ahead
     srh = read_srh(packet, at)
     if srh is None:
@@ -337,9 +353,27 @@ def judge(tables: Tables, packet: bytes, ahead: int, out: Outcome) -> tuple[str,
         reason = judge_hmac(tables.keys, packet[8:24], packet[at : at + srh.size], len(srh.segments))
         if reason:
             return reason, None
-    if tables.role == "server":
-        learn(tables, packet, at, srh, out)
     return "", srh
+
+
+def way_back_told(tables: Tables, packet: bytes, at: int, srh: Srh) -> Told | None:
+    """The way back that stands behind the SRH, and inside the packet by its payload length."""
+    if srh.next_header != p.DESTINATION:
+        return None
+    found = read(packet[at + srh.size :])
+    (length,) = struct.unpack_from("!H", packet, 4)
+    return found if found and length >= at - IPV6_HEADER + srh.size + found.size else None
+
+
+def believed(tables: Tables, told_to_us: Told | None, out: Outcome) -> Sids | None:
+    """The way back if all of it is inside the SR domain."""
+    if told_to_us is None:
+        return None
+    if not all(tables.trusts(sid) for sid in told_to_us.path):
+        out.count("WAY_BACK_REFUSED")
+        return None
+    out.count("WAY_BACK_TOLD")
+    return ToldPath(told_to_us.path)
 
 
 def end_flow(tables: Tables, packet: bytes) -> bool:
@@ -351,8 +385,8 @@ def end_flow(tables: Tables, packet: bytes) -> bool:
     return tables.flows.pop(flow, None) is not None
 
 
-def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> None:
-    """The way back of the flow that the packet belongs to."""
+def learn(tables: Tables, packet: bytes, at: int, srh: Srh, own: Sids | None, out: Outcome) -> None:
+    """The way back of the flow that the packet belongs to: the one that it tells, else the reverse list."""
     chain = read_chain(packet, at + srh.size, srh.next_header)
     if chain.later:
         return
@@ -360,13 +394,18 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, out: Outcome) -> Non
     if chain.problem or not chain.source_port or len(srh.segments) < 2 or to_itself:
         out.count("NOTHING_TO_LEARN")
         return
-    path = way_back(tables, srh.segments[1:])
     flow = Flow(packet[8:24], packet[24:40], chain.protocol, chain.source_port, chain.destination_port)
-    if path is not None and tables.flows.get(flow) == path:
-        tables.checked.add(flow)
-        return
     if len(srh.segments) > (LIMITS["HW_MAX_SIGNED"] + 1 if tables.signer else LIMITS["HW_MAX_SEGMENTS"]):
         out.count("LIST_TOO_LONG")
+        return
+    path, known = own or way_back(tables, srh.segments[1:]), tables.flows.get(flow)
+    if own is None and known in tables.told:
+        # What was told a short time ago stays.
+        path = known
+    if own is not None and (own in tables.paths or len(tables.paths) < tables.paths_room):
+        tables.told.add(own)
+    if path is not None and known == path:
+        tables.checked.add(flow)
     elif path is None:
         out.count("ONE_WAY_SID")
     elif path not in tables.paths and len(tables.paths) == tables.paths_room:
@@ -612,8 +651,9 @@ def ordinary(tables: Tables, frame: bytes) -> bytes | None:
     if tables.role == "server":
         ports = struct.unpack_from("!HH", inner)
         flow = Flow(packet[8:24], packet[24:40], srh.next_header, ports[0], ports[1])
-        if flow not in tables.checked or tables.flows[flow] != way_back(tables, srh.segments[1:]):
+        if flow not in tables.checked or tuple(tables.flows[flow]) != way_back(tables, srh.segments[1:]):
             return None
     # It isn't told whose frame it is; what the stack drops may as well be changed.
     outcome = ingress(tables, p.MAC_HERE + frame[6:])
-    return frame[:6] + outcome.packet[6:] if outcome.counted == {"STRIPPED": 1} else None
+    counted = outcome.counted - Counter(["WAY_BACK_USED"])
+    return frame[:6] + outcome.packet[6:] if counted == {"STRIPPED": 1} else None

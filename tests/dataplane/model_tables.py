@@ -98,6 +98,11 @@ class Tables:
     #: Paths that encapsulate, and the source of their outer header.
     encapsulated: set[Sids] = field(default_factory=set)
     tunnel: bytes = bytes(16)
+    #: Ways back that a client's packets with a path tell; how many packets of a flow have told it.
+    ways_back: dict[Sids, Sids] = field(default_factory=dict)
+    tellings: Counter[tuple[bytes, int, int, int]] = field(default_factory=Counter)
+    #: A server's paths that have been told.
+    told: set[Sids] = field(default_factory=set)
 
     def trusts(self, address: bytes) -> bool:
         """True inside the SR domain."""

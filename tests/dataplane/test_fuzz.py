@@ -19,6 +19,7 @@ RARE = {
     "NOT_SIGNED",
     "DECAP_FOREIGN",
     "DECAP_UNSIGNED",
+    "WAY_BACK_USED",
 }
 """Reasons that no packet alone brings about; other tests do."""
 OVER_IPV4 = {

@@ -25,7 +25,7 @@ EGRESS = {
         *("LOST_FRAGMENT", "TRUNCATED", "TOO_BIG_PLAIN", "TOO_BIG", "TOO_BIG_SILENT", "NO_ROOM"),
         "NOT_SIGNED",
     ],
-    CLIENT: ["NO_SERVICE", "NOT_FROM_HOST", "NO_APPLICATION"],
+    CLIENT: ["NO_SERVICE", "NOT_FROM_HOST", "NO_APPLICATION", "WAY_BACK_TOLD"],
     SERVER: ["NO_FLOW"],
 }
 INGRESS = {
@@ -35,7 +35,7 @@ INGRESS = {
         *("NOT_STRIPPED", "OTHER_HOST", "ENCAPSULATED", "HMAC_REQUIRED", "PROBE"),
         *("HMAC_MISSING", "HMAC_WRONG"),
     ],
-    CLIENT: ["NAME_LEARNED", "NAME_LOST"],
+    CLIENT: ["NAME_LEARNED", "NAME_LOST", "WAY_BACK_USED"],
     SERVER: [
         *(
             "LEARNED",
@@ -48,7 +48,7 @@ INGRESS = {
             "DECAP_FOREIGN",
             "DECAP_UNSIGNED",
         ),
-        "FLOW_ENDED",
+        *("FLOW_ENDED", "WAY_BACK_TOLD", "WAY_BACK_REFUSED"),
     ],
 }
 NOT_PROVOKED: dict[str, str] = {}
