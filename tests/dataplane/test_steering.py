@@ -707,3 +707,96 @@ def test_outer_headers_have_the_present_address(maps: Maps, tmp_path: Path) -> N
     for source in (SOURCE, TWO):
         maps.plane.outer_source = {SID_A: source}.get
         assert policy() == policy_bytes(sids, None, source)
+
+
+# --- ways back
+
+RETURNING = NAMED.replace(
+    "intents: [{intent: low-latency}]",
+    "intents: [{intent: low-latency}]\n        return_intents: [{intent: high-bandwidth}]",
+)
+
+
+def way_back(maps: Maps, address: IPv6Address, port: int) -> list[IPv6Address]:
+    """The way back that packets to a port tell, in travel order."""
+    service = maps.plane.maps["services"].get(address.packed) or b""
+    (group,) = struct.unpack_from("=I", service)
+    slot = maps.plane.maps["routes"].get(route_key(group, port, 17)) or b""
+    policy = structures()["policy"].from_buffer_copy(maps.plane.maps["policies"].get(slot) or b"")
+    raw = maps.plane.maps["ways_back"].get(slot)
+    assert bool(policy.tells) is (raw is not None)
+    if raw is None:
+        return []
+    header = bytes(structures()["way_back"].from_buffer_copy(raw).header)
+    return [IPv6Address(header[8 + 16 * n : 24 + 16 * n]) for n in range(header[7])][::-1]
+
+
+def test_a_way_back_of_the_controller(maps: Maps, tmp_path: Path) -> None:
+    steering = maps.steering
+    steering.apply(configured(tmp_path, RETURNING), SOURCE)
+    steering.learn("a.example", [ONE], 60.0)
+    there, back = steering.queries()
+    assert (back.source, back.destination) == (ONE, SOURCE) and there.intents != back.intents
+    steering.set_controller_path(back, (SID_C, SID_B))
+    assert maps.path(ONE, 80) == [SID_A] and way_back(maps, ONE, 80) == []
+    steering.set_controller_path(there, (SID_B,))
+    assert maps.path(ONE, 80) == [SID_B] and way_back(maps, ONE, 80) == [SID_C, SID_B]
+    # The same list there as that of the other port, which tells nothing.
+    assert maps.path(ONE, 81) == [SID_B] and way_back(maps, ONE, 81) == []
+    told = explain.sentence(steering, None, str(ONE), 80)
+    assert f"and tell the server the way back {SID_C}, {SID_B}" in told or "way back" in told
+    assert "way back" not in explain.sentence(steering, None, str(ONE), 81)
+    steering.set_controller_path(back, (SID_C,))
+    assert maps.path(ONE, 80) == [SID_B] and way_back(maps, ONE, 80) == [SID_C]
+    # The file asks for none any more.
+    steering.apply(configured(tmp_path, NAMED), SOURCE)
+    assert steering.queries() == [there]
+    assert maps.path(ONE, 80) == [SID_B] and way_back(maps, ONE, 80) == []
+    # And again: the answer is kept for a while.
+    steering.apply(configured(tmp_path, RETURNING), SOURCE)
+    assert maps.path(ONE, 80) == [SID_B] and way_back(maps, ONE, 80) == [SID_C]
+
+
+def test_a_configured_way_back_until_the_controllers_comes(maps: Maps, tmp_path: Path) -> None:
+    steering = maps.steering
+    text = RETURNING.replace(
+        "        return_intents", f'        return_sid: ["{SID_B}"]\n        return_intents'
+    )
+    steering.apply(configured(tmp_path, text), SOURCE)
+    steering.learn("a.example", [ONE], 60.0)
+    assert maps.path(ONE, 80) == [SID_A] and way_back(maps, ONE, 80) == [SID_B]
+    there, back = steering.queries()
+    steering.set_controller_path(there, (SID_C, SID_A))
+    assert maps.path(ONE, 80) == [SID_C, SID_A] and way_back(maps, ONE, 80) == [SID_B]
+    steering.set_controller_path(back, (SID_A, SID_C))
+    assert maps.path(ONE, 80) == [SID_C, SID_A] and way_back(maps, ONE, 80) == [SID_A, SID_C]
+
+
+@pytest.mark.parametrize("count", [12, 13])
+def test_a_way_back_has_twelve_sids_at_most(maps: Maps, tmp_path: Path, count: int) -> None:
+    steering = maps.steering
+    steering.apply(configured(tmp_path, RETURNING), SOURCE)
+    steering.learn("a.example", [ONE], 60.0)
+    there, back = steering.queries()
+    steering.set_controller_path(there, (SID_B,))
+    refused = steering.refusal(back, (SID_C,) * count)
+    assert refused == ("" if count == 12 else "the way back has 13 SIDs, at most 12 are possible")
+
+
+@pytest.mark.xfail(
+    strict=True, raises=ValueError, reason="the length is looked at when the answer comes only"
+)
+def test_a_way_back_that_containers_made_short_enough(maps: Maps, tmp_path: Path) -> None:
+    """Without them it is not told; the way there stays."""
+    steering = maps.steering
+    text = RETURNING + "csid: {block: 'fcbb:bb00::/32'}\n"
+    steering.apply(configured(tmp_path, text), SOURCE)
+    steering.learn("a.example", [ONE], 60.0)
+    there, back = steering.queries()
+    long = tuple(IPv6Address(f"fcbb:bb00:{n}::") for n in range(1, 14))
+    assert steering.refusal(back, long) == ""
+    steering.set_controller_path(there, (SID_B,))
+    steering.set_controller_path(back, long)
+    assert len(way_back(maps, ONE, 80)) == 3
+    steering.apply(configured(tmp_path, RETURNING), SOURCE)
+    assert maps.path(ONE, 80) == [SID_B] and way_back(maps, ONE, 80) == []

@@ -10,6 +10,7 @@ from hawkwing.config import Application
 from hawkwing.intents import Intent, IntentType, PathQuery
 from hawkwing.queries import FORMER_ANSWERS, Binding, Queries
 from hawkwing.selections import Candidate
+from hawkwing.sids import Returning, back_of
 
 SOURCE, THERE = IPv6Address("fd00::1"), IPv6Address("fd00::2")
 PATH, OTHER = (IPv6Address("fcbb:bb00:1::2"),), (IPv6Address("fcbb:bb00:2::2"),)
@@ -156,3 +157,91 @@ def test_where_a_path_comes_from() -> None:
     one.controller_path = OTHER
     assert (one.origin, one.path, one.shares) == ("controller", OTHER, ((OTHER, 1),))
     assert (binding(query()).origin, binding(query()).path) == ("none", ())
+
+
+# --- ways back
+
+BACK, LESS = (IPv6Address("fcbb:bb00:3::2"), IPv6Address("fcbb:bb00:4::2")), (IPv6Address("fcbb:bb00:5::2"),)
+RETURNING = (Intent(IntentType.HIGH_BANDWIDTH),)
+QUERY_BACK = PathQuery(THERE, SOURCE, RETURNING)
+
+
+def both(port: int = 80, back: tuple[IPv6Address, ...] = (), there: PathQuery | None = None) -> Binding:
+    """An application that asks for both ways; `back` is its return_sid."""
+    asked = there or query()
+    application = Application(port=port, intents=asked.intents, return_intents=RETURNING, return_sid=back)
+    return Binding("web", application, THERE, asked, QUERY_BACK)
+
+
+def given(queries: Asked, asked: PathQuery, sids: tuple[IPv6Address, ...]) -> list[Binding]:
+    """The bindings that have another path by this answer; they take it."""
+    changed = queries.answer(asked, sids)
+    for one in changed:
+        one.controller_path = queries.path_for(one)
+    return changed
+
+
+def test_both_ways_are_asked_for_and_the_answers_come_in_any_order(queries: Asked) -> None:
+    one = both()
+    queries.add(one)
+    assert list(queries) == [query(), QUERY_BACK] and queries.changes() == ([query(), QUERY_BACK], [])
+    # The way back alone is of no use.
+    assert given(queries, QUERY_BACK, BACK) == [] and one.controller_path == ()
+    assert given(queries, query(), PATH) == [one] and one.controller_path == Returning(PATH, BACK)
+    assert given(queries, QUERY_BACK, BACK) == [] == given(queries, query(), PATH)
+    assert given(queries, QUERY_BACK, LESS) == [one] and one.controller_path == Returning(PATH, LESS)
+    assert given(queries, query(), OTHER) == [one] and one.controller_path == Returning(OTHER, LESS)
+
+
+def test_without_the_controllers_way_back_return_sid_is_told(queries: Asked) -> None:
+    one, other = both(80, LESS), both(81)
+    for added in (one, other):
+        queries.add(added)
+    assert given(queries, query(), PATH) == [one, other]
+    assert one.controller_path == Returning(PATH, LESS)
+    assert other.controller_path == PATH and back_of(other.controller_path) == ()
+    assert given(queries, QUERY_BACK, BACK) == [one, other]
+    assert one.controller_path == other.controller_path == Returning(PATH, BACK)
+    # What is the same with return_sid is nothing new for one of them.
+    assert given(queries, QUERY_BACK, LESS) == [one, other]
+
+
+def test_a_way_back_that_is_return_sid_already_changes_nothing(queries: Asked) -> None:
+    one, other = both(80, BACK), both(81)
+    for added in (one, other):
+        queries.add(added)
+    given(queries, query(), PATH)
+    assert given(queries, QUERY_BACK, BACK) == [other]
+
+
+def test_applications_share_a_way_back_with_other_ways_there(queries: Asked) -> None:
+    fast = PathQuery(SOURCE, THERE, (Intent(IntentType.LOW_LATENCY),))
+    one, other, alone = both(80), both(81, there=fast), binding(query(), 82)
+    for added in (one, other, alone):
+        queries.add(added)
+    assert list(queries) == [query(), QUERY_BACK, fast]
+    assert queries.bindings(QUERY_BACK) == [one, other]
+    given(queries, query(), PATH)
+    given(queries, fast, OTHER)
+    assert given(queries, QUERY_BACK, BACK) == [one, other]
+    found = [added.controller_path for added in (one, other, alone)]
+    assert found == [Returning(PATH, BACK), Returning(OTHER, BACK), PATH]
+    queries.changes()
+    queries.remove(one)
+    assert query() in queries and QUERY_BACK in queries and queries.changes() == ([], [])
+    queries.remove(other)
+    assert QUERY_BACK not in queries and queries.changes() == ([], [fast, QUERY_BACK])
+    assert alone.controller_path == PATH
+
+
+def test_both_ways_are_kept_for_a_while(queries: Asked) -> None:
+    one = both()
+    queries.add(one)
+    given(queries, query(), PATH)
+    given(queries, QUERY_BACK, BACK)
+    queries.remove(one)
+    assert list(queries) == [] and queries.former.keys() == {query(), QUERY_BACK}
+    queries.time += FORMER_ANSWERS - 1
+    again = both()
+    queries.add(again)
+    assert again.controller_path == Returning(PATH, BACK)
