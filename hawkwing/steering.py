@@ -28,7 +28,7 @@ from hawkwing.queries import Binding, Queries
 from hawkwing.room import Room
 from hawkwing.route_table import Group, RouteTable
 from hawkwing.selections import Candidate, Wanted, active
-from hawkwing.sids import MAX_WAY_BACK, Encapsulated, SidList, most_sids
+from hawkwing.sids import MAX_WAY_BACK, Encapsulated, SidList, back_of, most_sids
 from hawkwing.srh_hmac import MAX_SIGNED
 
 log = logging.getLogger(__name__)
@@ -306,7 +306,7 @@ class Steering:
 
     def _sent(self, application: Application, sids: SidList, back: SidList = ()) -> SidList:
         """The controller's path as packets of the application get it; empty if it is too long."""
-        sent = application.as_sent(sids, back)
+        sent = application.as_sent(sids, () if self._too_long_back(back) else back)
         return () if self._too_long(sent) else sent
 
     def _too_long_back(self, sids: SidList) -> str:
@@ -533,8 +533,9 @@ class Steering:
     def _take(self, binding: Binding, configured: tuple[Candidate, ...]) -> None:
         """Sets the active configured paths, and whether the controller's path fits and keeps the limits."""
         before = binding.shares
-        if too_long := self._too_long(binding.controller_path):
-            binding.controller_path = ()
+        path = binding.controller_path
+        if too_long := self._too_long(path) or self._too_long_back(back_of(path)):
+            binding.controller_path = self._asked.path_for(binding)
         binding.configured = configured
         binding.left = bool(
             binding.controller_path and self.measured.is_left(binding.application, binding.controller_path)

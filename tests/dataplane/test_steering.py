@@ -783,9 +783,6 @@ def test_a_way_back_has_twelve_sids_at_most(maps: Maps, tmp_path: Path, count: i
     assert refused == ("" if count == 12 else "the way back has 13 SIDs, at most 12 are possible")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="the length is looked at when the answer comes only"
-)
 def test_a_way_back_that_containers_made_short_enough(maps: Maps, tmp_path: Path) -> None:
     """Without them it is not told; the way there stays."""
     steering = maps.steering
