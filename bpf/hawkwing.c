@@ -49,13 +49,13 @@ enum hw_direction { HW_EGRESS, HW_INGRESS, HW_DIRECTIONS };
 #include "health.h"
 #include "send_probes.h"
 #include "select.h"
-#include "way_back.h"
 #include "traffic.h"
 #include "names.h"
 #endif
 #include "quoted.h"
 #include "decide.h"
 #ifdef HW_CLIENT
+#include "way_back.h"
 #include "ipv4.h"
 #include "restore.h"
 #endif

@@ -197,7 +197,7 @@ static __always_inline __u32 overhead_towards(struct ipv6_header *ip6, __u16 por
 	if (!service)
 		return 0;
 	found = find_route(service->group, port, NEXT_TCP);
-	return found ? longest_srh(*found) : 0;
+	return found ? longest_headers(*found) : 0;
 }
 #endif
 

@@ -100,4 +100,21 @@ static __always_inline __u32 longest_srh(__u32 found)
 	return p ? p->srh_length : 0;
 }
 
+/*
+ * The same with the header that tells the way back: what a connection sends leaves room for it. Else one that sends only
+ * full segments could not tell it any more.
+ */
+static __always_inline __u32 longest_headers(__u32 found)
+{
+	__u32 srh = longest_srh(found);
+	struct way_back *w;
+	struct policy *p;
+
+	if (found & HW_SELECTION)
+		return srh;
+	p = get_policy(found);
+	w = p && p->tells ? ways_back.lookup(&found) : NULL;
+	return w ? srh + w->length : srh;
+}
+
 #endif

@@ -162,7 +162,7 @@ struct route_key {
  * HW_SELECTION means the selection with this number.
  */
 struct selection {
-	__u32 longest;			/* bytes of the longest SRH */
+	__u32 longest;			/* bytes of the longest SRH, with the header that tells its way back */
 	__u32 active;			/* how many of `candidates` are of the highest preference */
 	__u32 count;			/* how many of `candidates` are in use */
 	__u32 candidates[8];		/* slots, those of higher preference first: instead of a dead path */

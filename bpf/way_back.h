@@ -43,19 +43,21 @@ static __always_inline void note_telling(__u64 key, __u64 now)
 /*
  * in:  IPv6(A, B) X
  * out: IPv6(A, B) DestinationOptions(way back) X     before the SRH is put in
- * 1, or 0: it does not fit, or there is none; -1: failed half-way.
+ * `length` is that of the largest packet on the wire without both. 1, or 0: it does not fit, or there is none; -1: failed half-way.
  */
-static __always_inline int tell_way_back(struct __sk_buff *skb, __u32 l3, __u32 slot, const struct policy *p, __u32 link)
+static __always_inline int tell_way_back(struct __sk_buff *skb, __u32 l3, __u32 slot, const struct policy *p, __u32 length,
+					 __u32 link)
 {
 	struct way_back *w = ways_back.lookup(&slot);
 	__u64 told = w ? w->length : 0;
-	__u32 grown = skb->len - l3 + p->srh_length + told;
+	__u32 grown = length + p->srh_length + told;
 	struct ipv6_header *ip6;
 	__u8 next;
 
 	if (OUTSIDE(told, HW_WAY_BACK_FIXED + 16, HW_WAY_BACK_MAX) ||
 	    (grown > IPV6_MIN_MTU && ((p->path_mtu && grown > p->path_mtu) || grown > mtu_of(skb, link))) ||
-	    bpf_skb_adjust_room(skb, told, BPF_ADJ_ROOM_NET, 0))
+	    skb->len - l3 + p->srh_length + told > IPV6_HEADER + 0xffff ||
+	    bpf_skb_adjust_room(skb, told, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return 0;
 	ip6 = packet_at(skb, l3, IPV6_HEADER);
 	if (!ip6)
@@ -78,12 +80,13 @@ static __always_inline int tell(struct __sk_buff *skb, __u32 l3, __u32 slot, con
 	struct walk *w = &s->walk;
 	int told;
 
-	if (!ip6 || w->offset != l3 + IPV6_HEADER || skb->gso_size || !w->source_port)
+	if (!ip6 || w->offset != l3 + IPV6_HEADER || s->decision.resize || !w->source_port)
 		return 0;
 	key = telling_key(ip6, w->source_port, w->destination_port, w->protocol);
 	if (!s->decision.mss && !is_telling_due(key, now))
 		return 0;
-	told = tell_way_back(skb, l3, slot, p, *(volatile __u32 *)&s->decision.link);
+	told = tell_way_back(skb, l3, slot, p, wire_length(skb, l3, headers_length(skb, l3, w)),
+			     *(volatile __u32 *)&s->decision.link);
 	if (told > 0) {
 		note_telling(key, now);
 		count(HW_EGRESS, HW_WAY_BACK_TOLD, skb->len);

@@ -105,9 +105,13 @@ def alike(sids: SidList, changed: Iterable[IPv6Address]) -> SidList:
 
 
 def overhead(sids: SidList, signed: bool = False) -> int:
-    """The bytes that packets with this list grow by; `signed`: their SRH has an HMAC."""
+    """The bytes that packets with this list grow by; `signed`: their SRH has an HMAC.
+
+    With a way back, those of packets that tell it.
+    """
     if not isinstance(sids, Encapsulated):
-        return srh_length(sids, signed)
+        told = back_of(sids)
+        return srh_length(sids, signed) + (8 + 16 * len(told) if told else 0)
     if len(sids) > 1:
         # A reduced SRH: the first SID is the destination only.
         return IPV6_HEADER.size + srh_length(sids[2:], signed)

@@ -31,6 +31,7 @@ from tests.dataplane.model_tables import (
     Tables,
     outer_header,
     room_for,
+    room_to_tell,
     size_of,
 )
 from tests.dataplane.model_way_back import Told, ToldPath, due, read, tell
@@ -443,7 +444,7 @@ def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
             group = tables.services.get(packet[8:24])
             (port,) = struct.unpack_from("!H", packet, IPV6_HEADER)
             route = tables.routes.get((group, port, p.TCP)) if group is not None else None
-            overhead = max(overhead, room_for(tables, route))
+            overhead = max(overhead, room_to_tell(tables, route))
         if overhead:
             clamped = clamp(packet, IPV6_HEADER, tables.mtu - 60 - overhead)
             if clamped:

@@ -145,8 +145,16 @@ def size_of(tables: Tables, sids: Sids) -> int:
 def room_for(tables: Tables, route: Sids | Selected | None) -> int:
     """The bytes that the MSS has to leave room for."""
     if isinstance(route, Selected):
-        return max(size_of(tables, sids) for sids in route.buckets)
+        return max(room_to_tell(tables, sids) for sids in route.buckets)
     return size_of(tables, route) if route else 0
+
+
+def room_to_tell(tables: Tables, route: Sids | Selected | None) -> int:
+    """The same of what this host sends, which may tell a way back, too."""
+    if not route or isinstance(route, Selected):
+        return room_for(tables, route)
+    back = tables.ways_back.get(route)
+    return size_of(tables, route) + (8 + 16 * len(back) if back else 0)
 
 
 def outer_header(tables: Tables, sids: Sids, kind: int, inner: int, first: bytes, hops: bytes) -> bytes:

@@ -9,6 +9,7 @@ from hawkwing.dataplane.layout import limits, structures
 from hawkwing.sids import Returning
 from hawkwing.srh_hmac import Key
 from tests.dataplane import packets as p
+from tests.dataplane.bench import MTU
 from tests.dataplane.packets import signed, steered
 from tests.dataplane.scene import GROUP, HOST_A, HOST_B, SIDS, Host
 from tests.dataplane.test_learning import OWN, PEER, body, reply
@@ -91,6 +92,33 @@ def test_each_syn_tells_it(tells: Host) -> None:
 def test_what_would_not_fit_does_not_tell(tells: Host) -> None:
     packet = tells.out(p.UDP, tells.udp(PORT, bytes(1500 - 40 - 8 - 56)))
     tells.bench.expect("egress", packet, "STEERED", out=steered(packet, THERE), on_port=True)
+
+
+def test_a_bundle_tells_it(tells: Host) -> None:
+    """Each of the segments that the device makes of it has the header."""
+    data = tells.out(p.TCP, tells.tcp(PORT, bytes(3000)))
+    (counted, left) = tells.bench.send_bundle(data, 14 + 40 + 20, 1000)
+    assert counted == {"STEERED": 1, "WAY_BACK_TOLD": 1}
+    assert left is not None and left[0] == 1000
+    assert left[1][54:200] == steered(telling(data, BACK), THERE)[54:200]
+
+
+def test_segments_leave_room_to_tell_it(tells: Host) -> None:
+    """The peer's SYN says how large they may be; the own one leaves room for the reply's SRH only."""
+
+    def arriving(value: int) -> bytes:
+        segment = p.tcp(tells.there, tells.here, PORT, 4000, flags=p.SYN_ACK, option_bytes=p.mss(value))
+        return tells.arrived(p.TCP, segment)
+
+    room = MTU - 60 - 56 - len(header(BACK, p.TCP))
+    tells.bench.expect(
+        "ingress", arriving(1440), "NO_ROUTING_HEADER", "MSS_CLAMPED", out=arriving(room), on_port=True
+    )
+    outcome = tells.bench.run(
+        "egress", tells.out(p.TCP, tells.tcp(PORT, flags=p.SYN, option_bytes=p.mss(1440))), on_port=True
+    )
+    clamped = tells.out(p.TCP, tells.tcp(PORT, flags=p.SYN, option_bytes=p.mss(MTU - 60 - 56)))
+    assert outcome.packet == steered(telling(clamped, BACK), THERE)
 
 
 def test_other_lists_tell_nothing(tells: Host) -> None:
