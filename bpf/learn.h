@@ -75,11 +75,15 @@ static __always_inline bool keeps_told(const struct flow_id *id, const struct se
 	__u64 known = flow_known(id), *word;
 	__u32 slot = known & HW_SLOT_MASK;
 	struct policy *p;
+	__u64 *told;
 
 	if (!known)
 		return false;
 	p = get_policy(slot);
-	if (!p || !p->told || bpf_ktime_get_ns() - p->told > TOLD_FOR)
+	if (!p || ((struct srh_header *)p->srh)->tag != bpf_htons(HW_WAY_BACK_TAG))
+		return false;
+	told = told_flows.lookup((__u64 *)&id->mark);
+	if (!told || bpf_ktime_get_ns() - *told > TOLD_FOR)
 		return false;
 	word = flow_find(id, place);
 	if (word)
@@ -120,9 +124,9 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 		return;
 	}
 	if (READ_BACK(s->told.count)) {
-		p = get_policy(slot);
-		if (p)
-			*(volatile __u64 *)&p->told = bpf_ktime_get_ns();
+		__u64 mark = id->mark, now = bpf_ktime_get_ns();
+
+		told_flows.update(&mark, &now);
 	}
 	word = flow_find(id, &s->place);
 	if (word) {

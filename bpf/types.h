@@ -88,7 +88,6 @@ struct policy {
 	__u32 path_mtu;			/* bytes, if a router has said less than 1280 and the SRH; else 0 */
 	__u32 encapsulates;		/* 0: the SRH is inserted */
 	__u32 tells;			/* a client's: its packets tell the way back now and then (`ways_back`) */
-	__u64 told;			/* a server's: when a packet last told this way back, in ns; 0: it is the reverse list */
 	__u8 srh[264];
 };
 

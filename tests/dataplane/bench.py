@@ -333,6 +333,7 @@ class Bench:
             self.empty(name)
         for table in (
             "tellings",
+            "told_flows",
             "ways_back",
             "fragments",
             "services",

@@ -17,7 +17,7 @@ from random import Random
 
 from hawkwing.csid import Block
 from hawkwing.dataplane import bpf
-from hawkwing.dataplane.layout import limits, reasons, structures
+from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.next_hop import NextHop
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
@@ -234,14 +234,11 @@ class Round:
         if now - self.fresh < FRESH:
             return
         self.fresh = now
-        client = self.role == "client"
-        table = self.bench.plane.maps["tellings" if client else "policies"]
-        kind, name = structures()["telling" if client else "policy"], "last" if client else "told"
+        table = self.bench.plane.maps["tellings" if self.role == "client" else "told_flows"]
         for key in list(table.each_key()):
-            entry = kind.from_buffer_copy(table.get(key) or bytes(kind()))
-            if getattr(entry, name):
-                setattr(entry, name, time.monotonic_ns())
-                table.set(key, bytes(entry))
+            # The time is the first word of both.
+            if entry := table.get(key):
+                table.set(key, struct.pack("=Q", time.monotonic_ns()) + entry[8:])
 
     def run(self, report: Report, last: int = ROUND) -> None:
         """The cases up to `last`; ends at the first that differs."""

@@ -400,11 +400,11 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, own: Sids | None, ou
         out.count("LIST_TOO_LONG")
         return
     path, known = own or way_back(tables, srh.segments[1:]), tables.flows.get(flow)
-    if own is None and known in tables.told:
+    if own is None and isinstance(known, ToldPath) and flow in tables.told:
         # What was told a short time ago stays.
         path = known
     if own is not None and (own in tables.paths or len(tables.paths) < tables.paths_room):
-        tables.told.add(own)
+        tables.told.add(flow)
     if path is not None and known == path:
         tables.checked.add(flow)
     elif path is None:

@@ -101,8 +101,8 @@ class Tables:
     #: Ways back that a client's packets with a path tell; how many packets of a flow have told it.
     ways_back: dict[Sids, Sids] = field(default_factory=dict)
     tellings: Counter[tuple[bytes, int, int, int]] = field(default_factory=Counter)
-    #: A server's paths that have been told.
-    told: set[Sids] = field(default_factory=set)
+    #: A server's flows that have told a way back.
+    told: set[Flow] = field(default_factory=set)
 
     def trusts(self, address: bytes) -> bool:
         """True inside the SR domain."""

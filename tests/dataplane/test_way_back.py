@@ -210,12 +210,10 @@ def test_another_one_is_used_at_once(server: Host) -> None:
 
 def test_what_is_not_told_any_more_is_not_used_any_more(server: Host) -> None:
     server.bench.run("ingress", told(BACK))
-    policies = server.bench.plane.maps["policies"]
-    slot = struct.pack("=I", server.bench.slot(BACK))
-    policy = structures()["policy"].from_buffer_copy(policies.get(slot) or b"")
-    assert policy.told
-    policy.told -= 6_000_000_000
-    policies.set(slot, bytes(policy))
+    table = server.bench.plane.maps["told_flows"]
+    (flow,) = table.each_key()
+    (told_at,) = struct.unpack("=Q", table.get(flow) or b"")
+    table.set(flow, struct.pack("=Q", told_at - 6_000_000_000))
     outcome = server.bench.run("ingress", plain())
     assert outcome.counted == {"STRIPPED": 1, "LEARNED": 1}
     answered_by_reverse_list(server)

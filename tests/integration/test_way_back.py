@@ -376,7 +376,6 @@ def test_reload_takes_it_away(
     assert way(exchange(capture, near, far)) == OVER_UPPER
 
 
-@pytest.mark.xfail(strict=True, reason="the server notes the time for the list, not for the flow")
 def test_reload_takes_it_away_from_one_application_of_two(
     lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint], tmp_path: Path
 ) -> None:
@@ -765,7 +764,6 @@ def test_what_the_server_may_send_leaves_room_for_the_way_back(
     assert not capture.settled(Filter(ICMPV6))
 
 
-@pytest.mark.xfail(strict=True, reason="segments of full size and large packets never tell it")
 def test_a_long_upload_keeps_it(lab: Lab, agents: Agents, capture: Capture) -> None:
     """Whose segments are all of full size; the replies are acknowledgements."""
     agents.server("host-b")
