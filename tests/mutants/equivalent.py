@@ -95,16 +95,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("hawkwing/desired.py", "if total <= most:", "if total < most:"): _SHORTCUT,
     (
         "hawkwing/desired.py",
-        "yield Part('queries', targets, (*place, 'applications', index, 'intents'))",
-        "yield Part('queries', targets, (*place, 'applications', index, 'XintentsX'))",
+        "asked = {'intents': application.intents, 'return_intents': application.return_intents}",
+        "asked = {'XintentsX': application.intents, 'return_intents': application.return_intents}",
     ): "there is no limit of queries to be told",
 }
 
 
 EQUIVALENT[
     "hawkwing/desired.py",
-    "yield Part('queries', targets, (*place, 'applications', index, 'intents'))",
-    "yield Part('queries', targets, (*place, 'XapplicationsX', index, 'intents'))",
+    "yield Part('queries', targets, (*place, 'applications', index, name_of_key))",
+    "yield Part('queries', targets, (*place, 'XapplicationsX', index, name_of_key))",
 ] = "there is no limit of queries to be told"
 EQUIVALENT["hawkwing/locks.py", "self.path.unlink(missing_ok=True)", "self.path.unlink(missing_ok=False)"] = (
     "the error would be suppressed"
