@@ -72,22 +72,20 @@ static __always_inline void announce_hmac(__u32 number, struct policy *p)
 static __always_inline bool keeps_told(const struct flow_id *id, const struct settings *set,
 				       volatile struct flow_place *place)
 {
-	__u64 known = flow_known(id), *word;
-	__u32 slot = known & HW_SLOT_MASK;
+	__u64 *told = told_flows.lookup((__u64 *)&id->mark), *word;
 	struct policy *p;
-	__u64 *told;
+	__u32 slot;
 
-	if (!known)
-		return false;
-	p = get_policy(slot);
-	if (!p || ((struct srh_header *)p->srh)->tag != bpf_htons(HW_WAY_BACK_TAG))
-		return false;
-	told = told_flows.lookup((__u64 *)&id->mark);
 	if (!told || bpf_ktime_get_ns() - *told > TOLD_FOR)
 		return false;
 	word = flow_find(id, place);
-	if (word)
-		*word = flow_word(id->rest, slot, set->epoch);
+	if (!word)
+		return false;
+	slot = *word & HW_SLOT_MASK;
+	p = get_policy(slot);
+	if (!p || ((struct srh_header *)p->srh)->tag != bpf_htons(HW_WAY_BACK_TAG))
+		return false;
+	*word = flow_word(id->rest, slot, set->epoch);
 	return true;
 }
 
