@@ -759,7 +759,8 @@ def test_what_the_server_may_send_leaves_room_for_the_way_back(
         sent = far.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) + 12
         assert sent <= 1500 - 60 - (8 + 16 * (len(back) + 1))
         received = near.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) + 12
-        assert received == 1440 - (8 + 16 * (max(len(back), len(THERE)) + 1))
+        telling = 8 + 16 * (len(THERE) + 1) + 8 + 16 * len(back)
+        assert received == 1440 - telling
         assert connections.echo(patient(5)) == connections.pairs.keys()
     assert not capture.settled(Filter(ICMPV6))
 
