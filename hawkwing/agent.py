@@ -23,7 +23,7 @@ from hawkwing.dataplane.claim import Claims, claimed
 from hawkwing.dataplane.interfaces import accepting_srh, checking_hmac, requiring_hmac
 from hawkwing.dataplane.keeper import Keeper
 from hawkwing.dataplane.layout import limits
-from hawkwing.dataplane.loader import Loaded, Loading, memory_for
+from hawkwing.dataplane.loader import SIGNED, Loaded, Loading, memory_for
 from hawkwing.dataplane.memory import available, require_room_for_tables
 from hawkwing.dataplane.netlink import Netlink
 from hawkwing.dataplane.plane import DataPlane, require_hmac_links_fit
@@ -390,33 +390,28 @@ class Agent:
         if self._client is not None:
             plan = await self._client.check(plan)
         reflector = self._new_reflector(plan)
-        await self._decapsulate(plan, reflector)
         before, self._plan = self._plan, plan
         try:
+            await self._decapsulate(plan)
             self._apply_sr_domain(plan)
             if self._client is not None:
                 await self._client.take(plan)
-        except DataplaneError:
+        except (DataplaneError, OSError):
             self._plan = before
-            self._apply_sr_domain(before)
             if reflector is not None and reflector is not self._reflector:
                 reflector.close()
+            self._apply_sr_domain(before)
+            await self._decapsulate(before)
             raise
         self._reflect(reflector)
         self._refresh_hmac()
         self._warn()
 
-    async def _decapsulate(self, plan: Plan, reflector: Reflector | None) -> None:
-        if self._decapsulator is None:
-            return
+    async def _decapsulate(self, plan: Plan) -> None:
         decapsulator = self._decapsulator
-        try:
+        if decapsulator is not None:
             await in_thread(lambda: decapsulator.use(asked_of(plan.config)))
-        except (DataplaneError, OSError):
-            if reflector is not None and reflector is not self._reflector:
-                reflector.close()
-            raise
-        self._keep_decapsulating()
+            self._keep_decapsulating()
 
     def _apply_sr_domain(self, plan: Plan) -> None:
         domain = plan.config.sr_domain or None
@@ -426,7 +421,7 @@ class Agent:
         self._plane.set_decap(_decap_sids(plan))
         had_keys = bool(self._plane.hmac)
         self._plane.set_hmac(plan.hmac)
-        if self._plane.hmac and not had_keys and self._plane.maps["signatures"].info.max_entries < 1000:
+        if self._plane.hmac and not had_keys and self._plane.maps["signatures"].info.max_entries < SIGNED:
             log.info("HMACs are computed more often than needed: a restart makes room to keep them")
 
     def _warn(self) -> None:

@@ -134,15 +134,15 @@ class PathProber:
             refused = self._rounds.send(max(1, _BY_SOCKET // interval))
             if refused:
                 self._refused += refused
-        if refused or self._is_outdated():
+        if refused or self._has_to_look() or self._rounds.is_outdated:
             wake()
 
-    def _is_outdated(self) -> bool:
+    def _has_to_look(self) -> bool:
+        """Whether the paths to probe, their sources or their key may have changed."""
         return (
             self._seen != self._steering.selection_changes
-            or time.monotonic() - self._looked >= _LOOK
-            or self._rounds.is_outdated
             or self._signed_with != self._plane.hmac[:1]
+            or time.monotonic() - self._looked >= _LOOK
         )
 
     def close(self) -> None:
@@ -161,8 +161,7 @@ class PathProber:
         for one in self._refused:
             self._without_reflector(one)
         self._refused.clear()
-        now = (self._steering.selection_changes, self._plane.hmac[:1])
-        if (self._seen, self._signed_with) == now and time.monotonic() - self._looked < _LOOK:
+        if not self._has_to_look():
             if self._rounds.is_outdated:
                 self._rounds.arrange(self._probed.values())
             return

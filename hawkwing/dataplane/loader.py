@@ -48,7 +48,8 @@ _PER_ENTRY, _PER_BUCKET = 64, 16
 _MOST_PATHS = 1 << 18
 _MOST_SERVICES, _MOST_ROUTES, _MOST_NAMES = 1 << 20, 1 << 21, 1 << 17
 _MOST_SELECTIONS = 1 << 16
-_SIGNED = 4096
+SIGNED = 4096
+"""Codes that are kept if there are HMAC keys at the start."""
 _ADDRESSES_OF_A_NAME = 4
 """The minimum capacity, on average; with a large file at most 64 per name."""
 
@@ -81,7 +82,7 @@ class Capacities:
             names=_enough(self.names, needs.names * 2, _MOST_NAMES),
             selections=_enough(self.selections, needs.selections * 2, _MOST_SELECTIONS),
             local_addresses=_enough(self.local_addresses, local_addresses * 2, 1 << 20),
-            signed=_SIGNED if has_keys else self.signed,
+            signed=SIGNED if has_keys else self.signed,
         )
 
     @property

@@ -61,23 +61,27 @@ def nodes_of(sids: SidList) -> tuple[str, ...]:
     """The list with labels from the agents on this host; empty without labels, or without permission."""
     request = {"ask": "labels", "sids": [str(sid) for sid in sids]}
     labels: dict[str, str] = {}
-    # An agent of an earlier version does not know the request.
-    with suppress(HawkwingError, OSError):
-        for _path, answer in control.answers(request, ("client", "server")):
-            labels = {**(answer or {}), **labels}
+    for answer in _answers(request):
+        labels = {**(answer or {}), **labels}
     return tuple(labels.get(str(sid), str(sid)) for sid in sids) if labels else ()
 
 
 def signed(srh: bytes, source: IPv6Address) -> bytes:
     """The SRH with an HMAC, if an agent on this host has a key; its own ingress wants to see one then."""
     request = {"ask": "sign", "source": str(source), "srh": srh.hex()}
-    # An agent of an earlier version does not know the request.
-    with suppress(HawkwingError, OSError, ValueError):
-        for _path, answer in control.answers(request, ("client", "server")):
-            found = bytes.fromhex(answer or "")
-            if len(found) > len(srh):
-                return found
+    for answer in _answers(request):
+        found = bytes.fromhex(answer or "")
+        if len(found) > len(srh):
+            return found
     return srh
+
+
+def _answers(request: Mapping[str, Any]) -> Iterator[Any]:
+    """Those of the agents on this host, up to one that does not answer."""
+    # An agent of an earlier version does not know the request.
+    with suppress(HawkwingError, OSError):
+        for _path, answer in control.answers(request, ("client", "server")):
+            yield answer
 
 
 def by_destination(destination: str, port: int, source: IPv6Address | None) -> Chosen:

@@ -28,7 +28,7 @@ from .conftest import HAWKWING, Agents, Endpoint, filters, on_vpp, sysctl
 from .onwire import R1, R2, R4, R6, A, B, C
 from .pair import Pair
 from .signed import KEY, WRONG
-from .test_encap import A4, B4, checksums_for_vpp, gateway, route
+from .test_encap import A4, B4, checksums_for_vpp, gateway, ipv4_addresses, route
 from .test_hmac import hmac
 
 PORT = 5000
@@ -170,10 +170,8 @@ def _stream(lab: Lab, family: int, address: str) -> None:
 @contextmanager
 def ipv4(lab: Lab) -> Iterator[None]:
     """IPv4 addresses at both hosts, and routes that only let packets out: the routers know no IPv4."""
-    with ExitStack() as stack:
+    with ipv4_addresses(lab), ExitStack() as stack:
         for host, own, other in (("host-a", A4, B4), ("host-b", B4, A4)):
-            lab.execute(host, ["ip", "addr", "add", f"{own}/32", "dev", "lo"])
-            stack.callback(lab.execute, host, ["ip", "addr", "del", f"{own}/32", "dev", "lo"])
             via = ("via", "inet6", gateway(lab, host))
             stack.enter_context(route(lab, host, "-4", f"{other}/32", *via, "dev", "eth0", "src", own))
         yield

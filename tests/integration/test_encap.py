@@ -154,12 +154,20 @@ def test_other_ports_are_left_alone(
 
 
 @contextmanager
-def ipv4(lab: Lab) -> Iterator[None]:
-    """IPv4 addresses and routes at both hosts, and at host-b a way back: the routers know no IPv4."""
+def ipv4_addresses(lab: Lab) -> Iterator[None]:
+    """IPv4 addresses at both hosts."""
     with ExitStack() as stack:
-        for host, own, other in (("host-a", A4, B4), ("host-b", B4, A4)):
+        for host, own in (("host-a", A4), ("host-b", B4)):
             lab.execute(host, ["ip", "addr", "add", f"{own}/32", "dev", "lo"])
             stack.callback(lab.execute, host, ["ip", "addr", "del", f"{own}/32", "dev", "lo"])
+        yield
+
+
+@contextmanager
+def ipv4(lab: Lab) -> Iterator[None]:
+    """IPv4 addresses and routes at both hosts, and at host-b a way back: the routers know no IPv4."""
+    with ipv4_addresses(lab), ExitStack() as stack:
+        for host, own, other in (("host-a", A4, B4), ("host-b", B4, A4)):
             sid = BACK4 if host == "host-a" else DECAP4
             decap = ("encap", "seg6local", "action", "End.DX4", "nh4", own, "dev", "eth0")
             stack.enter_context(route(lab, host, "-6", f"{sid}/128", *decap))

@@ -19,7 +19,7 @@ from hawkwing.controller.stream import ControllerStream
 from hawkwing.dataplane.flows import FlowTable
 from hawkwing.dataplane.interfaces import Asked
 from hawkwing.dataplane.plane import Count, LearnedPath
-from hawkwing.errors import ConfigError
+from hawkwing.errors import ConfigError, DataplaneError
 from hawkwing.metric_families import METRICS, families
 from hawkwing.plan import Options, make_plan
 
@@ -155,3 +155,38 @@ def test_few_new_objects_are_searched_for_garbage(objects: int, left_out: bool) 
         assert len(kept) == objects
     finally:
         gc.unfreeze()
+
+
+class Decapsulator:
+    """What a server has asked it for."""
+
+    is_used = False
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def use(self, asked: object) -> None:
+        self.asked.append(asked)
+
+
+@pytest.mark.parametrize("agent", ["server"], indirect=True)
+def test_a_refused_reload_decapsulates_as_before(agent: Agent) -> None:
+    file = agent._options.config_file
+    assert file is not None
+    made = Decapsulator()
+    agent._decapsulator = made  # type: ignore[assignment]
+    before = agent._plan
+
+    def refused(keys: object) -> None:
+        if agent._plan is not before:
+            raise DataplaneError("the kernel takes no more HMAC keys")
+
+    agent._plane.set_hmac = refused  # type: ignore[method-assign]
+    file.write_text("sr_domain: [fcbb::/16]\ndecap: {ipv6: 'fcbb::d6'}\n")
+
+    async def run() -> None:
+        with pytest.raises(DataplaneError, match="no more HMAC keys"):
+            await agent._reload({})
+
+    asyncio.run(run())
+    assert [one is None for one in made.asked] == [False, True] and agent._plan is before

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from hawkwing.cli import main
-from hawkwing.config import Config, check_config, load_config
+from hawkwing.config import Config, check_config
 from hawkwing.config_models import HmacKey
 from hawkwing.errors import ConfigError
 from hawkwing.hmac_keys import key_warnings, read_keys
 from hawkwing.plan import Options, Plan, make_plan
 from hawkwing.srh_hmac import MAX_SECRET, Key
+from tests.unit.test_config_words import said_of
 
 SERVICE = """\
 services:
@@ -245,44 +246,34 @@ def listed(count: int, more: str = "") -> str:
     return f"{more}services: {{w: {{domain_name: w.example, applications: {applications}}}}}\n"
 
 
-def faults_of(folder: Path, text: str) -> list[str]:
-    file = folder / "hawk.yaml"
-    file.write_text(text)
-    try:
-        load_config(file)
-    except ConfigError as error:
-        return [line.removeprefix(f"{file}:") for line in error.problems]
-    return []
-
-
 CSID = "csid: {block: 'fcbb:bb00::/32'}\n"
 ENCAP = "mode: encap, decap_sid: 'fcbb:aa00::d6', port"
 LIST = "services.w.applications[0].sid"
 
 
 def test_so_many_sids_can_be_signed(folder: Path) -> None:
-    assert faults_of(folder, listed(15)) == faults_of(folder, listed(12, ONE)) == []
-    assert faults_of(folder, listed(13, ONE)) == [f"2: {LIST}: has 13 SIDs, at most 12 SIDs fit with hmac"]
+    assert said_of(folder, listed(15)) == said_of(folder, listed(12, ONE)) == []
+    assert said_of(folder, listed(13, ONE)) == [f"2: {LIST}: has 13 SIDs, at most 12 SIDs fit with hmac"]
 
 
 def test_packed_lists_count_as_in_packets(folder: Path) -> None:
-    assert faults_of(folder, listed(15, ONE + CSID)) == []
-    assert faults_of(folder, listed(15, ONE + CSID).replace("bb00:15", "bb01:15")) == []
+    assert said_of(folder, listed(15, ONE + CSID)) == []
+    assert said_of(folder, listed(15, ONE + CSID).replace("bb00:15", "bb01:15")) == []
     # Every second one is in the block: only the first two and the last two are packed.
     mixed = listed(15, ONE + CSID)
     for number in range(1, 15, 2):
         mixed = mixed.replace(f"fcbb:bb00:{number}::", f"fcbb:bb01:{number}::")
     mixed = mixed.replace("fcbb:bb01:1::", "fcbb:bb00:1::")
-    assert faults_of(folder, mixed) == [
+    assert said_of(folder, mixed) == [
         f"3: {LIST}: has 15 SIDs, packed 13 SIDs, at most 12 SIDs fit with hmac"
     ]
 
 
 def test_lists_for_encapsulation_count_with_the_last_sid(folder: Path) -> None:
-    assert faults_of(folder, listed(11, ONE).replace("port", ENCAP)) == []
-    assert faults_of(folder, listed(12, ONE).replace("port", "mode: encap, port")) == []
-    assert faults_of(folder, listed(13).replace("port", ENCAP)) == []
-    assert faults_of(folder, listed(12, ONE).replace("port", ENCAP)) == [
+    assert said_of(folder, listed(11, ONE).replace("port", ENCAP)) == []
+    assert said_of(folder, listed(12, ONE).replace("port", "mode: encap, port")) == []
+    assert said_of(folder, listed(13).replace("port", ENCAP)) == []
+    assert said_of(folder, listed(12, ONE).replace("port", ENCAP)) == [
         f"2: {LIST}: has 12 SIDs and decap_sid, at most 12 SIDs fit with hmac"
     ]
 
@@ -298,7 +289,7 @@ def test_each_of_several_paths(folder: Path) -> None:
           - sid: {SIDS[:13]}
           - sid: {SIDS[:14]}
 """
-    assert faults_of(folder, text) == [
+    assert said_of(folder, text) == [
         f"{line}: services.w.applications[0].paths[{line - 8}].sid: "
         f"has {line + 4} SIDs, at most 12 SIDs fit with hmac"
         for line in (9, 10)
