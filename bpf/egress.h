@@ -25,7 +25,7 @@ static __always_inline bool is_tagged_as_probe(const struct srh_header *srh)
 static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *slot)
 {
 	struct ipv6_header *ip6 = packet_at(skb, l3, IPV6_HEADER + 8);
-	__u8 *transport = (void *)(ip6 + 1), next;
+	__u8 *transport = (void *)(ip6 + 1), next, flags = 0;
 	__u32 headers = IPV6_HEADER + 8, grown, mtu = 0;
 	struct policy *p;
 	struct scratch *s;
@@ -39,7 +39,11 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 		return HW_REASON_COUNT;
 	next = ip6->next_header;
 	if (likely(next == NEXT_TCP)) {
-		if (unlikely(!packet_at(skb, l3, IPV6_HEADER + 14) || (transport[13] & TCP_FLAG_SYN)))
+		if (unlikely(!packet_at(skb, l3, IPV6_HEADER + 14)))
+			return HW_REASON_COUNT;
+		/* Linux 5.15 would not see that `next` is the same when it is compared once more. */
+		flags = transport[13];
+		if (unlikely(flags & TCP_FLAG_SYN))
 			return HW_REASON_COUNT;
 		headers = IPV6_HEADER + (transport[12] >> 4) * 4;
 	} else if (unlikely(next != NEXT_UDP)) {
@@ -62,7 +66,7 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 	found = *slot;
 	*slot = select_path(found, ip6, ports[0], ports[1], next);
 	if (unlikely(found & HW_SELECTION) && next == NEXT_TCP)
-		look_now_and_then(skb, *slot, transport[13]);
+		look_now_and_then(skb, *slot, flags);
 #endif
 	p = get_policy(*slot);
 	if (unlikely(!p || !p->srh_length || goes_elsewhere(skb, l3, p)))
@@ -73,7 +77,7 @@ static __always_inline int steer_fast(struct __sk_buff *skb, __u32 l3, __u32 *sl
 			return HW_REASON_COUNT;
 	}
 #ifdef HW_CLIENT
-	if (unlikely(p->tells) && is_telling_due(telling_key(ip6, ports[0], ports[1], next), bpf_ktime_get_ns()))
+	if (unlikely(p->tells) && is_telling_due(telling_key(ip6->source, ports[0], ports[1], next), bpf_ktime_get_ns()))
 		return HW_REASON_COUNT;
 #endif
 	length = p->srh_length;
@@ -233,7 +237,12 @@ static __always_inline int steer_slow(struct __sk_buff *skb, __u32 l3)
 	d = &s->decision;
 	__builtin_memset(&s->walk, 0, sizeof(s->walk));
 	__builtin_memset(d, 0, sizeof(*d));
-	d->action = decide(skb, l3, s);
+	action = decide(skb, l3, s);
+	/* PASS is 0, and there already: what is not written here need not be known any more. */
+	if (action != PASS) {
+		*(volatile __u32 *)&d->action = action;
+		BARRIER(s);
+	}
 	/* Read back, and looked up again: to the verifier all ways through the decision look alike. */
 	s = scratch_room();
 	if (!s)

@@ -11,6 +11,7 @@ struct fast_strip {
 	__u16 payload;			/* of the packet without it; host order */
 	__u8 next;			/* behind it */
 	bool told_back;			/* it came over the way back that this host has told */
+	__u32 ports;
 };
 
 /* SYNs, whose MSS is clamped, and DNS answers, which are read, take the slow path. */
@@ -159,6 +160,7 @@ static __always_inline bool takes_fast_path(struct ipv6_header *ip6, void *end, 
 	       is_known_flow(ip6, *(__u32 *)transport, a->next, list, a->length, end, last_entry, set);
 #else
 	a->told_back = srh->tag == bpf_htons(HW_WAY_BACK_TAG);
+	a->ports = *(__u32 *)transport;
 	/* Our own probes are not for the stack (health.h). */
 	if (unlikely(srh->tag == bpf_htons(HW_PROBE_TAG) ||
 		     (set->stamp_port && *(__u16 *)transport == (__u16)set->stamp_port && a->next == NEXT_UDP)))

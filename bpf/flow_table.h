@@ -182,6 +182,7 @@ static __always_inline bool flow_add(const struct flow_id *id, __u32 slot, __u8 
 			__sync_fetch_and_add(theirs, -1);
 		count(HW_INGRESS, HW_FLOW_REPLACED, 0);
 	}
+	forget_told(index, way);
 	*(volatile __u64 *)&bucket->words[way] = flow_word(id->rest, slot, epoch);
 	*(volatile __u64 *)&bucket->marks[way] = id->mark;
 	if (source != HW_NO_SLOT)

@@ -61,8 +61,10 @@ static __always_inline int strip_fast(struct __sk_buff *skb, __u32 l3)
 		return HW_NO_ROOM;
 	correct_header(skb, ip6, a.payload, a.next);
 #ifdef HW_CLIENT
-	if (unlikely(a.told_back))
+	if (unlikely(a.told_back)) {
+		note_use(ip6, (void *)&a.ports, a.next);
 		count(HW_INGRESS, HW_WAY_BACK_USED, skb->len);
+	}
 #endif
 	return HW_STRIPPED;
 }
@@ -290,14 +292,17 @@ static __always_inline int ingress_slow(struct __sk_buff *skb, __u32 l3, struct 
 			count(HW_INGRESS, reason, bytes);
 			return reason == HW_NO_ROOM ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 		}
-#ifdef HW_CLIENT
-		if (READ_BACK(*(__u16 *)&s->told.next) == bpf_htons(HW_WAY_BACK_TAG))
-			count(HW_INGRESS, HW_WAY_BACK_USED, bytes);
-#endif
 		ip6 = packet_at(skb, l3, IPV6_HEADER);
 		if (!ip6)
 			return TC_ACT_UNSPEC;
 		next = ip6->next_header;
+#ifdef HW_CLIENT
+		if (READ_BACK(*(__u16 *)&s->told.next) == bpf_htons(HW_WAY_BACK_TAG)) {
+			if (!bpf_skb_load_bytes(skb, l3 + IPV6_HEADER, &s->told.count, 4))
+				note_use(ip6, (void *)&s->told.count, next);
+			count(HW_INGRESS, HW_WAY_BACK_USED, bytes);
+		}
+#endif
 	}
 
 #ifdef HW_SERVER

@@ -68,25 +68,36 @@ static __always_inline void announce_hmac(__u32 number, struct policy *p)
 	p->signed_as = ((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32() | 1) & used;
 }
 
-/* Has the flow a way back of its own that was told a short time ago? It stays, and the flow is known in this epoch. */
-static __always_inline bool keeps_told(const struct flow_id *id, const struct settings *set,
+/*
+ * Has the flow a way back of its own that was told a short time ago, and with the key that signs now, of number
+ * `signer`? It stays, and the flow is known in this epoch.
+ */
+static __always_inline bool keeps_told(const struct flow_id *id, const struct settings *set, __u32 signer,
 				       volatile struct flow_place *place)
 {
-	__u64 *told = told_flows.lookup((__u64 *)&id->mark), *word;
+	__u32 slot, now = told_time(), zero = 0;
 	struct policy *p;
-	__u32 slot;
+	__u64 *word;
 
-	if (!told || bpf_ktime_get_ns() - *told > TOLD_FOR)
+	/* Mostly nobody tells any. */
+	if (!is_lately(last_told.lookup(&zero), now))
 		return false;
 	word = flow_find(id, place);
-	if (!word)
+	if (!word || !is_lately(told_when(place->bucket, place->way), now))
 		return false;
 	slot = *word & HW_SLOT_MASK;
 	p = get_policy(slot);
-	if (!p || ((struct srh_header *)p->srh)->tag != bpf_htons(HW_WAY_BACK_TAG))
+	if (!p || ((struct srh_header *)p->srh)->tag != bpf_htons(HW_WAY_BACK_TAG) || p->key_number != signer)
 		return false;
 	*word = flow_word(id->rest, slot, set->epoch);
 	return true;
+}
+
+/* The flow at `s->place` has the way back that its packet has told. */
+static __always_inline void take_note(struct __sk_buff *skb, struct scratch *s)
+{
+	note_told(&s->place);
+	count(HW_INGRESS, HW_WAY_BACK_TOLD, skb->len);
 }
 
 /* Remembers the way back for this flow, which may be known with another one. */
@@ -103,7 +114,7 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 		count(HW_INGRESS, HW_LIST_TOO_LONG, skb->len);
 		return;
 	}
-	if (!READ_BACK(s->told.count) && keeps_told(id, set, &s->place))
+	if (!READ_BACK(s->told.count) && keeps_told(id, set, READ_BACK(s->hmac.signer), &s->place))
 		return;
 	srh_reverse(list, last_entry, &s->policy);
 	if (reverse_containers(set, &s->policy, &s->last_entry) && !READ_BACK(s->told.count)) {
@@ -121,16 +132,13 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 		count(HW_INGRESS, HW_PATHS_FULL, skb->len);
 		return;
 	}
-	if (READ_BACK(s->told.count)) {
-		__u64 mark = id->mark, now = bpf_ktime_get_ns();
-
-		told_flows.update(&mark, &now);
-	}
 	word = flow_find(id, &s->place);
 	if (word) {
 		bool same = (*word & HW_SLOT_MASK) == slot;
 
 		*word = flow_word(id->rest, slot, set->epoch);
+		if (READ_BACK(s->told.count))
+			take_note(skb, s);
 		if (same) {
 			ip6 = packet_at(skb, l3, IPV6_HEADER);
 			if (set->csid_blocks && ip6)
@@ -141,6 +149,8 @@ static __always_inline void learn(struct __sk_buff *skb, __u32 l3, const struct 
 	} else if (!flow_add(id, slot, set->epoch, set->fair_flows, &s->place)) {
 		count(HW_INGRESS, HW_FLOWS_FULL, skb->len);
 		return;
+	} else if (READ_BACK(s->told.count)) {
+		take_note(skb, s);
 	}
 	/* Until the agent has found the route. */
 	p = get_policy(slot);

@@ -42,8 +42,9 @@ BPF_PERCPU_ARRAY(cached_flows, struct cached_flow, 1 << HW_CACHED_FLOW_BITS);
 BPF_ARRAY(sources, u32, 1 << HW_SOURCE_BITS);
 BPF_ARRAY(path_sources, u32, 1 << HW_SOURCE_BITS);
 BPF_F_TABLE("hash", struct path_key, u32, paths, HW_SIZED, BPF_F_NO_PREALLOC);
-/* When a packet of a flow (flow_id.mark) last told its way back, in ns. */
-BPF_TABLE("lru_hash", u64, u64, told_flows, HW_SIZED);
+/* As large as `flows`, way by way; and when a packet of any flow did. */
+BPF_ARRAY(told_flows, struct told_bucket, HW_SIZED);
+BPF_ARRAY(last_told, u32, 1);
 BPF_STACK(free_slots, u32, HW_SIZED);
 #endif
 

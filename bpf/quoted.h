@@ -24,7 +24,17 @@ static __always_inline __u32 quoted_fragment(struct __sk_buff *skb, __u32 transp
 static __always_inline __u8 quoted_ports(struct __sk_buff *skb, __u32 transport, __u8 next, __u16 *ports)
 {
 	struct fragment_header fragment;
+#ifdef HW_CLIENT
+	__u8 options[2];
 
+	/* It may have told its way back. */
+	if (next == NEXT_DESTINATION) {
+		if (bpf_skb_load_bytes(skb, transport, options, 2))
+			return 0;
+		transport += (options[1] + 1) * 8;
+		next = options[0];
+	}
+#endif
 	if (next == NEXT_FRAGMENT) {
 		if (bpf_skb_load_bytes(skb, transport, &fragment, FRAGMENT_HEADER) ||
 		    bpf_ntohs(fragment.offset_flags) & 0xfff8)

@@ -45,7 +45,7 @@ static __always_inline int restore_ipv4(struct __sk_buff *skb, __u32 l3, __u32 i
 	if (old->icmp.type == ICMP6_TOO_BIG) {
 		mtu = bpf_ntohl(old->icmp.info);
 		if (!(*found & HW_SELECTION))
-			note_path_mtu(*found, mtu, length);
+			note_path_mtu(*found, mtu, length, 0);
 		mtu -= length;
 		/* The field of IPv4 is shorter. */
 		if (mtu > 0xffff)
@@ -89,7 +89,7 @@ static __always_inline int restore_ipv6(struct __sk_buff *skb, __u32 l3, __u64 l
 		return 0;
 	if (old->icmp.type == ICMP6_TOO_BIG) {
 		mtu = bpf_ntohl(old->icmp.info);
-		note_path_mtu(slot, mtu, length);
+		note_path_mtu(slot, mtu, length, 0);
 		mtu = mtu > IPV6_MIN_MTU + length ? mtu - length : IPV6_MIN_MTU;
 		new.icmp.info = bpf_htonl(mtu);
 	}

@@ -35,6 +35,7 @@
 #define HW_WAY_BACK_OPTION 0x1e
 #define HW_WAY_BACK_MAGIC 0x48570100
 #define HW_TOLD_AT_ONCE 3
+#define HW_TOLD_IN_VAIN 2
 #define HW_WAY_BACK_TAG 0x4858
 #define HW_HMAC_WORDS 128
 #define HW_MAX_CSID_BLOCKS 4
@@ -129,13 +130,27 @@ struct verified {
 struct way_back {
 	__u32 length;			/* bytes */
 	__u32 zero;
+	__u64 told;			/* packets that have told it */
+	__u64 used;			/* replies over it, of each flow the first one after a packet that told it */
+	__u64 last_told;		/* ns */
+	__u64 last_used;
 	__u8 header[200];
 };
 
-/* When packets of a flow last told it, in ns, and how many have. */
+/* What packets of a flow have told; times in ns. */
 struct telling {
-	__u64 last;
-	__u64 count;
+	__u64 due;			/* from then on one tells it */
+	__u64 last;			/* when one last did */
+	__u32 slot;
+	__u8 count;			/* of those at once */
+	__u8 in_vain;			/* SYNs that did since a reply used it */
+	__u8 used;			/* a reply has used it since */
+	__u8 zero;
+};
+
+/* When packets of the flows in a bucket last told their way back, in 2^20 ns; 0: none has. */
+struct told_bucket {
+	__u32 when[8];
 };
 
 /* A learned path's key: its SRH as in `policy`, zeros behind it. */

@@ -47,8 +47,10 @@ static __always_inline int xdp_strip(struct xdp_md *ctx)
 	__builtin_memcpy(h, &kept, sizeof(kept));
 	count(HW_INGRESS, HW_STRIPPED, bytes);
 #ifdef HW_CLIENT
-	if (unlikely(a.told_back))
+	if (unlikely(a.told_back)) {
+		note_use(&kept.ip6, (void *)&a.ports, a.next);
 		count(HW_INGRESS, HW_WAY_BACK_USED, bytes);
+	}
 #endif
 	return XDP_PASS;
 }

@@ -8,7 +8,7 @@ from hawkwing import explain, status, usage
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.queries import Binding
-from hawkwing.sids import SidList
+from hawkwing.sids import SidList, back_of
 from hawkwing.status_model import Candidate
 from hawkwing.steering import Steering
 
@@ -77,6 +77,13 @@ def _candidates(
     plain = usage.is_plain(uses)
     for use in uses:
         told = _candidate(use.origin, use.candidate.sids, use.share > 0, use.state, labels)
+        if back := back_of(use.candidate.sids):
+            told["return_sids"] = [str(sid) for sid in back]
+            if labels:
+                told["return_nodes"] = labels.nodes(back)
+        if back and use.slot:
+            sent = plane.path_count(use.slot).packets
+            told["return_use"] = status.way_back_use(plane, use.slot, sent)
         if not plain:
             told |= _more(plane, steering, use)
         yield told

@@ -25,6 +25,7 @@ from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.measured import LOOK
 from hawkwing.plan import Plan
 from hawkwing.room import Room
+from hawkwing.sids import SidList
 from hawkwing.status_model import ClientPart
 from hawkwing.steering import SourceOf, Steering
 from hawkwing.tasks import SLICE, Supervisor, collected, in_thread
@@ -371,7 +372,14 @@ class Client:
         destination, port = _target(request)
         if port is None:
             raise HawkwingError("a destination and a port are needed")
-        return explain.sentence(self.steering, self._stream, destination, port, self._labels)
+        return explain.sentence(
+            self.steering, self._stream, destination, port, self._labels, self._way_back_state
+        )
+
+    def _way_back_state(self, path: SidList) -> str:
+        slot = self.steering.slot_of_path(path)
+        sent = self._plane.path_count(slot).packets if slot else 0
+        return self._plane.way_back_use(slot).state(sent)
 
     def paths(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """All paths of a destination."""

@@ -10,6 +10,7 @@ from typing import Any
 from hawkwing.config_models import Config
 from hawkwing.desired import choosing
 from hawkwing.intents import IntentType, hawkeye_faults, hawkeye_refusals
+from hawkwing.sids import SidList, back_of
 from hawkwing.yaml_lines import Place
 
 _BY_PROBES = (IntentType.LOW_JITTER, IntentType.LOW_PACKET_LOSS)
@@ -42,8 +43,11 @@ def _sr_domain(config: Config) -> Warnings:
     from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN  # only `check` needs it
 
     services = config.services.values()
-    applications = (application for service in services for application in service.applications)
-    sids = (sid for one in applications for candidate in one.candidates for sid in candidate.sids)
+    applications = [application for service in services for application in service.applications]
+    lists = [candidate.sids for one in applications for candidate in one.candidates]
+    # Replies come over these, and over the reverse lists until a server uses them.
+    lists += [*map(back_of, lists), *(one.return_sid for one in applications)]
+    sids = (sid for listed in lists for sid in listed)
     addresses = (address for service in services for address in service.ipv6_addresses)
     if not domain:
         default = " or ".join(str(prefix) for prefix in DEFAULT_SR_DOMAIN)
@@ -84,8 +88,11 @@ def _given_twice(config: Config, written: Mapping[str, Any]) -> Warnings:
                 seen.add(address)
         for number, application in enumerate(service.applications):
             place: Place = ("services", name, "applications", number)
-            for order, candidate in enumerate(application.candidates):
-                sids, key = candidate.sids, ("paths", order, "sid") if application.paths else ("sid",)
+            lists: dict[Place, SidList] = {("sid",): application.sid, ("return_sid",): application.return_sid}
+            for order, path in enumerate(application.paths):
+                lists["paths", order, "sid"] = path.sid
+                lists["paths", order, "return_sid"] = path.return_sid
+            for key, sids in lists.items():
                 for index, (before, sid) in enumerate(pairwise(sids), 1):
                     if sid == before:
                         yield (*place, *key, index), f"{sid} is given twice in a row"
@@ -109,10 +116,15 @@ def _intents(config: Config) -> Warnings:
                 for intent in application.intents:
                     if intent.type in _BY_PROBES:
                         yield place, f"has {intent.type.value}, which only probes can measure: set probes"
+            if application.return_intents and not config.hawkeye.enabled:
+                yield (*place, "return_intents"), "are for a controller, and hawkeye is not enabled"
             if config.hawkeye.enabled or not compared:
                 refused += [(place, text) for text in hawkeye_refusals(application.intents)]
             if config.hawkeye.enabled:
                 refused += [(place, text) for text in hawkeye_faults(application.intents)]
+                back = application.return_intents
+                for text in [*hawkeye_refusals(back), *hawkeye_faults(back)] if back else ():
+                    refused.append(((*place, "return_intents"), text))
         refused += list(_behind_one_router(config, name))
     if refused and not config.hawkeye.enabled:
         yield ("hawkeye",), "is not enabled: HawkEye's limits matter only once it is"

@@ -1,6 +1,6 @@
 """`hawkwing explain`: which path a packet takes, and why."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ from hawkwing import usage
 from hawkwing.intents import PathQuery
 from hawkwing.labels import NO_LABELS, Labels
 from hawkwing.queries import Binding
-from hawkwing.sids import Encapsulated, back_of
+from hawkwing.sids import Encapsulated, SidList, back_of
 from hawkwing.steering import Steering
 from hawkwing.target import address_of, address_text, place_text
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def of_a_server(key_id: int | None) -> str:
     """The answer of a server; `key_id` is the number of the key that signs."""
     return (
-        f"a server sends each reply on the reverse path of its request{_signed(key_id)}; see hawkwing status"
+        "a server sends each reply on the reverse path of its request, or on the way back that it tells"
+        f"{_signed(key_id)}; see hawkwing status"
     )
 
 
@@ -44,12 +45,16 @@ def sentence(
     destination: str,
     port: int,
     labels: Labels = NO_LABELS,
+    way_back: Callable[[SidList], str] = lambda _path: "",
 ) -> str:
-    """The answer for packets to a port of an address, or of each address of a name, one line each."""
+    """The answer for packets to a port of an address, or of each address of a name, one line each.
+
+    `way_back` tells whether replies use the way back of a path.
+    """
     found = targets(steering, destination)
     if isinstance(found, str):
         return found
-    return "\n".join(_one(steering, stream, address, port, labels) for address in found)
+    return "\n".join(_one(steering, stream, address, port, labels, way_back) for address in found)
 
 
 def where_attached(answer: str, attachments: Sequence[Mapping[str, Any]]) -> str:
@@ -73,6 +78,7 @@ def _one(
     address: IPv6Address,
     port: int,
     labels: Labels,
+    way_back: Callable[[SidList], str],
 ) -> str:
     binding = steering.binding(address, port)
     if binding is None:
@@ -80,8 +86,10 @@ def _one(
     how = f"use {_used(steering, binding, labels)}" if binding.path else "are sent without an SRH"
     if isinstance(binding.path, Encapsulated):
         how += ", encapsulated"
-    if back := back_of(binding.path):
-        how += f", and tell the server the way back {labels.path(back)}"
+    paths = [use.candidate.sids for use in usage.of_binding(steering, binding) if use.share]
+    for path in paths or [binding.path]:
+        if back := back_of(path):
+            how += f", and tell the server the way back {labels.path(back)} ({way_back(path)})"
     if binding.path:
         how += _signed(steering.key_id)
     because = why(binding, stream, steering.reason(binding))
@@ -113,7 +121,7 @@ def why(binding: Binding, stream: "ControllerStream | None", reason: str = "") -
     """Why the binding's path, or none, is in use; `reason` has the measurements."""
     intents = ", ".join(map(str, binding.application.intents))
     if binding.origin == "controller":
-        return f"the controller's path for {intents}"
+        return f"the controller's path for {intents}{_no_way_back(binding, stream)}"
     if binding.query is None and not (intents and stream is not None):
         if not binding.path:
             return f"no controller is asked for {intents}, and no sid is configured"
@@ -130,6 +138,17 @@ def why(binding: Binding, stream: "ControllerStream | None", reason: str = "") -
         chosen = f" ({reason})" if reason else ""
         return f"{_configured(binding)}{chosen}, as backup for {intents}; the controller was asked, {state}"
     return f"the controller was asked for {intents}, but {state}, and no sid is configured as backup"
+
+
+def _no_way_back(binding: Binding, stream: "ControllerStream | None") -> str:
+    """Why the controller's way back is not in use, to append; empty if it is, or none is wanted."""
+    told, configured = back_of(binding.path), binding.application.return_sid
+    if binding.back_query is None or (told and told != configured):
+        return ""
+    instead = "the configured return_sid" if told else "the reverse list"
+    intents = ", ".join(map(str, binding.application.return_intents))
+    state = controllers_state(binding.back_query, stream)
+    return f"; replies use {instead}: the controller was asked for a way back for {intents}, {state}"
 
 
 def _configured(binding: Binding) -> str:

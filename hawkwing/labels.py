@@ -27,6 +27,12 @@ def path_of(told: Mapping[str, Any]) -> str:
     return path_text(told.get("nodes", told["sids"]))
 
 
+def key_of_path(told: Mapping[str, Any]) -> str:
+    """What the counters of a path in an agent's answer are known by: its SIDs, there and back."""
+    text = path_text(told["sids"])
+    return f"{text}, back over {path_text(told['return_sids'])}" if told.get("return_sids") else text
+
+
 class Labels:
     """The labels of a configuration."""
 

@@ -13,6 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
+from hawkwing.labels import key_of_path
+
 MOST_PATHS = 500
 _STATES = ("connecting", "connected")
 
@@ -272,14 +274,14 @@ def _of_bindings(bindings: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     sent: dict[str, Mapping[str, int]] = {}
     figures: dict[str, Mapping[str, Any]] = {}
     for binding in bindings:
-        path = " > ".join(binding["sids"])
+        path = key_of_path(binding)
         addresses[binding["service"], str(binding["port"]), binding["origin"], path] += 1
         if path:
             sent[path] = binding["path_sent"]
         for one in binding.get("active", ()):
-            sent[" > ".join(one["sids"])] = one["sent"]
+            sent[key_of_path(one)] = one["sent"]
         for one in (*binding.get("active", ()), *binding.get("standby", ())):
-            figures[" > ".join(one["sids"])] = one
+            figures[key_of_path(one)] = one
     for labels, count in sorted(addresses.items())[:MOST_PATHS]:
         yield "hawkwing_bindings", labels, count
     for path, over_it in sorted(sent.items())[:MOST_PATHS]:

@@ -4,8 +4,9 @@
     STAMP     IPv6(A, S1) SRH(B, Sk, ..., S1; SL=k) UDP(p, 862) STAMP with the probe in a TLV
 
 Loopback probes go to the last SID and back to this host, like those of `hawkwing ping`, so no responder is
-needed. STAMP packets (RFC 8762) go to a reflector at a destination of the path; they are for networks whose
-routers drop packets with this host's source address. The ingress program takes what returns (bpf/health.h).
+needed; where packets tell the server another way back, they return over that. STAMP packets (RFC 8762) go to
+a reflector at a destination of the path; they are for networks whose routers drop packets with this host's
+source address. Their answers take the reverse list. The ingress program takes what returns (bpf/health.h).
 Egress moves flows away from paths without returning probes.
 """
 
@@ -22,7 +23,6 @@ from functools import cache, partial
 from ipaddress import IPv6Address
 
 from hawkwing import stamp
-from hawkwing.csid import unpack
 from hawkwing.dataplane.layout import limits
 from hawkwing.dataplane.plane import DataPlane
 from hawkwing.errors import HawkwingError
@@ -230,7 +230,7 @@ class PathProber:
         if self._stamp_port is not None:
             raise HawkwingError("no destination is known yet")
         blocks = self._plane.csid
-        tagged = bytearray(lists.probe_srh(lists.single(unpack(sids, blocks), blocks), blocks))
+        tagged = bytearray(lists.probe_srh(lists.single(sids, blocks), blocks))
         struct.pack_into("!H", tagged, 6, limits()["HW_PROBE_TAG"])
         made.open(self._signed(bytes(tagged), source, source), payload, _WHEN_AT)
         return made

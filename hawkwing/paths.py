@@ -11,7 +11,7 @@ from hawkwing import control
 from hawkwing.errors import HawkwingError
 from hawkwing.labels import path_of
 from hawkwing.probing.rtt import shown
-from hawkwing.status import rate_behind, state_and_health, tcp_behind
+from hawkwing.status import rate_behind, state_and_health, tcp_behind, way_back_behind, way_back_of
 from hawkwing.target import place_text
 
 if TYPE_CHECKING:
@@ -134,9 +134,10 @@ def _binding(binding: Answer) -> Iterator[str]:
         else:
             state = f"not in use: {one['state']}"
         mark = "*" if one["in_use"] else " "
-        path = path_of(one)
+        path = path_of(one) + way_back_of(one)
         name = one.get("name") or _NAMES[one["origin"]]
         yield f"  {mark} {name:<10}  {path + '  ' if path else ''}({state})"
+        yield from (f"{'':<12}{line.strip()}" for line in way_back_behind(one))
         if "measured" in one:
             yield f"{'':<16}{_measured(one['measured'])}"
     if binding["sids"]:

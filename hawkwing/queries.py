@@ -80,10 +80,8 @@ class _Asked:
 
 
 def _queries(binding: Binding) -> Iterator[PathQuery]:
-    """The queries of a binding, there and back."""
-    for query in (binding.query, binding.back_query):
-        if query is not None:
-            yield query
+    """The queries of a binding, there and back; with a destination on this host they can be the same one."""
+    return (query for query in dict.fromkeys((binding.query, binding.back_query)) if query is not None)
 
 
 class Queries:
@@ -183,7 +181,14 @@ class Queries:
             return str(query)
         more = f" and {len(asking) - 1} more" if len(asking) > 1 else ""
         port = asking[0].application.port
+        if self.is_way_back(query):
+            return f"way back of {asking[0].service} port {port} from {query.source}{more} ({intents})"
         return f"{asking[0].service} port {port} at {query.destination}{more} ({intents})"
+
+    def is_way_back(self, query: PathQuery) -> bool:
+        """Whether all that need the path need it for their way back."""
+        asking = self.bindings(query)
+        return bool(asking) and not any(query == one.query for one in asking)
 
     def forget_former(self) -> None:
         """Removes expired paths."""

@@ -12,7 +12,7 @@ from hawkwing.csid import pack, unpack
 from hawkwing.dataplane.layout import limits, reasons
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN, NO_TRAFFIC, Count, DataPlane, Health, LearnedPath
 from hawkwing.decap import NAMES
-from hawkwing.labels import Labels, path_of, path_text
+from hawkwing.labels import Labels, key_of_path, path_of, path_text
 from hawkwing.queries import Binding
 from hawkwing.sids import Encapsulated, SidList, back_of
 from hawkwing.srh_hmac import Key
@@ -77,6 +77,7 @@ def _learned(plane: DataPlane, path: LearnedPath, labels: Labels) -> model.Learn
     told = model.LearnedPath(
         sids=[str(sid) for sid in unpack(path.sids, plane.csid)],
         segments=[str(segment) for segment in path.sids],
+        told=path.told,
         packets=sent.packets,
         bytes=sent.bytes,
     )
@@ -107,7 +108,20 @@ def of_binding(
         told["return_sids"] = [str(sid) for sid in back]
     if labels:
         told["nodes"] = labels.nodes(path)
+    if labels and back:
+        told["return_nodes"] = labels.nodes(back)
     return told
+
+
+def way_back_use(plane: DataPlane, slot: int | None, sent: int) -> model.WayBack:
+    """What has become of the way back of the path in a slot, over which `sent` packets have been sent."""
+    use = plane.way_back_use(slot)
+    return {
+        "packets": use.told,
+        "replies": use.replies,
+        "problem": use.problem(sent),
+        "state": use.state(sent),
+    }
 
 
 def of_steering(plane: DataPlane, steering: Steering, labels: Labels) -> Iterator[model.Binding]:
@@ -131,7 +145,10 @@ def of_steering(plane: DataPlane, steering: Steering, labels: Labels) -> Iterato
                 "reason": steering.reason(binding),
             }
         else:
-            told = {**of_binding(plane, binding, labels), "path_sent": sent(steering.slot_of(binding))}
+            slot = steering.slot_of(binding)
+            told = {**of_binding(plane, binding, labels), "path_sent": sent(slot)}
+            if back_of(binding.path):
+                told["return_use"] = way_back_use(plane, slot, sent(slot)["packets"])
         yield cast(model.Binding, told)
 
 
@@ -149,6 +166,9 @@ def _path(
     }
     if back := back_of(use.candidate.sids):
         told["return_sids"] = [str(sid) for sid in back]
+        told["return_use"] = way_back_use(plane, use.slot, sent["packets"])
+        if labels:
+            told["return_nodes"] = labels.nodes(back)
     if use.candidate.name:
         told["name"] = use.candidate.name
     if labels:
@@ -211,6 +231,7 @@ def of_controller(stream: "ControllerStream", steering: Steering) -> model.Contr
                 "source": str(one.query.source),
                 "address": str(one.query.destination),
                 "intents": [str(intent) for intent in one.query.intents],
+                "way_back": steering.is_way_back(one.query),
                 "requests": one.times,
                 "next_request": time.time() + one.due - now if connected and one.due > now else None,
                 "held_back": one.held_until > now,
@@ -273,8 +294,9 @@ def lines(status: Mapping[str, Any], rates: Mapping[str, float] | None = None) -
     if "decap" in status:
         yield from _decap_lines(status["decap"])
     for path in status.get("paths", ()):
-        rate = _rate(rates, path_text(path["sids"]))
-        yield f"  learned path {path_of(path)}: {path['packets']} packets{rate}"
+        rate = _rate(rates, key_of_path(path))
+        told = ", told by a client" if path.get("told") else ""
+        yield f"  learned path {path_of(path)}{told}: {path['packets']} packets{rate}"
     texts = {reason.name: reason for reason in reasons()}
     if any(status["counters"].values()):
         yield "  counters (ok: steered, or SRH removed; info: counted in addition; unchanged: not modified)"
@@ -290,27 +312,36 @@ def _binding_lines(binding: Mapping[str, Any], rates: Mapping[str, float] | None
     head = f"  {binding['service']} {where}  {binding['origin']}{how}: "
     age = f"{duration(time.time() - binding['since'])} old"
     if "active" not in binding:
-        rate = _rate(rates, path_text(binding["sids"]))
+        rate = _rate(rates, key_of_path(binding))
         sent = f"{binding['path_sent']['packets']} packets over this path{rate}"
-        yield f"{head}{path_of(binding) or 'no path'}{_way_back(binding)}  ({sent}, {age})"
+        yield f"{head}{path_of(binding) or 'no path'}{way_back_of(binding)}  ({sent}, {age})"
+        yield from way_back_behind(binding)
         return
     count = len(binding["active"])
     reason = f"; {binding['reason']}" if binding["reason"] else ""
     yield f"{head}{count} path{'' if count == 1 else 's'} in use  ({age}{reason})"
     for one in binding["active"]:
-        rate = _rate(rates, path_text(one["sids"]))
+        rate = _rate(rates, key_of_path(one))
         yield (
-            f"    {one['share_percent']:3.0f} %  {path_of(one)}{_way_back(one)}  "
+            f"    {one['share_percent']:3.0f} %  {path_of(one)}{way_back_of(one)}  "
             f"({one['sent']['packets']} packets over this path{rate}{health_behind(one['health'])}"
             f"{not_probed(one['state'])}{tcp_behind(one['tcp'])})"
         )
+        yield from way_back_behind(one)
     for one in binding["standby"]:
         yield f"      0 %  {path_of(one)}  ({state_and_health(one)})"
 
 
-def _way_back(told: Mapping[str, Any]) -> str:
+def way_back_of(told: Mapping[str, Any]) -> str:
     """The way back that packets tell, to append to the path; empty if they tell none."""
-    return f", back over {path_text(told['return_sids'])}" if told.get("return_sids") else ""
+    back = path_text(told.get("return_nodes", told.get("return_sids", ())))
+    return f", back over {back}" if back else ""
+
+
+def way_back_behind(told: Mapping[str, Any]) -> Iterator[str]:
+    """A line to follow that of a path whose way back seems not to be used."""
+    if told.get("return_use", {}).get("problem"):
+        yield f"    warning: {told['return_use']['problem']}"
 
 
 def health_behind(health: Mapping[str, Any]) -> str:
@@ -429,7 +460,10 @@ def _held_back(controller: Mapping[str, Any]) -> Iterator[str]:
         wait = ""
         if one["next_request"] is not None:
             wait = f"; next request in {duration(max(0.0, one['next_request'] - time.time()))}"
-        who = f"{asking} at {one['address']} ({', '.join(one['intents'])})"
+        intents = ", ".join(one["intents"])
+        who = f"{asking} at {one['address']} ({intents})"
+        if one.get("way_back"):
+            who = f"way back of {asking} from {one['source']} ({intents})"
         yield f"    held back: {who}: {one['reason']}{wait}"
     if len(held) > _MOST_HELD:
         yield f"    held back: {len(held) - _MOST_HELD} more, see --json"

@@ -59,13 +59,24 @@ class LearnedPath(TypedDict):
     sids: Annotated[list[str], "SIDs in travel order."]
     nodes: NotRequired[_Nodes]
     segments: Annotated[list[str], "The segments in the SRH: SIDs of a block are packed into containers."]
+    told: Annotated[bool, "Whether a client has told it (`return_sid`); else it is a reverse list."]
     packets: Annotated[int, "Packets sent over it."]
     bytes: Annotated[int, "Their bytes."]
+
+
+class WayBack(TypedDict):
+    """What has become of a way back that packets tell the server."""
+
+    packets: Annotated[int, "Packets that have told it."]
+    replies: Annotated[int, "Replies over it: of each flow, the first one after a packet that told it."]
+    problem: Annotated[str, "Why replies seem not to use it, as a sentence; else empty."]
+    state: Annotated[str, "Whether replies use it; if not, why. A sentence."]
 
 
 _ReturnSids = Annotated[
     list[str], "The way back that packets tell the server, in travel order; absent: the reverse list."
 ]
+_ReturnUse = Annotated[WayBack, "What has become of this way back; absent without one."]
 
 
 class Steered(TypedDict):
@@ -95,6 +106,7 @@ class Steered(TypedDict):
         Annotated[Literal["encap"], "Packets are encapsulated; without this key the SRH is inserted."]
     ]
     return_sids: NotRequired[_ReturnSids]
+    return_nodes: NotRequired[_Nodes]
 
 
 class Health(TypedDict):
@@ -141,11 +153,14 @@ class ActivePath(TypedDict):
     state: Annotated[str, "Whether it is in use; if not, why. A sentence."]
     name: NotRequired[Annotated[str, "Its name in the configuration."]]
     return_sids: NotRequired[_ReturnSids]
+    return_nodes: NotRequired[_Nodes]
+    return_use: NotRequired[_ReturnUse]
 
 
 class Binding(Steered):
     """An application at one address of its service, and the path of its packets."""
 
+    return_use: NotRequired[_ReturnUse]
     path_sent: Annotated[Count, "Packets sent over the path; bindings with the same path share this counter."]
     active: NotRequired[Annotated[list[ActivePath], "With several paths only: the paths in use."]]
     standby: NotRequired[Annotated[list[ActivePath], "With several paths only: the paths not in use."]]
@@ -182,6 +197,7 @@ class Unanswered(TypedDict):
     source: Annotated[str, "Source address in the request."]
     address: Annotated[str, "Destination address in the request."]
     intents: Annotated[list[str], "Intents, as text."]
+    way_back: Annotated[bool, "Whether it is for a way back (`return_intents`)."]
     requests: Annotated[int, "How often it was sent."]
     next_request: Annotated[Time | None, "When it is sent again; null: not scheduled."]
     held_back: Annotated[bool, "Whether it is held back, because it ended the stream."]
@@ -385,6 +401,9 @@ class Candidate(TypedDict):
     ]
     sids: Annotated[list[str], "SIDs in travel order; empty: there is no such path at present."]
     nodes: NotRequired[_Nodes]
+    return_sids: NotRequired[_ReturnSids]
+    return_nodes: NotRequired[_Nodes]
+    return_use: NotRequired[_ReturnUse]
     in_use: Annotated[bool, "Whether packets take it."]
     state: Annotated[str, "Whether it is in use; if not, why. A sentence."]
     name: NotRequired[Annotated[str, "Its name in the configuration."]]

@@ -366,6 +366,10 @@ class Steering:
         """The applications that need the path for this query."""
         return self._asked.bindings(query)
 
+    def is_way_back(self, query: PathQuery) -> bool:
+        """Whether the query is for a way back."""
+        return self._asked.is_way_back(query)
+
     def name_of_query(self, query: PathQuery) -> str:
         """The query in an operator's terms: service, port, address, intents with their values."""
         return self._asked.name(query)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from hawkwing import control, status
 from hawkwing.dataplane import attach
 from hawkwing.errors import HawkwingError
-from hawkwing.labels import path_text
+from hawkwing.labels import key_of_path
 
 Status = Mapping[str, Any]
 INTERVAL = 2.0
@@ -51,11 +51,11 @@ def packets_by_path(told: Status) -> Counter[str]:
     counts: Counter[str] = Counter()
     for binding in told.get("bindings", ()):
         if binding["sids"]:
-            counts[path_text(binding["sids"])] = binding["path_sent"]["packets"]
+            counts[key_of_path(binding)] = binding["path_sent"]["packets"]
         for one in binding.get("active", ()):
-            counts[path_text(one["sids"])] = one["sent"]["packets"]
+            counts[key_of_path(one)] = one["sent"]["packets"]
     for path in told.get("paths", ()):
-        counts[path_text(path["sids"])] += path["packets"]
+        counts[key_of_path(path)] += path["packets"]
     return counts
 
 

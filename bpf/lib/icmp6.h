@@ -90,22 +90,26 @@ static __always_inline int icmp6_too_big(struct __sk_buff *skb, __u32 l3, __u32 
 static __always_inline bool is_quote_ours(struct __sk_buff *skb, __u32 first_word, const __u32 *source,
 					  const __u32 *destination, __u32 transport, __u8 next, __u32 *slot);
 
+/* The bytes of the header that packets over this path tell their way back in (bpf/way_back.h). */
+static __always_inline __u32 told_length(__u32 slot);
+
 /*
- * A router on the path carries less than 1280 bytes and the SRH, of `length` bytes; a Packet Too Big can't tell the
- * stack less than 1280. Whatever needs more is cut in two by us, or goes without an SRH (bpf/egress.h).
+ * A router on the path carries less than 1280 bytes, the SRH of `length` bytes and what tells the way back, of `told`
+ * bytes; a Packet Too Big can't tell the stack less than 1280. Whatever needs more does not tell it; without that it is
+ * cut in two by us, or goes without an SRH (bpf/egress.h).
  */
-static __always_inline void note_path_mtu(__u32 slot, __u32 mtu, __u64 length)
+static __always_inline void note_path_mtu(__u32 slot, __u32 mtu, __u64 length, __u32 told)
 {
 	struct policy *p = policies.lookup(&slot);
 
-	if (p && p->srh_length == length && mtu < IPV6_MIN_MTU + length)
+	if (p && p->srh_length == length && mtu < IPV6_MIN_MTU + length + told)
 		*(volatile __u32 *)&p->path_mtu = mtu;
 }
 
 /*
  * in:  IPv6(R, A) ICMPv6(error; IPv6(A, S1) SRH(B, .. S1; SL=n) X)
- * out: IPv6(R, A) ICMPv6(error; IPv6(A, B) X)   MTU, where there is one, less the SRH
- * A Hop-by-Hop header in the quote stays before X. Returns the bytes removed; 0: not about
+ * out: IPv6(R, A) ICMPv6(error; IPv6(A, B) X)   MTU, where there is one, less the SRH, and
+ * less what tells the way back. A Hop-by-Hop header in the quote stays before X. Returns the bytes removed; 0: not about
  * a packet of ours, or nothing that a router may say; -1: failed half-way.
  */
 static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct scratch *s)
@@ -115,7 +119,7 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 		struct icmp6_header icmp;
 		struct ipv6_header ip6;
 	} old __attribute__((aligned(8))), new __attribute__((aligned(8)));
-	__u32 at = l3 + IPV6_HEADER, behind = at + sizeof(old), mtu, options = 0, slot = HW_NO_SLOT;
+	__u32 at = l3 + IPV6_HEADER, behind = at + sizeof(old), mtu, options = 0, slot = HW_NO_SLOT, told;
 	struct srh_header *srh = (void *)s->head;
 	__u64 length, hop_by_hop = 0;
 	struct ipv6_header *outer;
@@ -167,8 +171,9 @@ static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct
 	new.ip6.payload_length = quoted ? bpf_htons(quoted - length) : 0;
 	if (old.icmp.type == ICMP6_TOO_BIG) {
 		mtu = bpf_ntohl(old.icmp.info);
-		note_path_mtu(slot, mtu, length);
-		mtu = mtu > IPV6_MIN_MTU + length ? mtu - length : IPV6_MIN_MTU;
+		told = told_length(slot);
+		note_path_mtu(slot, mtu, length, told);
+		mtu = mtu > IPV6_MIN_MTU + length + told ? mtu - length - told : IPV6_MIN_MTU;
 		new.icmp.info = bpf_htonl(mtu);
 	}
 	checksum = old.icmp.checksum;

@@ -67,8 +67,8 @@ class Capacities:
     local_addresses: int = 4096
     #: Pairs of addresses and segment lists whose HMACs are kept; their memory is taken at the start.
     signed: int = 128
-    #: Flows that have lately told another way back.
-    flows_that_tell: int = 4096
+    #: Flows of a client that tell another way back; one for which there is no room tells it more often.
+    flows_that_tell: int = 8192
 
     def with_room_for(self, needs: Room, local_addresses: int = 0, has_keys: bool = False) -> Capacities:
         """Twice these needs, for later reloads; `has_keys`: there are HMACs."""
@@ -112,7 +112,7 @@ class Capacities:
             "verified": self.signed,
             "ways_back": self.policies,
             "tellings": self.flows_that_tell,
-            "told_flows": self.flows_that_tell,
+            "told_flows": self.buckets,
         }
 
 

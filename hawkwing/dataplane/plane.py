@@ -26,6 +26,7 @@ from hawkwing.errors import DataplaneError
 from hawkwing.selections import Contents
 from hawkwing.sids import Encapsulated, back_of, sids_in_srh
 from hawkwing.srh_hmac import Key
+from hawkwing.ways_back import Use
 
 log = logging.getLogger("hawkwing")
 DIRECTIONS = ("egress", "ingress")
@@ -80,6 +81,8 @@ class LearnedPath(NamedTuple):
 
     slot: int
     sids: tuple[IPv6Address, ...]
+    told: bool
+    """A client has told it."""
 
 
 def require_hmac_links_fit(count: int) -> None:
@@ -556,6 +559,14 @@ class DataPlane:
             result[direction] = counts
         return result
 
+    def way_back_use(self, slot: int | None) -> Use:
+        """What has become of the way back of the path in this slot; times of CLOCK_MONOTONIC."""
+        raw = self.maps["ways_back"].get(_U32.pack(slot)) if slot else None
+        if raw is None:
+            return Use(0, 0)
+        found = structures()["way_back"].from_buffer_copy(raw)
+        return Use(found.told, found.used, found.last_told / 1e9, found.last_used / 1e9)
+
     def learned_paths(self) -> Iterator[LearnedPath]:
         """The reverse paths that a server has learned, each once."""
         paths, policies = self.maps["paths"], self.maps["policies"]
@@ -564,7 +575,9 @@ class DataPlane:
             raw = policies.get(slot) if slot is not None else None
             if slot is not None and raw is not None:
                 policy = structures()["policy"].from_buffer_copy(raw)
-                yield LearnedPath(_U32.unpack(slot)[0], sids_in_srh(bytes(policy.srh)))
+                srh = bytes(policy.srh)
+                told = srh[6:8] == limits()["HW_WAY_BACK_TAG"].to_bytes(2, "big")
+                yield LearnedPath(_U32.unpack(slot)[0], sids_in_srh(srh), told)
 
     def path_count(self, slot: int) -> Count:
         """The packets sent over the path in this slot."""

@@ -12,8 +12,9 @@ from hawkwing import control, paths
 from hawkwing.addresses import source_to
 from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
+from hawkwing.labels import path_text
 from hawkwing.probing.lists import before_decap, single
-from hawkwing.sids import SidList
+from hawkwing.sids import Returning, SidList, back_of
 from hawkwing.target import address_of, place_text
 
 
@@ -38,11 +39,18 @@ class Chosen:
         """The list with names of nodes, if there are labels."""
         return list(self.nodes) or [str(sid) for sid in self.sids]
 
+    @property
+    def shown_back(self) -> str:
+        """How its probes return, in words."""
+        back = back_of(self.sids)
+        return f"and back over {path_text([str(sid) for sid in back])}" if back else "and back"
+
     def as_json(self) -> dict[str, Any]:
         """For --json."""
         return {
             "source": str(self.source),
             "sids": [str(sid) for sid in self.sids],
+            **({"return_sids": [str(sid) for sid in back_of(self.sids)]} if back_of(self.sids) else {}),
             **({"nodes": list(self.nodes)} if self.nodes else {}),
             "origin": self.origin,
             "destination": self.destination,
@@ -97,11 +105,11 @@ def from_answers(answers: Sequence[Mapping[str, Any]], source: IPv6Address | Non
     if not in_use:
         raise HawkwingError("\n".join(_why_none(answers)))
     first = in_use[0]
-    others = [one for one in in_use[1:] if one["sids"] != first["sids"]]
+    others = [one for one in in_use[1:] if _ways(one) != _ways(first)]
     if others:
         where = ", ".join(place_text(one["address"], one["port"]) for one in others)
         notes += (f"other paths are not probed: {where}; name the address",)
-    sids = probed_part(first, [IPv6Address(sid) for sid in first["sids"]], blocks)
+    sids = probed_part(first, list_of(first), blocks)
     nodes = tuple(first.get("nodes", ()))
     return Chosen(
         sids,
@@ -115,9 +123,18 @@ def from_answers(answers: Sequence[Mapping[str, Any]], source: IPv6Address | Non
     )
 
 
-def probed_part(
-    binding: Mapping[str, Any], sids: Sequence[IPv6Address], blocks: tuple[Block, ...]
-) -> SidList:
+def _ways(told: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The SIDs there and back in an answer."""
+    return told["sids"], told.get("return_sids", [])
+
+
+def list_of(told: Mapping[str, Any]) -> SidList:
+    """The segment list in an answer, with its way back if it has one."""
+    there, back = (tuple(map(IPv6Address, sids)) for sids in _ways(told))
+    return Returning(there, back) if back else there
+
+
+def probed_part(binding: Mapping[str, Any], sids: SidList, blocks: tuple[Block, ...]) -> SidList:
     """The single SIDs that probes can pass: not the one that removes the outer header."""
     if binding.get("mode") != "encap":
         return single(sids, blocks)

@@ -2,8 +2,9 @@
 
     IPv6(A, S1) SRH(A, S1, ..., Sk, ..., S1; SL=2k-1) UDP(p, p) token number time
 
-A is an address of this host and p the probe's own port, so the probe needs no responder. Lists have single
-SIDs; those of a block of compressed SIDs are packed into containers, as in the path's packets.
+A is an address of this host and p the probe's own port, so the probe needs no responder. Where a path has a
+way back of its own, a probe takes it instead of the reverse list. Lists have single SIDs; those of a block of
+compressed SIDs are packed into containers, as in the path's packets.
 """
 
 import struct
@@ -12,7 +13,7 @@ from ipaddress import IPv6Address
 
 from hawkwing.csid import Block, block_of, pack, unpack
 from hawkwing.errors import HawkwingError
-from hawkwing.sids import MAX_SIDS, SidList, ready_srh
+from hawkwing.sids import MAX_SIDS, Returning, SidList, back_of, ready_srh
 
 TOKEN_LENGTH = 8
 _PAYLOAD = struct.Struct(f"!{TOKEN_LENGTH}sIQ")
@@ -22,8 +23,8 @@ _IPV6, _HOP_BY_HOP, _ROUTING, _UDP, _UDP_HEADER = 40, 0, 43, 17, 8
 
 
 def there_and_back(sids: Sequence[IPv6Address]) -> SidList:
-    """S1 .. Sk .. S1: the last SID, from which the probe returns, is listed once."""
-    return (*sids, *reversed(sids[:-1]))
+    """S1 .. Sk .. S1: the last SID, from which the probe returns, is there once. Or with its own way back."""
+    return (*sids, *(back_of(sids) or reversed(sids[:-1])))
 
 
 def growing(sids: Sequence[IPv6Address]) -> list[SidList]:
@@ -32,8 +33,10 @@ def growing(sids: Sequence[IPv6Address]) -> list[SidList]:
 
 
 def single(sids: Sequence[IPv6Address], blocks: Sequence[Block]) -> SidList:
-    """The single SIDs; HawkwingError if one of them can't be used for the return path."""
+    """The single SIDs; HawkwingError if one of them can't be used for the return path. A way back is kept."""
     found = unpack(sids, blocks)
+    if back := back_of(sids):
+        return Returning(found, unpack(back, blocks))
     for sid in found:
         block = block_of(sid, blocks)
         if block is not None and block.csids(sid)[0] >= block.local:

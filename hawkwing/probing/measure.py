@@ -16,22 +16,23 @@ from hawkwing.addresses import source_to
 from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
 from hawkwing.probing import lists, silence
-from hawkwing.probing.chosen import Chosen, blocks_of, probed_part, signed, towards
+from hawkwing.probing.chosen import Chosen, blocks_of, list_of, probed_part, signed, towards
 from hawkwing.probing.prober import Event, Prober
 from hawkwing.probing.problems import Problem
 from hawkwing.probing.run import Lane, Pace, Run
+from hawkwing.sids import SidList
 
 INTERVAL, WAIT = 0.2, 1.0
 """Seconds between two probes over a list, and seconds to wait for each."""
 NO_ANSWER = Problem("no answer")
 Answer = Mapping[str, Any]
-Key = tuple[int, str, tuple[str, ...]]
-"""A candidate: the process ID of its client, the destination's address, and the SIDs."""
+Key = tuple[int, str, SidList]
+"""A candidate: the process ID of its client, the destination's address, and the SIDs, there and back."""
 
 
 def key_of(answer: Answer, binding: Answer, candidate: Answer) -> Key:
     """Identifies a candidate in two answers."""
-    return answer["pid"], binding["address"], tuple(candidate["sids"])
+    return answer["pid"], binding["address"], list_of(candidate)
 
 
 def measure(answers: Sequence[Answer], count: int, size: int) -> dict[Key, dict[str, Any]]:
@@ -70,7 +71,7 @@ def _candidates(answers: Sequence[Answer]) -> Iterator[tuple[Key, Answer, tuple[
 
 def _chosen(key: Key, binding: Answer, blocks: tuple[Block, ...]) -> Chosen:
     _pid, _address, sids = key
-    probed = probed_part(binding, [IPv6Address(sid) for sid in sids], blocks)
+    probed = probed_part(binding, sids, blocks)
     destination = towards(binding, probed)
     source = source_to(destination)
     if source is None:

@@ -11,6 +11,7 @@ from hawkwing import control
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
 from hawkwing.errors import HawkwingError
 from hawkwing.probing.chosen import Chosen
+from hawkwing.sids import back_of
 
 _CONF = Path("/proc/sys/net/ipv6/conf")
 MAY_BE = (
@@ -54,7 +55,7 @@ def certain(chosen: Chosen, agents: Sequence[Mapping[str, Any]], kernel: bool) -
 def refusal(chosen: Chosen, sr_domain: Sequence[str]) -> str | None:
     """The address outside an agent's SR domain (empty: the default, which applies to SIDs only)."""
     prefixes = [IPv6Network(prefix) for prefix in sr_domain] or list(DEFAULT_SR_DOMAIN)
-    needed: list[IPv6Address] = [*([chosen.source] if sr_domain else []), *chosen.sids]
+    needed: list[IPv6Address] = [*([chosen.source] if sr_domain else []), *chosen.sids, *back_of(chosen.sids)]
     for address in needed:
         if not any(address in prefix for prefix in prefixes):
             return f"{address} is outside its SR domain"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -14,6 +15,7 @@ from hawkwing.probing.ping import head
 from hawkwing.probing.prober import Prober
 from hawkwing.probing.rtt import milliseconds, shown
 from hawkwing.probing.run import Lane, Pace, Run
+from hawkwing.sids import back_of
 
 _NO_ANSWER = "no answer"
 NO_IOAM = (
@@ -23,6 +25,13 @@ NO_IOAM = (
 
 def trace(chosen: Chosen, pace: Pace, size: int, namespace: int | None, as_json: bool) -> int:
     """Exit status 1 if a segment fails. With an IOAM `namespace` also prints the hops of one probe."""
+    if back_of(chosen.sids):
+        # The way back begins at the list's end only.
+        note = (
+            f"probes to each segment return over the reverse list, and not {chosen.shown_back[4:]}: see ping"
+        )
+        there = lists.single(tuple(chosen.sids), chosen.blocks)
+        chosen = replace(chosen, sids=there, notes=(*chosen.notes, note))
     plain = [lists.probe_srh(sids, chosen.blocks) for sids in lists.growing(chosen.sids)]
     lanes = [Lane(signed(srh, chosen.source)) for srh in plain]
     option = ioam.option(namespace) if namespace is not None else None

@@ -183,7 +183,11 @@ class Bench:
         self.ring = RingBuffer(self.plane.maps["learned_names"]) if role == "client" else None
         self._names = [reason.name for reason in reasons()]
         self._batch = self._prepare_batch()
-        self._zero = {name: self._zeroing(name) for name in ("flows", "sources") if name in self.plane.maps}
+        self._zero = {
+            name: self._zeroing(name)
+            for name in ("flows", "sources", "told_flows", "last_told")
+            if name in self.plane.maps
+        }
         self.complete = self._knows_checksum_complete()
 
     def _prepare_batch(self) -> tuple[Any, ...]:
@@ -333,7 +337,6 @@ class Bench:
             self.empty(name)
         for table in (
             "tellings",
-            "told_flows",
             "ways_back",
             "fragments",
             "services",
@@ -349,7 +352,7 @@ class Bench:
             list(self.ring.records())
 
     def empty(self, name: str) -> None:
-        """Sets all of `flows` or `sources` to zero, which the data plane isn't told."""
+        """Sets all of an array such as `flows` to zero, which the data plane isn't told."""
         request, _memory = self._zero[name]
         bpf._bpf(_UPDATE_BATCH, ctypes.create_string_buffer(request, len(request)))
 

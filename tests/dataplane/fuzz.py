@@ -17,7 +17,7 @@ from random import Random
 
 from hawkwing.csid import Block
 from hawkwing.dataplane import bpf
-from hawkwing.dataplane.layout import limits, reasons
+from hawkwing.dataplane.layout import limits, reasons, structures
 from hawkwing.dataplane.loader import Capacities, Loading
 from hawkwing.dataplane.next_hop import NextHop
 from hawkwing.dataplane.plane import DEFAULT_SR_DOMAIN
@@ -31,12 +31,14 @@ from tests.dataplane.model import egress, end_flow, ingress, is_ipv6, ordinary
 from tests.dataplane.model_hmac import sign_frame
 from tests.dataplane.model_ipv4 import is_ipv4
 from tests.dataplane.model_tables import SHOT, Outcome, Selected, Sids, Tables, room_for
+from tests.dataplane.model_way_back import AT_ONCE, note_use
 from tests.dataplane.scene import COUNTED, DNS, GROUP, HOST_A, HOST_B, HOST_C, NAME, OWN_IPV4, SIDS
 
 ROUND = 250
 CAPACITIES = Capacities(policies=11, flows=8192)
 ROLES = ("client", "server")
 XDP_PASS = 2
+SECOND = 1_000_000_000
 FRESH = 0.3
 """So many seconds are nothing to what programs remember with a time."""
 DOMAINS: list[list[str] | None] = [
@@ -234,11 +236,30 @@ class Round:
         if now - self.fresh < FRESH:
             return
         self.fresh = now
-        table = self.bench.plane.maps["tellings" if self.role == "client" else "told_flows"]
+        if self.role == "client":
+            self._refresh_tellings()
+            return
+        table, now = self.bench.plane.maps["told_flows"], time.monotonic_ns() >> 20
         for key in list(table.each_key()):
-            # The time is the first word of both.
+            if any(entry := table.get(key) or b""):
+                times = struct.unpack(f"={len(entry) // 4}I", entry)
+                table.set(key, struct.pack(f"={len(times)}I", *(one and now for one in times)))
+
+    def _refresh_tellings(self) -> None:
+        """What is not due remains so, unless it only had no room: then the next packet tries again."""
+        table, now = self.bench.plane.maps["tellings"], time.monotonic_ns()
+        for key in list(table.each_key()):
             if entry := table.get(key):
-                table.set(key, struct.pack("=Q", time.monotonic_ns()) + entry[8:])
+                telling = structures()["telling"].from_buffer_copy(entry)
+                telling.last = now
+                # Until 64 s have passed nothing is told.
+                if telling.due > now + 2 * SECOND:
+                    continue
+                if telling.count >= AT_ONCE:
+                    telling.due = now + SECOND
+                else:
+                    telling.due = 0
+                table.set(key, bytes(telling))
 
     def run(self, report: Report, last: int = ROUND) -> None:
         """The cases up to `last`; ends at the first that differs."""
@@ -251,6 +272,9 @@ class Round:
             if direction == "ingress" and self.tables.keys and self.random.random() < 0.8:
                 frame = sign_frame(frame, self.tables.keys, self.random)
             fault, before = self._case(direction, frame, before, report)
+            if self.tables.had_no_room:
+                self.tables.had_no_room = False
+                self._refresh_tellings()
             report.cases += 1
             if fault:
                 number = self.number * ROUND + case
@@ -284,6 +308,7 @@ class Round:
             wanted = {"FLOW_ENDED": 1} if ended else {"STRIPPED": 1} if quick_expected else {}
             if quick_expected and self.role == "client" and frame[60:62] == TAG:
                 wanted["WAY_BACK_USED"] = 1
+                note_use(self.tables, quick_expected[14:])
             if counted != wanted:
                 return _differ("XDP counts", wanted, counted), before
             before = bench.tallies() if counted else before

@@ -34,7 +34,7 @@ from tests.dataplane.model_tables import (
     room_to_tell,
     size_of,
 )
-from tests.dataplane.model_way_back import Told, ToldPath, due, read, tell
+from tests.dataplane.model_way_back import Told, ToldPath, due, note_use, read, tell
 from tests.dataplane.model_wire import (
     IPV6_HEADER,
     LIMITS,
@@ -303,10 +303,12 @@ def ingress(tables: Tables, frame: bytes) -> Outcome:
             learn(tables, packet, at, srh, believed(tables, told_to_us, out), out)
             if told_to_us:
                 removed, kind = removed + told_to_us.size, told_to_us.next_header
-        elif packet[at + 6 : at + 8] == struct.pack("!H", LIMITS["HW_WAY_BACK_TAG"]):
-            out.count("WAY_BACK_USED")
+        tag = packet[at + 6 : at + 8]
         packet = with_length(packet, -removed)
         packet = packet[:place] + bytes([kind]) + packet[place + 1 : at] + packet[at + removed :]
+        if tables.role == "client" and tag == struct.pack("!H", LIMITS["HW_WAY_BACK_TAG"]):
+            note_use(tables, packet)
+            out.count("WAY_BACK_USED")
         out.count("STRIPPED")
     else:
         out.count("NO_ROUTING_HEADER")
@@ -373,7 +375,6 @@ def believed(tables: Tables, told_to_us: Told | None, out: Outcome) -> Sids | No
     if not all(tables.trusts(sid) for sid in told_to_us.path):
         out.count("WAY_BACK_REFUSED")
         return None
-    out.count("WAY_BACK_TOLD")
     return ToldPath(told_to_us.path)
 
 
@@ -405,6 +406,7 @@ def learn(tables: Tables, packet: bytes, at: int, srh: Srh, own: Sids | None, ou
         path = known
     if own is not None and (own in tables.paths or len(tables.paths) < tables.paths_room):
         tables.told.add(flow)
+        out.count("WAY_BACK_TOLD")
     if path is not None and known == path:
         tables.checked.add(flow)
     elif path is None:
@@ -463,7 +465,7 @@ def behind(tables: Tables, packet: bytes, removed: int, out: Outcome) -> bytes:
 
 def sent_by_us(tables: Tables, quoted: bytes, srh: Srh, at: int) -> tuple[bool, Sids | None]:
     """Has the quoted packet, whose transport header is at `at`, a binding or a known flow? And its path."""
-    ports, kind = quoted_ports(quoted, srh.next_header, at)
+    ports, kind = quoted_ports(tables, quoted, srh.next_header, at)
     path = None
     later = len(quoted) >= at + 8 and struct.unpack_from("!H", quoted, at + 2)[0] & 0xFFF8
     if srh.next_header == p.FRAGMENT and later:
@@ -480,8 +482,13 @@ def sent_by_us(tables: Tables, quoted: bytes, srh: Srh, at: int) -> tuple[bool, 
     return flow in tables.flows, tables.flows.get(flow)
 
 
-def quoted_ports(quoted: bytes, kind: int, at: int) -> tuple[tuple[int, int], int]:
+def quoted_ports(tables: Tables, quoted: bytes, kind: int, at: int) -> tuple[tuple[int, int], int]:
     """Source, destination and protocol; zeros where there are none, or only the first fragment has them."""
+    if kind == p.DESTINATION and tables.role == "client":
+        # It has told its way back.
+        if len(quoted) < at + 2:
+            return (0, 0), 0
+        kind, at = quoted[at], at + 8 * (quoted[at + 1] + 1)
     if kind == p.FRAGMENT:
         if len(quoted) < at + 8 or struct.unpack_from("!H", quoted, at + 2)[0] & 0xFFF8:
             return (0, 0), 0
@@ -522,16 +529,21 @@ def restore(tables: Tables, packet: bytes) -> bytes | None:
     head = quoted[:24] + srh.segments[0] + quoted[40:at]
     head = head[:place] + bytes([srh.next_header]) + head[place + 1 :]
     new = with_length(head + quoted[at + size :], -size, jumbo=False)
-    return about(tables, packet, new, size, path)
+    return about(tables, packet, new, size, path, telling=True)
 
 
-def about(tables: Tables, packet: bytes, new: bytes, size: int, path: Sids | None) -> bytes:
+def about(
+    tables: Tables, packet: bytes, new: bytes, size: int, path: Sids | None, telling: bool = False
+) -> bytes:
     """The ICMPv6 error with `new` for what it quotes, which is `size` bytes shorter, and had this path."""
     message, info = packet[40:], packet[44:48]
     if message[0] == p.ICMP6_TOO_BIG:
         (mtu,) = struct.unpack("!I", info)
-        info = struct.pack("!I", max(mtu - size, MIN_MTU))
-        if path and size_of(tables, path) == size and mtu < MIN_MTU + size:
+        # Its packets may tell their way back, too.
+        told = tables.ways_back.get(path) if path and telling and path not in tables.encapsulated else None
+        room = size + (8 + 16 * len(told) if told else 0)
+        info = struct.pack("!I", max(mtu - room, MIN_MTU))
+        if path and size_of(tables, path) == size and mtu < MIN_MTU + room:
             tables.path_mtus[path] = mtu
     after = with_length(packet[:40], -size) + message[:4] + info + new
     return with_sum(after, 42, even(message[4:]) + packet[4:6], even(after[44:]) + after[4:6])

@@ -62,6 +62,16 @@ class Selected:
 
 
 @dataclass
+class Telling:
+    """What a flow's packets have told: how many of those at once, SYNs since a reply, if one came."""
+
+    count: int = 0
+    in_vain: int = 0
+    used: bool = False
+    given_up: bool = False
+
+
+@dataclass
 class Tables:
     """What one role knows. Paths are in the order of travel; an empty one is no path at present.
 
@@ -98,9 +108,11 @@ class Tables:
     #: Paths that encapsulate, and the source of their outer header.
     encapsulated: set[Sids] = field(default_factory=set)
     tunnel: bytes = bytes(16)
-    #: Ways back that a client's packets with a path tell; how many packets of a flow have told it.
+    #: Ways back that a client's packets with a path tell, and what the packets of a flow have told.
     ways_back: dict[Sids, Sids] = field(default_factory=dict)
-    tellings: Counter[tuple[bytes, int, int, int]] = field(default_factory=Counter)
+    tellings: dict[tuple[bytes, int, int, int], Telling] = field(default_factory=dict)
+    #: The last packet was to tell it, but had no room.
+    had_no_room: bool = False
     #: A server's flows that have told a way back.
     told: set[Flow] = field(default_factory=set)
 

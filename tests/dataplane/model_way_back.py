@@ -8,10 +8,10 @@ import struct
 from typing import NamedTuple
 
 from tests.dataplane import plain as p
-from tests.dataplane.model_tables import MIN_MTU, Sids, Tables, size_of
+from tests.dataplane.model_tables import MIN_MTU, Sids, Tables, Telling, size_of
 from tests.dataplane.model_wire import IPV6_HEADER, Chain
 
-AT_ONCE, MOST = 3, 12
+AT_ONCE, IN_VAIN, MOST = 3, 2, 12
 _FIXED, _OPTION, _MAGIC = 8, 0x1E, b"HW\1"
 
 
@@ -63,17 +63,33 @@ def due(tables: Tables, packet: bytes, sids: Sids, chain: Chain, mtu: int, syn: 
     """The header that a packet that leaves gets in front of its transport header; empty: it tells nothing.
 
     Each SYN tells it, and the first packets of a flow; no round of the fuzzer is long enough for more.
+    After two SYNs in vain nothing of the connection does.
     """
     if sids not in tables.ways_back or chain.transport != IPV6_HEADER or not chain.source_port:
         return b""
     flow = packet[8:40], chain.protocol, chain.source_port, chain.destination_port
-    if not syn and tables.tellings[flow] >= AT_ONCE:
+    telling = tables.tellings.get(flow, Telling())
+    if syn and telling.in_vain >= IN_VAIN:
+        telling.given_up = True
+        return b""
+    if not syn and (telling.given_up or telling.count >= AT_ONCE):
         return b""
     made = header(packet[6], tables.ways_back[sids])
     if len(packet) + len(made) + size_of(tables, sids) > max(mtu, MIN_MTU):
+        tables.had_no_room = True
         return b""
-    tables.tellings[flow] += 1
+    tables.tellings[flow] = Telling(1 if syn else telling.count + 1, telling.in_vain + syn)
     return made
+
+
+def note_use(tables: Tables, packet: bytes) -> None:
+    """A reply that has come over the way back which was told; its SRH has been removed."""
+    if len(packet) < IPV6_HEADER + 4:
+        return
+    source, destination = struct.unpack_from("!HH", packet, IPV6_HEADER)
+    telling = tables.tellings.get((packet[24:40] + packet[8:24], packet[6], destination, source))
+    if telling and not telling.used:
+        telling.used, telling.in_vain = True, 0
 
 
 def tell(packet: bytes, made: bytes) -> bytes:

@@ -1,17 +1,23 @@
 """A way back of its own: a client's packets tell it, a server uses it instead of the reverse list."""
 
 import struct
+import time
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, IPv6Network
+from typing import Any
 
 import pytest
 
+from hawkwing.dataplane.bpf import Map
 from hawkwing.dataplane.layout import limits, structures
+from hawkwing.dataplane.loader import Capacities
 from hawkwing.sids import Returning
 from hawkwing.srh_hmac import Key
 from tests.dataplane import packets as p
-from tests.dataplane.bench import MTU
+from tests.dataplane.bench import MTU, Bench, Namespace, with_xdp
 from tests.dataplane.packets import signed, steered
-from tests.dataplane.scene import GROUP, HOST_A, HOST_B, SIDS, Host
+from tests.dataplane.scene import GROUP, HOST_A, HOST_B, SIDS, Host, fill_client
+from tests.dataplane.test_errors import error
 from tests.dataplane.test_learning import OWN, PEER, body, reply
 
 PORT, SLOT = 8300, 400
@@ -75,10 +81,18 @@ def test_after_a_second_it_is_told_again(tells: Host) -> None:
     (key,) = table.each_key()
     told = structures()["telling"].from_buffer_copy(table.get(key) or b"")
     assert told.count == AT_ONCE
-    told.last -= 1_100_000_000
+    told.due -= 1_100_000_000
     table.set(key, bytes(told))
     assert tells.bench.run("egress", packet).counted == {"STEERED": 1, "WAY_BACK_TOLD": 1}
     assert tells.bench.run("egress", packet).counted == {"STEERED": 1}
+
+
+def over_it(tells: Host, protocol: int) -> bytes:
+    """A reply of the flow over the way back that it has told."""
+    make = tells.tcp if protocol == p.TCP else tells.udp
+    sent = make(PORT)
+    data = sent[2:4] + sent[:2] + sent[4:]
+    return tells.arrived(p.ROUTING, p.srh(protocol, [*BACK, tells.here], data, left=0, tag=TAG))
 
 
 def test_each_syn_tells_it(tells: Host) -> None:
@@ -87,11 +101,141 @@ def test_each_syn_tells_it(tells: Host) -> None:
         tells.bench.expect(
             "egress", syn, "STEERED", "WAY_BACK_TOLD", out=steered(telling(syn, BACK), THERE), on_port=True
         )
+        tells.bench.run("ingress", over_it(tells, p.TCP))
+
+
+def only(table: Map, name: str) -> tuple[bytes, Any]:
+    """The only entry of a table: its key, and its value as such a structure."""
+    (key,) = table.each_key()
+    return key, structures()[name].from_buffer_copy(table.get(key) or b"")
+
+
+def test_after_two_syns_in_vain_the_connection_does_not_tell_it(tells: Host) -> None:
+    """Something on the path may drop packets with Destination Options."""
+    syn = tells.out(p.TCP, tells.tcp(PORT, flags=p.SYN))
+    for _ in range(limits()["HW_TOLD_IN_VAIN"]):
+        assert tells.bench.run("egress", syn, on_port=True).counted == {"STEERED": 1, "WAY_BACK_TOLD": 1}
+    for _ in range(3):
+        tells.bench.expect("egress", syn, "STEERED", out=steered(syn, THERE), on_port=True)
+    data = tells.out(p.TCP, tells.tcp(PORT, bytes(100)))
+    for _ in range(3):
+        tells.bench.expect("egress", data, "STEERED", out=steered(data, THERE), on_port=True)
+    # Other connections tell it, and this one's ports do in a connection of later.
+    other = tells.out(p.TCP, p.tcp(tells.here, tells.there, 6001, PORT, flags=p.SYN))
+    assert "WAY_BACK_TOLD" in tells.bench.run("egress", other, on_port=True).counted
+    table = tells.bench.plane.maps["tellings"]
+    for key in list(table.each_key()):
+        telling_ = structures()["telling"].from_buffer_copy(table.get(key) or b"")
+        telling_.last -= 65_000_000_000
+        telling_.due -= 65_000_000_000
+        table.set(key, bytes(telling_))
+    assert "WAY_BACK_TOLD" in tells.bench.run("egress", syn, on_port=True).counted
+    assert "WAY_BACK_TOLD" in tells.bench.run("egress", data, on_port=True).counted
 
 
 def test_what_would_not_fit_does_not_tell(tells: Host) -> None:
+    """It is tried again a hundredth of a second later: until then packets take the fast path."""
     packet = tells.out(p.UDP, tells.udp(PORT, bytes(1500 - 40 - 8 - 56)))
+    small = tells.out(p.UDP, tells.udp(PORT))
     tells.bench.expect("egress", packet, "STEERED", out=steered(packet, THERE), on_port=True)
+    table = tells.bench.plane.maps["tellings"]
+    key, tried = only(table, "telling")
+    assert tried.count == 0 and 0 < tried.due - time.monotonic_ns() + 1_000_000_000 <= 1_010_000_000
+    tried.due += 5_000_000_000
+    table.set(key, bytes(tried))
+    tells.bench.expect("egress", small, "STEERED", out=steered(small, THERE), on_port=True)
+    tried.due -= 10_000_000_000
+    table.set(key, bytes(tried))
+    wanted = steered(telling(small, BACK), THERE)
+    tells.bench.expect("egress", small, "STEERED", "WAY_BACK_TOLD", out=wanted, on_port=True)
+
+
+def told_and_used(host: Host) -> tuple[int, int]:
+    """Packets that have told the way back of the path, and replies over it."""
+    _slot, way = only(host.bench.plane.maps["ways_back"], "way_back")
+    now = time.monotonic_ns()
+    for number, last in ((way.told, way.last_told), (way.used, way.last_used)):
+        assert (now - 60_000_000_000 < last <= now) if number else last == 0
+    return way.told, way.used
+
+
+@pytest.fixture(scope="module")
+def with_xdp_too(namespace: Namespace) -> Bench:
+    """A client with the XDP program, and tc's behind it."""
+    bench = with_xdp(Capacities(), namespace, ["client"])["client"]
+    bench.plane.set_xdp(True)
+    return bench
+
+
+def check_counts(
+    client: Host, protocol: int, arrives: Callable[[bytes], bool], keys: Sequence[Key] = ()
+) -> None:
+    """`arrives`: was a reply counted as one over the way back? For the path only the first one is."""
+    client.bench.plane.set_hmac(keys)
+    client.bench.route(GROUP, protocol, PORT, SLOT, Returning(THERE, BACK))
+    packet = client.out(protocol, (client.tcp if protocol == p.TCP else client.udp)(PORT))
+    answer = over_it(client, protocol)
+    for key in keys:
+        answer = signed(answer, key.number, key.secret)
+    assert told_and_used(client) == (0, 0)
+    assert arrives(answer)
+    assert told_and_used(client) == (0, 0)
+    for number in range(1, AT_ONCE + 1):
+        assert "WAY_BACK_TOLD" in client.bench.run("egress", packet).counted
+        for _ in range(3):
+            assert arrives(answer)
+        assert told_and_used(client) == (number, number)
+
+
+@pytest.mark.parametrize("keys", [[], [KEY]], ids=["fast", "slowly"])
+@pytest.mark.parametrize("protocol", [p.UDP, p.TCP])
+def test_what_was_told_and_used_is_counted_by_path(client: Host, protocol: int, keys: list[Key]) -> None:
+    """With an HMAC replies take the slow path."""
+    check_counts(
+        client, protocol, lambda one: "WAY_BACK_USED" in client.bench.run("ingress", one).counted, keys
+    )
+
+
+@pytest.mark.parametrize("protocol", [p.UDP, p.TCP])
+def test_xdp_counts_what_was_used_by_path(with_xdp_too: Bench, protocol: int) -> None:
+    fill_client(with_xdp_too)
+
+    def arrives(answer: bytes) -> bool:
+        before = with_xdp_too.tallies()
+        assert len(with_xdp_too.run_xdp(answer)[1]) < len(answer)
+        return "WAY_BACK_USED" in with_xdp_too.counted(before, "ingress")
+
+    check_counts(Host(with_xdp_too, HOST_A, HOST_B), protocol, arrives)
+
+
+@pytest.mark.parametrize("carries", [1500, 1400, 1393, 1392, 1391, 1350, 1337, 1336])
+def test_what_a_router_carries(tells: Host, carries: int) -> None:
+    """Whatever the stack may send after the router's error fits, with what tells the way back, too."""
+    head = 8 + 16 * (len(THERE) + 1)
+    options = len(header(BACK, p.UDP))
+    large = tells.out(p.UDP, tells.udp(PORT, bytes(carries - 40 - 8 - head - options + 1)))
+    sent = tells.bench.run("egress", large, on_port=True).packet
+    got = tells.bench.run("ingress", error(tells, p.ICMP6_TOO_BIG, sent[: 14 + 1232], carries), on_port=True)
+    assert got.counted["ERROR_RESTORED"] == 1
+    (mtu,) = struct.unpack_from("!I", got.packet, 14 + 40 + 4)
+    assert mtu == max(1280, carries - head - options)
+    for size in (mtu, 1280):
+        for port in range(6000, 6003):
+            data = p.udp(tells.here, tells.there, port, PORT, bytes(size - 48))
+            outcome = tells.bench.run("egress", tells.out(p.UDP, data), on_port=True)
+            assert outcome.counted["STEERED"] == 1 and len(outcome.packet) - 14 <= carries
+            assert ("WAY_BACK_TOLD" in outcome.counted) is (size + head + options <= carries)
+
+
+def test_a_router_that_carries_1280_is_heard(tells: Host) -> None:
+    """Its error quotes a packet that told the way back."""
+    whole = tells.out(p.UDP, tells.udp(PORT, bytes(1280 - 48)))
+    sent = tells.bench.run("egress", whole, on_port=True)
+    assert "WAY_BACK_TOLD" in sent.counted
+    message = error(tells, p.ICMP6_TOO_BIG, sent.packet[: 14 + 1232], 1280)
+    assert tells.bench.run("ingress", message, on_port=True).counted["ERROR_RESTORED"] == 1
+    again = tells.out(p.UDP, p.udp(tells.here, tells.there, 6001, PORT, bytes(1280 - 48)))
+    assert "SPLIT" in tells.bench.run("egress", again, on_port=True).counted
 
 
 def test_a_bundle_tells_it(tells: Host) -> None:
@@ -210,10 +354,7 @@ def test_another_one_is_used_at_once(server: Host) -> None:
 
 def test_what_is_not_told_any_more_is_not_used_any_more(server: Host) -> None:
     server.bench.run("ingress", told(BACK))
-    table = server.bench.plane.maps["told_flows"]
-    (flow,) = table.each_key()
-    (told_at,) = struct.unpack("=Q", table.get(flow) or b"")
-    table.set(flow, struct.pack("=Q", told_at - 6_000_000_000))
+    set_told(server, lambda then: then - (6_000_000_000 >> 20) if then else 0)
     outcome = server.bench.run("ingress", plain())
     assert outcome.counted == {"STRIPPED": 1, "LEARNED": 1}
     answered_by_reverse_list(server)
@@ -249,6 +390,69 @@ def test_its_reply_is_signed(server: Host) -> None:
     answer = reply()
     wanted = signed(tagged(steered(answer, BACK)), KEY.number, KEY.secret)
     server.bench.expect("egress", answer, "STEERED", out=wanted)
+
+
+def test_with_another_key_the_reverse_list_is_signed(server: Host) -> None:
+    """Until it is told again: the told one has an HMAC of the old key, which may be gone."""
+    new = Key(8, b"another")
+    server.bench.plane.set_hmac([KEY])
+    server.bench.run("ingress", signed(told(BACK), KEY.number, KEY.secret))
+    server.bench.plane.set_hmac([new])
+    server.bench.run("ingress", signed(plain(), new.number, new.secret))
+    answer = reply()
+    wanted = signed(steered(answer, THERE[::-1]), new.number, new.secret)
+    server.bench.expect("egress", answer, "STEERED", out=wanted)
+    server.bench.run("ingress", signed(told(BACK), new.number, new.secret))
+    wanted = signed(tagged(steered(answer, BACK)), new.number, new.secret)
+    server.bench.expect("egress", answer, "STEERED", out=wanted)
+
+
+def set_told(server: Host, when: Callable[[int], int]) -> None:
+    """Other times, in 2^20 ns, for when flows have told their ways back; 0: never."""
+    for name in ("told_flows", "last_told"):
+        table = server.bench.plane.maps[name]
+        for key in list(table.each_key()):
+            entry = table.get(key) or b""
+            form = f"={len(entry) // 4}I"
+            table.set(key, struct.pack(form, *map(when, struct.unpack(form, entry))))
+
+
+def test_many_flows_keep_theirs(server: Host) -> None:
+    """As many as there is room for in the flow table."""
+    inner = [p.udp(HOST_A, HOST_B, port, OWN, b"x") for port in range(10_000, 16_000)]
+
+    def arrive(frames: list[bytes]) -> dict[str, int]:
+        before = server.bench.tallies()
+        server.bench.namespace.do(lambda: [server.bench.run_here("ingress", frame) for frame in frames])
+        return server.bench.counted(before, "ingress")
+
+    def framed(kind: int, ahead: bytes = b"") -> list[bytes]:
+        lists = (p.srh(kind, [*THERE, HOST_B], ahead + data, left=0) for data in inner)
+        return [p.ipv6(HOST_A, HOST_B, p.ROUTING, one) for one in lists]
+
+    first = arrive(framed(p.DESTINATION, header(BACK, p.UDP)))
+    assert first["LEARNED"] == first["WAY_BACK_TOLD"] == len(inner)
+    # However long that took.
+    set_told(server, lambda then: (time.monotonic_ns() >> 20) if then else 0)
+    assert arrive(framed(p.UDP)) == {"STRIPPED": len(inner)}
+
+
+def test_another_flow_at_its_place_has_told_nothing(server: Host) -> None:
+    server.bench.run("ingress", told(BACK))
+    server.bench.empty("flows")
+    set_told(server, lambda _then: max(1, time.monotonic_ns() >> 20))
+    times = server.bench.plane.maps["told_flows"]
+    assert server.bench.run("ingress", plain()).counted == {"STRIPPED": 1, "LEARNED": 1}
+    answered_by_reverse_list(server)
+    ways = [entry for key in times.each_key() if 0 in struct.unpack("=8I", entry := times.get(key) or b"")]
+    assert len(ways) == 1 and struct.unpack("=8I", ways[0]).count(0) == 1
+
+
+def test_what_there_is_no_room_for_is_not_counted_as_told(server: Host) -> None:
+    server.bench.plane.set_hmac([KEY])
+    long = SIDS[: limits()["HW_MAX_SIGNED"] + 1]
+    outcome = server.bench.run("ingress", signed(told(BACK, there=long), KEY.number, KEY.secret))
+    assert "WAY_BACK_TOLD" not in outcome.counted
 
 
 def test_the_syn_is_clamped(server: Host) -> None:

@@ -115,6 +115,10 @@ def counters(lab: Lab, host: str, direction: str) -> dict[str, int]:
     return {reason: one["packets"] for reason, one in found if reason != "NO_ROUTING_HEADER"}
 
 
+def status_text(lab: Lab) -> str:
+    return lab.execute("host-a", [*HAWKWING, "status"]).stdout
+
+
 def fetch(lab: Lab, size: int) -> None:
     """So many bytes over HTTP from host-b."""
     curl = ["curl", "-sS", "-m", f"{patient(5):g}", "-o", "/dev/null", "-w", "%{size_download}"]
@@ -344,8 +348,10 @@ def test_outside_the_sr_domain_it_is_not_believed(
         assert seen.told == BACK and way(seen) == OVER_UPPER
         arrived = counters(lab, "host-b", "ingress")
         assert arrived == {"STRIPPED": number, "LEARNED": 1, "WAY_BACK_REFUSED": number}
-    assert http(lab, f"http://[{B}]/") == "Hello from host-b\n"
+    for _ in range(3):
+        assert http(lab, f"http://[{B}]/") == "Hello from host-b\n"
     assert "WAY_BACK_USED" not in counters(lab, "host-a", "ingress")
+    assert "but no reply has used it" in status_text(lab)
 
 
 # --- reload
@@ -723,6 +729,23 @@ def test_datagrams_of_all_sizes(
     assert lost == []
 
 
+def test_status_says_that_no_packet_had_room(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    agents.server("host-b")
+    agents.client(config())
+    forget_path_mtu(lab)
+    near, far = udp("host-a"), udp("host-b", PORT)
+    for _ in range(11):
+        near.socket.sendto(bytes(1372), (B, PORT))
+        assert far.socket.recvfrom(2000)[0] == bytes(1372)
+    packets = capture.settled(udp_port(PORT))
+    assert len(packets) == 11 * len(UPPER_WAY) and not any(map(way_told, packets))
+    assert "no packet has told the way back" in status_text(lab)
+    exchange(capture, near, far)
+    assert "warning" not in status_text(lab)
+
+
 @pytest.mark.parametrize("back", [BACK, [R5], LONG], ids=len)
 def test_streams(lab: Lab, agents: Agents, back: list[str]) -> None:
     agents.server("host-b")
@@ -735,6 +758,9 @@ def test_streams(lab: Lab, agents: Agents, back: list[str]) -> None:
         packets = capture.settled(tcp_port(80))
     assert all(IPv6ExtHdrSegmentRouting in packet for packet in packets)
     assert_nothing_twice([packet for packet in packets if packet.link == "site-b-host-b"])
+    while counters(lab, "host-a", "egress")["WAY_BACK_TOLD"] <= 10:
+        fetch(lab, 100)
+    assert "warning" not in status_text(lab)
 
 
 def assert_nothing_twice(packets: Sequence[Captured]) -> None:

@@ -61,7 +61,7 @@ class Plane:
         return {"egress": {"STEERED": Count(3, 300)}, "ingress": {}}
 
     def learned_paths(self) -> list[LearnedPath]:
-        return [LearnedPath(1, SIDS)]
+        return [LearnedPath(1, SIDS, False)]
 
     def path_count(self, slot: int) -> Count:
         return Count(slot, 100)

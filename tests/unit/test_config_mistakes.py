@@ -454,6 +454,58 @@ WARNINGS = [
         "sr_domain: [fcbb::/16]\n" + sid("[fcbb:bb00:1::2, fcbb:aa00:1::2]"),
     ),
     Row(
+        "domain without the SIDs of a way back",
+        lines("sr_domain: [fcbb:bb00::/32]")
+        + app("port: 80", "sid: [fcbb:bb00:1::2]", "return_sid: [fcbb:aa00:1::2]"),
+        ["1: warning: sr_domain: does not contain the SID fcbb:aa00:1::2: replies over it are not accepted"],
+        lines("sr_domain: [fcbb::/16]")
+        + app("port: 80", "sid: [fcbb:bb00:1::2]", "return_sid: [fcbb:aa00:1::2]"),
+    ),
+    Row(
+        "domain without the SIDs of a path's way back",
+        lines("sr_domain: [fcbb:bb00::/32]")
+        + app("port: 80", "paths: [{sid: [fcbb:bb00:1::2], return_sid: [fcbb:aa00:1::2]}]"),
+        ["1: warning: sr_domain: does not contain the SID fcbb:aa00:1::2: replies over it are not accepted"],
+        lines("sr_domain: [fcbb::/16]")
+        + app("port: 80", "paths: [{sid: [fcbb:bb00:1::2], return_sid: [fcbb:aa00:1::2]}]"),
+    ),
+    Row(
+        "SID twice in a row in a way back",
+        app("port: 80", "sid: [fcbb::1]", "return_sid: [fcbb::2, fcbb::2]"),
+        [f"7: warning: {APP}.return_sid[1]: fcbb::2 is given twice in a row"],
+        app("port: 80", "sid: [fcbb::1]", "return_sid: [fcbb::2, fcbb::3]"),
+    ),
+    Row(
+        "SID twice in a row in a path's way back",
+        app("port: 80", "paths: [{sid: [fcbb::1], return_sid: [fcbb::2, fcbb::2]}]"),
+        [f"6: warning: {APP}.paths[0].return_sid[1]: fcbb::2 is given twice in a row"],
+        app("port: 80", "paths: [{sid: [fcbb::1], return_sid: [fcbb::2, fcbb::3]}]"),
+    ),
+    Row(
+        "return_intents without a controller",
+        app(
+            "port: 80",
+            "sid: [fcbb::1]",
+            "intents: [{intent: high-bandwidth}]",
+            "return_intents: [{intent: low-latency}]",
+        ),
+        [f"8: warning: {APP}.return_intents: are for a controller, and hawkeye is not enabled"],
+        app("port: 80", "sid: [fcbb::1]", "intents: [{intent: high-bandwidth}]"),
+    ),
+    Row(
+        "return_intents that HawkEye refuses",
+        hawkeye(*ON).replace(
+            "sid: [fcbb::1]",
+            "intents: [{intent: low-latency}]\n"
+            "        return_intents: [{intent: flex-algo, flex_algo_number: 4}]",
+        ),
+        [f"11: warning: {APP}.return_intents: HawkEye refuses flex_algo_number 4, it takes 128 to 255"],
+        hawkeye(*ON).replace(
+            "sid: [fcbb::1]",
+            "intents: [{intent: low-latency}]\n        return_intents: [{intent: low-latency}]",
+        ),
+    ),
+    Row(
         "domain without the service",
         "sr_domain: [fcbb:bb00::/32]\n"
         + sid("[fcbb:bb00:1::2]").replace("domain_name: wb.hawk.net", "ipv6_addresses: [fcbb:cc00:2::a]"),

@@ -26,6 +26,11 @@ UPPER, LOWER = ("fcbb:bb00:1::2", "fcbb:bb00:2::2"), ("fcbb:bb00:1::2", "fcbb:bb
 TOO_BIG = Problem("Packet Too Big, the next link carries 1300 bytes", IPv6Address(LOWER[0]), None, 1300)
 
 
+def at(sids: Sequence[str], address: str = B, pid: int = 1) -> Key:
+    """The key of a candidate."""
+    return pid, address, tuple(map(IPv6Address, sids))
+
+
 def candidate(sids: Sequence[str], used: bool = False, origin: str = "backup") -> dict[str, Any]:
     state = "in use" if used else "backup"
     return {"origin": origin, "sids": list(sids), "in_use": used, "state": state}
@@ -112,7 +117,7 @@ def test_all_candidates_in_turn(network: Network) -> None:
     asked = answer(binding(B, candidate(UPPER, True, "controller"), candidate(LOWER)))
     found = measure.measure([asked], 3, 56)
     assert network.sent == [(A, srh(UPPER)), (A, srh(LOWER))] * 3 and network.size == 56
-    upper, lower = found[1, B, UPPER], found[1, B, LOWER]
+    upper, lower = found[at(UPPER)], found[at(LOWER)]
     assert (upper["sent"], upper["received"], upper["loss_percent"], upper["problem"]) == (3, 3, 0.0, None)
     assert upper["rtt_ms"]["avg"] == pytest.approx(5.0)
     assert (lower["sent"], lower["received"], lower["loss_percent"]) == (3, 0, 100.0)
@@ -127,8 +132,8 @@ def test_a_list_that_several_have_is_probed_once(network: Network) -> None:
     )
     found = measure.measure([asked, {**asked, "pid": 2}], 2, 56)
     assert network.sent == [(A, srh(UPPER)), (OTHER, srh(UPPER))] * 2
-    assert found[1, B, UPPER] == found[2, B, UPPER] and found[1, B, UPPER]["received"] == 2
-    assert found[1, C, UPPER]["problem"]["text"] == "no answer"
+    assert found[at(UPPER)] == found[at(UPPER, pid=2)] and found[at(UPPER)]["received"] == 2
+    assert found[at(UPPER, C)]["problem"]["text"] == "no answer"
 
 
 def test_no_list_no_probes(network: Network) -> None:
@@ -146,17 +151,17 @@ def test_lists_that_cannot_be_probed(network: Network) -> None:
         csid=[block],
     )
     found = measure.measure([asked], 1, 56)
-    assert found[1, B, one_way]["sent"] == 0
-    assert "names a link in one direction" in found[1, B, one_way]["problem"]["text"]
-    there = found[1, "fcbb:cc00:9::a", UPPER]
+    assert found[at(one_way)]["sent"] == 0
+    assert "names a link in one direction" in found[at(one_way)]["problem"]["text"]
+    there = found[at(UPPER, "fcbb:cc00:9::a")]
     assert there["problem"]["text"] == "this host has no route and global address to fcbb:cc00:9::a"
-    assert found[1, B, UPPER]["received"] == 1
+    assert found[at(UPPER)]["received"] == 1
 
 
 def test_what_this_host_drops_is_said(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure.silence, "kernel_accepts", lambda: False)
     found = measure.measure([answer(binding(C, candidate(UPPER, True)))], 1, 56)
-    assert found[1, C, UPPER]["problem"]["text"].startswith("no answer: this host drops packets with an SRH")
+    assert found[at(UPPER, C)]["problem"]["text"].startswith("no answer: this host drops packets with an SRH")
 
 
 # --- what is shown
@@ -188,7 +193,7 @@ def told(rtt: Sequence[float] = (), lost: int = 0, problem: Problem | None = Non
     ],
 )
 def test_a_line_for_each_candidate(measured: dict[str, Any] | None, shown: str) -> None:
-    key: Key = (1, B, UPPER)
+    key: Key = at(UPPER)
     asked = answer(binding(B, candidate(UPPER, True)))
     found = paths.with_measured([asked], {} if measured is None else {key: measured})
     _head, first, line, why = paths.lines(found)
@@ -202,9 +207,9 @@ def test_without_the_option_nothing_is_shown_of_it() -> None:
 
 def test_a_candidate_that_came_meanwhile_is_unknown() -> None:
     asked = answer(binding(B, candidate(LOWER, True)))
-    (found,) = paths.with_measured([asked], {(1, B, UPPER): told((0.001,))})
+    (found,) = paths.with_measured([asked], {at(UPPER): told((0.001,))})
     assert found["bindings"][0]["candidates"][0]["measured"] is None
-    assert key_of(asked, asked["bindings"][0], candidate(LOWER)) == (1, B, LOWER)
+    assert key_of(asked, asked["bindings"][0], candidate(LOWER)) == at(LOWER)
 
 
 def test_json_is_as_documented() -> None:
@@ -212,7 +217,7 @@ def test_json_is_as_documented() -> None:
     definitions = {model.__name__: status_schema._object(model) for model in status_schema.models(Paths)}
     schema = closed({"definitions": definitions}) | {"$ref": "#/definitions/Paths"}
     plain = answer(binding(B, candidate(UPPER, True), candidate(())), csid=[{"block": "fd::/16", "local": 1}])
-    found = {(1, B, UPPER): told((0.001,), 1, TOO_BIG)}
+    found = {at(UPPER): told((0.001,), 1, TOO_BIG)}
     (with_measure,) = paths.with_measured([plain], found)
     named = answer({**binding(B, {**candidate(UPPER, True), "nodes": ["r1", "r2"]}), "nodes": ["r1", "r2"]})
     for one in (plain, with_measure, named):

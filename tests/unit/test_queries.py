@@ -245,3 +245,28 @@ def test_both_ways_are_kept_for_a_while(queries: Asked) -> None:
     again = both()
     queries.add(again)
     assert again.controller_path == Returning(PATH, BACK)
+
+
+def test_a_destination_on_this_host_may_ask_for_the_same_there_and_back(queries: Asked) -> None:
+    """One file on all hosts: the service's own host is its own client."""
+    one = both()
+    assert one.query is not None
+    one.back_query = one.query
+    queries.add(one)
+    assert list(queries) == [one.query] and queries.bindings(one.query) == [one]
+    given(queries, one.query, PATH)
+    queries.remove(one)
+    assert list(queries) == []
+
+
+def test_a_query_for_a_way_back_is_told_as_such(queries: Asked) -> None:
+    one = both()
+    queries.add(one)
+    assert one.query is not None and one.back_query is not None
+    assert not queries.is_way_back(one.query) and queries.is_way_back(one.back_query)
+    assert "way back" not in queries.name(one.query)
+    assert queries.name(one.back_query).startswith(f"way back of web port 80 from {one.back_query.source} (")
+    # Another application needs the same path for its way there.
+    other = both(81, there=one.back_query)
+    queries.add(other)
+    assert not queries.is_way_back(one.back_query)

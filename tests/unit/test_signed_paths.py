@@ -167,7 +167,7 @@ def test_explain_tells_of_the_key() -> None:
 
 
 def test_explain_of_a_server() -> None:
-    reply = "a server sends each reply on the reverse path of its request"
+    reply = "a server sends each reply on the reverse path of its request, or on the way back that it tells"
     assert explain.of_a_server(None) == f"{reply}; see hawkwing status"
     assert explain.of_a_server(7) == f"{reply}, signed with key_id 7; see hawkwing status"
 

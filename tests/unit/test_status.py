@@ -176,10 +176,13 @@ def test_what_is_held_back_and_why() -> None:
     ] * 5 + ["    held back: 2 more, see --json"]
     due = held | {"applications": held["applications"][:1], "next_request": time.time() - 3}
     unplanned = due | {"next_request": None}
-    found = told(controller={**controller, "queries": queries, "unanswered": [due, *[unplanned] * 4]})[3:]
+    back = unplanned | {"way_back": True, "source": "fcbb:cc00:2::a", "address": "fcbb:cc00:1::a"}
+    listed = [due, *[unplanned] * 3, back]
+    found = told(controller={**controller, "queries": queries, "unanswered": listed})[3:]
     asking = "    held back: web port 80 at fcbb:cc00:2::a (sfc(fw), low-latency(max 20)): "
     why = f"{asking}the controller ended the stream: No path found (UNKNOWN)"
-    assert found == [f"{why}; next request in 0 s", why, why, why, why]
+    of_way_back = why.replace("web port 80 at", "way back of web port 80 from")
+    assert found == [f"{why}; next request in 0 s", why, why, why, of_way_back]
 
 
 def test_counters_have_a_legend() -> None:
@@ -292,6 +295,35 @@ def test_where_packets_of_an_application_go() -> None:
         f"{where}controller: fcbb::1 > fcbb::2  (7 packets over this path, 2.0 packets/s, 5 min old)",
         f"{where}none: no path  (7 packets over this path, 5 min old)",
     ]
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one path", "several"])
+@pytest.mark.parametrize("problem", ["", "11 packets have told the way back, but no reply has used it"])
+@pytest.mark.parametrize("named", [False, True], ids=["SIDs", "labels"])
+def test_a_way_back_and_why_it_is_not_used(several: bool, problem: str, named: bool) -> None:
+    counted = {"packets": 100, "bytes": 0}
+    use = {"return_use": {"problem": problem}}
+    path: dict[str, Any] = {"sids": ["fcbb::1"], "return_sids": ["fcbb::2"]} | use
+    if named:
+        path |= {"nodes": ["left"], "return_nodes": ["right"]}
+    binding = {"service": "web", "address": "fcbb:cc00:2::a", "port": 80, "origin": "config", "since": 0.0}
+    binding |= path | {"path_sent": counted}
+    if several:
+        state = {
+            "state": "in use",
+            "health": {"state": "unknown"},
+            "tcp": {"rtt_ms": None, "rate_kbps": None, "acknowledged_bytes": 0, "retransmitted_segments": 0},
+        }
+        active = path | state | {"share_percent": 100.0, "sent": counted}
+        binding |= {"reason": "", "standby": [], "active": [active]}
+        del binding["return_use"]
+    found = told(bindings=[binding])
+    (shown,) = (number for number, line in enumerate(found) if ", back over" in line)
+    assert ("left, back over right  (" if named else "fcbb::1, back over fcbb::2  (") in found[shown]
+    assert found[shown + 1 :][:1] == ([f"    warning: {problem}"] if problem else [])
+    rates = {"fcbb::1, back over fcbb::2": 7.5, "fcbb::1": 3.0}
+    rated = lines(CLIENT | {"started": 0.0, "bindings": [binding]}, rates)
+    assert any("7.5 packets/s" in line for line in rated)
 
 
 @pytest.mark.parametrize(
