@@ -116,6 +116,7 @@ def counters(lab: Lab, host: str, direction: str) -> dict[str, int]:
 
 
 def status_text(lab: Lab) -> str:
+    """The client's."""
     return lab.execute("host-a", [*HAWKWING, "status"]).stdout
 
 
@@ -352,6 +353,76 @@ def test_outside_the_sr_domain_it_is_not_believed(
         assert http(lab, f"http://[{B}]/") == "Hello from host-b\n"
     assert "WAY_BACK_USED" not in counters(lab, "host-a", "ingress")
     assert "but no reply has used it" in status_text(lab)
+
+
+# --- what is said of it, and probes
+
+
+def said(lab: Lab, *command: str) -> str:
+    return lab.execute("host-a", [*HAWKWING, *command]).stdout
+
+
+def test_what_is_said(lab: Lab, agents: Agents) -> None:
+    agents.server("host-b")
+    agents.client(config())
+    way = f"tell the server the way back {' > '.join(BACK)}"
+    assert f"{way} (no packet has told it yet)" in said(lab, "explain", B, "80")
+    assert http(lab, f"http://[{B}]/") == "Hello from host-b\n"
+    assert f"{way} (replies use it)" in said(lab, "explain", B, "80")
+    (agent,) = json.loads(said(lab, "status", "--json"))
+    for binding in agent["bindings"]:
+        # Applications with the same path share the counters.
+        used = binding["return_use"]
+        assert used["packets"] == AT_ONCE and 1 <= used["replies"] <= AT_ONCE and used["problem"] == ""
+    assert f"{' > '.join(THERE)}, back over {' > '.join(BACK)}  (in use" in said(lab, "paths", B, "80")
+    learned = lab.execute("host-b", [*HAWKWING, "status"]).stdout
+    assert f"learned path {' > '.join(BACK)}, told by a client: " in learned
+
+
+PROBES = Filter(UDP_NUMBER)
+
+
+def probed(capture: Capture) -> list[tuple[str, int]]:
+    """Links that probes crossed, and how many segments were left there."""
+    return [(one.link, one[IPv6ExtHdrSegmentRouting].segleft) for one in capture.settled(PROBES)]
+
+
+def test_ping_returns_over_it(lab: Lab, agents: Agents, capture: Capture) -> None:
+    agents.client(config())
+    capture.forget()
+    told = said(lab, "ping", B, "80", "-c", "1")
+    assert f"ping {' > '.join(THERE)} and back over {' > '.join(BACK)}, " in told and " 0% loss" in told
+    packets = capture.settled(PROBES)
+    listed = [A, *[*THERE, *BACK][::-1]]
+    assert packets and all(one[IPv6ExtHdrSegmentRouting].addresses == listed for one in packets)
+    links = [one.link for one in packets]
+    # It turns at the last SID, which is two links away from host-b.
+    assert links == [link for link, _destination, _left in UPPER_WAY][:-2] + LOWER_LINKS[2:]
+    # Without one it returns as it came.
+    rewritten = said(lab, "ping", "--sid", ",".join(THERE), "-c", "1")
+    assert f"ping {' > '.join(THERE)} and back, " in rewritten
+
+
+def test_trace_says_that_it_does_not(lab: Lab, agents: Agents) -> None:
+    agents.client(config())
+    told = said(lab, "trace", B, "80", "-c", "1")
+    assert f"return over the reverse list, and not back over {' > '.join(BACK)}" in told
+    assert all(sid in told for sid in THERE)
+
+
+def test_probes_return_over_it(lab: Lab, agents: Agents, capture: Capture) -> None:
+    """A dead way back makes a path as useless as a dead way there."""
+    paths = f"{{sid: {listed(THERE)}, return_sid: {listed(BACK)}}}, {{sid: {listed(BACK[::-1])}}}"
+    text = f"services:\n  b:\n    ipv6_addresses: ['{B}']\n    applications:\n"
+    agents.client(text + f"      - {{port: {PORT}, paths: [{paths}]}}\nprobes: {{interval: 20}}\n")
+    wait_until(lambda: capture.count(Filter(link="host-a-site-a")) > 20, 10, "probes")
+    seen = [one for one in capture.packets() if one.link == "host-a-site-a"]
+    lists = {tuple(one[IPv6ExtHdrSegmentRouting].addresses[:0:-1]) for one in seen}
+    there = BACK[::-1]
+    assert lists == {(*THERE, *BACK), (*there, *there[-2::-1])}
+    measured = json.loads(said(lab, "paths", B, str(PORT), "--measure=2", "--json"))[0]["bindings"][0]
+    assert [one["measured"]["received"] for one in measured["candidates"]] == [2, 2]
+    assert [one.get("return_sids") for one in measured["candidates"]] == [BACK, None]
 
 
 # --- reload
@@ -815,6 +886,43 @@ def test_a_long_upload_keeps_it(lab: Lab, agents: Agents, capture: Capture) -> N
             ways |= {tuple(path(packet)) for packet in replies}
             time.sleep(0.1)
     assert ways == {tuple(BACK)}
+
+
+def test_a_link_on_the_way_there_that_carries_less(
+    lab: Lab, agents: Agents, capture: Capture, udp: Callable[..., Endpoint]
+) -> None:
+    """What the stack sends from then on fits, also with the header that tells the way back."""
+    if on_vpp(lab):
+        pytest.skip("VPP's routers send no Packet Too Big for packets with an SRH")
+    there, back = BACK[::-1], THERE[::-1]
+    with inner_mtu(lab, 1400):
+        agents.server("host-b")
+        agents.client(config(back, there))
+        far = udp("host-b", PORT)
+        near = udp("host-a")
+
+        def arrives(data: bytes) -> bool:
+            near.socket.sendto(data, (B, PORT))
+            far.socket.settimeout(0.3)
+            try:
+                return far.socket.recv(2000) == data
+            except TimeoutError:
+                return False
+
+        wait_until(lambda: arrives(bytes(1350)), 5, "a datagram that the host's stack cuts")
+        # Of all sizes, and in flows that have not told anything yet.
+        for size in range(1200, 1400, 8):
+            near = udp("host-a")
+            for _ in range(AT_ONCE + 1):
+                assert arrives(bytes(size)), f"{size} bytes are lost"
+        # Once a second one tells it.
+        capture.forget()
+        for _ in range(3):
+            assert arrives(bytes(1400 - 40 - 8 - 88 - 72))
+            time.sleep(1.1)
+        assert sum(bool(way_told(one)) for one in capture.settled(udp_port(PORT, "host-a-site-a"))) == 3
+        streams(lab, 2_000_000)
+        assert "warning" not in status_text(lab)
 
 
 def test_a_link_of_the_way_back_that_carries_less(
