@@ -108,8 +108,8 @@ static __always_inline void note_path_mtu(__u32 slot, __u32 mtu, __u64 length, _
 
 /*
  * in:  IPv6(R, A) ICMPv6(error; IPv6(A, S1) SRH(B, .. S1; SL=n) X)
- * out: IPv6(R, A) ICMPv6(error; IPv6(A, B) X)   MTU, where there is one, less the SRH, and
- * less what tells the way back. A Hop-by-Hop header in the quote stays before X. Returns the bytes removed; 0: not about
+ * out: IPv6(R, A) ICMPv6(error; IPv6(A, B) X)   MTU, where there is one, less the SRH and what tells the way back
+ * A Hop-by-Hop header in the quote stays before X. Returns the bytes removed; 0: not about
  * a packet of ours, or nothing that a router may say; -1: failed half-way.
  */
 static __always_inline int icmp6_restore(struct __sk_buff *skb, __u32 l3, struct scratch *s)
