@@ -104,6 +104,11 @@ _SFC_FIRST: Schema = {
     },
     "else": {"items": [{}], "additionalItems": _none_of(IntentType.SFC, IntentType.FLEX_ALGO)},
 }
+_ENCAPSULATES: Schema = {"required": ["mode"], "properties": {"mode": {"const": "encap"}}}
+_NO_WAY_BACK: Schema = {
+    "allOf": [{"not": _given("return_sid")}, {"not": _given("return_intents")}],
+    "properties": {"paths": {"items": {"not": _given("return_sid")}}},
+}
 #: Rules between the keys of a model.
 _RULES: Mapping[type[BaseModel], Schema] = {
     Config: {"if": _given("decap"), "then": _given("sr_domain")},
@@ -123,8 +128,11 @@ _RULES: Mapping[type[BaseModel], Schema] = {
     },
     Application: {
         "allOf": [
-            {"anyOf": [_given("sid"), _given("intents")]},
-            {"properties": {"intents": _SFC_FIRST}},
+            {"anyOf": [_given("sid"), _given("paths"), _given("intents")]},
+            {"not": _given("sid", "paths")},
+            {"properties": {"intents": _SFC_FIRST, "return_intents": _SFC_FIRST}},
+            {"if": _given("return_intents"), "then": _given("intents")},
+            {"if": _ENCAPSULATES, "then": _NO_WAY_BACK},
         ]
     },
     IntentEntry: {

@@ -13,6 +13,7 @@ from jsonschema import Draft7Validator
 
 from hawkwing import config_schema, config_types
 from hawkwing.config import load_config
+from hawkwing.errors import ConfigError
 from hawkwing.yaml_lines import YamlError, read_yaml
 from tests.unit.mistakes import Row
 from tests.unit.test_config_mistakes import ERRORS, WARNINGS
@@ -63,6 +64,38 @@ def test_mistakes_are_refused(row: Row) -> None:
 def test_what_is_only_warned_of_is_taken(row: Row) -> None:
     assert faults(row.wrong) == []
     assert faults(row.right) == []
+
+
+HEAD = "services:\n  web:\n    ipv6_addresses: [fcbb:cc00:2::a]\n    applications:\n      - "
+PATHS = "paths: [{sid: [fcbb::1]}, {sid: [fcbb::2], return_sid: [fcbb::3], preference: 200}]"
+INTENTS = "intents: [{intent: low-latency}]"
+
+
+@pytest.mark.parametrize(
+    ("keys", "right"),
+    [
+        (PATHS, True),
+        (f"{PATHS}, {INTENTS}, return_sid: [fcbb::4]", True),
+        (f"{PATHS}, sid: [fcbb::1]", False),
+        (f"sid: [fcbb::1], {INTENTS}, return_intents: [{{intent: low-jitter}}]", True),
+        ("sid: [fcbb::1], return_intents: [{intent: low-jitter}]", False),
+        (f"{INTENTS}, return_intents: [{{intent: low-jitter}}, {{intent: sfc, functions: [fw]}}]", False),
+        ("sid: [fcbb::1], mode: encap", True),
+        ("sid: [fcbb::1], mode: encap, return_sid: [fcbb::2]", False),
+        ("sid: [fcbb::1], mode: insert, return_sid: [fcbb::2]", True),
+        (f"{PATHS}, mode: encap", False),
+        (f"{INTENTS}, mode: encap, decap_sid: fcbb::9, return_intents: [{{intent: low-jitter}}]", False),
+    ],
+)
+def test_applications_are_judged_as_the_agent_does(keys: str, right: bool, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"{HEAD}{{port: 80, {keys}}}\n")
+    if right:
+        load_config(file)
+    else:
+        with pytest.raises(ConfigError):
+            load_config(file)
+    assert (faults(file.read_text()) == []) is right
 
 
 def spellings() -> Iterator[str]:
