@@ -239,11 +239,8 @@ class Round:
         if self.role == "client":
             self._refresh_tellings()
             return
-        table, now = self.bench.plane.maps["told_flows"], time.monotonic_ns() >> 20
-        for key in list(table.each_key()):
-            if any(entry := table.get(key) or b""):
-                times = struct.unpack(f"={len(entry) // 4}I", entry)
-                table.set(key, struct.pack(f"={len(times)}I", *(one and now for one in times)))
+        told = time.monotonic_ns() >> 20
+        self.bench.set_told(lambda then: then and told)
 
     def _refresh_tellings(self) -> None:
         """What is not due remains so, unless it only had no room: then the next packet tries again."""

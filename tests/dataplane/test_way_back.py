@@ -72,14 +72,19 @@ def test_each_flow_tells_it(tells: Host) -> None:
         tells.bench.expect("egress", packet, "STEERED", "WAY_BACK_TOLD", out=wanted)
 
 
+def only(table: Map, name: str) -> tuple[bytes, Any]:
+    """The only entry of a table: its key, and its value as such a structure."""
+    (key,) = table.each_key()
+    return key, structures()[name].from_buffer_copy(table.get(key) or b"")
+
+
 def test_after_a_second_it_is_told_again(tells: Host) -> None:
     packet = tells.out(p.UDP, tells.udp(PORT))
     for _ in range(AT_ONCE + 1):
         outcome = tells.bench.run("egress", packet)
     assert outcome.counted == {"STEERED": 1}
     table = tells.bench.plane.maps["tellings"]
-    (key,) = table.each_key()
-    told = structures()["telling"].from_buffer_copy(table.get(key) or b"")
+    key, told = only(table, "telling")
     assert told.count == AT_ONCE
     told.due -= 1_100_000_000
     table.set(key, bytes(told))
@@ -102,12 +107,6 @@ def test_each_syn_tells_it(tells: Host) -> None:
             "egress", syn, "STEERED", "WAY_BACK_TOLD", out=steered(telling(syn, BACK), THERE), on_port=True
         )
         tells.bench.run("ingress", over_it(tells, p.TCP))
-
-
-def only(table: Map, name: str) -> tuple[bytes, Any]:
-    """The only entry of a table: its key, and its value as such a structure."""
-    (key,) = table.each_key()
-    return key, structures()[name].from_buffer_copy(table.get(key) or b"")
 
 
 def test_after_two_syns_in_vain_the_connection_does_not_tell_it(tells: Host) -> None:
@@ -354,7 +353,7 @@ def test_another_one_is_used_at_once(server: Host) -> None:
 
 def test_what_is_not_told_any_more_is_not_used_any_more(server: Host) -> None:
     server.bench.run("ingress", told(BACK))
-    set_told(server, lambda then: then - (6_000_000_000 >> 20) if then else 0)
+    server.bench.set_told(lambda then: then - (6_000_000_000 >> 20) if then else 0)
     outcome = server.bench.run("ingress", plain())
     assert outcome.counted == {"STRIPPED": 1, "LEARNED": 1}
     answered_by_reverse_list(server)
@@ -407,16 +406,6 @@ def test_with_another_key_the_reverse_list_is_signed(server: Host) -> None:
     server.bench.expect("egress", answer, "STEERED", out=wanted)
 
 
-def set_told(server: Host, when: Callable[[int], int]) -> None:
-    """Other times, in 2^20 ns, for when flows have told their ways back; 0: never."""
-    for name in ("told_flows", "last_told"):
-        table = server.bench.plane.maps[name]
-        for key in list(table.each_key()):
-            entry = table.get(key) or b""
-            form = f"={len(entry) // 4}I"
-            table.set(key, struct.pack(form, *map(when, struct.unpack(form, entry))))
-
-
 def test_many_flows_keep_theirs(server: Host) -> None:
     """As many as there is room for in the flow table."""
     inner = [p.udp(HOST_A, HOST_B, port, OWN, b"x") for port in range(10_000, 16_000)]
@@ -434,14 +423,14 @@ def test_many_flows_keep_theirs(server: Host) -> None:
     assert first["LEARNED"] == first["WAY_BACK_TOLD"] == len(inner)
     # However long that took, and the next packets take.
     later = time.monotonic_ns() + 600_000_000_000 >> 20
-    set_told(server, lambda then: later if then else 0)
+    server.bench.set_told(lambda then: later if then else 0)
     assert arrive(framed(p.UDP)) == {"STRIPPED": len(inner)}
 
 
 def test_another_flow_at_its_place_has_told_nothing(server: Host) -> None:
     server.bench.run("ingress", told(BACK))
     server.bench.empty("flows")
-    set_told(server, lambda _then: max(1, time.monotonic_ns() >> 20))
+    server.bench.set_told(lambda _then: max(1, time.monotonic_ns() >> 20))
     times = server.bench.plane.maps["told_flows"]
     assert server.bench.run("ingress", plain()).counted == {"STRIPPED": 1, "LEARNED": 1}
     answered_by_reverse_list(server)

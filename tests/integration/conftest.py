@@ -29,6 +29,11 @@ MOST_SHOWN = 500
 """Packets that are shown of a failed test's captures."""
 
 
+def said(lab: Lab, *command: str, host: str = "host-a") -> str:
+    """What `hawkwing` prints on a host."""
+    return lab.execute(host, [*HAWKWING, *command]).stdout
+
+
 @pytest.fixture(scope="session", autouse=True)
 def able_machine() -> None:
     """Skips, with the reason, where the kernel or the rights for a lab are missing."""

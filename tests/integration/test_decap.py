@@ -24,7 +24,7 @@ from lab.process import Process
 from lab.wait import patient, wait_until
 from lab.wire import Capture, Filter, Tap
 
-from .conftest import HAWKWING, Agents, Endpoint, filters, on_vpp, sysctl
+from .conftest import HAWKWING, Agents, Endpoint, filters, on_vpp, said, sysctl
 from .onwire import R1, R2, R4, R6, A, B, C
 from .pair import Pair
 from .signed import KEY, WRONG
@@ -50,11 +50,6 @@ def to(address: str, sid: str, sids: list[str] | None = None) -> str:
     )
 
 
-def told(lab: Lab, host: str, *command: str) -> str:
-    """What `hawkwing` prints on a host."""
-    return lab.execute(host, [*HAWKWING, *command]).stdout
-
-
 class Server:
     """`hawkwing server` on a host, with a file that tests change."""
 
@@ -73,7 +68,7 @@ class Server:
         return (done.stdout + done.stderr).strip()
 
     def status(self) -> dict[str, Any]:
-        agents = json.loads(told(self._lab, self._host, "status", "--json"))
+        agents = json.loads(said(self._lab, "status", "--json", host=self._host))
         (found,) = (agent["decap"] for agent in agents if agent["role"] == "server")
         assert isinstance(found, dict)
         return found
@@ -213,7 +208,7 @@ def test_without_decap(lab: Lab, agents: Agents, server: Server, udp: Callable[.
     agents.client(to(B, SID6))
     assert entries(lab) == []
     assert not arrives(udp("host-a").socket, udp("host-b", PORT).socket, (B, PORT))
-    (status,) = json.loads(told(lab, "host-b", "status", "--json"))
+    (status,) = json.loads(said(lab, "status", "--json", host="host-b"))
     assert "decap" not in status
 
 
@@ -272,7 +267,7 @@ def test_the_server_verifies(
         client.stop()
         agents.client(to(B, SID6) + (hmac(tmp_path / "others", other) if other is not None else ""))
         assert not arrives(here, there, (B, PORT))
-        told_by = json.loads(told(lab, "host-b", "status", "--json"))[0]["counters"]["ingress"]
+        told_by = json.loads(said(lab, "status", "--json", host="host-b"))[0]["counters"]["ingress"]
         assert told_by["DECAP_UNSIGNED"]["packets"] == 1
         assert (server.sids()[SID6]["packets"], server.sids()[SID6]["errors"]) == (1, 0)
 
@@ -491,7 +486,7 @@ def test_status_tells_what_is_in_the_way(lab: Lab, server: Server, obstacle: str
     try:
         assert server.sids()[SID6]["problem"] == sentence
         line = f"  not decapsulated: IPv6 packets to {SID6} (End.DT6): {sentence}\n"
-        assert line in told(lab, "host-b", "status")
+        assert line in said(lab, "status", host="host-b")
         wait_until(lambda: sentence in server.process.output(), 5, "a line in the log")
     finally:
         lab.execute("host-b", ["sh", "-c", command % "del"])

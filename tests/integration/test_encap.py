@@ -16,9 +16,9 @@ from lab.network import Lab
 from lab.wait import patient, wait_until
 from lab.wire import Capture, Filter
 
-from .conftest import HAWKWING, Agents, Endpoint, on_vpp, sysctl
+from .conftest import HAWKWING, Agents, Endpoint, on_vpp, said, sysctl
 from .onwire import LOWER_WAY, R1, R2, R3, R4, R5, R6, UPPER_WAY, A, B
-from .test_several_paths import black_hole, told
+from .test_several_paths import black_hole
 
 PORT = 5000
 DECAP6, DECAP4, BACK4 = "fcbb:bb00:6::d6", "fcbb:cc00:2::d4", "fcbb:cc00:1::d4"
@@ -136,9 +136,9 @@ def test_the_far_end_needs_no_agent(
         assert srh.addresses == [DECAP6, R4, R2] and srh.segleft == left - 1
     answers = [one for one in capture.packets() if UDP in one and one[UDP].sport == PORT]
     assert answers and not any(IPv6ExtHdrSegmentRouting in one for one in answers)
-    assert "encapsulated" in told(ends, "explain", B, str(PORT))
-    assert "2 probes sent, 2 came back" in told(ends, "ping", B, str(PORT), "--count", "2")
-    assert ", encapsulated" in told(ends, "status")
+    assert "encapsulated" in said(ends, "explain", B, str(PORT))
+    assert "2 probes sent, 2 came back" in said(ends, "ping", B, str(PORT), "--count", "2")
+    assert ", encapsulated" in said(ends, "status")
 
 
 def test_other_ports_are_left_alone(
@@ -208,10 +208,10 @@ def test_a_service_of_ipv4(ends: Lab, agents: Agents, capture: Capture) -> None:
             srh = one[IPv6ExtHdrSegmentRouting]
             assert srh.addresses == [DECAP4, R4, R2] and srh.nh == 4
         (binding,) = [
-            one for one in json.loads(told(ends, "status", "--json"))[0]["bindings"] if one["port"] == PORT
+            one for one in json.loads(said(ends, "status", "--json"))[0]["bindings"] if one["port"] == PORT
         ]
         assert (binding["address"], binding["mode"]) == (B4, "encap")
-        assert f"packets to {B4}:{PORT} (service b) use" in told(ends, "explain", B4, str(PORT))
+        assert f"packets to {B4}:{PORT} (service b) use" in said(ends, "explain", B4, str(PORT))
 
 
 SIZES = [1, 1200, 1300, 1372, 1400, 1452, 1460, 2000, 9000, 60000]

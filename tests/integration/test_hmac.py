@@ -24,7 +24,7 @@ from lab.process import Process
 from lab.wait import patient, wait_until
 from lab.wire import Capture, Filter, tcp_port, udp_port
 
-from .conftest import HAWKWING, Agents, Endpoint, sysctl
+from .conftest import HAWKWING, Agents, Endpoint, said, sysctl
 from .onwire import R1, R2, R3, R4, R5, R6, UPPER_WAY, UPPER_WAY_BACK, A, B, C, on_links
 from .signed import (
     KEY,
@@ -41,7 +41,7 @@ from .test_csid import BLOCK, of_routers
 from .test_encap import DECAP6
 from .test_encap import config as encapsulating
 from .test_kernel_hmac import BEFORE_VPP1, accepting, decap, inserting, srh_without_tlv
-from .test_several_paths import LOWER, PORT, UPPER, Connections, path, sent_by_sockets, told
+from .test_several_paths import LOWER, PORT, UPPER, Connections, path, sent_by_sockets
 from .test_several_paths import config as several
 from .test_sizes import forget_path_mtu, streams
 from .test_stamp import LOOPBACK, STAMPED, healths, reflect
@@ -437,7 +437,7 @@ def test_probes_return_over_routers_that_require_hmacs(requiring: Lab, ends: End
     """Those of sockets as well as those of the data plane."""
     ends.client(KEY, text=PATHS + LOOPBACK)
     wait_until(lambda: states(requiring) == {"upper": "alive", "lower": "alive"}, 10, "both paths to live")
-    assert "round trip" in told(requiring, "paths", B, str(PORT))
+    assert "round trip" in said(requiring, "paths", B, str(PORT))
     before = sent_by_sockets(requiring)
     capture.forget()
     wait_until(lambda: sent_by_sockets(requiring) >= before + 4, 30, "two probes of each socket")

@@ -12,7 +12,7 @@ from lab.network import Lab
 from lab.wait import wait_until
 from tests.schemas import assert_known_status
 
-from .conftest import HAWKWING, Agents, on_vpp
+from .conftest import HAWKWING, Agents, on_vpp, said
 from .onwire import R1, R2, R4, R6, B
 from .test_steering import http
 
@@ -23,11 +23,6 @@ LABELS = f"labels: {{'{R1}': vpp1, '{R2}': vpp2, '{R6}': vpp6}}\n"
 NAMES = f"vpp1 > vpp2 > {R4} > vpp6"
 ADDRESSES = " > ".join(SIDS)
 BACK = f"vpp6 > {R4} > vpp2 > vpp1"
-
-
-def said(lab: Lab, *words: str, host: str = "host-a") -> str:
-    """What a command prints."""
-    return lab.execute(host, [*HAWKWING, *words]).stdout
 
 
 def status(lab: Lab, host: str = "host-a") -> dict[str, Any]:

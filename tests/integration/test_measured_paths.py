@@ -23,7 +23,7 @@ from lab.process import stop
 from lab.wait import patient, wait_until
 from lab.wire import Capture, tcp_port, udp_port
 
-from .conftest import HAWKWING, Agents, Endpoint, on_vpp
+from .conftest import HAWKWING, Agents, Endpoint, on_vpp, said
 from .onwire import R4, B
 from .test_controller import hawkeye
 from .test_several_paths import (
@@ -33,7 +33,6 @@ from .test_several_paths import (
     Connections,
     black_hole,
     path,
-    told,
 )
 
 __all__ = ["hawkeye"]
@@ -121,7 +120,7 @@ class Watched:
         wait_until(lambda: self.path() == sids, 30, f"packets to be sent over {sids}")
 
     def why(self) -> str:
-        return told(self.lab, "explain", B, str(PORT))
+        return said(self.lab, "explain", B, str(PORT))
 
     def until_measured(self) -> None:
         wait_until(lambda: "measured latency" in self.why(), 15, "a choice by latency")
@@ -163,7 +162,7 @@ def _chosen(watched: Watched) -> list[str]:
 
 
 def bindings(lab: Lab) -> list[dict[str, Any]]:
-    return list(json.loads(told(lab, "status", "--json"))[0]["bindings"])
+    return list(json.loads(said(lab, "status", "--json"))[0]["bindings"])
 
 
 def test_without_an_intent_flows_stay_divided(
@@ -197,7 +196,7 @@ def test_a_path_that_breaks_its_limit_is_left_and_taken_again(
     with slow(lab, UPPER):
         wait_until(lambda: "exceeds 4 ms" in watched.why(), 30, "the limit to be broken")
         watched.until(LOWER)
-        assert "not in use: its latency of " in told(lab, "paths", B, str(PORT))
+        assert "not in use: its latency of " in said(lab, "paths", B, str(PORT))
         client.wait_for("exceeds 4 ms; paths in use now: " + " > ".join(LOWER))
     watched.until(UPPER)
 
@@ -352,7 +351,7 @@ def test_connections_under_load_leave_a_lossy_path(lab: Lab, agents: Agents, los
         assert all(sids == there for sids in sent.values()), sent
         before = load.received
         wait_until(lambda: load.received > before + 1_000_000, 20, "the connections to go on")
-        assert "measured loss of" in told(lab, "explain", B, str(PORT))
+        assert "measured loss of" in said(lab, "explain", B, str(PORT))
         # Each probe crosses the link twice.
         assert figures_of(lab, here, "health")["loss_percent"] < 25
         assert figures_of(lab, there, "health")["loss_percent"] < 2
@@ -369,14 +368,14 @@ def test_connections_under_load_take_the_path_with_more_bandwidth(lab: Lab, agen
         stack.enter_context(impaired(lab, UPPER, bandwidth=4_000))
         stack.enter_context(impaired(lab, LOWER, bandwidth=40_000))
         wait_until(
-            lambda: "their delivery rate is not known yet" in told(lab, "explain", B, str(PORT)),
+            lambda: "their delivery rate is not known yet" in said(lab, "explain", B, str(PORT)),
             10,
             "a look at both paths",
         )
         load = stack.enter_context(Load(connections))
         wait_until(lambda: chosen(lab) == LOWER, 60, "the faster path to be chosen")
         assert set(map(tuple, lists_of_connections(lab, connections.pairs).values())) == {tuple(LOWER)}
-        why = told(lab, "explain", B, str(PORT))
+        why = said(lab, "explain", B, str(PORT))
         assert "for high-bandwidth: measured delivery rate of " in why and "(upper: " in why, why
         received = load.received
         wait_until(lambda: load.received > received + 1_000_000, 20, "the connections to go on")

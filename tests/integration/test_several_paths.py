@@ -16,7 +16,7 @@ from lab.network import Lab
 from lab.wait import patient, wait_until
 from lab.wire import Capture, Filter, tcp_port, udp_port
 
-from .conftest import HAWKWING, Agents, Endpoint, on_vpp
+from .conftest import HAWKWING, Agents, Endpoint, on_vpp, said
 from .onwire import R1, R2, R3, R4, R5, R6, A, B, assert_steered
 
 UPPER, LOWER = [R1, R2, R4, R6], [R1, R3, R5, R6]
@@ -190,10 +190,6 @@ def test_a_path_without_a_route_is_not_used(
 PROBED = "probes: {interval: 20}\n"
 
 
-def told(lab: Lab, *command: str) -> str:
-    return lab.execute("host-a", [*HAWKWING, *command]).stdout
-
-
 def until_sent(capture: Capture, sender: socket.socket) -> Callable[[list[str]], None]:
     """Waits until a datagram of this sender has a segment list."""
 
@@ -218,15 +214,15 @@ def test_flows_leave_a_dead_path_within_three_probes(
     agents.client(config(path(UPPER, preference=200, name="upper"), path(LOWER, name="lower"), more=PROBED))
     until = until_sent(capture, udp("host-a").socket)
     until(UPPER)
-    assert told(lab, "explain", B, str(PORT)).count("(100 %)") == 1
-    status = told(lab, "status")
+    assert said(lab, "explain", B, str(PORT)).count("(100 %)") == 1
+    status = said(lab, "status")
     assert f"100 %  {' > '.join(UPPER)}" in status and "round trip" in status, status
     with black_hole(lab, "vpp4", R4):
         until(LOWER)
-        assert f"use {' > '.join(LOWER)} (100 %) by flow" in told(lab, "explain", B, str(PORT))
-        paths = told(lab, "paths", B, str(PORT))
+        assert f"use {' > '.join(LOWER)} (100 %) by flow" in said(lab, "explain", B, str(PORT))
+        paths = said(lab, "paths", B, str(PORT))
         assert "upper" in paths and "not in use: no probe returns" in paths, paths
-        (binding,) = json.loads(told(lab, "status", "--json"))[0]["bindings"]
+        (binding,) = json.loads(said(lab, "status", "--json"))[0]["bindings"]
         assert [one["sids"] for one in binding["active"]] == [LOWER] and binding["sids"] == LOWER
         assert binding["active"][0]["health"]["state"] == "alive"
     until(UPPER)
@@ -263,7 +259,7 @@ def test_the_data_plane_sends_the_probes_that_sockets_would(
 ) -> None:
     """A path's socket sends some of its probes: on the wire nobody can tell which."""
     agents.client(config(path(UPPER), path(LOWER), more=PROBED))
-    wait_until(lambda: "round trip" in told(lab, "status"), 10, "the first probe")
+    wait_until(lambda: "round trip" in said(lab, "status"), 10, "the first probe")
     wait_until(lambda: sent_by_sockets(lab) > 0, 10, "the first probe of a socket")
     before = sent_by_sockets(lab)
     capture.forget()
@@ -289,7 +285,7 @@ def test_no_path_counts_as_dead_without_an_agent(
     """A killed agent leaves its filters, which go on steering over the path of the highest preference."""
     udp("host-b", PORT)
     client = agents.client(config(path(UPPER, preference=200), path(LOWER), more=PROBED))
-    wait_until(lambda: "round trip" in told(lab, "status"), 10, "the first probe")
+    wait_until(lambda: "round trip" in said(lab, "status"), 10, "the first probe")
     client.signal(signal.SIGKILL)
     client.wait()
     time.sleep(0.2)

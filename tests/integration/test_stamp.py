@@ -16,9 +16,9 @@ from lab.network import Lab
 from lab.wait import wait_until
 from lab.wire import Capture, Filter, udp_port
 
-from .conftest import HAWKWING, Agents, Endpoint, on_vpp
+from .conftest import HAWKWING, Agents, Endpoint, on_vpp, said
 from .onwire import LOWER_WAY, LOWER_WAY_BACK, R4, UPPER_WAY, UPPER_WAY_BACK, A, B
-from .test_several_paths import LOWER, PORT, UPPER, black_hole, config, path, told, until_sent
+from .test_several_paths import LOWER, PORT, UPPER, black_hole, config, path, until_sent
 
 STAMP = 862
 PATHS = path(UPPER, preference=200, name="upper"), path(LOWER, name="lower")
@@ -52,7 +52,7 @@ def reflect(agents: Agents, folder: Path, more: str = "") -> None:
 
 
 def healths(lab: Lab) -> dict[str, dict[str, object]]:
-    (binding,) = json.loads(told(lab, "status", "--json"))[0]["bindings"]
+    (binding,) = json.loads(said(lab, "status", "--json"))[0]["bindings"]
     return {one["name"]: one["health"] for one in (*binding["active"], *binding["standby"])}
 
 
@@ -126,7 +126,7 @@ def test_a_missing_reflector_is_said(guarded: Lab, agents: Agents, tmp_path: Pat
     client.wait_for(f"is not probed: no STAMP reflector answers at [{B}]:{STAMP}")
     assert {one["state"] for one in healths(guarded).values()} == {"unknown"}
     missing = f"not probed: no STAMP reflector answers at [{B}]:{STAMP}"
-    assert missing in told(guarded, "status") and missing in told(guarded, "paths", B, str(PORT))
+    assert missing in said(guarded, "status") and missing in said(guarded, "paths", B, str(PORT))
     file.write_text(f"stamp_port: {STAMP}\n")
     guarded.execute("host-b", [*HAWKWING, "reload"])
     client.wait_for("is probed again")
