@@ -77,11 +77,8 @@ def _candidates(
     plain = usage.is_plain(uses)
     for use in uses:
         told = _candidate(use.origin, use.candidate.sids, use.share > 0, use.state, labels)
-        if back := back_of(use.candidate.sids):
-            told["return_sids"] = [str(sid) for sid in back]
-            if labels:
-                told["return_nodes"] = labels.nodes(back)
-        if back and use.slot:
+        status.add_way_back(told, use.candidate.sids, labels)
+        if back_of(use.candidate.sids) and use.slot:
             sent = plane.path_count(use.slot).packets
             told["return_use"] = status.way_back_use(plane, use.slot, sent)
         if not plain:

@@ -86,9 +86,9 @@ def _one(
     how = f"use {_used(steering, binding, labels)}" if binding.path else "are sent without an SRH"
     if isinstance(binding.path, Encapsulated):
         how += ", encapsulated"
-    paths = [use.candidate.sids for use in usage.of_binding(steering, binding) if use.share]
-    for path in paths or [binding.path]:
-        if back := back_of(path):
+    for use in usage.of_binding(steering, binding):
+        path = use.candidate.sids
+        if use.share and (back := back_of(path)):
             how += f", and tell the server the way back {labels.path(back)} ({way_back(path)})"
     if binding.path:
         how += _signed(steering.key_id)

@@ -252,7 +252,7 @@ def _samples(status: Mapping[str, Any]) -> Iterator[Sample]:
     for task, times in status["restarts"].items():
         yield "hawkwing_task_restarts", (task,), times
     if "bindings" in status:
-        yield from samples_of_bindings(status["bindings"])
+        yield from _of_bindings(status["bindings"])
         yield "hawkwing_unresolved_names", (), len(status["unresolved"])
     if "controller" in status:
         yield from _of_controller(status["controller"])
@@ -268,7 +268,7 @@ def _samples(status: Mapping[str, Any]) -> Iterator[Sample]:
         yield "hawkwing_decap_packets", (one["sid"], "dropped"), one["errors"]
 
 
-def samples_of_bindings(bindings: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+def _of_bindings(bindings: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     """Addresses by service, port, origin and path; counters and figures of each path, shared by bindings."""
     addresses: Counter[tuple[str, ...]] = Counter()
     sent: dict[str, Mapping[str, int]] = {}

@@ -137,7 +137,7 @@ def _binding(binding: Answer) -> Iterator[str]:
         path = path_of(one) + way_back_of(one)
         name = one.get("name") or _NAMES[one["origin"]]
         yield f"  {mark} {name:<10}  {path + '  ' if path else ''}({state})"
-        yield from (f"{'':<12}{line.strip()}" for line in way_back_behind(one))
+        yield from way_back_behind(one, 12)
         if "measured" in one:
             yield f"{'':<16}{_measured(one['measured'])}"
     if binding["sids"]:

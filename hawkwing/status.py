@@ -104,13 +104,20 @@ def of_binding(
     }
     if isinstance(path, Encapsulated):
         told["mode"] = "encap"
-    if back := back_of(path):
-        told["return_sids"] = [str(sid) for sid in back]
     if labels:
         told["nodes"] = labels.nodes(path)
-    if labels and back:
-        told["return_nodes"] = labels.nodes(back)
+    add_way_back(told, path, labels)
     return told
+
+
+def add_way_back(
+    told: model.Steered | model.ActivePath | model.Candidate, path: SidList, labels: Labels
+) -> None:
+    """Adds the SIDs of the path's way back, if its packets tell one, and their labels."""
+    if back := back_of(path):
+        told["return_sids"] = [str(sid) for sid in back]
+        if labels:
+            told["return_nodes"] = labels.nodes(back)
 
 
 def way_back_use(plane: DataPlane, slot: int | None, sent: int) -> model.WayBack:
@@ -164,11 +171,9 @@ def _path(
         "tcp": connections_of(plane, use.slot),
         "state": use.state,
     }
-    if back := back_of(use.candidate.sids):
-        told["return_sids"] = [str(sid) for sid in back]
+    add_way_back(told, use.candidate.sids, labels)
+    if back_of(use.candidate.sids):
         told["return_use"] = way_back_use(plane, use.slot, sent["packets"])
-        if labels:
-            told["return_nodes"] = labels.nodes(back)
     if use.candidate.name:
         told["name"] = use.candidate.name
     if labels:
@@ -338,10 +343,10 @@ def way_back_of(told: Mapping[str, Any]) -> str:
     return f", back over {back}" if back else ""
 
 
-def way_back_behind(told: Mapping[str, Any]) -> Iterator[str]:
+def way_back_behind(told: Mapping[str, Any], indent: int = 4) -> Iterator[str]:
     """A line to follow that of a path whose way back seems not to be used."""
-    if told.get("return_use", {}).get("problem"):
-        yield f"    warning: {told['return_use']['problem']}"
+    if problem := told.get("return_use", {}).get("problem"):
+        yield f"{'':<{indent}}warning: {problem}"
 
 
 def health_behind(health: Mapping[str, Any]) -> str:

@@ -43,14 +43,14 @@ class Chosen:
     def shown_back(self) -> str:
         """How its probes return, in words."""
         back = back_of(self.sids)
-        return f"and back over {path_text([str(sid) for sid in back])}" if back else "and back"
+        return f"back over {path_text([str(sid) for sid in back])}" if back else "back"
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
         return {
             "source": str(self.source),
             "sids": [str(sid) for sid in self.sids],
-            **({"return_sids": [str(sid) for sid in back_of(self.sids)]} if back_of(self.sids) else {}),
+            **({"return_sids": [str(sid) for sid in back]} if (back := back_of(self.sids)) else {}),
             **({"nodes": list(self.nodes)} if self.nodes else {}),
             "origin": self.origin,
             "destination": self.destination,

@@ -47,7 +47,7 @@ def head(chosen: Chosen, size: int) -> str:
     """The first line: the probed path."""
     there = path_text(chosen.shown)
     of = f", the path to {chosen.destination} ({chosen.why})" if chosen.destination else ""
-    return f"ping {there} {chosen.shown_back}{of}, from {chosen.source}, {size} bytes"
+    return f"ping {there} and {chosen.shown_back}{of}, from {chosen.source}, {size} bytes"
 
 
 def line(outcome: Outcome) -> str:
@@ -60,7 +60,7 @@ def line(outcome: Outcome) -> str:
 
 def summary(chosen: Chosen, tally: Tally, seconds: float) -> Iterator[str]:
     """The summary, like ping(8)."""
-    yield f"--- {path_text(chosen.shown)} {chosen.shown_back} ---"
+    yield f"--- {path_text(chosen.shown)} and {chosen.shown_back} ---"
     more = f", {tally.duplicates} duplicates" if tally.duplicates else ""
     yield (
         f"{tally.sent} probes sent, {tally.received} came back{more}, {tally.loss:.4g}% loss, "

@@ -27,9 +27,7 @@ def trace(chosen: Chosen, pace: Pace, size: int, namespace: int | None, as_json:
     """Exit status 1 if a segment fails. With an IOAM `namespace` also prints the hops of one probe."""
     if back_of(chosen.sids):
         # The way back begins at the list's end only.
-        note = (
-            f"probes to each segment return over the reverse list, and not {chosen.shown_back[4:]}: see ping"
-        )
+        note = f"probes to each segment return over the reverse list, and not {chosen.shown_back}: see ping"
         there = lists.single(tuple(chosen.sids), chosen.blocks)
         chosen = replace(chosen, sids=there, notes=(*chosen.notes, note))
     plain = [lists.probe_srh(sids, chosen.blocks) for sids in lists.growing(chosen.sids)]

@@ -325,8 +325,8 @@ def test_trace() -> None:
 
 def test_metrics_stay_with_addresses() -> None:
     told = with_nodes(client(long=5), "r1", "r2")
-    assert str(list(metric_families.samples_of_bindings(told["bindings"]))) == str(
-        list(metric_families.samples_of_bindings(client(long=5)["bindings"]))
+    assert str(list(metric_families._of_bindings(told["bindings"]))) == str(
+        list(metric_families._of_bindings(client(long=5)["bindings"]))
     )
 
 

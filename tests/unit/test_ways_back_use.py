@@ -12,7 +12,6 @@ from hawkwing.csid import Block
 from hawkwing.errors import HawkwingError
 from hawkwing.explain import why
 from hawkwing.intents import Intent, IntentType, PathQuery
-from hawkwing.metric_families import MOST_PATHS, samples_of_bindings
 from hawkwing.probing import lists
 from hawkwing.probing.chosen import from_answers, list_of
 from hawkwing.probing.measure import key_of
@@ -20,6 +19,7 @@ from hawkwing.queries import Binding
 from hawkwing.sids import Returning, back_of
 from hawkwing.watch import packets_by_path
 from hawkwing.ways_back import Use
+from tests.unit.test_metrics import CLIENT, samples
 
 UNUSED = "11 packets have told the way back, but no reply has used it"
 HERE, THERE = IPv6Address("fcbb:cc00:1::a"), IPv6Address("fcbb:cc00:2::a")
@@ -93,13 +93,11 @@ def test_paths_that_differ_in_their_way_back_have_counters_of_their_own() -> Non
     there, back, other = (" > ".join(map(str, sids)) for sids in (SIDS, BACK, OTHER))
     keys = there, f"{there}, back over {back}", f"{there}, back over {other}"
     assert packets_by_path({"bindings": bindings}) == Counter(dict(zip(keys, (1000, 5, 7), strict=True)))
+    exported = samples(CLIENT | {"bindings": bindings})
     found = {
-        labels: value
-        for name, labels, value in samples_of_bindings(bindings)
-        if name.endswith("path_packets")
+        labels: value for (name, labels), value in exported.items() if name.endswith("path_packets_total")
     }
-    assert found == {(key,): value for key, value in zip(keys, (1000, 5, 7), strict=True)}
-    assert len(found) < MOST_PATHS
+    assert found == {(("path", key),): value for key, value in zip(keys, (1000, 5, 7), strict=True)}
 
 
 # --- probes
@@ -136,12 +134,10 @@ def answer(*ways: tuple[IPv6Address, ...]) -> dict[str, Any]:
 
 def test_the_list_and_its_way_back_are_taken_from_the_answer() -> None:
     chosen = from_answers([answer(BACK)], HERE)
-    assert (
-        chosen.sids == Returning(SIDS, BACK) and chosen.shown_back == f"and back over {BACK[0]} > {BACK[1]}"
-    )
+    assert chosen.sids == Returning(SIDS, BACK) and chosen.shown_back == f"back over {BACK[0]} > {BACK[1]}"
     assert chosen.as_json()["return_sids"] == [str(sid) for sid in BACK]
     plain = from_answers([answer(())], HERE)
-    assert plain.sids == SIDS and back_of(plain.sids) == () and plain.shown_back == "and back"
+    assert plain.sids == SIDS and back_of(plain.sids) == () and plain.shown_back == "back"
     assert "return_sids" not in plain.as_json()
 
 
