@@ -49,12 +49,9 @@ class VppRouter:
             set_sysctl(f"net/ipv6/conf/{scope}/disable_ipv6", 1)
         self.folder.mkdir(parents=True)
         configuration = self.folder / "startup.conf"
-        cores = sorted(os.sched_getaffinity(0))
         text = startup_text(
             self._place.namespace(self._node.name),
             self.folder,
-            # Consecutive names are spread over the cores.
-            cores[sum(self._node.name.encode()) % len(cores)],
             self._installation.plugins,
             self._installation.present_plugins,
         )
@@ -69,6 +66,7 @@ class VppRouter:
     def configure(self, ip: IPRoute, indexes: dict[str, int], routes: Sequence[Route]) -> None:
         """Configures everything through the binary API."""
         wait_for_api(self.folder / API_SOCKET, lambda: self._ended("did not start"), PATIENCE)
+        self._release_core()
         with checksums.loaded() as program:
             for interface in self._node.interfaces:
                 checksums.attach(indexes[interface.name], program)
@@ -85,6 +83,12 @@ class VppRouter:
             if why is None:
                 raise
             raise VppError(why) from error
+
+    def _release_core(self) -> None:
+        """VPP binds itself to one core, and would wait for it while others are idle."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):  # its end is told by what follows
+                os.sched_setaffinity(self._process.pid, os.sched_getaffinity(0))
 
     def _configure(self, api: Api, routes: Sequence[Route]) -> None:
         loopback = Loopback()

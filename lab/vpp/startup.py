@@ -10,8 +10,8 @@ _SHARED_MEMORY = Path("/dev/shm")
 _HEAP, _BUFFERS, _STATS = "64M", 4096, "4M"
 
 
-def startup_text(name: str, folder: Path, core: int, plugins: Path, wanted: Iterable[str]) -> str:
-    """`name` is the prefix of its shared memory, `folder` is for its sockets, `core` is its processor core.
+def startup_text(name: str, folder: Path, plugins: Path, wanted: Iterable[str]) -> str:
+    """`name` is the prefix of its shared memory, `folder` is for its sockets.
 
     No poll-sleep-usec: its interfaces use interrupts, so that it sleeps in epoll between packets and still
     forwards at once; a fixed sleep would add delay at each hop.
@@ -32,7 +32,6 @@ statseg {{
   size {_STATS}
   page-size 4K
 }}
-cpu {{ main-core {core} }}
 memory {{
   main-heap-size {_HEAP}
   main-heap-page-size 4K

@@ -169,7 +169,7 @@ class TestStart:
     @pytest.fixture
     def text(self) -> str:
         wanted = ["af_packet_plugin.so", "ping_plugin.so"]
-        return startup_text("lab-r1", self.FOLDER, 1, Path("/opt/vpp/lib/vpp_plugins"), wanted)
+        return startup_text("lab-r1", self.FOLDER, Path("/opt/vpp/lib/vpp_plugins"), wanted)
 
     def test_sockets_are_its_own(self, text: str) -> None:
         found = sections(text)
@@ -182,10 +182,8 @@ class TestStart:
             *(f"{self.FOLDER}/{name}" for name in (API_SOCKET, CLI_SOCKET, STATS_SOCKET)),
         }
 
-    def test_shared_memory_and_core_are_its_own(self, text: str) -> None:
-        found = sections(text)
-        assert found["api-segment"] == ["prefix lab-r1"]
-        assert found["cpu"] == ["main-core 1"]
+    def test_shared_memory_is_its_own(self, text: str) -> None:
+        assert sections(text)["api-segment"] == ["prefix lab-r1"]
 
     def test_it_neither_sleeps_by_the_clock_nor_leaves_for_the_background(self, text: str) -> None:
         assert "poll-sleep-usec" not in text
