@@ -24,11 +24,11 @@ from lab.process import Process
 from lab.wait import patient, wait_until
 from lab.wire import Capture, Filter, Tap
 
-from .conftest import HAWKWING, Agents, Endpoint, filters, on_vpp, said, sysctl
+from .conftest import HAWKWING, Agents, Endpoint, checksums_for_vpp, filters, on_vpp, said, sysctl
 from .onwire import R1, R2, R4, R6, A, B, C
 from .pair import Pair
 from .signed import KEY, WRONG
-from .test_encap import A4, B4, checksums_for_vpp, gateway, ipv4_addresses, route
+from .test_encap import A4, B4, gateway, ipv4_addresses, route
 from .test_hmac import hmac
 
 PORT = 5000

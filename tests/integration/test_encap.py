@@ -16,7 +16,7 @@ from lab.network import Lab
 from lab.wait import patient, wait_until
 from lab.wire import Capture, Filter
 
-from .conftest import HAWKWING, Agents, Endpoint, on_vpp, said, sysctl
+from .conftest import HAWKWING, Agents, Endpoint, checksums_for_vpp, on_vpp, said, sysctl
 from .onwire import LOWER_WAY, R1, R2, R3, R4, R5, R6, UPPER_WAY, A, B
 from .test_several_paths import black_hole
 
@@ -57,16 +57,6 @@ def ends(lab: Lab) -> Iterator[Lab]:
     local = ("encap", "seg6local", "action", "End.DT6", "table", "main", "dev", "site-b")
     with route(lab, "vpp6", "-6", f"{DECAP6}/128", *local):
         yield lab
-
-
-@contextmanager
-def checksums_for_vpp(lab: Lab) -> Iterator[None]:
-    """VPP loses that a checksum behind an outer header is left to the device."""
-    with ExitStack() as stack:
-        for host in ("host-a", "host-b"):
-            lab.execute(host, ["ethtool", "-K", "eth0", "tx", "off"])
-            stack.callback(lab.execute, host, ["ethtool", "-K", "eth0", "tx", "on"])
-        yield
 
 
 @contextmanager

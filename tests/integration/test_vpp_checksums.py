@@ -3,12 +3,19 @@
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pyroute2 import IPRoute
 from scapy.layers.inet import TCP, UDP
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrSegmentRouting, in6_pseudoheader
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrSegmentRouting,
+    PadN,
+    in6_pseudoheader,
+)
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import checksum
@@ -128,6 +135,27 @@ def test_large_packet(namespace: str) -> None:
 
 def test_behind_another_extension_header(namespace: str) -> None:
     packet = ethernet(IPv6(src=A, dst=B) / IPv6ExtHdrDestOpt() / UDP(sport=1, dport=2, chksum=WRONG) / b"x")
+    got = crossed(namespace, packet, unfinished=True)
+    expected = Ether(bytes(packet))
+    expected[UDP].chksum = pseudo_sum(expected)
+    assert got.unfinished and got.data == bytes(expected)
+
+
+@pytest.mark.parametrize("left", [2, 0])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        lambda left: srh(left) / IPv6ExtHdrDestOpt(options=PadN(optdata=bytes(26))),
+        lambda left: IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() / srh(left) / IPv6ExtHdrDestOpt(),
+    ],
+    ids=["a way back behind the SRH", "every kind"],
+)
+def test_behind_several_extension_headers(
+    namespace: str, headers: Callable[[int], Packet], left: int
+) -> None:
+    packet = ethernet(
+        IPv6(src=A, dst=(B, R3, R1)[left]) / headers(left) / UDP(sport=1, dport=2, chksum=WRONG) / b"payload"
+    )
     got = crossed(namespace, packet, unfinished=True)
     expected = Ether(bytes(packet))
     expected[UDP].chksum = pseudo_sum(expected)

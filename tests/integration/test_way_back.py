@@ -68,6 +68,8 @@ from .ways_back import (
     way_told,
 )
 
+pytestmark = pytest.mark.usefixtures("way_back_on_vpp")
+
 __all__ = ["ends", "hawkeye", "kernels", "requiring"]
 
 

@@ -33,6 +33,8 @@ from .ways_back import (
     way_told,
 )
 
+pytestmark = pytest.mark.usefixtures("way_back_on_vpp")
+
 LONG = [R6, R5, R3, R5, R6, R4, R2, R4, R6, R5, R3, R1]
 SIZES = [1, 1000, 1231, 1232, 1233, 1300, 1307, 1308, 1309, 1379, 1380, 1381]
 SIZES += [1412, 1452, 1453, 2900, 9000, 65000]
