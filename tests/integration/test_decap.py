@@ -4,7 +4,7 @@ import json
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Server:
 def server(lab: Lab, agents: Agents, tmp_path: Path) -> Iterator[Server]:
     """A server on host-b; after the test nothing of it may be left."""
     made = Server(lab, agents, tmp_path / "server.yaml")
-    with checksums_for_vpp(lab) if on_vpp(lab) else nullcontext():
+    with checksums_for_vpp(lab):
         yield made
     agents.stop()
     left = entries(lab)
